@@ -1,0 +1,25 @@
+"""Errors that a user can mend: each message names the thing and the remedy."""
+
+
+class DcbenchError(Exception):
+    """Base of all errors that are shown without a traceback."""
+
+
+class UsageError(DcbenchError):
+    """An option, a name or a recipe key is wrong; nothing has run."""
+
+
+class DataError(DcbenchError):
+    """A data set is missing, incomplete or not what its facts say."""
+
+
+class RecordError(DcbenchError):
+    """A record or a synthetic set on disk cannot be read."""
+
+
+class DivergedError(DcbenchError):
+    """A loss or an image stopped being finite."""
+
+
+class InterruptedRunError(DcbenchError):
+    """The user pressed Ctrl-C; the state is on disk."""

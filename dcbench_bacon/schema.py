@@ -1,0 +1,205 @@
+"""What dcbench writes to disk, field by field; no torch is imported here.
+
+Accuracies are fractions in [0, 1], durations seconds, sizes bytes. Fields are
+only ever added, with a default, so that old records stay readable.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Positive = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Status = Literal["done", "failed", "diverged"]
+Selection = Literal["final", "best_val", "best_test"]
+Profile = Literal["demo", "quick", "paper"]
+RECORD_VERSION = 1
+
+
+class DatasetInfo(Struct, frozen=True, kw_only=True):
+    """The facts of a data set.
+
+    Attributes:
+        name: the name typed at the prompt.
+        title: the name printed in tables.
+        classes: the number of classes.
+        channels: 1 or 3.
+        size: height and width in pixels.
+        mean: per channel, of train pixels scaled to [0, 1].
+        std: per channel, of train pixels scaled to [0, 1].
+        class_names: one a class, in the order of the labels.
+    """
+
+    name: str
+    title: str
+    classes: Positive
+    channels: Positive
+    size: Positive
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+
+class Cell(Struct, frozen=True, order=True):
+    """One box of the grid, before it has run.
+
+    Attributes:
+        method: the method's name as typed, for example ``bacon+idm``.
+        dataset: the data set's name.
+        ipc: synthetic images per class.
+        seed: which repetition; every random stream derives from the cell.
+    """
+
+    method: str
+    dataset: str
+    ipc: Positive
+    seed: Annotated[int, Meta(ge=0)] = 0
+
+    def __str__(self) -> str:
+        """The name that file names and progress lines use."""
+        return f"{self.dataset}-ipc{self.ipc}-{self.method}-s{self.seed}"
+
+
+class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a set is evaluated: fresh networks trained on it, tested on real data.
+
+    Attributes:
+        name: the protocol's name in ``protocols.toml``.
+        architectures: the networks trained on the set.
+        networks: fresh networks of each architecture.
+        epochs: passes over the (decoded) set; the last index is included, as in
+            the published loop, so ``epochs = 1000`` makes 1001 passes.
+        learning_rate: of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: images a step.
+        augmentation: DSA operations joined by ``_``, drawn a sample; empty for none.
+        selection: which pass counts: the last, the best on a validation split
+            held out of train, or (optimistic) the best on test.
+        measure_every: passes between measurements when selection is not final.
+        validation: share of every class held out of train for ``best_val``.
+    """
+
+    name: str
+    architectures: tuple[str, ...] = ("ConvNet",)
+    networks: Positive = 5
+    epochs: Positive = 1000
+    learning_rate: Annotated[float, Meta(gt=0)] = 0.01
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Meta(ge=0)] = 5e-4
+    batch_size: Positive = 256
+    augmentation: str = "color_crop_cutout_flip_scale_rotate"
+    selection: Selection = "final"
+    measure_every: Positive = 50
+    validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+
+
+class Evaluation(Struct, frozen=True, kw_only=True):
+    """One network trained on the set and tested on real data.
+
+    Attributes:
+        architecture: its name, as ``networks.build`` takes it.
+        trial: which of the networks of that architecture.
+        accuracy: on the test split.
+        epoch: index of the pass the accuracy was taken after.
+        validation: accuracy on the held-out split at that pass, if there is one.
+        step: the distillation step of the set that was evaluated.
+        seconds: training and testing, shared equally by networks trained together.
+    """
+
+    architecture: str
+    trial: Annotated[int, Meta(ge=0)]
+    accuracy: Fraction
+    epoch: int
+    seconds: float
+    validation: Fraction | None = None
+    step: int | None = None
+
+
+class Phase(Struct, frozen=True):
+    """The time spent in one named part of a stage's steps."""
+
+    seconds: float
+    calls: int
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """What a stage cost.
+
+    Attributes:
+        seconds: in step bodies, without checkpoints and scheduled evaluations.
+        steps: how many ran, resumed parts included.
+        median: seconds of the median step.
+        iqr: distance between the quartiles of seconds a step.
+        images: images that went through a network, forward or backward.
+        peak_bytes: device memory on a GPU, resident memory of the process on a CPU.
+        phases: where the seconds went.
+    """
+
+    seconds: float = 0.0
+    steps: int = 0
+    median: float = 0.0
+    iqr: float = 0.0
+    images: int = 0
+    peak_bytes: int = 0
+    phases: dict[str, Phase] = field(default_factory=dict)
+
+
+class Environment(Struct, frozen=True, kw_only=True):
+    """Where and with what a record was made."""
+
+    dcbench: str
+    git_commit: str | None
+    python: str
+    torch: str
+    device: str
+    cuda: str | None
+    threads: int
+    platform: str
+    utc: str
+
+
+class Recipe(Struct, frozen=True, kw_only=True):
+    """Everything that decides a cell's numbers apart from the cell itself.
+
+    Attributes:
+        settings: the method's hyper-parameters in force.
+        protocol: how the set is evaluated.
+        profile: ``paper`` for published settings; records of ``demo`` and ``quick``
+            enter no paper table unless asked for.
+        overrides: what ``--set`` changed.
+    """
+
+    settings: dict[str, bool | int | float | str | None]
+    protocol: Protocol
+    profile: Profile = "paper"
+    overrides: dict[str, str] = field(default_factory=dict)
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """One cell after it has run.
+
+    Attributes:
+        status: ``diverged`` when a loss stopped being finite.
+        digest: eight hex digits of the recipe, as in the file name.
+        evaluations: one a network.
+        distillation: the cost of making the set.
+        evaluation: the cost of judging it, timed apart.
+        synthetic_sha256: of the images, labels and partition that were evaluated.
+        synthetic_bytes: of images and labels as stored.
+        error: type and message when the cell did not finish.
+    """
+
+    version: Literal[1] = RECORD_VERSION
+    cell: Cell
+    recipe: Recipe
+    digest: str
+    status: Status
+    environment: Environment
+    evaluations: tuple[Evaluation, ...] = ()
+    history: tuple[Evaluation, ...] = ()
+    distillation: dict[str, Timing] = field(default_factory=dict)
+    evaluation: dict[str, Timing] = field(default_factory=dict)
+    synthetic_sha256: str | None = None
+    synthetic_bytes: int | None = None
+    error: str | None = None
