@@ -1,0 +1,117 @@
+"""Finds methods and data sets by name without importing them.
+
+The name typed is the module's name, with ``+`` and ``-`` read as ``_``. A module is
+found in its folder or, from third parties, in an entry-point group.
+"""
+
+import ast
+import importlib
+import importlib.util
+import pkgutil
+from difflib import get_close_matches
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from dcbench_bacon.errors import UsageError
+
+
+class Registry:
+    """The modules of one package plus those of one entry-point group.
+
+    Args:
+        kind: what the members are called in messages, in the singular.
+        package: the package whose modules are members.
+        group: the entry-point group; each entry point names a module.
+    """
+
+    def __init__(self, kind: str, package: str, group: str) -> None:
+        """Remembers where to look; looks at nothing yet."""
+        self.kind = kind
+        self.package = package
+        self.group = group
+
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        """Module paths by canonical name (``_`` for ``+`` and ``-``)."""
+        package = importlib.import_module(self.package)
+        found = {
+            module.name: f"{self.package}.{module.name}"
+            for module in pkgutil.iter_modules(package.__path__)
+            if not module.name.startswith("_")
+        }
+        for entry in entry_points(group=self.group):
+            name = canonical(entry.name)
+            if name in found:
+                raise UsageError(
+                    f"{self.kind} {entry.name!r} of {entry.value} has the name of "
+                    f"{found[name]}; rename the entry point"
+                )
+            found[name] = entry.value
+        return found
+
+    def names(self) -> list[str]:
+        """All names, as they are printed: ``_`` of a compound is shown as ``+``."""
+        return sorted(self.title_name(name) for name in self._modules)
+
+    def title_name(self, module: str) -> str:
+        """The printed name of a module, from ``NAME`` in its source if it has one."""
+        return str(self._constants(module).get("NAME", module))
+
+    def resolve(self, name: str) -> str:
+        """The printed name for what was typed.
+
+        Raises:
+            UsageError: there is no such name; the message lists what exists.
+        """
+        module = canonical(name)
+        if module not in self._modules:
+            known = self.names()
+            near = get_close_matches(name, known, n=1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"unknown {self.kind} {name!r}.{guess} There are: {', '.join(known)}"
+            )
+        return self.title_name(module)
+
+    def module(self, name: str) -> ModuleType:
+        """Imports and returns a member's module."""
+        self.resolve(name)
+        return importlib.import_module(self._modules[canonical(name)])
+
+    def source(self, name: str) -> Path:
+        """The file of a member, found without importing it."""
+        self.resolve(name)
+        spec = importlib.util.find_spec(self._modules[canonical(name)])
+        if spec is None or spec.origin is None:
+            raise UsageError(f"the module of {self.kind} {name!r} has no file")
+        return Path(spec.origin)
+
+    def summary(self, name: str) -> str:
+        """The first line of a member's docstring, read without importing it."""
+        tree = ast.parse(self.source(name).read_text(encoding="utf-8"))
+        return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+    def _constants(self, module: str) -> dict[str, object]:
+        """Module-level string constants, read without importing the module."""
+        spec = importlib.util.find_spec(self._modules[module])
+        if spec is None or spec.origin is None:
+            return {}
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        return {
+            statement.targets[0].id: statement.value.value
+            for statement in tree.body
+            if isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Name)
+            and isinstance(statement.value, ast.Constant)
+        }
+
+
+def canonical(name: str) -> str:
+    """The module name for a typed name: ``bacon+idm`` is ``bacon_idm``."""
+    return name.replace("+", "_").replace("-", "_")
+
+
+METHODS = Registry("method", "dcbench_bacon.methods", "dcbench.methods")
+DATASETS = Registry("data set", "dcbench_bacon.datasets", "dcbench.datasets")

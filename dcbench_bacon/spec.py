@@ -1,0 +1,212 @@
+"""The contract between the harness, the methods and the data sets.
+
+A method is plain code over the harness's steps: it asks ``Run`` for real images,
+generators and the clock, and returns a ``SyntheticSet``. The structs that reach the
+disk live in ``schema`` and are named here too, so that a plug-in imports one module.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from msgspec import Struct
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon.schema import Cell, DatasetInfo
+
+__all__ = [
+    "Cell",
+    "DatasetInfo",
+    "Learner",
+    "Method",
+    "Run",
+    "Settings",
+    "Split",
+    "State",
+    "SyntheticSet",
+]
+
+State = dict[str, Any]
+"""Nested dictionaries and lists of tensors and JSON values: a checkpoint's content."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a method's hyper-parameters; subclasses add typed fields."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of train or test, resident on one device.
+
+    Attributes:
+        images: pixels as they are on disk, 0 to 255.
+        labels: class indices.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, "n"]
+
+    def to(self, device: torch.device) -> "Split":
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """What a method returns, what is saved and what is evaluated.
+
+    Attributes:
+        images: normalised with the data set's mean and std.
+        labels: rows sum to 1; a hard label is one-hot.
+        partition: each image holds ``partition**2`` smaller ones (IDM, section 3.2).
+        provenance: JSON values that say where the set comes from.
+    """
+
+    images: Float32[Tensor, "m c h w"]
+    labels: Float32[Tensor, "m k"]
+    partition: int = 1
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def decode(self) -> "SyntheticSet":
+        """Cuts every image into its parts and enlarges them to the full size.
+
+        Returns:
+            A set of ``partition**2`` times as many images, ordered part by part: all
+            top-left parts, all bottom-left, all top-right, all bottom-right.
+        """
+        if self.partition == 1:
+            return self
+        return replace(
+            self,
+            images=decode(self.images, self.partition),
+            labels=self.labels.repeat(self.partition**2, 1),
+            partition=1,
+        )
+
+    def to(self, device: torch.device) -> "SyntheticSet":
+        """The same set on another device."""
+        return replace(
+            self, images=self.images.to(device), labels=self.labels.to(device)
+        )
+
+
+def decode(
+    images: Float32[Tensor, "n c h w"], partition: int
+) -> Float32[Tensor, "m c h w"]:
+    """Cuts images into ``partition**2`` parts, each enlarged bilinearly (IDM, 3.2).
+
+    Args:
+        images: the stored images; gradients flow through.
+        partition: parts along each side; must divide the size.
+
+    Returns:
+        The parts, columns outermost: for 2, all TL, then all BL, all TR, all BR.
+    """
+    if partition == 1:
+        return images
+    *_, height, width = images.shape
+    rows, columns = height // partition, width // partition
+    parts = [
+        images[..., y * rows : (y + 1) * rows, x * columns : (x + 1) * columns]
+        for x in range(partition)
+        for y in range(partition)
+    ]
+    return F.interpolate(
+        torch.cat(parts), size=(height, width), mode="bilinear", align_corners=False
+    )
+
+
+class Learner(Protocol):
+    """The state of a stage: what a checkpoint holds, and the set as it stands."""
+
+    def state_dict(self) -> State:
+        """Everything that later steps depend on, random streams apart."""
+        ...
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over a state that ``state_dict`` returned, dtype and device kept."""
+        ...
+
+
+class Run(Protocol):
+    """What the harness lends a method for one cell."""
+
+    @property
+    def cell(self) -> Cell: ...
+    @property
+    def info(self) -> DatasetInfo: ...
+    @property
+    def train(self) -> Split: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
+        """The cell's random stream for one purpose.
+
+        Args:
+            purpose: names the stream; another name is an independent stream.
+            device: ``"cpu"`` for draws the host needs; the run's device by default.
+        """
+        ...
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Times a part of a step; for use inside a step's body."""
+        ...
+
+    def count(self, images: int) -> None:
+        """Adds to the images that went through a network."""
+        ...
+
+    def steps(
+        self, stage: str, count: int, state: Learner | None = None
+    ) -> Iterator[int]:
+        """Yields the indices of the steps that are still to run.
+
+        Times each body, shows progress, writes checkpoints of ``state`` and of all
+        random streams, resumes after a kill, runs the scheduled evaluations (when
+        the state has a method ``synthetic``) and stops cleanly on Ctrl-C.
+
+        Args:
+            stage: names the loop, unique in the run.
+            count: steps in all, those of an interrupted run included.
+            state: what a checkpoint must hold to go on.
+        """
+        ...
+
+    def check_finite(self, name: str, value: Tensor) -> None:
+        """Registers a value that must stay finite.
+
+        It is read at the next checkpoint or progress report, not at once, so that a
+        step does not wait for the device.
+        """
+        ...
+
+
+class Method(ABC):
+    """A way to make a synthetic set; one subclass a module of ``methods/``."""
+
+    Settings: ClassVar[type[Settings]]
+
+    def __init__(self, settings: Any) -> None:
+        """Keeps the hyper-parameters in force.
+
+        Args:
+            settings: an instance of the class's ``Settings``.
+        """
+        self.settings = settings
+
+    @classmethod
+    def create(cls, settings: Mapping[str, Any]) -> Self:
+        """Builds the method from a recipe's settings; raises on an unknown key."""
+        import msgspec
+
+        return cls(msgspec.convert(dict(settings), cls.Settings))
+
+    @abstractmethod
+    def distill(self, run: Run) -> SyntheticSet:
+        """Makes the set: ``run.cell.ipc`` images of every class, in class order."""

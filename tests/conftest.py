@@ -1,0 +1,54 @@
+"""Shape checks for the whole test run, and the fixtures several files use."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# Before any test imports the package: jaxtyping then checks every annotated shape.
+_hook = install_import_hook("dcbench_bacon", "beartype.beartype")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A fresh, seeded random stream."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(
+                    not torch.cuda.is_available(), reason="no CUDA device"
+                ),
+            ],
+        ),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every device this machine has."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and fixtures, which a user need not have."""
+    folder = Path(os.environ.get("DCBENCH_SHARED", "../shared"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found: {folder.resolve()} is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """The folder with what the published code computes."""
+    folder = Path(os.environ.get("DCBENCH_PARITY", "../shared/fixtures"))
+    if not (folder / "parity.safetensors").is_file():
+        pytest.skip(f"parity.safetensors not found in {folder.resolve()}")
+    return folder
