@@ -178,8 +178,8 @@ class Run(Protocol):
         """
         ...
 
-    def check_finite(self, name: str, value: Tensor) -> None:
-        """Registers a value that must stay finite.
+    def watch(self, name: str, value: Tensor) -> None:
+        """Registers a value that must stay finite and near its size, such as a loss.
 
         It is read at the next checkpoint or progress report, not at once, so that a
         step does not wait for the device.

@@ -1,0 +1,250 @@
+"""The harness's clock: steps that are timed, shown, saved, resumed and stoppable."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dcbench_bacon import checkpoint
+from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
+from dcbench_bacon.schema import Timing
+from dcbench_bacon.spec import Learner, SyntheticSet
+from dcbench_bacon.timing import Stopwatch
+
+DIVERGED = 1e4  # a loss this many times its first value will not come back
+REPORT_SECONDS = 0.5  # between two looks at the watched values
+
+
+class Reporter(Protocol):
+    """Shows progress."""
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """A stage begins, or goes on at ``index``."""
+        ...
+
+    def update(self, index: int, note: str) -> None:
+        """So many steps are done."""
+        ...
+
+    def stop(self) -> None:
+        """The stage has ended or was interrupted."""
+        ...
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """Shows nothing."""
+
+    def update(self, index: int, note: str) -> None:
+        """Shows nothing."""
+
+    def stop(self) -> None:
+        """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Evaluations while a set is being distilled.
+
+    Attributes:
+        every: steps between two of them.
+        evaluate: takes the steps done and the set as it stands.
+    """
+
+    every: int
+    evaluate: Callable[[int, SyntheticSet], None]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How stages run; nothing here changes their numbers.
+
+    Attributes:
+        folder: where checkpoints go; none are written without it.
+        interval: seconds between checkpoints.
+        deadline: ``time.monotonic()`` after which the run stops as on Ctrl-C.
+        stop: asked after each step whether to stop.
+        reporter: shows progress.
+    """
+
+    folder: Path | None = None
+    interval: float = 60.0
+    deadline: float = math.inf
+    stop: Callable[[], bool] = lambda: False
+    reporter: Reporter = field(default_factory=Silent)
+
+
+class Clock:
+    """Generators and stages of one cell.
+
+    Args:
+        key: names the cell; every random stream derives from it.
+        device: where the work runs.
+        policy: how stages run.
+        schedule: evaluations during the stages whose state has ``synthetic``.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        device: torch.device,
+        policy: Policy | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Starts with no stream drawn from and no stage run."""
+        self.key = key
+        self.device = device
+        self.policy = policy or Policy()
+        self.schedule = schedule
+        self.timings: dict[str, Timing] = {}
+        self._generators: dict[str, torch.Generator] = {}
+        self._restored: dict[str, Tensor] = {}
+        self._stopwatch: Stopwatch | None = None
+        self._watched: dict[str, Tensor] = {}
+        self._first: dict[str, float] = {}
+
+    def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
+        """The stream of one purpose; the same object on every call."""
+        where = torch.device(device) if device else self.device
+        name = f"{purpose}@{where.type}"
+        if name not in self._generators:
+            stream = torch.Generator(where)
+            if name in self._restored:
+                stream.set_state(self._restored[name])
+            else:
+                stream.manual_seed(stable_seed(self.key, purpose))
+            self._generators[name] = stream
+        return self._generators[name]
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Times a part of the step in progress."""
+        return self._stopwatch.phase(name) if self._stopwatch else nullcontext()
+
+    def count(self, images: int) -> None:
+        """Adds to the images that went through a network."""
+        if self._stopwatch:
+            self._stopwatch.images += images
+
+    def watch(self, name: str, value: Tensor) -> None:
+        """Registers a value that must stay finite and near its first size."""
+        self._watched[name] = value.detach()
+
+    def steps(
+        self, stage: str, count: int, state: Learner | None = None
+    ) -> Iterator[int]:
+        """See ``Run.steps``."""
+        outer = self._stopwatch, self._watched, self._first
+        self._stopwatch, self._watched, self._first = Stopwatch(self.device), {}, {}
+        index = self._resume(stage, state)
+        self.policy.reporter.start(stage, index, count)
+        saved = looked = time.monotonic()
+        try:
+            if self._due(index, state):  # killed between checkpoint and evaluation
+                self._evaluate(index, state)
+            while index < count:
+                with self._stopwatch.step():
+                    yield index
+                index += 1
+                now = time.monotonic()
+                stop = self.policy.stop() or now > self.policy.deadline
+                due = self._due(index, state)
+                if stop or due or now - saved > self.policy.interval:
+                    self._save(stage, index, count, state)
+                    saved = time.monotonic()
+                if now - looked > REPORT_SECONDS:
+                    self.policy.reporter.update(index, self._look())
+                    looked = now
+                if stop and index < count:
+                    raise InterruptedRunError(f"{stage}: stopped after step {index}")
+                if due:
+                    self._evaluate(index, state)
+            self._save(stage, index, count, state)
+            self.policy.reporter.update(index, self._look())
+        finally:
+            self.timings[stage] = self._stopwatch.timing()
+            self._stopwatch, self._watched, self._first = outer
+            self.policy.reporter.stop()
+
+    def _due(self, index: int, state: Learner | None) -> bool:
+        """Whether an evaluation is scheduled after so many steps."""
+        return (
+            self.schedule is not None
+            and hasattr(state, "synthetic")
+            and index > 0
+            and index % self.schedule.every == 0
+        )
+
+    def _evaluate(self, index: int, state: Any) -> None:
+        """Runs a scheduled evaluation; its time is not the stage's."""
+        assert self.schedule is not None
+        self.policy.reporter.stop()
+        self.schedule.evaluate(index, state.synthetic())
+
+    def _look(self) -> str:
+        """Reads the watched values, and ends the stage when one has diverged."""
+        values = {name: float(value) for name, value in self._watched.items()}
+        for name, value in values.items():
+            first = self._first.setdefault(name, value)
+            if not math.isfinite(value) or abs(value) > DIVERGED * max(abs(first), 1.0):
+                raise DivergedError(
+                    f"{name} is {value:g} (it began at {first:g}); try a smaller "
+                    "learning rate with --set"
+                )
+        return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+    def _save(self, stage: str, index: int, count: int, state: Learner | None) -> None:
+        """Writes the stage's checkpoint, unless its values have diverged."""
+        assert self._stopwatch is not None
+        self._look()
+        if self.policy.folder is None:
+            return
+        content = {
+            "index": index,
+            "count": count,
+            "device": self.device.type,
+            "state": state.state_dict() if state else None,
+            "generators": {k: g.get_state() for k, g in self._generators.items()},
+            "stopwatch": self._stopwatch.state_dict(),
+            "first": self._first,
+        }
+        checkpoint.write(self._path(stage), content)
+
+    def _resume(self, stage: str, state: Learner | None) -> int:
+        """Takes over the stage's checkpoint; returns the index to go on at."""
+        assert self._stopwatch is not None
+        if self.policy.folder is None or not self._path(stage).exists():
+            return 0
+        saved = checkpoint.read(self._path(stage))
+        if saved["device"] != self.device.type:
+            raise RecordError(
+                f"{self._path(stage)} was made on {saved['device']}: go on with "
+                f"--device {saved['device']}, or start anew with --fresh"
+            )
+        if state is not None:
+            state.load_state_dict(saved["state"])
+        self._restored |= saved["generators"]
+        for name, stream in self._generators.items():
+            if name in self._restored:
+                stream.set_state(self._restored[name])
+        self._stopwatch.load_state_dict(saved["stopwatch"])
+        self._first = saved["first"]
+        return int(saved["index"])
+
+    def _path(self, stage: str) -> Path:
+        assert self.policy.folder is not None
+        return self.policy.folder / (stage.replace("/", "-") + ".safetensors")
+
+
+def stable_seed(*parts: object) -> int:
+    """63 bits that depend on the text of the parts alone."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

@@ -1,0 +1,141 @@
+"""IDM's queue of networks at different stages of training (IDM, section 3.3)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import networks
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.flat import FlatNetwork, FlatSGD
+from dcbench_bacon.memory import images_per_call
+from dcbench_bacon.networks import Network
+from dcbench_bacon.spec import Run, State
+
+
+class QueueOptions(NamedTuple):
+    """Size of the queue and training of its networks; defaults as published.
+
+    Attributes:
+        capacity: networks kept; the oldest makes room (``net_num``).
+        start: networks before the first step.
+        learning_rate: of their SGD.
+        momentum: of their SGD (``--net_decay``).
+        weight_decay: of their SGD (``--net_decay``).
+    """
+
+    capacity: int = 100
+    start: int = 3
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+
+class NetworkQueue:
+    """Networks as rows of one matrix, with their optimisers and accuracy meters.
+
+    Args:
+        run: supplies device, facts and random streams.
+        architecture: of all networks.
+        options: size and training.
+    """
+
+    def __init__(self, run: Run, architecture: str, options: QueueOptions) -> None:
+        """Fills the queue with ``options.start`` fresh networks."""
+        self.device = run.device
+        self.options = options
+        info = run.info
+        template = networks.build(
+            architecture, channels=info.channels, size=info.size, classes=info.classes
+        )
+        if any(True for _ in template.buffers()):
+            raise UsageError(
+                f"{architecture} keeps batch statistics, which a queue of networks "
+                "does not; choose one with instance norm, such as ConvNet"
+            )
+        self.template = template.to(run.device)
+        self.flat = FlatNetwork(self.template)
+        self.optimiser = FlatSGD(
+            options.learning_rate, options.momentum, options.weight_decay
+        )
+        self.fresh = run.generator("queue/networks")
+        self.choice = run.generator("queue/choice", device="cpu")
+        shape = (options.capacity, len(self.flat))
+        self.parameters = torch.zeros(shape, device=run.device)
+        self.velocities = torch.zeros(shape, device=run.device)
+        self.gradient = torch.zeros(len(self.flat), device=run.device)
+        self.correct = torch.zeros(options.capacity, device=run.device)
+        self.seen = torch.zeros(options.capacity, device=run.device)
+        self.pushed = 0
+        for _ in range(options.start):
+            self.push()
+
+    def __len__(self) -> int:
+        """The number of networks in the queue."""
+        return min(self.pushed, self.options.capacity)
+
+    def push(self) -> None:
+        """Adds a fresh network in the place of the oldest, if the queue is full."""
+        row = self.pushed % self.options.capacity
+        self.flat.attach(self.parameters[row])
+        networks.reinitialize(self.template, self.fresh)
+        for state in (self.velocities, self.correct, self.seen):
+            state[row] = 0
+        self.pushed += 1
+
+    def pick(self, count: int) -> list[int]:
+        """Different networks, uniformly at random, as rows."""
+        order = torch.randperm(len(self), generator=self.choice)
+        return order[:count].tolist()  # on the host: the generator is
+
+    def network(self, row: int) -> Network:
+        """The network of a row, its parameters held constant."""
+        self.flat.attach(self.parameters[row])
+        return self.template
+
+    def accuracy(self, row: int) -> Float[Tensor, ""]:
+        """Share of training images classified rightly since the last reset.
+
+        Zero when there were none, so that an untrained network adds no cross-entropy.
+        """
+        return self.correct[row] / self.seen[row].clamp_min(1)
+
+    def reset_meters(self) -> None:
+        """Forgets all accuracies, as the published code does at every evaluation."""
+        self.correct.zero_()
+        self.seen.zero_()
+
+    def train(
+        self, row: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, "n"]
+    ) -> None:
+        """One SGD step of a network on a mini-batch; counts its accuracy."""
+        vector = self.parameters[row]
+        network = self.flat.attach(vector, self.gradient.zero_())
+        most = images_per_call(self.device, images.shape[-1], graph=True)
+        for some, wanted in zip(images.split(most), labels.split(most), strict=True):
+            logits = network(some)
+            # A sum of pieces: networks with instance norm treat images one by one.
+            loss = F.cross_entropy(logits, wanted, reduction="sum") / len(labels)
+            loss.backward()
+            self.correct[row] += (logits.detach().argmax(1) == wanted).sum()
+        self.seen[row] += len(labels)
+        self.optimiser.step(vector, self.velocities[row], self.gradient)
+
+    def state_dict(self) -> State:
+        """The rows in use and the meters."""
+        used = len(self)
+        return {
+            "pushed": self.pushed,
+            "parameters": self.parameters[:used],
+            "velocities": self.velocities[:used],
+            "correct": self.correct[:used],
+            "seen": self.seen[:used],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        self.pushed = state["pushed"]
+        for name in ("parameters", "velocities", "correct", "seen"):
+            getattr(self, name)[: len(self)] = state[name]

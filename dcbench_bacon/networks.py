@@ -1,0 +1,399 @@
+"""The networks of the literature, built for any image size and initialised explicitly.
+
+The designs are those of the published DC, DSA and DM code (``networks.py`` of
+VICO-UoE/DatasetCondensation), which IDM and BACON share. What differs, and why:
+
+* Published networks pad 28-pixel images to 32 if there is *one channel*; here the
+  *size* 28 decides, so that 1x32x32 and 3x28x28 work.
+* The classifier's width follows from the image size. VGG11 and ResNet18 average the
+  last map whole, which at 28 and 32 pixels is what the published code does.
+* A pooling or stride that would leave fewer than 2x2 pixels is left out while more
+  layers follow: the instance norm of one pixel is a constant, and the logits would not
+  depend on the image. A last pooling may leave one pixel. From 28 pixels up this
+  touches no published network (only ``ConvNetD6``, at 28 and 32).
+* No module works in place, so ``torch.func`` applies to all. Batch norm is PyTorch's
+  exception: its running statistics rule out ``vmap`` in training mode.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dcbench_bacon.errors import UsageError
+
+__all__ = ["MINIMUM_SIZE", "Network", "build", "names", "reinitialize"]
+
+MINIMUM_SIZE = 8
+"""Pixels along a side of the smallest image that every network takes."""
+
+
+class Network(nn.Module):
+    """A feature extractor and a linear classifier.
+
+    Attributes:
+        features: layers applied in order; for a ConvNet four a block, flat:
+            convolution, norm, activation, pooling, with an identity for what is absent.
+        classifier: maps the flattened output of ``features`` to logits.
+    """
+
+    def __init__(self, features: nn.Sequential, width: int, classes: int) -> None:
+        """Joins the layers, whose flattened output is ``width`` long, to logits."""
+        super().__init__()
+        self.features = features
+        self.classifier = nn.Linear(width, classes)
+
+    def features_and_logits(
+        self, images: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n k"]]:
+        """The features and the logits, from one pass."""
+        features = self.embed(images)
+        return features, self.classifier(features)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """The logits."""
+        return self.features_and_logits(images)[1]
+
+    def embed(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """The features that distribution matching compares.
+
+        Returns:
+            The classifier's input: the flattened output of the last pooling of a
+            ConvNet (2,048 wide at 28 and 32 pixels), the penultimate activation of
+            the other networks.
+        """
+        features: Tensor = self.features(images)
+        return features.flatten(1)
+
+
+class Residual(nn.Module):
+    """The rectified sum of two branches."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        """Keeps the branches, whose outputs have one shape."""
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:
+        """Applies both branches to the maps, adds and rectifies."""
+        return F.relu(self.body(maps) + self.shortcut(maps))
+
+
+class _Block(NamedTuple):
+    """A convolution, and whether a pooling follows its norm and activation."""
+
+    width: int
+    kernel: int
+    pool: bool
+
+
+_VGG11 = [  # cfg_vgg["VGG11"]
+    _Block(width, 3, bool(pool))
+    for width, pool in zip(
+        (64, 128, 256, 256, 512, 512, 512, 512), (1, 1, 0, 1, 0, 1, 0, 1), strict=True
+    )
+]
+_ALEXNET = [  # class AlexNet
+    _Block(128, 5, True),
+    _Block(192, 5, True),
+    _Block(256, 3, False),
+    _Block(192, 3, False),
+    _Block(192, 3, True),
+]
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "S": nn.Sigmoid,
+    "R": nn.ReLU,
+    "L": partial(nn.LeakyReLU, 0.01),  # class ConvNet
+    "Swish": nn.SiLU,
+}
+_POOLINGS = {"A": nn.AvgPool2d, "M": nn.MaxPool2d}
+
+
+def _norm(kind: str, width: int, size: int) -> nn.Module:
+    """The norm layer for maps of ``width`` channels and ``size`` pixels a side.
+
+    ``I`` is the published instance norm, a group norm of one channel a group: it has
+    no running statistics, so train and eval mode are the same.
+    """
+    if kind == "G" and width % 4:
+        raise UsageError(f"group norm needs a width that 4 divides, not {width}")
+    match kind:
+        case "I":
+            return nn.GroupNorm(width, width)
+        case "G":
+            return nn.GroupNorm(4, width)  # ConvNet._get_normlayer
+        case "B":
+            return nn.BatchNorm2d(width)
+        case "L":
+            return nn.LayerNorm([width, size, size])
+    return nn.Identity()
+
+
+def _stack(
+    channels: int,
+    size: int,
+    blocks: Sequence[_Block],
+    norm: str = "I",
+    activation: str = "R",
+    pooling: str = "A",
+) -> tuple[list[nn.Module], int]:
+    """The layers of consecutive blocks, and the pixels a side of their output."""
+    layers: list[nn.Module] = []
+    extra = 2 if size == 28 else 0  # on either side, to make 28 pixels 32
+    size += 2 * extra
+    for index, (width, kernel, pool) in enumerate(blocks):
+        padding = kernel // 2 + (0 if index else extra)
+        layers += [
+            nn.Conv2d(channels, width, kernel, padding=padding),
+            _norm(norm, width, size),
+            _ACTIVATIONS[activation](),
+        ]
+        channels = width
+        smallest = 1 if index == len(blocks) - 1 else 2
+        if pool and pooling in _POOLINGS and size // 2 >= smallest:
+            layers.append(_POOLINGS[pooling](2))
+            size //= 2
+        elif pool:
+            layers.append(nn.Identity())
+    return layers, size
+
+
+def _mlp(channels: int, size: int) -> list[nn.Module]:
+    """Two hidden layers: class MLP."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs in (channels * size * size, 128):
+        layers += [nn.Linear(inputs, 128), nn.ReLU()]
+    return layers
+
+
+def _lenet(channels: int, size: int) -> list[nn.Module]:
+    """Two convolutions and two linear layers: class LeNet.
+
+    The first convolution is published with padding 2 for one channel (28 pixels) and 0
+    for three (32): here 2 below 32. The second pads 2 where its map would be too small.
+    """
+    first = 0 if size >= 32 else 2
+    size = (size + 2 * first - 4) // 2
+    second = 0 if size >= 5 else 2
+    size += 2 * second - 4
+    layers = [
+        nn.Conv2d(channels, 6, 5, padding=first),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5, padding=second),
+        nn.ReLU(),
+        nn.MaxPool2d(2) if size >= 2 else nn.Identity(),
+        nn.Flatten(),
+    ]
+    for inputs, outputs in ((16 * max(size // 2, 1) ** 2, 120), (120, 84)):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return layers
+
+
+def _alexnet(channels: int, size: int, norm: str) -> list[nn.Module]:
+    """Five convolutions, their output flattened."""
+    return _stack(channels, size, _ALEXNET, norm, pooling="M")[0]
+
+
+def _vgg11(channels: int, size: int, norm: str) -> list[nn.Module]:
+    """Eight convolutions; the last map, one pixel at 32, is averaged."""
+    layers, size = _stack(channels, size, _VGG11, norm, pooling="M")
+    return [*layers, nn.AvgPool2d(size)]
+
+
+def _residual(
+    inputs: int, width: int, norm: str, stride: int = 1, pooling: int = 1
+) -> Residual:
+    """A basic block: BasicBlock if it strides, BasicBlock_AP if it pools."""
+    convolution = partial(nn.Conv2d, out_channels=width, bias=False)
+    pool = [nn.AvgPool2d(pooling)] if pooling > 1 else []
+    body = nn.Sequential(
+        convolution(inputs, kernel_size=3, stride=stride, padding=1),
+        _norm(norm, width, 0),
+        nn.ReLU(),
+        *pool,
+        convolution(width, kernel_size=3, padding=1),
+        _norm(norm, width, 0),
+    )
+    if inputs == width:
+        return Residual(body, nn.Identity())
+    projection = convolution(inputs, kernel_size=1, stride=stride)
+    return Residual(body, nn.Sequential(projection, *pool, _norm(norm, width, 0)))
+
+
+def _resnet18(channels: int, size: int, norm: str, pooled: bool) -> list[nn.Module]:
+    """Eight basic blocks after a 3x3 convolution: class ResNet.
+
+    If ``pooled``, average poolings stand for the strides and the last map is flattened,
+    not averaged: class ResNet_AP.
+    """
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, 64, 3, padding=1, bias=False),
+        _norm(norm, 64, size),
+        nn.ReLU(),
+        _residual(64, 64, norm),
+        _residual(64, 64, norm),
+    ]
+    for width in (128, 256, 512):
+        smaller = size // 2 if pooled else (size + 1) // 2
+        factor = 2 if smaller >= 2 else 1
+        size = smaller if factor == 2 else size
+        stride, pooling = (1, factor) if pooled else (factor, 1)
+        layers += [
+            _residual(width // 2, width, norm, stride, pooling),
+            _residual(width, width, norm),
+        ]
+    return layers if pooled else [*layers, nn.AvgPool2d(size)]
+
+
+_FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
+    "MLP": _mlp,
+    "LeNet": _lenet,
+    "AlexNet": partial(_alexnet, norm="N"),
+    "AlexNetBN": partial(_alexnet, norm="B"),
+    "VGG11": partial(_vgg11, norm="I"),
+    "VGG11BN": partial(_vgg11, norm="B"),
+    "ResNet18": partial(_resnet18, norm="I", pooled=False),
+    "ResNet18BN": partial(_resnet18, norm="B", pooled=False),
+    "ResNet18_AP": partial(_resnet18, norm="I", pooled=True),
+    "ResNet18BN_AP": partial(_resnet18, norm="B", pooled=True),
+}
+# The evaluation pools of utils.py, get_eval_pool, plus depths 5 and 6 (IDM).
+_CONVNETS = (
+    "|D1|D2|D3|D4|D5|D6|W32|W64|W128|W256|AS|AR|AL|ASwish|NN|BN|LN|IN|GN|NP|MP|AP"
+    "|ASwishBN"
+)
+_TOKEN = re.compile(
+    r"D(?P<depth>[1-9][0-9]*)|W(?P<width>[1-9][0-9]*)|A(?P<activation>Swish|[SRL])"
+    r"|(?P<norm>[NBLIG])N|(?P<pooling>[NMA])P"
+)
+
+
+def names() -> list[str]:
+    """The names of the literature; ``build`` takes further ConvNets."""
+    return [f"ConvNet{tokens}" for tokens in _CONVNETS.split("|")] + list(_FIXED)
+
+
+def _convnet_choices(name: str) -> dict[str, str] | None:
+    """What a ConvNet's name chooses, or None if it is no such name."""
+    if not name.startswith("ConvNet"):
+        return None
+    choices: dict[str, str] = {}
+    position = len("ConvNet")
+    while position < len(name):
+        token = _TOKEN.match(name, position)
+        if token is None or token.lastgroup is None or token.lastgroup in choices:
+            return None
+        choices[token.lastgroup] = token[token.lastgroup]
+        position = token.end()
+    return choices
+
+
+def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
+    """The feature layers of the named network."""
+    if name in _FIXED:
+        return _FIXED[name](channels, size)
+    choices = _convnet_choices(name)
+    if choices is None:
+        near = get_close_matches(name, names(), n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        raise UsageError(
+            f"unknown network {name!r}.{guess} There are: {', '.join(names())}; a "
+            "ConvNet takes one each of D<depth>, W<width>, activation (AS AR AL "
+            "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order"
+        )
+    depth, width = int(choices.pop("depth", 3)), int(choices.pop("width", 128))
+    return _stack(channels, size, [_Block(width, 3, True)] * depth, **choices)[0]
+
+
+def build(
+    name: str,
+    *,
+    channels: int,
+    size: int,
+    classes: int,
+    generator: torch.Generator | None = None,
+) -> Network:
+    """Makes a randomly initialised network on the CPU, in training mode.
+
+    Args:
+        name: one of ``names``, or ``ConvNet`` and at most one each of ``D<depth>``,
+            ``W<width>``, an activation, a norm and a pooling, as in
+            ``ConvNetD4W64BN``. What is left out is D3, W128, AR, IN, AP.
+        channels: of the images.
+        size: pixels along a side of the images, ``MINIMUM_SIZE`` or more.
+        classes: number of logits.
+        generator: draws the parameters; without one they differ on every call. The
+            global generator is neither read nor moved.
+
+    Raises:
+        UsageError: the name is unknown, or a number is too small.
+    """
+    if size < MINIMUM_SIZE or channels < 1 or classes < 1:
+        raise UsageError(
+            f"{name} needs {MINIMUM_SIZE} pixels a side, a channel and a class or "
+            f"more, not size {size}, channels {channels}, classes {classes}"
+        )
+    with torch.device("meta"):
+        features = nn.Sequential(*_layers(name, channels, size))
+        # Two images: batch norm refuses to train on one.
+        width = features(torch.empty(2, channels, size, size)).flatten(1).shape[1]
+        network = Network(features, width, classes)
+    network.to_empty(device="cpu")
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    reinitialize(network, generator)
+    return network
+
+
+@torch.no_grad()
+def reinitialize(network: Network, generator: torch.Generator) -> None:
+    """Draws all parameters anew, in place, and resets running statistics.
+
+    The values are those of ``build`` with a generator in the same state, wherever the
+    network lies and whatever its dtype and memory format. They follow PyTorch's
+    defaults: uniform within ``1 / sqrt(fan_in)`` for convolutions and linear layers,
+    ones and zeros for norms.
+
+    Args:
+        network: made by ``build``.
+        generator: on any device; the network's own saves a copy.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            _draw(module.weight, module.weight, generator)
+            if module.bias is not None:
+                _draw(module.bias, module.weight, generator)
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
+            module.reset_parameters()
+
+
+def _draw(parameter: Tensor, weight: Tensor, generator: torch.Generator) -> None:
+    """Fills a parameter uniformly within ``1 / sqrt(fan_in)`` of its layer's weight.
+
+    Draws aside and copies where drawing in place would give other values: on another
+    device, in another dtype, in another order of memory.
+    """
+    in_place = (
+        parameter.device == generator.device
+        and parameter.dtype == torch.float32
+        and parameter.is_contiguous()
+    )
+    target = parameter
+    if not in_place:
+        target = torch.empty(
+            parameter.shape, dtype=torch.float32, device=generator.device
+        )
+    bound = 1 / math.sqrt(weight[0].numel())
+    target.uniform_(-bound, bound, generator=generator)
+    if not in_place:
+        parameter.copy_(target)

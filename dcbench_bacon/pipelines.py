@@ -1,0 +1,268 @@
+"""Distillation pipelines: which networks, which images, which update.
+
+An objective (``objectives.py``) plugs into either. ``DistributionMatching`` is DM's
+(Zhao & Bilen, WACV 2023), ``ImprovedMatching`` IDM's (Zhao et al., CVPR 2023).
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from msgspec import Meta
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import networks
+from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.matching import Batch, ImageSGD, Matcher, RealImages
+from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
+from dcbench_bacon.objectives import Objective
+from dcbench_bacon.schema import Positive
+from dcbench_bacon.spec import Run, Settings, State, SyntheticSet
+
+Rate = Annotated[float, Meta(gt=0)]
+Momentum = Annotated[float, Meta(ge=0, lt=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class MatchingSettings(Settings, frozen=True, kw_only=True):
+    """Hyper-parameters of DM's pipeline.
+
+    Attributes:
+        steps: updates of the images.
+        image_lr: learning rate of the images.
+        image_momentum: momentum of the images.
+        batch_real: real images a class and step; cut to the class.
+        init: real images, or standard normal noise.
+        augmentation: DSA operations joined by ``_``; empty for none.
+        align_corners: of scaling and rotation; False as published.
+        architecture: of the networks whose features are matched.
+    """
+
+    steps: Positive = 20_000
+    image_lr: Rate = 1.0
+    image_momentum: Momentum = 0.5
+    batch_real: Annotated[int, Meta(ge=2)] = 256
+    init: Literal["real", "noise"] = "real"
+    augmentation: str = "color_crop_cutout_flip_scale_rotate"
+    align_corners: bool = False
+    architecture: str = "ConvNet"
+
+
+class ImprovedMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
+    """Hyper-parameters of IDM's pipeline; published names in brackets.
+
+    Attributes:
+        partition: parts along each side of a synthetic image.
+        ce_weight: of the cross-entropy, times the network's accuracy.
+        accuracy_unit: the published code multiplies by percent, 0 to 100.
+        meter_reset_interval: steps between resets of the accuracies; the published
+            code resets them at each evaluation (``eval_interval``). 0 for never.
+        queue_size: networks kept (``net_num``).
+        queue_start: networks before the first step.
+        queue_interval: steps between fresh networks (``net_generate_interval``).
+        queue_trained: networks trained after a step (``fetch_net_num``).
+        queue_train_steps: their mini-batches a step (``model_train_steps``).
+        queue_batch: images a mini-batch.
+        network_lr: learning rate of the networks.
+        network_momentum: momentum of the networks (``--net_decay``).
+        network_weight_decay: weight decay of the networks (``--net_decay``).
+        update: one update for all classes, or the published loop over classes.
+    """
+
+    image_lr: Rate = 0.2
+    partition: Positive = 2
+    ce_weight: NonNegative = 0.5
+    accuracy_unit: Literal["percent", "fraction"] = "percent"
+    meter_reset_interval: Count = 100
+    queue_size: Positive = 100
+    queue_start: Positive = 3
+    queue_interval: Positive = 30
+    queue_trained: Positive = 2
+    queue_train_steps: Positive = 10
+    queue_batch: Positive = 256
+    network_lr: Rate = 0.01
+    network_momentum: Momentum = 0.9
+    network_weight_decay: NonNegative = 5e-4
+    update: Literal["closed", "sequential"] = "closed"
+
+
+class DistributionMatching:
+    """DM's pipeline: a fresh random network each step, whole images.
+
+    Args:
+        run: what the harness lends.
+        settings: hyper-parameters.
+        objective: from features to a loss a class.
+        partition: parts along each side of a synthetic image.
+        visits: see ``ImageSGD``.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: MatchingSettings,
+        objective: Objective,
+        partition: int = 1,
+        visits: int = 1,
+    ) -> None:
+        """Draws the initial images."""
+        if run.info.size % partition:
+            raise UsageError(
+                f"partition {partition} does not divide the image size {run.info.size}"
+            )
+        self.run = run
+        self.settings = settings
+        self.partition = partition
+        self.real = RealImages(run)
+        self.sampling = run.generator("real")
+        self.drawing = run.generator("augmentation", device="cpu")
+        self.images = self._initial()
+        self.optimiser = ImageSGD(
+            self.images, settings.image_lr, settings.image_momentum, visits
+        )
+        info = run.info
+        self.augmentation = Augmentation(
+            settings.augmentation,
+            (info.size, info.size),
+            align_corners=settings.align_corners,
+        )
+        self.network = networks.build(
+            settings.architecture,
+            channels=info.channels,
+            size=info.size,
+            classes=info.classes,
+        ).to(run.device)
+        self.network.requires_grad_(False)
+        joint = any(True for _ in self.network.buffers())
+        self.matcher = Matcher(
+            run, self.real, objective, self.augmentation, partition, joint
+        )
+
+    def _initial(self) -> Tensor:
+        """The images before the first step."""
+        if self.settings.init == "real":
+            return self.real.initial(self.partition, self.run.generator("init"))
+        info = self.run.info
+        shape = (info.classes, self.run.cell.ipc, info.channels, info.size, info.size)
+        return torch.randn(
+            shape, generator=self.run.generator("init"), device=self.run.device
+        )
+
+    def step(self, index: int) -> None:
+        """One update of all images."""
+        with self.run.phase("queue"):
+            networks.reinitialize(self.network, self.run.generator("network"))
+        self._match(self._batch(self.network))
+
+    def _batch(self, network: networks.Network, weight: Tensor | None = None) -> Batch:
+        """Draws what a step matches: real images and an augmentation a class."""
+        with self.run.phase("data"):
+            index = self.real.draw(self.settings.batch_real, self.sampling)
+            draw = self.augmentation.draw(len(index), self.drawing)
+        return Batch(network, index, draw, weight)
+
+    def _match(self, batch: Batch) -> None:
+        """Updates the images of all classes at once."""
+        losses, gradient = self.matcher(batch, self.images)
+        with self.run.phase("update"):
+            self.optimiser.step(self.images, gradient)
+        self.run.watch("loss", losses.mean())
+
+    def synthetic(self) -> SyntheticSet:
+        """The set as it stands."""
+        images = self.optimiser.snapshot(self.images)
+        classes = torch.arange(self.run.info.classes, device=images.device)
+        labels = classes.repeat_interleave(self.run.cell.ipc)
+        return SyntheticSet(
+            images.flatten(0, 1),
+            F.one_hot(labels, self.run.info.classes).float(),
+            self.partition,
+        )
+
+    def state_dict(self) -> State:
+        """The images and their velocity."""
+        return {"images": self.images, "velocity": self.optimiser.velocity}
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        self.images.copy_(state["images"])
+        self.optimiser.velocity.copy_(state["velocity"])
+
+
+class ImprovedMatching(DistributionMatching):
+    """IDM's pipeline: partitioned images, a queue of networks, a cross-entropy.
+
+    Args:
+        run: what the harness lends.
+        settings: hyper-parameters.
+        objective: from features to a loss a class.
+    """
+
+    settings: ImprovedMatchingSettings
+
+    def __init__(
+        self, run: Run, settings: ImprovedMatchingSettings, objective: Objective
+    ) -> None:
+        """Draws the initial images and fills the queue."""
+        visits = run.info.classes if settings.update == "closed" else 1
+        super().__init__(run, settings, objective, settings.partition, visits)
+        options = QueueOptions(
+            capacity=settings.queue_size,
+            start=settings.queue_start,
+            learning_rate=settings.network_lr,
+            momentum=settings.network_momentum,
+            weight_decay=settings.network_weight_decay,
+        )
+        self.queue = NetworkQueue(run, settings.architecture, options)
+        self.minibatches = run.generator("queue/minibatches")
+
+    def step(self, index: int) -> None:
+        """One update of all images, then some training of the queue."""
+        settings = self.settings
+        with self.run.phase("queue"):
+            every = settings.meter_reset_interval
+            if every and index and index % every == 0:
+                self.queue.reset_meters()
+            if index % settings.queue_interval == 0:
+                self.queue.push()
+            (row,) = self.queue.pick(1)
+            network = self.queue.network(row)
+            unit = 100 if settings.accuracy_unit == "percent" else 1
+            weight = settings.ce_weight * unit * self.queue.accuracy(row)
+        batch = self._batch(network, weight)
+        if settings.update == "closed":
+            self._match(batch)
+        else:
+            self._match_in_turn(batch)
+        with self.run.phase("queue"):
+            self._train()
+
+    def _match_in_turn(self, batch: Batch) -> None:
+        """The published loop: one optimiser step on all images after each class."""
+        for label in range(len(self.images)):
+            some = slice(label, label + 1)
+            losses, own = self.matcher.classes(batch, self.images, some)
+            gradient = torch.zeros_like(self.images)
+            gradient[some] = own
+            self.optimiser.step(self.images, gradient)
+        self.run.watch("loss", losses.mean())
+
+    def _train(self) -> None:
+        """Trains ``queue_trained`` networks, each on mini-batches of its own."""
+        settings = self.settings
+        for row in self.queue.pick(settings.queue_trained):
+            for _ in range(settings.queue_train_steps):
+                batch = self.real.batch(settings.queue_batch, self.minibatches)
+                self.queue.train(row, *batch)
+                self.run.count(settings.queue_batch)
+
+    def state_dict(self) -> State:
+        """The images, their velocity and the queue."""
+        return {**super().state_dict(), "queue": self.queue.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        super().load_state_dict(state)
+        self.queue.load_state_dict(state["queue"])

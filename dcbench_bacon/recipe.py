@@ -1,0 +1,271 @@
+"""Recipes: hyper-parameters by method, data set and images per class, with sources.
+
+A method's TOML file holds tables that are laid over each other, the later winning:
+``[defaults]``, ``["*"]``, ``["*".IPC]``, ``[DATASET]``, ``[DATASET.IPC]``; then the
+same tables under ``[profiles.NAME]``; then ``--set``. A table's key ``source`` says
+where its values come from and is shown by ``dcbench show``. The evaluation protocols
+in ``protocols.toml`` follow the same rules under ``[NAME]``.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from dcbench_bacon import schema
+from dcbench_bacon.errors import UsageError
+
+PROTOCOLS = Path(__file__).with_name("protocols.toml")
+PROTOCOL_PREFIX = "protocol."
+Document = Mapping[str, Any]
+T = TypeVar("T", bound=Struct)
+
+
+class Origin(NamedTuple):
+    """Where a value in force comes from."""
+
+    table: str
+    source: str
+
+
+class Resolved(NamedTuple):
+    """A recipe and, for every key, its origin."""
+
+    recipe: schema.Recipe
+    origins: dict[str, Origin]
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What decides which values are in force, apart from method and cell."""
+
+    profile: schema.Profile = "paper"
+    protocol: str = "dc"
+    overrides: Mapping[str, str] = {}
+    architectures: tuple[str, ...] = ()
+    selection: schema.Selection | None = None
+
+
+@cache
+def read(path: Path) -> Document:
+    """Parses a recipe file.
+
+    Raises:
+        UsageError: the file is missing or is not TOML; the message names the line.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: this recipe file is missing") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def resolve(
+    path: Path, settings: type[Struct], cell: schema.Cell, request: Request
+) -> Resolved:
+    """The recipe in force for a cell.
+
+    Args:
+        path: the method's TOML file.
+        settings: the struct of the method's hyper-parameters.
+        cell: names data set and images per class.
+        request: profile, protocol and overrides.
+
+    Raises:
+        UsageError: a value does not fit its key, or an override names no key.
+    """
+    method = {
+        key: value
+        for key, value in request.overrides.items()
+        if not key.startswith(PROTOCOL_PREFIX)
+    }
+    values, origins = _merge(read(path), path.name, cell, request.profile)
+    _override(values, origins, method, settings)
+    struct = _convert(values, settings, path)
+    protocol, protocol_origins = _protocol(cell, request)
+    recipe = schema.Recipe(
+        settings=msgspec.to_builtins(struct),
+        protocol=protocol,
+        profile=request.profile,
+        overrides=dict(request.overrides),
+    )
+    for field in msgspec.structs.fields(settings):
+        origins.setdefault(field.name, Origin("default of the code", ""))
+    return Resolved(recipe, origins | protocol_origins)
+
+
+def digest(recipe: schema.Recipe) -> str:
+    """Eight hex digits that identify everything the recipe puts in force."""
+    return _hash([recipe.settings, recipe.protocol, recipe.profile])
+
+
+def distillation_digest(recipe: schema.Recipe) -> str:
+    """The same for what decides the synthetic set alone.
+
+    Two recipes that differ in their evaluation share one set, which is then distilled
+    once. Under ``best_val`` the method sees a smaller train split.
+    """
+    protocol = recipe.protocol
+    held_out = protocol.validation if protocol.selection == "best_val" else None
+    return _hash([recipe.settings, held_out])
+
+
+def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Splits the ``key=value`` texts of ``--set``.
+
+    Raises:
+        UsageError: a text has no ``=``.
+    """
+    split = [pair.partition("=") for pair in pairs]
+    for pair, (key, equals, _) in zip(pairs, split, strict=True):
+        if not (key and equals):
+            raise UsageError(f"--set {pair}: write --set key=value")
+    return {key.strip(): value.strip() for key, _, value in split}
+
+
+def check_overrides(overrides: Mapping[str, str], settings: list[type[Struct]]) -> None:
+    """Makes sure that every override is a key of some method or of the protocol.
+
+    Raises:
+        UsageError: a key belongs to none; the message lists the nearest and all.
+    """
+    known = {field.name for each in settings for field in msgspec.structs.fields(each)}
+    known |= {
+        PROTOCOL_PREFIX + field.name
+        for field in msgspec.structs.fields(schema.Protocol)
+        if field.name != "name"
+    }
+    for key in overrides:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"--set {key}: no such recipe key.{guess} "
+                f"There are: {', '.join(sorted(known))}"
+            )
+
+
+def protocol_names() -> list[str]:
+    """The evaluation protocols that exist."""
+    return sorted(read(PROTOCOLS))
+
+
+def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
+    """The (label, data set, images per class) of each table in a document."""
+    for key, table in document.items():
+        if key in ("title", "paper", "profiles") or not isinstance(table, dict):
+            continue
+        dataset = None if key in ("defaults", "*") else key
+        yield key, dataset, None
+        for ipc, inner in table.items():
+            if isinstance(inner, dict):
+                if not ipc.isdigit():
+                    raise UsageError(f"[{key}.{ipc}]: {ipc!r} is no image count")
+                yield f"{key}.{ipc}", dataset, int(ipc)
+
+
+def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Document]]:
+    """The tables that apply to a cell, the weakest first."""
+    yield "defaults", document.get("defaults", {})
+    for key in ("*", cell.dataset):
+        table = document.get(key, {})
+        flat = {k: v for k, v in table.items() if not isinstance(v, dict)}
+        yield key, flat
+        yield f"{key}.{cell.ipc}", table.get(str(cell.ipc), {})
+
+
+def _merge(
+    document: Document, name: str, cell: schema.Cell, profile: str
+) -> tuple[dict[str, Any], dict[str, Origin]]:
+    """Lays the tables over each other and remembers who set what."""
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    layers = [*_layers(document, cell)]
+    reduced = document.get("profiles", {}).get(profile, {})
+    layers += [
+        (f"profiles.{profile}.{label}", table)
+        for label, table in _layers(reduced, cell)
+    ]
+    for label, table in layers:
+        source = table.get("source", "")
+        for key, value in table.items():
+            if key != "source":
+                values[key] = value
+                origins[key] = Origin(f"{name} [{label}]", source)
+    return values, origins
+
+
+def _override(
+    values: dict[str, Any],
+    origins: dict[str, Origin],
+    overrides: Mapping[str, str],
+    settings: type[Struct],
+) -> None:
+    """Applies the overrides that name a key of these settings."""
+    known = {field.name for field in msgspec.structs.fields(settings)}
+    for key, text in overrides.items():
+        if key in known:
+            values[key] = _literal(text)
+            origins[key] = Origin("--set", "")
+
+
+def _protocol(
+    cell: schema.Cell, request: Request
+) -> tuple[schema.Protocol, dict[str, Origin]]:
+    """The evaluation protocol in force, its keys prefixed in the origins."""
+    document = read(PROTOCOLS)
+    if request.protocol not in document:
+        raise UsageError(
+            f"unknown protocol {request.protocol!r}. "
+            f"There are: {', '.join(protocol_names())}"
+        )
+    values, origins = _merge(
+        document[request.protocol],
+        f"{PROTOCOLS.name} {request.protocol}",
+        cell,
+        request.profile,
+    )
+    overrides = {
+        key.removeprefix(PROTOCOL_PREFIX): value
+        for key, value in request.overrides.items()
+        if key.startswith(PROTOCOL_PREFIX)
+    }
+    _override(values, origins, overrides, schema.Protocol)
+    if request.architectures:
+        values["architectures"] = request.architectures
+        origins["architectures"] = Origin("--architectures", "")
+    if request.selection:
+        values["selection"] = request.selection
+        origins["selection"] = Origin("--selection", "")
+    struct = _convert({**values, "name": request.protocol}, schema.Protocol, PROTOCOLS)
+    prefixed = {PROTOCOL_PREFIX + key: origin for key, origin in origins.items()}
+    return struct, prefixed
+
+
+def _convert(values: Document, struct: type[T], path: Path) -> T:
+    """Validates values; the error names the file, the key and what was expected."""
+    try:
+        return msgspec.convert(values, struct)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(struct))
+        raise UsageError(f"{path}: {error}. The keys are: {known}") from error
+
+
+def _literal(text: str) -> Any:
+    """Reads an override as TOML would; what is no TOML value is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _hash(value: Any) -> str:
+    encoded = msgspec.json.encode(value, order="sorted")
+    return hashlib.sha256(encoded).hexdigest()[:8]

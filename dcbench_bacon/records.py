@@ -1,0 +1,125 @@
+"""The results folder: records, synthetic sets, checkpoints, and who works on what."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from dcbench_bacon.checkpoint import write_atomically
+from dcbench_bacon.errors import RecordError, UsageError
+from dcbench_bacon.schema import Cell, Record
+
+
+class Store:
+    """One results folder.
+
+    Args:
+        root: holds ``records/``, ``synthetic/``, ``checkpoints/`` and ``tables/``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Remembers the folder; makes nothing yet."""
+        self.root = root
+
+    def open(self) -> "Store":
+        """Makes the folder and makes sure that it takes files.
+
+        Raises:
+            UsageError: it cannot be written to.
+        """
+        try:
+            for name in ("records", "synthetic", "checkpoints"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".dcbench"
+            write_atomically(probe, b"")
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to the output folder {self.root} ({error.strerror}); "
+                "choose another with --output"
+            ) from error
+        return self
+
+    def record_path(self, cell: Cell, digest: str) -> Path:
+        """Where the record of a cell under a recipe lies."""
+        return self.root / "records" / f"{slug(cell)}-{digest}.json"
+
+    def synthetic_path(self, cell: Cell, digest: str) -> Path:
+        """Where the set of a cell lies; ``digest`` is that of the distillation."""
+        return self.root / "synthetic" / f"{slug(cell)}-{digest}.safetensors"
+
+    def checkpoint_folder(self, cell: Cell, digest: str) -> Path:
+        """Where the stages of a cell leave their checkpoints."""
+        return self.root / "checkpoints" / f"{slug(cell)}-{digest}"
+
+    def find(self, cell: Cell, digest: str) -> Record | None:
+        """The record of a cell, or None when there is none.
+
+        Raises:
+            RecordError: there is one, and it cannot be read.
+        """
+        path = self.record_path(cell, digest)
+        return read(path) if path.exists() else None
+
+    def write(self, record: Record) -> Path:
+        """Stores a record under its cell and digest."""
+        path = self.record_path(record.cell, record.digest)
+        encoded = msgspec.json.format(msgspec.json.encode(record), indent=1)
+        write_atomically(path, encoded + b"\n")
+        return path
+
+    def records(self, broken: list[RecordError] | None = None) -> Iterator[Record]:
+        """All readable records in the order of their names.
+
+        Args:
+            broken: takes the errors of the unreadable ones; without it the first
+                is raised.
+        """
+        for path in sorted((self.root / "records").glob("*.json")):
+            try:
+                yield read(path)
+            except RecordError as error:
+                if broken is None:
+                    raise
+                broken.append(error)
+
+    def lock(self, cell: Cell, digest: str) -> FileLock:
+        """A lock on a cell that ends with the process, however it ends."""
+        folder = self.root / "checkpoints"
+        return FileLock(folder / f".{slug(cell)}-{digest}.lock")
+
+    def clear(self, cell: Cell, digest: str) -> None:
+        """Removes the checkpoints of a cell."""
+        shutil.rmtree(self.checkpoint_folder(cell, digest), ignore_errors=True)
+
+
+def read(path: Path) -> Record:
+    """Decodes a record.
+
+    Raises:
+        RecordError: the file cannot be read; names it and the remedy.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"{path}: not a record of this version ({error}); delete or move it, and "
+            "the cell will run again"
+        ) from error
+
+
+def acquire(lock: FileLock, *, wait: bool) -> bool:
+    """Takes a lock; without ``wait`` gives up at once when another process has it."""
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        return False
+    return True
+
+
+def slug(cell: Cell) -> str:
+    """A cell's name made safe for every file system."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", str(cell))
