@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Admits NumPy arrays and built-in containers; a pickle can name anything else."""
 
     _reconstruct = np.empty(0).__reduce__()[0]
-    _admitted = {
+    _admitted: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): np.ndarray,

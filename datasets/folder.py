@@ -1,4 +1,4 @@
-"""Folder: your own images, `folder:PATH` with train/ and test/ or val/, a folder a class.
+"""Folder: your own images, train/ and test/ or val/ in PATH, one folder a class.
 
 Classes are in the sorted order of their folders' names. Images are square: the shorter
 side of the first training image gives the size, and an image of another shape is
@@ -12,8 +12,8 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +63,9 @@ def read(root: Path) -> tuple[RawSplit, RawSplit]:
     labels, paths = _images(train_folder)
     with damaged(paths[0]), Image.open(paths[0]) as first:
         size = min(first.size)
-    train, grey = decode(paths, _open, "", size, stretch=True)
+    train, grey = decode(paths, _read_bytes, "", size, stretch=True)
     test_labels, test_paths = _images(test_folder)
-    test, test_grey = decode(test_paths, _open, "", size, stretch=True)
+    test, test_grey = decode(test_paths, _read_bytes, "", size, stretch=True)
     if grey and test_grey:
         train, test = train[:, :1], test[:, :1]
     return RawSplit(train, labels), RawSplit(test, test_labels)
@@ -73,7 +73,7 @@ def read(root: Path) -> tuple[RawSplit, RawSplit]:
 
 def decode(
     names: Sequence[str],
-    open_image: Callable[[str], IO[bytes]],
+    read_bytes: Callable[[str], bytes],
     where: str,
     size: int,
     *,
@@ -83,7 +83,7 @@ def decode(
 
     Args:
         names: of the files.
-        open_image: opens one for reading.
+        read_bytes: gives the content of one.
         where: precedes the name in messages.
         size: height and width of the result.
         stretch: resize images of another shape, which are refused otherwise.
@@ -95,8 +95,8 @@ def decode(
 
     def fill(index: int) -> tuple[bool, bool]:
         name = names[index]
-        with damaged(str(Path(where, name))), open_image(name) as file:
-            image = Image.open(file)
+        with damaged(Path(where, name)):
+            image = Image.open(BytesIO(read_bytes(name)))
             resized = image.size != (size, size)
             if resized and not stretch:
                 raise ValueError(f"{image.size} pixels, expected {size} by {size}")
@@ -124,8 +124,8 @@ def _convert(image: Image.Image, size: int) -> Image.Image:
     return image
 
 
-def _open(name: str) -> IO[bytes]:
-    return Path(name).open("rb")
+def _read_bytes(name: str) -> bytes:
+    return Path(name).read_bytes()
 
 
 def _splits(root: Path) -> tuple[Path, Path]:
@@ -150,7 +150,7 @@ def _files(split: Path) -> list[tuple[int, str]]:
     return [
         (label, f"{folder}/{name}")
         for label, folder in enumerate(_class_folders(split))
-        for name in sorted(os.listdir(folder))
+        for name in sorted(entry.name for entry in os.scandir(folder))
         if not name.startswith(".")
     ]
 

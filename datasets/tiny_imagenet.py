@@ -1,15 +1,14 @@
 """Tiny-ImageNet: 64-pixel photographs of 200 classes; test is the official val."""
 
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
 
-from dcbench_bacon.data import MissingDataError, RawSplit, damaged, opened
+from dcbench_bacon.data import MissingDataError, RawSplit, damaged
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.spec import DatasetInfo
 
@@ -71,13 +70,13 @@ def fetch(root: Path) -> None:
         download_url(f"http://cs231n.stanford.edu/{name}", root, name, md5)
 
 
-def sources(root: Path) -> list[Path]:
+def sources(root: Path) -> list[str]:
     """The files of the tree or, without one, the zip."""
     tree, archive = root / TREE, root / f"{TREE}.zip"
     if tree.is_dir():
-        return [tree / name for name in _tree_names(tree)]
+        return [f"{tree}/{name}" for name in sorted(_tree_names(tree))]
     if archive.is_file():
-        return [archive]
+        return [str(archive)]
     raise MissingDataError(
         f"tiny_imagenet: neither {TREE}/ nor {TREE}.zip found; run `dcbench data get "
         f"tiny_imagenet`, or put one under {root} (--data-root or DCBENCH_DATA)"
@@ -85,15 +84,12 @@ def sources(root: Path) -> list[Path]:
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes train and the official val from the tree or the zip."""
-    first, *_ = sources(root)
-    with ExitStack() as stack:
-        if first == root / f"{TREE}.zip":
-            with damaged(first):
-                archive = _Archive(first, stack.enter_context(ZipFile(first)))
-        else:
-            archive = _Archive(root / TREE)
-        return _read(archive)
+    """Decodes train and the official val, from the tree or straight from the zip."""
+    if (root / TREE).is_dir():
+        return _read(_Archive(root / TREE))
+    path = root / f"{TREE}.zip"
+    with damaged(path), ZipFile(path) as archive:
+        return _read(_Archive(path, archive))
 
 
 class _Archive(NamedTuple):
@@ -113,21 +109,22 @@ class _Archive(NamedTuple):
                 raise DataError(f"{self.path}: member {name!r} is outside {TREE}/")
         return sorted(name.removeprefix(f"{TREE}/") for name in names)
 
-    def open(self, name: str) -> IO[bytes]:
-        """Opens one file of the tree for reading."""
+    def read_bytes(self, name: str) -> bytes:
+        """The content of one file of the tree."""
         if self.zip is None:
-            return (self.path / name).open("rb")
+            return (self.path / name).read_bytes()
         member = self.zip.getinfo(f"{TREE}/{name}")
         if member.file_size > _LARGEST:
             raise DataError(f"{self.path}: {name} unpacks to {member.file_size} bytes")
-        return BytesIO(self.zip.read(member))
+        return self.zip.read(member)
 
 
 def _tree_names(tree: Path) -> Iterator[str]:
     """The files that count: train images, val images and val's labels."""
-    for pattern in ("train/*/images/*", "val/images/*", _ANNOTATIONS):
-        for path in tree.glob(pattern):
-            yield path.relative_to(tree).as_posix()
+    yield _ANNOTATIONS
+    for folder in (*tree.glob("train/*/images"), *tree.glob("val/images")):
+        inside = folder.relative_to(tree).as_posix()
+        yield from (f"{inside}/{entry.name}" for entry in os.scandir(folder))
 
 
 def _read(archive: _Archive) -> tuple[RawSplit, RawSplit]:
@@ -139,10 +136,11 @@ def _read(archive: _Archive) -> tuple[RawSplit, RawSplit]:
             f"{archive.path}: train has {len(classes)} class folders with images, "
             f"expected {INFO.classes}"
         )
-    with damaged(archive.path / _ANNOTATIONS), archive.open(_ANNOTATIONS) as file:
-        rows = [line.split("\t") for line in file.read().decode().splitlines()]
-        test_labels = [classes.index(row[1]) for row in rows]
     label = {wnid: index for index, wnid in enumerate(classes)}
+    with damaged(archive.path / _ANNOTATIONS):
+        lines = archive.read_bytes(_ANNOTATIONS).decode().splitlines()
+        rows = [line.split("\t") for line in lines]
+        test_labels = [label[row[1]] for row in rows]
     return (
         _decode(archive, [str(p) for p in train], [label[p.parts[1]] for p in train]),
         _decode(archive, [f"val/images/{row[0]}" for row in rows], test_labels),
@@ -150,5 +148,5 @@ def _read(archive: _Archive) -> tuple[RawSplit, RawSplit]:
 
 
 def _decode(archive: _Archive, names: list[str], labels: list[int]) -> RawSplit:
-    images, _ = decode(names, archive.open, str(archive.path), INFO.size)
+    images, _ = decode(names, archive.read_bytes, str(archive.path), INFO.size)
     return RawSplit(images, np.array(labels, np.int64))

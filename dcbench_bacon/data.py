@@ -15,35 +15,26 @@ Nothing but ``get`` and ``load(..., download=True)`` touches the network.
 
 import gzip
 import hashlib
-import json
-import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from dcbench_bacon.decoded import ARRAYS, Stored, cached, digests
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import Split
-
-logger = logging.getLogger(__name__)
-CACHE_VERSION = 1  # raise it when a reader's output changes
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-Bytes = npt.NDArray[np.uint8]
 
 
 class MissingDataError(DataError):
@@ -54,7 +45,7 @@ class MissingDataError(DataError):
 class RawSplit:
     """A decoded split, unchecked: images (n, c, h, w) and labels (n,)."""
 
-    images: Bytes
+    images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
 
 
@@ -91,27 +82,6 @@ class Source(NamedTuple):
     folder: Path
 
 
-class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What lies beside the decoded arrays."""
-
-    info: DatasetInfo
-    folder: str
-    digests: dict[str, str]
-
-
-class Stored(NamedTuple):
-    """A decoded data set in memory or memory-mapped."""
-
-    info: DatasetInfo
-    arrays: dict[str, npt.NDArray[Any]]
-    digests: dict[str, str]
-
-    @property
-    def fingerprint(self) -> str:
-        """One sha256 for all arrays."""
-        return _sha256(json.dumps(self.digests, sort_keys=True).encode())
-
-
 def load(
     name: str,
     root: Path | None = None,
@@ -134,13 +104,14 @@ def load(
         DataError: a file is missing or damaged; the message says which, and what to do.
     """
     source = find(name, root)
+    cache = (cache or _default("DCBENCH_CACHE", "decoded")).expanduser()
     try:
-        stored = _cached(source, _cache_folder(cache))
+        stored = _cached(source, cache)
     except MissingDataError:
         if not download:
             raise
         get(name, root)
-        stored = _cached(source, _cache_folder(cache))
+        stored = _cached(source, cache)
     tensors = {
         key: torch.from_numpy(array).to(device) for key, array in stored.arrays.items()
     }
@@ -157,21 +128,20 @@ def find(name: str, root: Path | None = None) -> Source:
     kind, _, path = name.partition(":")
     module = DATASETS.module(kind)
     if hasattr(module, "INFO") == bool(path):
-        form = kind if hasattr(module, "INFO") else f"{kind}:PATH"
-        raise UsageError(f"data set {name!r} is written {form}")
+        raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
     folder = Path(path) if path else root or _default("DCBENCH_DATA", "data")
     return Source(kind, module, folder.expanduser().resolve())
 
 
 def get(name: str, root: Path | None = None) -> None:
-    """Downloads a data set into ``root``; does nothing when it comes with a package."""
+    """Downloads a data set into ``root``, if it is one that is downloaded."""
     source = find(name, root)
     if not hasattr(source.module, "fetch"):
         _sources(source)  # says what is missing
         return
     try:
         source.module.fetch(source.folder)
-    except (OSError, RuntimeError) as error:  # what torchvision's downloads raise
+    except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
             f"{name} could not be downloaded ({error}); put the files under "
             f"{source.folder} (--data-root or DCBENCH_DATA) by other means"
@@ -196,12 +166,10 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
         stored = _decode(source)
     except DataError as error:
         return [*checks, Check(str(source.folder), False, str(error))]
-    train, test = (len(stored.arrays[f"{key}_labels"]) for key in ("train", "test"))
-    official = getattr(source.module, "COUNTS", (train, test))
-    message = f"{train} train and {test} test images, sha256 {stored.fingerprint}"
-    if (train, test) != official:
-        message += f"; the official numbers are {official[0]} and {official[1]}"
-    return [*checks, Check(str(source.folder), (train, test) == official, message)]
+    counts = tuple(len(stored.arrays[f"{split}_labels"]) for split in ("train", "test"))
+    official = getattr(source.module, "COUNTS", counts)
+    message = f"{counts} images, officially {official}, sha256 {stored.fingerprint}"
+    return [*checks, Check(str(source.folder), counts == official, message)]
 
 
 def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> Path:
@@ -313,22 +281,13 @@ def split_validation(
 def _statistics(info: DatasetInfo, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and std, shaped to broadcast over a batch."""
     both = torch.tensor([info.mean, info.std], dtype=torch.float32, device=device)
-    mean, std = both[:, :, None, None]
-    return mean, std
+    return both[0, :, None, None], both[1, :, None, None]
 
 
 def _default(variable: str, folder: str) -> Path:
     """The folder an environment variable names, or one in the user's cache."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get(variable) or Path(caches) / "dcbench" / folder)
-
-
-def _cache_folder(cache: Path | None) -> Path:
-    return (cache or _default("DCBENCH_CACHE", "decoded")).expanduser()
-
-
-def _sha256(data: bytes | npt.NDArray[Any]) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _sources(source: Source) -> Sequence[Path | str]:
@@ -354,19 +313,17 @@ def _check_md5(path: Path | str, expected: str) -> Check:
 def _decode(source: Source) -> Stored:
     """Reads, checks and hashes a data set."""
     train, test = source.module.read(source.folder)
-    if hasattr(source.module, "INFO"):
-        info = source.module.INFO
-    else:
-        info = source.module.describe(source.folder, train)
+    fixed = hasattr(source.module, "INFO")
+    info = source.module.INFO if fixed else source.module.describe(source.folder, train)
     where = f"{source.kind} in {source.folder}"
     _check_split(train, info, f"{where}, train")
     _check_split(test, info, f"{where}, test")
     contents = (train.images, train.labels, test.images, test.labels)
     arrays = {
-        key: np.ascontiguousarray(array)
+        key: np.require(array, requirements=["C", "W"])  # torch wants it writable
         for key, array in zip(ARRAYS, contents, strict=True)
     }
-    return Stored(info, arrays, _digests(arrays))
+    return Stored(info, arrays, digests(arrays))
 
 
 def _check_split(split: RawSplit, info: DatasetInfo, where: str) -> None:
@@ -379,92 +336,17 @@ def _check_split(split: RawSplit, info: DatasetInfo, where: str) -> None:
             f"{labels.shape} labels; expected uint8 {shape}"
         )
     if len(labels) and not 0 <= labels.min() <= labels.max() < info.classes:
-        raise DataError(
-            f"{where}: labels {labels.min()} to {labels.max()}; there are "
-            f"{info.classes} classes"
-        )
+        span = f"{labels.min()} to {labels.max()}"
+        raise DataError(f"{where}: labels {span}; there are {info.classes} classes")
     empty = np.flatnonzero(np.bincount(labels, minlength=info.classes) == 0)
     if len(empty):
         names = ", ".join(info.class_names[label] for label in empty[:5])
         raise DataError(f"{where}: no image of class {names}")
 
 
-def _digests(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    """The sha256 and the shape of every array (a tenth of a second for CIFAR-10)."""
-    return {key: f"{_sha256(a)} {a.dtype} {a.shape}" for key, a in arrays.items()}
-
-
-def _stamp(source: Source, paths: Sequence[Path | str]) -> str:
-    """Changes with the name, size or time of any source file, and with the reader."""
-    stamp = hashlib.sha256(f"{CACHE_VERSION}".encode())
-    for path in (*paths, source.module.__file__ or ""):
-        status = os.stat(path)  # noqa: PTH116 - 60,000 Path objects cost as much again
-        stamp.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return stamp.hexdigest()[:16]
-
-
 def _cached(source: Source, cache: Path) -> Stored:
-    """Opens the decoded set, after decoding it if no up-to-date copy exists."""
-    paths = _sources(source)
-    prefix = f"{source.kind}-{_sha256(str(source.folder).encode())[:8]}"
-    entry = cache / f"{prefix}-{_stamp(source, paths)}"
-    if stored := _open(entry):
-        return stored
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / f"{prefix}.lock")
-        lock.acquire()
-    except OSError as error:
-        logger.warning("decoded images are not kept: %s", error)
-        return _decode(source)
-    try:
-        if stored := _open(entry):  # written by another process meanwhile
-            return stored
-        stored = _decode(source)
-        _write(entry, stored, Sidecar(stored.info, str(source.folder), stored.digests))
-        return stored
-    finally:
-        lock.release()
-
-
-def _open(entry: Path) -> Stored | None:
-    """Memory-maps a decoded set; none if it does not exist or is damaged."""
-    if not entry.is_dir():
-        return None
-    try:
-        content = (entry / "sidecar.json").read_bytes()
-        sidecar = msgspec.json.decode(content, type=Sidecar)
-        arrays = {
-            # Copy on write: torch warns of tensors over read-only memory.
-            key: np.load(entry / f"{key}.npy", mmap_mode="c", allow_pickle=False)
-            for key in ARRAYS
-        }
-    except (OSError, ValueError, EOFError, msgspec.MsgspecError) as error:
-        logger.warning("%s is damaged, decoding again: %s", entry, error)
-        return None
-    if _digests(arrays) != sidecar.digests:
-        logger.warning("%s is damaged, decoding again: wrong checksum", entry)
-        return None
-    return Stored(sidecar.info, arrays, sidecar.digests)
-
-
-def _write(entry: Path, stored: Stored, sidecar: Sidecar) -> None:
-    """Puts a decoded set into the cache in one rename, in place of older ones.
-
-    Only the holder of the set's lock comes here, so whatever lies there under a
-    temporary name was left by a process that was killed.
-    """
-    prefix = entry.name.rpartition("-")[0]
-    for old in entry.parent.glob(f"{prefix}-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    partial = None
-    try:
-        partial = Path(tempfile.mkdtemp(".partial", f"{prefix}-", entry.parent))
-        for key, array in stored.arrays.items():
-            np.save(partial / f"{key}.npy", array)
-        (partial / "sidecar.json").write_bytes(msgspec.json.encode(sidecar))
-        partial.rename(entry)
-    except OSError as error:
-        logger.warning("decoded images are not kept: %s", error)
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+    """Takes the decoded set from the cache, or decodes it and puts it there."""
+    # A reader that was changed makes what it decoded before out of date as well.
+    paths = [*_sources(source), str(source.module.__file__)]
+    place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
+    return cached(cache, f"{source.kind}-{place}", paths, lambda: _decode(source))

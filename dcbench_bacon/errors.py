@@ -23,3 +23,7 @@ class DivergedError(DcbenchError):
 
 class InterruptedRunError(DcbenchError):
     """The user pressed Ctrl-C; the state is on disk."""
+
+
+class OutputError(DcbenchError):
+    """Results cannot be written: the disk is full, or the folder is gone."""

@@ -20,7 +20,6 @@ import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -87,26 +86,16 @@ class Residual(nn.Module):
         return F.relu(self.body(maps) + self.shortcut(maps))
 
 
-class _Block(NamedTuple):
-    """A convolution, and whether a pooling follows its norm and activation."""
+_Blocks = Sequence[tuple[int, int, bool]]
+"""Width and kernel of each convolution, and whether a pooling follows it."""
 
-    width: int
-    kernel: int
-    pool: bool
-
-
-_VGG11 = [  # cfg_vgg["VGG11"]
-    _Block(width, 3, bool(pool))
-    for width, pool in zip(
-        (64, 128, 256, 256, 512, 512, 512, 512), (1, 1, 0, 1, 0, 1, 0, 1), strict=True
-    )
+_ALEXNET: _Blocks = [  # class AlexNet
+    *((128, 5, True), (192, 5, True)),
+    *((256, 3, False), (192, 3, False), (192, 3, True)),
 ]
-_ALEXNET = [  # class AlexNet
-    _Block(128, 5, True),
-    _Block(192, 5, True),
-    _Block(256, 3, False),
-    _Block(192, 3, False),
-    _Block(192, 3, True),
+_VGG11: _Blocks = [  # cfg_vgg["VGG11"]
+    (int(block.rstrip("M")), 3, block.endswith("M"))
+    for block in "64M 128M 256 256M 512 512M 512 512M".split()
 ]
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "S": nn.Sigmoid,
@@ -140,7 +129,7 @@ def _norm(kind: str, width: int, size: int) -> nn.Module:
 def _stack(
     channels: int,
     size: int,
-    blocks: Sequence[_Block],
+    blocks: _Blocks,
     norm: str = "I",
     activation: str = "R",
     pooling: str = "A",
@@ -286,15 +275,10 @@ def _convnet_choices(name: str) -> dict[str, str] | None:
     """What a ConvNet's name chooses, or None if it is no such name."""
     if not name.startswith("ConvNet"):
         return None
-    choices: dict[str, str] = {}
-    position = len("ConvNet")
-    while position < len(name):
-        token = _TOKEN.match(name, position)
-        if token is None or token.lastgroup is None or token.lastgroup in choices:
-            return None
-        choices[token.lastgroup] = token[token.lastgroup]
-        position = token.end()
-    return choices
+    tokens = list(_TOKEN.finditer(name, len("ConvNet")))
+    choices = {str(token.lastgroup): token[str(token.lastgroup)] for token in tokens}
+    whole = "ConvNet" + "".join(token[0] for token in tokens) == name
+    return choices if whole and len(choices) == len(tokens) else None
 
 
 def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
@@ -311,7 +295,7 @@ def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
             "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order"
         )
     depth, width = int(choices.pop("depth", 3)), int(choices.pop("width", 128))
-    return _stack(channels, size, [_Block(width, 3, True)] * depth, **choices)[0]
+    return _stack(channels, size, [(width, 3, True)] * depth, **choices)[0]
 
 
 def build(
@@ -366,34 +350,16 @@ def reinitialize(network: Network, generator: torch.Generator) -> None:
 
     Args:
         network: made by ``build``.
-        generator: on any device; the network's own saves a copy.
+        generator: on any device; the network's own saves a transfer.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            _draw(module.weight, module.weight, generator)
-            if module.bias is not None:
-                _draw(module.bias, module.weight, generator)
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            for parameter in module.parameters(recurse=False):
+                # Aside, as dtype and order of memory would change draws in place.
+                values = torch.empty(
+                    parameter.shape, dtype=torch.float32, device=generator.device
+                ).uniform_(-bound, bound, generator=generator)
+                parameter.copy_(values)
         elif isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
             module.reset_parameters()
-
-
-def _draw(parameter: Tensor, weight: Tensor, generator: torch.Generator) -> None:
-    """Fills a parameter uniformly within ``1 / sqrt(fan_in)`` of its layer's weight.
-
-    Draws aside and copies where drawing in place would give other values: on another
-    device, in another dtype, in another order of memory.
-    """
-    in_place = (
-        parameter.device == generator.device
-        and parameter.dtype == torch.float32
-        and parameter.is_contiguous()
-    )
-    target = parameter
-    if not in_place:
-        target = torch.empty(
-            parameter.shape, dtype=torch.float32, device=generator.device
-        )
-    bound = 1 / math.sqrt(weight[0].numel())
-    target.uniform_(-bound, bound, generator=generator)
-    if not in_place:
-        parameter.copy_(target)

@@ -223,9 +223,7 @@ def lookup(
         UsageError: there is no such source.
     """
     if source is not None and source not in SOURCES:
-        raise UsageError(
-            f"unknown source {source!r}; there are: {', '.join(SOURCES)}"
-        )
+        raise UsageError(f"unknown source {source!r}; there are: {', '.join(SOURCES)}")
     accepted = {architecture}
     if architecture in ("ConvNet", "ConvNetD4"):
         accepted.add("unstated")

@@ -2,8 +2,9 @@
 
 A method's TOML file holds tables that are laid over each other, the later winning:
 ``[defaults]``, ``["*"]``, ``["*".IPC]``, ``[DATASET]``, ``[DATASET.IPC]``; then the
-same tables under ``[profiles.NAME]``; then ``--set``. A table's key ``source`` says
-where its values come from and is shown by ``dcbench show``. The evaluation protocols
+same tables under ``[profiles.NAME]``; then ``--set``. A file that names a ``base``
+lies over that method's file. A table's key ``source`` says where its values come from
+and is shown by ``dcbench show``. The evaluation protocols
 in ``protocols.toml`` follow the same rules under ``[NAME]``.
 """
 
@@ -86,7 +87,7 @@ def resolve(
         for key, value in request.overrides.items()
         if not key.startswith(PROTOCOL_PREFIX)
     }
-    values, origins = _merge(read(path), path.name, cell, request.profile)
+    values, origins = _merge(_with_bases(path), cell, request.profile)
     _override(values, origins, method, settings)
     struct = _convert(values, settings, path)
     protocol, protocol_origins = _protocol(cell, request)
@@ -113,8 +114,11 @@ def distillation_digest(recipe: schema.Recipe) -> str:
     once. Under ``best_val`` the method sees a smaller train split.
     """
     protocol = recipe.protocol
-    held_out = protocol.validation if protocol.selection == "best_val" else None
-    return _hash([recipe.settings, held_out])
+    if protocol.selection == "final":
+        return _hash(recipe.settings)
+    if protocol.evaluate_every:  # then the evaluations choose among the sets
+        return _hash([recipe.settings, protocol])
+    return _hash([recipe.settings, protocol.selection, protocol.validation])
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -160,7 +164,7 @@ def protocol_names() -> list[str]:
 def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
     """The (label, data set, images per class) of each table in a document."""
     for key, table in document.items():
-        if key in ("title", "paper", "profiles") or not isinstance(table, dict):
+        if key == "profiles" or not isinstance(table, dict):
             continue
         dataset = None if key in ("defaults", "*") else key
         yield key, dataset, None
@@ -181,24 +185,34 @@ def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Docume
         yield f"{key}.{cell.ipc}", table.get(str(cell.ipc), {})
 
 
+def _with_bases(path: Path) -> list[tuple[str, Document]]:
+    """A recipe file and those it lies over, the lowest first."""
+    files = [(path.name, read(path))]
+    while base := files[0][1].get("base"):
+        lower = path.with_name(f"{base}.toml")
+        if any(name == lower.name for name, _ in files):
+            raise UsageError(f"{path}: base {base!r} leads back to itself")
+        files.insert(0, (lower.name, read(lower)))
+    return files
+
+
 def _merge(
-    document: Document, name: str, cell: schema.Cell, profile: str
+    documents: list[tuple[str, Document]], cell: schema.Cell, profile: str
 ) -> tuple[dict[str, Any], dict[str, Origin]]:
     """Lays the tables over each other and remembers who set what."""
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
-    layers = [*_layers(document, cell)]
-    reduced = document.get("profiles", {}).get(profile, {})
-    layers += [
-        (f"profiles.{profile}.{label}", table)
-        for label, table in _layers(reduced, cell)
+    reduced = [
+        (f"{name} profiles.{profile}", each.get("profiles", {}).get(profile, {}))
+        for name, each in documents
     ]
-    for label, table in layers:
-        source = table.get("source", "")
-        for key, value in table.items():
-            if key != "source":
-                values[key] = value
-                origins[key] = Origin(f"{name} [{label}]", source)
+    for name, document in documents + reduced:
+        for label, table in _layers(document, cell):
+            source = table.get("source", "")
+            for key, value in table.items():
+                if key != "source":
+                    values[key] = value
+                    origins[key] = Origin(f"{name} [{label}]", source)
     return values, origins
 
 
@@ -226,12 +240,8 @@ def _protocol(
             f"unknown protocol {request.protocol!r}. "
             f"There are: {', '.join(protocol_names())}"
         )
-    values, origins = _merge(
-        document[request.protocol],
-        f"{PROTOCOLS.name} {request.protocol}",
-        cell,
-        request.profile,
-    )
+    named = (f"{PROTOCOLS.name} {request.protocol}", document[request.protocol])
+    values, origins = _merge([named], cell, request.profile)
     overrides = {
         key.removeprefix(PROTOCOL_PREFIX): value
         for key, value in request.overrides.items()

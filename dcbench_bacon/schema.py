@@ -78,6 +78,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             held out of train, or (optimistic) the best on test.
         measure_every: passes between measurements when selection is not final.
         validation: share of every class held out of train for ``best_val``.
+        evaluate_every: distillation steps between evaluations on the way; 0 for none.
+            When selection is not final, the best of these sets is kept.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     selection: Selection = "final"
     measure_every: Positive = 50
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    evaluate_every: Annotated[int, Meta(ge=0)] = 0
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):

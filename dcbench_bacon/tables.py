@@ -4,69 +4,225 @@ Every function gives the same output whatever the order of the records. Tables c
 the recipe digest as their index, so that two recipes are two rows and never one mean.
 """
 
-import html
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
-from tabulate import tabulate
 
-from dcbench_bacon.errors import UsageError
-from dcbench_bacon.published import cite, lookup
-from dcbench_bacon.schema import Record
+from dcbench_bacon.printing import render, to_rich
+from dcbench_bacon.published import lookup
+from dcbench_bacon.schema import Record, Timing
 
-SUMMARY = (
-    "dataset ipc method architecture accuracy_mean accuracy_std n published_mean "
-    "published_source difference profile selection"
-).split()
+__all__ = [
+    "PHASES",
+    "SUMMARY",
+    "frame",
+    "render",
+    "spread",
+    "summary",
+    "timing",
+    "to_rich",
+    "unfinished",
+]
+
+SUMMARY = [
+    *("dataset", "ipc", "method", "architecture"),
+    *("accuracy_mean", "accuracy_std", "n"),
+    *("published_mean", "published_source", "difference", "profile", "selection"),
+]
 PHASES = ("data", "augmentation", "real forward", "synthetic", "queue", "update")
-FORMATS = ("md", "csv", "latex", "html")
+_PHASE_COLUMNS = {name: f"{name.replace(' ', '_')}_ms" for name in PHASES}
 
 # Rows come in these orders; whatever else there is follows alphabetically.
-_ORDER: dict[str, Sequence[str]] = {
-    "dataset": "mnist fashion_mnist svhn cifar10 cifar100 tiny_imagenet".split(),
-    "method": "random dm idm bacon bacon+idm bacon+dm".split(),
+_ORDER: dict[str, tuple[str, ...]] = {
+    "dataset": (
+        *("mnist", "fashion_mnist", "svhn"),
+        *("cifar10", "cifar100", "tiny_imagenet"),
+    ),
+    "method": ("random", "dm", "idm", "bacon", "bacon+idm", "bacon+dm"),
     "architecture": ("ConvNet", "ConvNetD4"),
     "profile": ("paper", "quick", "demo"),
 }
-_GROUP = "dataset ipc method architecture profile selection digest".split()
-_TITLES = {
-    **{name: name.upper() for name in "mnist svhn dm idm bacon dc dsa mtt".split()},
-    **{"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"},
-    **{"cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"},
-    **{"imagenet1k": "ImageNet-1K", "imagenet100": "ImageNet-100"},
-    **{"bacon+idm": "BACON + IDM", "bacon+dm": "BACON + DM", "digits": "Digits"},
-    **{"random": "Random", "herding": "Herding", "whole": "Whole data set"},
-    **{"k_center": "K-Center", "k_means": "K-Means"},
-}
-_MARKS = {"best_test": "†", "best_val": "‡"}
-_NOTES = {
-    "best_test": "† Chosen on the test set: optimistic.",
-    "best_val": "‡ Pass chosen on a validation split held out of train.",
-    "quick": "Profile quick: a reduced recipe, not comparable with published numbers.",
-    "demo": "Profile demo: a reduced recipe, not comparable with published numbers.",
-    "std": "Accuracy in percent: mean ± sample standard deviation (n - 1 in the "
-    "denominator) over n trained networks, all networks and seeds pooled.",
-    "difference": "Difference: measured minus published, in percentage points.",
-    "sets": "Between sets: standard deviation over seeds of the means per seed. "
-    "Between networks: mean over seeds of the deviation within a seed (n - 1 both).",
-}
+_CELL = ["dataset", "ipc", "method"]
+_GROUP = [*_CELL, "architecture", "profile", "selection", "digest"]
 
 
-def _by(columns: Sequence[str]) -> Callable[[pd.Series], pd.Series]:
-    """A sort key for ``sort_values``: known names first, in their order."""
-
-    def key(column: pd.Series) -> pd.Series:
-        known = {name: i for i, name in enumerate(_ORDER.get(str(column.name), ()))}
-        if not known:
-            return column
-        return column.map(lambda name: f"{known.get(name, len(known)):03d}{name}")
-
-    return key
+def _rank(column: "pd.Series[str]") -> "pd.Series[str]":
+    """The sort key of a column: names of ``_ORDER`` first, in their order."""
+    known = {name: i for i, name in enumerate(_ORDER.get(str(column.name), ()))}
+    if not known:
+        return column
+    return column.map(lambda name: f"{known.get(name, len(known)):03d}{name}")
 
 
-def _sorted(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows by ``columns``, then renumbered."""
-    return table.sort_values(list(columns), key=_by(columns), ignore_index=True)
+def _build(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """A frame with these columns even when there is no row."""
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _indexed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns named, indexed by the recipe's digest."""
+    return table.set_index("digest").rename_axis("recipe")[list(columns)]
+
+
+def _identity(record: Record) -> dict[str, object]:
+    """What every row of a record repeats."""
+    cell = record.cell
+    return {
+        **{"dataset": cell.dataset, "ipc": cell.ipc, "method": cell.method},
+        **{"seed": cell.seed, "digest": record.digest, "status": record.status},
+        "profile": record.recipe.profile,
+        "selection": record.recipe.protocol.selection,
+    }
+
+
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Long form, one row an evaluation; accuracies are fractions."""
+    columns = [
+        *(*_CELL, "seed", "architecture", "trial", "accuracy", "seconds"),
+        *("profile", "selection", "digest", "status"),
+    ]
+    rows = [
+        {
+            **_identity(record),
+            **{"architecture": each.architecture, "trial": each.trial},
+            **{"accuracy": each.accuracy, "seconds": each.seconds},
+        }
+        for record in records
+        for each in record.evaluations
+    ]
+    order = [*_GROUP, "seed", "trial", "accuracy", "seconds", "status"]
+    return _build(rows, columns).sort_values(order, key=_rank, ignore_index=True)
+
+
+def _groups(
+    frame: pd.DataFrame, profiles: Sequence[str]
+) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    """Finished evaluations that may be averaged, and what they have in common."""
+    kept = frame[(frame["status"] == "done") & frame["profile"].isin(list(profiles))]
+    return [
+        (dict(zip(_GROUP, tuple(key), strict=True)), group)
+        for key, group in kept.groupby(_GROUP, sort=False)
+    ]
+
+
+def summary(
+    frame: pd.DataFrame,
+    *,
+    profiles: Sequence[str] = ("paper",),
+    source: str | None = None,
+) -> pd.DataFrame:
+    """Mean, deviation and n beside the published number; accuracies are percent.
+
+    ``accuracy_std`` pools all networks and seeds (ddof 1, missing when n is 1).
+    Published numbers are those of ``published.lookup``. The index is the recipe.
+
+    Args:
+        frame: the long form of ``frame``; only records that are done count.
+        profiles: whose records enter.
+        source: a key of ``published.SOURCES`` instead of the order of preference.
+    """
+    rows: list[dict[str, object]] = []
+    for key, group in _groups(frame, profiles):
+        method, dataset = str(key["method"]), str(key["dataset"])
+        ipc, architecture = int(str(key["ipc"])), str(key["architecture"])
+        found = lookup(method, dataset, ipc, architecture, source)
+        percent = group["accuracy"] * 100
+        mean = round(float(percent.mean()), 9)  # 62.06, not 62.06000000000001
+        rows.append(
+            {
+                **key,
+                **{"accuracy_mean": mean, "accuracy_std": float(percent.std(ddof=1))},
+                **{"n": len(group), "published_mean": found and found.mean},
+                "published_source": found.source if found else "",
+                "difference": round(mean - found.mean, 9) if found else None,
+            }
+        )
+    numbers = ("accuracy_mean", "accuracy_std", "published_mean", "difference")
+    table = _build(rows, [*SUMMARY, "digest"]).astype(dict.fromkeys(numbers, float))
+    return _indexed(table, SUMMARY)
+
+
+def spread(
+    frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
+) -> pd.DataFrame:
+    """The deviation between synthetic sets and the one between networks, in percent.
+
+    ``std_sets`` is taken over seeds of the means per seed, ``std_networks`` is the
+    mean over seeds of the deviation within a seed; both with ddof 1.
+    """
+    rows: list[dict[str, object]] = []
+    for key, group in _groups(frame, profiles):
+        seeds = (group["accuracy"] * 100).groupby(group["seed"])
+        means = seeds.mean()
+        rows.append(
+            {
+                **key,
+                **{"accuracy_mean": float(means.mean()), "sets": len(means)},
+                "std_sets": float(means.std(ddof=1)),
+                "std_networks": float(seeds.std(ddof=1).mean()),
+                "networks": len(group),
+            }
+        )
+    columns = [
+        *(*_CELL, "architecture", "accuracy_mean", "std_sets", "sets"),
+        *("std_networks", "networks", "profile", "selection"),
+    ]
+    return _indexed(_build(rows, [*columns, "digest"]), columns)
+
+
+def unfinished(records: Iterable[Record]) -> pd.DataFrame:
+    """The records that are not done, each with its error."""
+    columns = [*_CELL, "seed", "profile", "status", "error"]
+    rows = [
+        {**_identity(record), "error": record.error or ""}
+        for record in records
+        if record.status != "done"
+    ]
+    order = [*_CELL, "seed", "profile", "digest", "error"]
+    table = _build(rows, [*columns, "digest"]).sort_values(order, key=_rank)
+    return _indexed(table, columns)
+
+
+def _cost(cost: Timing) -> dict[str, object]:
+    """One stage's numbers, per step."""
+    scale = 1000 / cost.steps
+    spent = {
+        column: cost.phases[name].seconds * scale
+        for name, column in _PHASE_COLUMNS.items()
+        if name in cost.phases
+    }
+    return {
+        **{"steps": cost.steps, "median_seconds": cost.median},
+        **{"iqr_seconds": cost.iqr, **spent},
+        "other_ms": max(0.0, cost.seconds * scale - sum(spent.values())),
+        "images_per_second": cost.images / (cost.seconds or float("nan")),
+        "peak_gb": cost.peak_bytes / 1e9,
+    }
+
+
+def timing(records: Iterable[Record]) -> pd.DataFrame:
+    """What each stage of each distillation cost; phases in milliseconds a step.
+
+    ``other_ms`` is the part of a step outside the named phases, ``peak_gb`` counts
+    10^9 bytes. Left out are records that are not done and stages without steps.
+    """
+    columns = [
+        *(*_CELL, "seed", "stage", "profile", "steps", "median_seconds"),
+        *("iqr_seconds", *_PHASE_COLUMNS.values(), "other_ms"),
+        *("images_per_second", "peak_gb", "device", "torch"),
+    ]
+    rows: list[dict[str, object]] = [
+        {
+            **_identity(record),
+            **{"stage": stage, "device": record.environment.device},
+            **{"torch": record.environment.torch, **_cost(cost)},
+        }
+        for record in records
+        for stage, cost in record.distillation.items()
+        if record.status == "done" and cost.steps
+    ]
+    order = [*_CELL, "seed", "stage", "profile", "device", "torch", "digest"]
+    table = _build(rows, [*columns, "digest"])
+    table = table.sort_values([*order, "median_seconds"], key=_rank)
+    numbers = dict.fromkeys(_PHASE_COLUMNS.values(), float)
+    return _indexed(table.astype(numbers), columns)

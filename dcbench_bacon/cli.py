@@ -1,0 +1,414 @@
+"""The command line: options in, calls out. Heavy modules load inside the commands."""
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import click
+
+from dcbench_bacon import __version__
+from dcbench_bacon.errors import (
+    DcbenchError,
+    InterruptedRunError,
+    OutputError,
+    UsageError,
+)
+from dcbench_bacon.registry import DATASETS, METHODS, Registry
+from dcbench_bacon.schema import Profile, Selection
+
+PAPER_DATASETS = (
+    "mnist",
+    "fashion_mnist",
+    "svhn",
+    "cifar10",
+    "cifar100",
+    "tiny_imagenet",
+)
+DEMO_METHODS = ("random", "dm", "idm", "bacon")
+DEMO_DATASETS = ("digits",)
+
+
+class NameList(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas, checked against a registry.
+
+    Args:
+        registry: knows the names.
+        everything: what ``all`` stands for; all names without it.
+    """
+
+    name = "names"
+
+    def __init__(
+        self, registry: Registry, everything: Sequence[str] | None = None
+    ) -> None:
+        """Keeps the registry."""
+        self.registry = registry
+        self.everything = everything
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Splits and checks."""
+        if isinstance(value, tuple):
+            return value
+        if value == "all":
+            return tuple(self.everything or self.registry.names())
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        if not names:
+            self.fail(f"no {self.registry.kind} given", param, ctx)
+        try:
+            return tuple(dict.fromkeys(self._resolve(name) for name in names))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+    def _resolve(self, name: str) -> str:
+        kind, colon, path = name.partition(":")
+        return self.registry.resolve(kind) + colon + path
+
+
+class IntList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers separated by commas.
+
+    Args:
+        least: the smallest that is allowed.
+    """
+
+    name = "numbers"
+
+    def __init__(self, least: int) -> None:
+        """Keeps the bound."""
+        self.least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Splits and checks."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(dict.fromkeys(int(text) for text in str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r}: write whole numbers, such as 1,10,50", param, ctx)
+        for number in numbers:
+            if number < self.least:
+                self.fail(f"{number} is less than {self.least}", param, ctx)
+        return numbers
+
+
+class Texts(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas that are checked later."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Splits."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(name.strip() for name in str(value).split(",") if name.strip())
+
+
+class Commands(click.Group):
+    """Shows mistakes without a traceback, and guesses a mistyped command."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Turns the errors that a user can mend into messages and exit codes."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            fail(str(error), 2)
+        except InterruptedRunError as error:
+            command = shlex.join(["dcbench", *sys.argv[1:]])
+            fail(f"{error}; nothing is lost. To go on:\n  {command}", 130)
+        except DcbenchError as error:
+            fail(str(error), 1)
+        except KeyboardInterrupt:
+            fail("interrupted at once; the last checkpoint stands", 130)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Names the nearest command when there is none of that name."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            near = get_close_matches(args[0], self.commands, n=1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(self.commands)
+            raise click.UsageError(
+                f"no such command {args[0]!r}.{guess} There are: {known}", ctx
+            )
+        return super().resolve_command(ctx, args)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Prints a message and ends the program."""
+    click.echo(f"error: {message}", err=True)
+    raise SystemExit(code)
+
+
+Command = Callable[..., Any]
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Joins options that several commands share."""
+
+    def decorate(function: Command) -> Command:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+methods_option = click.option(
+    "--methods", type=NameList(METHODS), help="Names separated by commas, or all."
+)
+datasets_option = click.option(
+    "--datasets",
+    type=NameList(DATASETS, PAPER_DATASETS),
+    help="Names separated by commas, or all for the paper's six; folder:PATH for "
+    "your own images.",
+)
+ipc_option = click.option(
+    "--ipc", type=IntList(1), help="Images per class, such as 1,10,50."
+)
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Where data sets lie, in torchvision's layout. Also DCBENCH_DATA.",
+)
+output_option = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="The results folder.",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ..."
+)
+set_option = click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Overrides a recipe key, or protocol.KEY; may be repeated. It is recorded.",
+)
+profile_option = click.option(
+    "--profile",
+    type=click.Choice(get_args(Profile)),
+    help="demo and quick are reduced recipes; paper is the published one.",
+)
+protocol_options = options(
+    click.option(
+        "--architectures", type=Texts(), help="Networks to train on each set."
+    ),
+    click.option("--protocol", default="dc", show_default=True, help="How to evaluate."),
+    click.option(
+        "--selection",
+        type=click.Choice(get_args(Selection)),
+        help="Which pass counts; best_test is optimistic, and tables mark it.",
+    ),
+)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "DCBENCH",
+        "max_content_width": 100,
+    },
+    epilog="Start with `dcbench run`: a demo that ends within 90 seconds.",
+)
+@click.version_option(__version__, prog_name="dcbench")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what goes on inside.")
+def main(verbose: bool) -> None:
+    """Distil image data sets, evaluate them fairly, print the tables."""
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.getLogger("dcbench_bacon").setLevel(level)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  dcbench run                                        the demo
+  dcbench run --methods bacon,idm --datasets all     the paper's grid, IPC 1, 10, 50
+  dcbench run --methods dm --datasets folder:my/images --ipc 10 --profile quick
+  dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
+"""
+)
+@methods_option
+@datasets_option
+@ipc_option
+@click.option("--seeds", type=IntList(0), default="0", help="Such as 0,1,2,3,4.")
+@profile_option
+@set_option
+@protocol_options
+@device_option
+@data_root_option
+@output_option
+@click.option("--fresh", is_flag=True, help="Run finished cells again.")
+@click.option("--no-download", is_flag=True, help="Use only data that is on disk.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A kill loses at most this much.",
+)
+@click.option(
+    "--time-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop after this long, as on Ctrl-C.",
+)
+def run(**given: Any) -> None:
+    """Distil, evaluate, record and print the table.
+
+    Finished cells are skipped, interrupted ones go on where they stopped, failed ones
+    are tried again. Without options it runs the demo.
+    """
+    from dcbench_bacon.session import run_grid
+
+    raise SystemExit(run_grid(**given))
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  dcbench evaluate results/synthetic/digits-ipc1-dm-s0-1a2b3c4d.safetensors
+  dcbench evaluate my.safetensors --dataset cifar10 --architectures ConvNet,ResNet18
+"""
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--dataset", help="What to test on; by default what the file names.")
+@profile_option
+@set_option
+@protocol_options
+@device_option
+@data_root_option
+def evaluate(**given: Any) -> None:
+    """Train fresh networks on saved sets and test them on real images."""
+    from dcbench_bacon.session import evaluate_files
+
+    evaluate_files(**given)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  dcbench table                                  paper records, as Markdown
+  dcbench table --profile quick --format csv
+  dcbench table --what timing
+"""
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "csv", "latex", "html"]),
+    default="md",
+    show_default=True,
+)
+@click.option(
+    "--what",
+    type=click.Choice(["accuracy", "spread", "timing", "unfinished"]),
+    default="accuracy",
+    show_default=True,
+    help="Accuracies, their spread between sets and networks, cost, or failures.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    type=click.Choice(get_args(Profile)),
+    help="Which records enter; paper alone by default. May be repeated.",
+)
+@click.option("--source", help="Compare with this source of published numbers.")
+@output_option
+def table(
+    form: str, what: str, profiles: tuple[str, ...], source: str | None, output: Path
+) -> None:
+    """Print measured beside published, from the records alone."""
+    from dcbench_bacon.printing import print_table
+
+    click.echo(print_table(output, form, what, profiles or ("paper",), source))
+
+
+@main.command(name="list")
+@click.argument(
+    "what", type=click.Choice(["methods", "datasets", "architectures", "protocols"])
+)
+def list_(what: str) -> None:
+    """List what exists."""
+    from dcbench_bacon.printing import listing
+
+    click.echo(listing(what))
+
+
+@main.command(epilog="Example: dcbench show bacon cifar10 10")
+@click.argument("method")
+@click.argument("dataset")
+@click.argument("ipc", type=click.IntRange(min=1))
+@profile_option
+@set_option
+@protocol_options
+def show(**given: Any) -> None:
+    """Show the recipe in force and where each value comes from."""
+    from dcbench_bacon.session import show_recipe
+
+    click.echo(show_recipe(**given))
+
+
+@main.group()
+def data() -> None:
+    """Fetch or verify data sets."""
+
+
+@data.command(epilog="Example: dcbench data get mnist,cifar10")
+@click.argument("datasets", type=NameList(DATASETS, PAPER_DATASETS))
+@data_root_option
+def get(datasets: tuple[str, ...], data_root: Path | None) -> None:
+    """Download data sets that are not on disk yet."""
+    from dcbench_bacon import data as loader
+
+    for name in datasets:
+        loader.get(name, data_root)
+        click.echo(f"{name}: ready")
+
+
+@data.command(epilog="Example: dcbench data verify all")
+@click.argument("datasets", type=NameList(DATASETS, PAPER_DATASETS))
+@data_root_option
+def verify(datasets: tuple[str, ...], data_root: Path | None) -> None:
+    """Check the files of data sets against their official checksums."""
+    from dcbench_bacon import data as loader
+
+    bad = 0
+    for name in datasets:
+        for check in loader.verify(name, data_root):
+            bad += not check.ok
+            mark = "ok " if check.ok else "BAD"
+            click.echo(f"{mark} {name}: {check.file}: {check.message}")
+    raise SystemExit(1 if bad else 0)
+
+
+@main.command()
+def check() -> None:
+    """Validate all recipes: every key, value, data set and base."""
+    from dcbench_bacon.session import check_recipes
+
+    problems = check_recipes()
+    for problem in problems:
+        click.echo(problem, err=True)
+    click.echo(f"{len(METHODS.names())} recipes, {len(problems)} problems")
+    raise SystemExit(1 if problems else 0)
+
+
+__all__ = ["OutputError", "main"]

@@ -1,0 +1,101 @@
+"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+class Bar:
+    """A bar on a terminal; it leaves nothing behind when a stage ends.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        """Draws nothing yet."""
+        self.console = console
+        self.cell = ""
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """Begins a bar."""
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+        label = f"[bold]{escape(self.cell)}[/] {escape(title)}"
+        self._task = self._progress.add_task(
+            label, total=count, completed=index, note=""
+        )
+        self._progress.start()
+
+    def update(self, index: int, note: str) -> None:
+        """Moves the bar."""
+        if self._progress:
+            self._progress.update(self._task, completed=index, note=note)
+
+    def stop(self) -> None:
+        """Removes the bar."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+
+class Lines:
+    """A line now and then, for log files.
+
+    Args:
+        console: where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        """Prints nothing yet."""
+        self.console = console
+        self.cell = ""
+        self._title = ""
+        self._count = 0
+        self._printed = 0.0
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """Remembers the stage."""
+        self._title, self._count = title, count
+        self._printed = time.monotonic()
+
+    def update(self, index: int, note: str) -> None:
+        """Prints a line if the last one is some time ago."""
+        now = time.monotonic()
+        if now - self._printed > LINE_SECONDS:
+            self._printed = now
+            self.console.print(
+                f"{self.cell} {self._title} {index}/{self._count} {note}",
+                markup=False,
+                highlight=False,
+            )
+
+    def stop(self) -> None:
+        """Nothing is left to do."""
+
+
+def reporter(console: Console) -> Bar | Lines:
+    """What fits the console."""
+    return Bar(console) if console.is_terminal else Lines(console)

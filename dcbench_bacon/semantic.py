@@ -1,0 +1,100 @@
+"""The semantic CLIP term: an image-text model judges each synthetic image.
+
+An addition of ours to BACON's options; nothing like it is in the paper.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon.data import denormalize
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.schema import DatasetInfo
+
+PROMPT = "a photo of a {}"
+
+
+class SemanticScore:
+    """One minus the cosine similarity of images and the prompt of their class.
+
+    Args:
+        model: an open_clip model; it is frozen.
+        tokenizer: from texts to tokens.
+        info: statistics, to undo the normalisation, and class names.
+        device: where the model runs.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, info: DatasetInfo, device: torch.device
+    ) -> None:
+        """Encodes the prompts once."""
+        self.info = info
+        self.model = model.to(device).eval().requires_grad_(False)
+        side = model.visual.image_size
+        self.size: int = side if isinstance(side, int) else side[0]
+        mean, std = model.visual.image_mean, model.visual.image_std
+        self.mean = torch.tensor(mean or (0.0,) * 3, device=device).view(3, 1, 1)
+        self.std = torch.tensor(std or (1.0,) * 3, device=device).view(3, 1, 1)
+        names = [name.replace("_", " ") for name in info.class_names]
+        with torch.no_grad():
+            tokens = tokenizer([PROMPT.format(name) for name in names]).to(device)
+            self.text = F.normalize(model.encode_text(tokens), dim=-1)
+
+    @classmethod
+    def load(
+        cls, name: str, weights: str, info: DatasetInfo, device: torch.device
+    ) -> Self:
+        """Builds the model from open_clip's registry and loads its weights.
+
+        Args:
+            name: of a model, such as ``ViT-B-32``.
+            weights: a local file, or a name that open_clip may download.
+            info: of the data set.
+            device: where the model runs.
+
+        Raises:
+            UsageError: no such model, no weights given, or none found.
+        """
+        import open_clip
+
+        if not weights:
+            raise UsageError(
+                "clip='semantic' needs weights: --set clip_weights=FILE (or a name of "
+                "open_clip's, such as laion2b_s34b_b79k, where there is a network)"
+            )
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if not Path(weights).is_file() and weights not in tags:
+            raise UsageError(
+                f"--set clip_weights={weights}: no such file, and not a name of "
+                f"weights for {name}. There are: {', '.join(tags) or 'none'}"
+            )
+        try:
+            model = open_clip.create_model(name, pretrained=weights)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UsageError(
+                f"--set clip_model={name}, clip_weights={weights}: {error}"
+            ) from error
+        return cls(model, open_clip.get_tokenizer(name), info, device)
+
+    def __call__(
+        self, images: Float[Tensor, "c m ch h w"], classes: Int64[Tensor, "c"]
+    ) -> Float[Tensor, "c"]:
+        """The mean score of each class, 0 for perfect agreement, at most 2.
+
+        Args:
+            images: normalised with the data set's statistics; gradients flow through.
+            classes: the class of each row.
+        """
+        flat = denormalize(images.flatten(0, 1), self.info).clamp(0, 1)
+        flat = flat.expand(-1, 3, -1, -1)
+        resized = F.interpolate(
+            flat, size=(self.size, self.size), mode="bicubic", align_corners=False
+        )
+        encoded = self.model.encode_image((resized - self.mean) / self.std)
+        similarity = F.normalize(encoded, dim=-1).unflatten(0, images.shape[:2])
+        agreement = (similarity * self.text[classes].unsqueeze(1)).sum(-1)
+        return 1 - agreement.mean(1)

@@ -1,0 +1,30 @@
+"""BACON+DM: BACON's loss in DM's pipeline, the algorithm without IDM's parts.
+
+A fresh random network each step, whole images, no cross-entropy. No code and no number
+of this variant has been published.
+"""
+
+from dcbench_bacon.pipelines import DistributionMatching, MatchingSettings
+from dcbench_bacon.spec import Method, Run, SyntheticSet
+
+from .bacon import BaconSettings, objective
+
+NAME = "bacon+dm"
+
+
+class BaconDMSettings(MatchingSettings, BaconSettings, frozen=True, kw_only=True):
+    """DM's pipeline with BACON's objective."""
+
+
+class BaconDM(Method):
+    """BACON's terms in the features of random networks."""
+
+    Settings = BaconDMSettings
+
+    def distill(self, run: Run) -> SyntheticSet:
+        """Updates the images ``steps`` times."""
+        loss = objective(run, self.settings)
+        learner = DistributionMatching(run, self.settings, loss)
+        for step in run.steps("match", self.settings.steps, state=learner):
+            learner.step(step)
+        return learner.synthetic()

@@ -1,0 +1,27 @@
+"""BACON+IDM: IDM's pipeline and loss, with BACON's terms added.
+
+The plug-in reading of BACON (arXiv:2406.01112): where ``bacon`` replaces IDM's squared
+distance of means, this keeps it and adds the three terms.
+"""
+
+from dcbench_bacon.objectives import SquaredMeanDistance, Sum
+from dcbench_bacon.pipelines import ImprovedMatching
+from dcbench_bacon.spec import Method, Run, SyntheticSet
+
+from .bacon import BaconIDMSettings, objective
+
+NAME = "bacon+idm"
+
+
+class BaconIDM(Method):
+    """IDM's loss plus BACON's."""
+
+    Settings = BaconIDMSettings
+
+    def distill(self, run: Run) -> SyntheticSet:
+        """Updates the images ``steps`` times."""
+        both = Sum(SquaredMeanDistance(), objective(run, self.settings))
+        learner = ImprovedMatching(run, self.settings, both)
+        for step in run.steps("match", self.settings.steps, state=learner):
+            learner.step(step)
+        return learner.synthetic()

@@ -1,0 +1,27 @@
+"""DM: dataset condensation with distribution matching (Zhao & Bilen, WACV 2023).
+
+Each step draws a fresh random network f and, for every class, real images R, the
+synthetic ones S and one siamese augmentation A, and descends on
+
+    sum over classes of || mean f(A(R)) - mean f(A(S)) ||^2.
+
+Departure: a class with fewer than ``batch_real`` images fills its batch by taking its
+images again, so that all classes have batches of one size.
+"""
+
+from dcbench_bacon.objectives import SquaredMeanDistance
+from dcbench_bacon.pipelines import DistributionMatching, MatchingSettings
+from dcbench_bacon.spec import Method, Run, SyntheticSet
+
+
+class DM(Method):
+    """Matches class means in the features of random networks."""
+
+    Settings = MatchingSettings
+
+    def distill(self, run: Run) -> SyntheticSet:
+        """Updates the images ``steps`` times."""
+        learner = DistributionMatching(run, self.settings, SquaredMeanDistance())
+        for step in run.steps("match", self.settings.steps, state=learner):
+            learner.step(step)
+        return learner.synthetic()

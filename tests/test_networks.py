@@ -1,0 +1,395 @@
+"""Parameter counts, shapes, random streams and ``torch.func`` on every network."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn import functional as F
+
+from dcbench_bacon import networks
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.networks import Network, build, reinitialize
+
+NAMES = networks.names()
+BATCH_NORM = [name for name in NAMES if "BN" in name]
+# The same layers at other widths cost time and show nothing new.
+SMALL = ["ConvNetW8", "ConvNetW8NN", "ConvNetW8MP", "ConvNetW8LN", "MLP", "LeNet"]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network(
+    name: str, *, channels: int = 3, size: int = 8, classes: int = 4, seed: int = 0
+) -> Network:
+    return build(
+        name, channels=channels, size=size, classes=classes, generator=seeded(seed)
+    )
+
+
+def images(n: int, channels: int = 3, size: int = 8) -> Tensor:
+    return torch.randn(n, channels, size, size, generator=seeded(1))
+
+
+@pytest.fixture
+def on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leaves networks without storage: shapes and counts need none."""
+    monkeypatch.setattr(nn.Module, "to_empty", lambda module, device: module)
+    monkeypatch.setattr(networks, "reinitialize", lambda module, generator: None)
+    return
+
+
+# Literals of the published code, counted in its own modules: specification, 0.5.
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "classes", "count"),
+    [
+        ("ConvNet", 3, 32, 10, 320_010),
+        ("ConvNet", 3, 32, 100, 504_420),
+        ("ConvNet", 1, 28, 10, 317_706),
+        ("ConvNet", 3, 64, 200, 1_938_120),
+        ("ConvNetD4", 3, 64, 200, 857_160),
+        ("MLP", 1, 28, 10, 118_282),
+        ("MLP", 3, 32, 10, 411_146),
+        ("LeNet", 1, 28, 10, 61_706),
+        ("LeNet", 3, 32, 10, 62_006),
+        ("AlexNet", 1, 28, 10, 1_865_802),
+        ("AlexNet", 3, 32, 10, 1_872_202),
+        # Two more a channel of the five norms.
+        ("AlexNetBN", 3, 32, 10, 1_872_202 + 2 * (128 + 192 + 256 + 192 + 192)),
+        ("VGG11", 1, 28, 10, 9_229_962),
+        ("VGG11", 3, 32, 10, 9_231_114),
+        ("VGG11BN", 3, 32, 10, 9_231_114),
+        ("ResNet18", 1, 28, 10, 11_172_810),
+        ("ResNet18", 3, 32, 10, 11_173_962),
+        ("ResNet18BN", 3, 32, 10, 11_173_962),
+        # A classifier of 512*4*4 for 512, or of 512*3*3.
+        ("ResNet18_AP", 3, 32, 10, 11_173_962 + 10 * 512 * 15),
+        ("ResNet18BN_AP", 1, 28, 10, 11_172_810 + 10 * 512 * 8),
+    ],
+)
+@pytest.mark.usefixtures("on_meta")
+def test_parameter_count(
+    name: str, channels: int, size: int, classes: int, count: int
+) -> None:
+    made = network(name, channels=channels, size=size, classes=classes)
+    assert sum(parameter.numel() for parameter in made.parameters()) == count
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 9, 11, 28, 32, 64])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("on_meta")
+def test_shapes_at_every_size(name: str, size: int, channels: int) -> None:
+    made = network(name, channels=channels, size=size, classes=5)
+    features, logits = made.features_and_logits(
+        torch.empty(2, channels, size, size, device="meta")
+    )
+    assert logits.shape == (2, 5)
+    assert features.shape == (2, made.classifier.in_features)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in made.parameters())
+
+
+def check_alive(name: str, size: int, channels: int) -> None:
+    """Asserts finite logits that depend on the image, and finite gradients."""
+    made = network(name, channels=channels, size=size)
+    pixels = images(2, channels, size).requires_grad_()
+    logits = made(pixels)
+    F.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    gradients = [pixels.grad, *(p.grad for p in made.parameters())]
+    assert logits.shape == (2, 4)
+    assert logits.isfinite().all()
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    # One image alone would be a constant to a norm that sees a single pixel.
+    made.eval()
+    assert (made(pixels)[0] - made(pixels)[1]).abs().max() > 1e-6
+    assert pixels.grad is not None
+    assert pixels.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_backward_at_8_pixels(name: str, channels: int) -> None:
+    check_alive(name, 8, channels)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (32, 1), (64, 3)])
+@pytest.mark.parametrize("name", ["ConvNet", "ConvNetD6", "LeNet", "AlexNet", "VGG11"])
+def test_backward_at_real_sizes(name: str, size: int, channels: int) -> None:
+    check_alive(name, size, channels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [28, 32, 64])
+@pytest.mark.parametrize("name", NAMES)
+def test_backward_everywhere(name: str, size: int, channels: int) -> None:
+    check_alive(name, size, channels)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (32, 3)])
+def test_embedding_is_the_last_pooling_flattened(size: int, channels: int) -> None:
+    made = network("ConvNet", channels=channels, size=size)
+    pixels = images(2, channels, size)
+    assert made.embed(pixels).shape == (2, 2048)
+    assert torch.equal(made.embed(pixels), made.features(pixels).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("MLP", 128), ("LeNet", 84), ("VGG11", 512), ("ResNet18", 512)]
+)
+@pytest.mark.parametrize("size", [28, 32, 64])
+@pytest.mark.usefixtures("on_meta")
+def test_penultimate_width(name: str, width: int, size: int) -> None:
+    assert network(name, size=size).classifier.in_features == width
+
+
+@pytest.mark.parametrize("name", [*SMALL, "AlexNet", "VGG11", "ResNet18"])
+def test_one_pass_gives_what_forward_and_embed_give(name: str) -> None:
+    made, pixels = network(name), images(3)
+    features, logits = made.features_and_logits(pixels)
+    assert torch.equal(features, made.embed(pixels))
+    assert torch.equal(logits, made(pixels))
+    assert torch.equal(logits, made.classifier(features))
+
+
+@pytest.mark.parametrize("name", [*SMALL, "ConvNetBN", "ResNet18BN"])
+def test_the_generator_decides_all_bits(name: str) -> None:
+    first, same, other = network(name), network(name), network(name, seed=1)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, same.state_dict()[key]), key
+    differ = [
+        not torch.equal(a, b)
+        for a, b in zip(first.parameters(), other.parameters(), strict=True)
+    ]
+    assert any(differ)
+    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+
+
+def test_no_generator_draws_differently_every_time() -> None:
+    first, second = (build("LeNet", channels=1, size=8, classes=2) for _ in range(2))
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+
+
+def test_the_global_stream_stands_still() -> None:
+    before = torch.get_rng_state()
+    made = network("ResNet18BN")
+    build("LeNet", channels=1, size=8, classes=2)
+    reinitialize(made, seeded(2))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_values_are_pytorchs_defaults() -> None:
+    made = network("ConvNetD2W8", size=8, classes=3, seed=5)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        layers = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(32, 3)]
+    ours = [made.features[0], made.features[4], made.classifier]
+    for expected, got in zip(layers, ours, strict=True):
+        assert isinstance(got, nn.Conv2d | nn.Linear)
+        assert got.bias is not None
+        assert expected.bias is not None
+        torch.testing.assert_close(got.weight, expected.weight, rtol=1e-6, atol=0)
+        torch.testing.assert_close(got.bias, expected.bias, rtol=1e-6, atol=0)
+    bound = 1 / math.sqrt(3 * 9)
+    assert 0.9 * bound < made.features[0].weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize("name", [*SMALL, "ConvNetW8BN", "ResNet18BN"])
+def test_reinitialize_is_build(name: str) -> None:
+    made, expected = network(name, seed=3), network(name, seed=7)
+    made(images(2))  # moves running statistics
+    pointers = [p.data_ptr() for p in made.parameters()]
+    reinitialize(made, seeded(7))
+    assert pointers == [p.data_ptr() for p in made.parameters()]
+    for key, value in expected.state_dict().items():
+        assert torch.equal(value, made.state_dict()[key]), key
+
+
+def test_reinitialize_ignores_dtype_and_memory_format() -> None:
+    expected = network("ConvNetW8", seed=7)
+    double = network("ConvNetW8").double()
+    last = network("ConvNetW8").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for made in (double, last):
+        reinitialize(made, seeded(7))
+        for key, value in expected.state_dict().items():
+            assert torch.equal(value, made.state_dict()[key].to(value)), key
+    assert double.classifier.weight.dtype == torch.float64
+    assert last.features[4].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_reinitialize_on_any_device(device: torch.device) -> None:
+    expected, made = network("ConvNetW8BN", seed=7), network("ConvNetW8BN").to(device)
+    reinitialize(made, seeded(7))
+    for key, value in expected.state_dict().items():
+        assert torch.equal(value, made.state_dict()[key].cpu()), key
+    own = torch.Generator(device).manual_seed(7)
+    reinitialize(made, own)
+    assert all(p.isfinite().all() for p in made.parameters())
+
+
+def test_parameters_come_in_the_published_order() -> None:
+    made = network("ConvNet", size=32, classes=10)
+    names = [
+        f"features.{index}.{kind}"
+        for index in (0, 1, 4, 5, 8, 9)
+        for kind in ("weight", "bias")
+    ]
+    expected = [*names, "classifier.weight", "classifier.bias"]
+    assert [name for name, _ in made.named_parameters()] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"), [("ConvNet", 12), ("ConvNetD4NN", 16), ("ConvNetD6NP", 24)]
+)
+def test_features_are_flat(name: str, entries: int) -> None:
+    made = network(name)
+    assert len(made.features) == entries
+    assert list(made.features.modules())[1:] == list(made.features)
+    assert all(isinstance(layer, nn.Conv2d) for layer in made.features[::4])
+
+
+def test_published_parameters_load(parity: Path) -> None:
+    tensors = load_file(parity / "parity.safetensors")
+    prefix = "net."
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in tensors.items()
+        if key.startswith(prefix)
+    }
+    made = network("ConvNet", size=32, classes=10)
+    made.load_state_dict(state, strict=True)
+    made.double()
+    real, synthetic = tensors["real"].double(), tensors["syn"].double()
+    with torch.no_grad():
+        gap = made.embed(real).mean(0) - made.embed(synthetic).mean(0)
+        entropy = F.cross_entropy(made(synthetic), tensors["label_syn"])
+    # parity.json: plain.dm and plain.ce.
+    assert gap.square().sum().item() == pytest.approx(81.45918424380035, rel=1e-6)
+    assert entropy.item() == pytest.approx(2.3071411180945125, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ConvNet", "VGG11", "ResNet18", "ResNet18_AP"])
+def test_instance_norm_sees_one_image(name: str) -> None:
+    made, pixels = network(name).double(), images(4).double()
+    with torch.no_grad():
+        together = made(pixels)
+        alone = torch.cat([made(pixels[i : i + 1]) for i in range(4)])
+        torch.testing.assert_close(alone, together)
+        torch.testing.assert_close(made.eval()(pixels), together)
+
+
+@pytest.mark.parametrize("name", BATCH_NORM)
+def test_batch_norm_trains_and_evaluates(name: str) -> None:
+    made, pixels = network(name), images(3)
+    assert made.training
+    norm = next(m for m in made.modules() if isinstance(m, nn.BatchNorm2d))
+    with torch.no_grad():
+        trained = made(pixels)
+        assert norm.running_mean is not None
+        assert norm.running_mean.abs().max() > 0
+        made.eval()
+        evaluated = made(pixels)
+        alone = torch.cat([made(pixels[i : i + 1]) for i in range(3)])
+    assert not torch.allclose(trained, evaluated)
+    torch.testing.assert_close(alone, evaluated, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", [*SMALL, "ConvNetW8GN", "ConvNetW8ASwish", "ConvNetW8AL", "ConvNetW8AS"]
+)
+def test_stacked_networks_match_single_ones(name: str) -> None:
+    made = [network(name, seed=seed).double() for seed in range(2)]
+    pixels, labels = images(3).double(), torch.tensor([0, 1, 2])
+    parameters, buffers = stack_module_state(made)  # type: ignore[arg-type]
+
+    def loss(state: dict[str, Tensor], pixels: Tensor) -> Tensor:
+        logits: Tensor = functional_call(made[0], (state, buffers), (pixels,))
+        return F.cross_entropy(logits, labels)
+
+    gradients = vmap(grad(loss), in_dims=(0, None), randomness="error")(
+        parameters, pixels
+    )
+    for index, single in enumerate(made):
+        F.cross_entropy(single(pixels), labels).backward()
+        for key, parameter in single.named_parameters():
+            torch.testing.assert_close(gradients[key][index], parameter.grad)
+
+
+@pytest.mark.parametrize("name", ["AlexNet", "VGG11", "ResNet18_AP", "ConvNetBN"])
+def test_functional_call(name: str) -> None:
+    made, other, pixels = network(name), network(name, seed=1), images(2)
+    state = {key: value.clone() for key, value in other.state_dict().items()}
+    with torch.no_grad():
+        assert torch.equal(functional_call(made, state, (pixels,)), other(pixels))
+
+
+@pytest.mark.parametrize("name", ["ConvNet", "ConvNetBN", "LeNet", "MLP", "ResNet18"])
+def test_channels_last_and_double(name: str) -> None:
+    made, pixels = network(name).double().eval(), images(2).double()
+    with torch.no_grad():
+        expected = made.embed(pixels)
+        last = made.embed(pixels.to(memory_format=torch.channels_last))
+    assert expected.dtype == torch.float64
+    torch.testing.assert_close(last, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("ConvNetD3W128INARAP", "ConvNet"),
+        ("ConvNetAPINW32", "ConvNetW32"),
+        ("ConvNetBNASwish", "ConvNetASwishBN"),
+        ("ConvNetAPD1AR", "ConvNetD1"),
+    ],
+)
+def test_tokens_come_in_any_order(name: str, same: str) -> None:
+    torch.testing.assert_close(network(name)(images(2)), network(same)(images(2)))
+
+
+def test_tokens_choose_the_layers() -> None:
+    made = network("ConvNetASwishMPD4GNW64", size=32)
+    kinds = [type(layer) for layer in made.features]
+    assert kinds == [nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.MaxPool2d] * 4
+    assert made.features[1].num_groups == 4
+    assert made.features[12].out_channels == 64
+    assert isinstance(network("ConvNetLN").features[1], nn.LayerNorm)
+    assert isinstance(network("ConvNetAS").features[2], nn.Sigmoid)
+    assert network("ConvNetAL").features[2].negative_slope == 0.01
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "convnet",
+        "ConvNetD0",
+        "ConvNetD3D4",
+        "ConvNetX",
+        "ConvNetINBN",
+        "ResNet18AP",
+    ],
+)
+def test_unknown_names_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="There are: ConvNet, .*ResNet18_AP"):
+        network(name)
+
+
+def test_a_near_miss_is_guessed() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'ResNet18_AP'"):
+        network("ResNet18AP")
+
+
+def test_impossible_numbers_are_refused() -> None:
+    with pytest.raises(UsageError, match="8 pixels"):
+        network("ConvNet", size=7)
+    with pytest.raises(UsageError, match="classes 0"):
+        network("ConvNet", classes=0)
+    with pytest.raises(UsageError, match="4 divides"):
+        network("ConvNetW6GN")

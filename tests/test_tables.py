@@ -1,0 +1,391 @@
+"""Tables against golden files, by hand, and as properties.
+
+``python tests/test_tables.py`` writes the golden files anew; read the diff.
+"""
+
+import io
+import math
+import random
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from dcbench_bacon import published, tables
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.schema import (
+    Cell,
+    Environment,
+    Evaluation,
+    Phase,
+    Profile,
+    Protocol,
+    Recipe,
+    Record,
+    Selection,
+    Status,
+    Timing,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+COLUMNS = (
+    "dataset,ipc,method,architecture,accuracy_mean,accuracy_std,n,"
+    "published_mean,published_source,difference,profile,selection"
+)
+ENVIRONMENT = Environment(
+    dcbench="0.1.0",
+    git_commit="0123abc",
+    python="3.11.0",
+    torch="2.11.0",
+    device="NVIDIA <H200> & co",
+    cuda="13.0",
+    threads=16,
+    platform="Linux",
+    utc="2025-01-01T00:00:00Z",
+)
+COST = Timing(
+    seconds=2.0,
+    steps=100,
+    median=0.0195,
+    iqr=0.0011,
+    images=512_000,
+    peak_bytes=3_210_000_000,
+    phases={
+        "data": Phase(0.1, 100),
+        "augmentation": Phase(0.4, 100),
+        "real forward": Phase(0.5, 100),
+        "synthetic": Phase(0.7, 100),
+        "update": Phase(0.05, 100),
+    },
+)
+
+
+def record(
+    cell: Cell,
+    accuracies: tuple[float, ...],
+    *,
+    architecture: str = "ConvNet",
+    profile: Profile = "paper",
+    selection: Selection = "final",
+    status: Status = "done",
+    digest: str = "00000001",
+) -> Record:
+    return Record(
+        cell=cell,
+        recipe=Recipe(
+            settings={"steps": 100},
+            protocol=Protocol(name="dc", selection=selection),
+            profile=profile,
+        ),
+        digest=digest,
+        status=status,
+        environment=ENVIRONMENT,
+        evaluations=tuple(
+            Evaluation(
+                architecture=architecture,
+                trial=trial,
+                accuracy=accuracy,
+                epoch=1000,
+                seconds=1.5,
+            )
+            for trial, accuracy in enumerate(accuracies)
+        ),
+        distillation={"match": COST} if cell.method != "random" else {},
+        error=None if status == "done" else "DivergedError: loss is nan_%",
+    )
+
+
+def records() -> list[Record]:
+    """Every case a table has to tell apart."""
+    return [
+        record(Cell("bacon", "cifar10", 10, 0), (0.6212, 0.6236)),
+        record(Cell("bacon", "cifar10", 10, 1), (0.6180, 0.6200)),
+        record(Cell("dm", "cifar10", 10), (0.4890, 0.4871, 0.4902)),
+        record(Cell("random", "cifar10", 10), (0.2611, 0.2590)),
+        record(Cell("bacon+idm", "cifar10", 10), (0.6301, 0.6299)),
+        record(Cell("bacon+dm", "cifar10", 10), (0.5,)),
+        record(
+            Cell("idm", "cifar10", 10),
+            (0.5990, 0.6011),
+            selection="best_test",
+            digest="00000002",
+        ),
+        record(
+            Cell("idm", "cifar10", 10),
+            (0.5850,),
+            selection="best_val",
+            digest="00000003",
+        ),
+        record(Cell("idm", "cifar10", 10), (0.5860,), digest="00000005"),
+        record(Cell("idm", "cifar10", 10), (0.5800,), digest="00000004"),
+        record(Cell("dm", "cifar10", 2), (0.31, 0.32)),
+        record(Cell("dm", "mnist", 1), (0.891, 0.893)),
+        record(Cell("dm", "fashion_mnist", 1), (0.7, 0.7)),
+        record(Cell("dm", "tiny_imagenet", 1), (0.04,), architecture="ConvNetD4"),
+        record(Cell("dm", "tiny_imagenet", 1), (0.03,), architecture="ConvNet"),
+        record(Cell("new|<b>", "a_&_b", 1), (1.0, 0.0), digest="00000006"),
+        record(Cell("bacon", "cifar10-jpeg", 10), (0.6,)),
+        record(Cell("bacon", "cifar10", 1), (0.4,), profile="quick", digest="00000007"),
+        record(Cell("dm", "digits", 1), (0.8, 0.9), profile="demo", digest="00000008"),
+        record(Cell("bacon", "svhn", 10), (0.1,), status="diverged"),
+        record(Cell("bacon", "svhn", 1), (), status="failed"),
+    ]
+
+
+def outputs() -> dict[str, str]:
+    """The text of every golden file."""
+    long = tables.frame(records())
+    paper = tables.summary(long)
+    every = tables.summary(long, profiles=("paper", "quick", "demo"))
+    texts = {f"table.{kind}": tables.render(paper, kind) for kind in ("csv", "md")}
+    texts |= {f"all.{kind}": tables.render(every, kind) for kind in ("csv", "md")}
+    texts |= {"table.tex": tables.render(paper, "latex")}
+    texts |= {"table.html": tables.render(paper, "html")}
+    texts |= {"spread.md": tables.render(tables.spread(long), "md")}
+    texts |= {"timing.csv": tables.render(tables.timing(records()), "csv")}
+    texts |= {"timing.md": tables.render(tables.timing(records()), "md")}
+    texts |= {"unfinished.md": tables.render(tables.unfinished(records()), "md")}
+    return texts
+
+
+def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
+    for name, value in values.items():
+        table = table[table[name] == value]
+    return table
+
+
+@pytest.mark.parametrize("name", sorted(outputs()))
+def test_golden(name: str) -> None:
+    assert outputs()[name] == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_golden_folder_holds_nothing_stale() -> None:
+    ours = {"table", "all", "spread", "timing", "unfinished"}
+    found = {path.name for path in GOLDEN.iterdir() if path.stem in ours}
+    assert found == set(outputs())
+
+
+def test_order_of_records_changes_nothing() -> None:
+    shuffled = records()
+    for seed in range(5):
+        random.Random(seed).shuffle(shuffled)
+        long = tables.frame(shuffled)
+        pd.testing.assert_frame_equal(long, tables.frame(records()))
+        for table, name in (
+            (tables.summary(long), "table.csv"),
+            (tables.spread(long), "spread.md"),
+            (tables.timing(shuffled), "timing.csv"),
+            (tables.unfinished(shuffled), "unfinished.md"),
+        ):
+            text = tables.render(table, name.split(".")[1])
+            assert text == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_csv_columns_exactly() -> None:
+    text = tables.render(tables.summary(tables.frame(records())), "csv")
+    assert text.splitlines()[0] == COLUMNS
+    assert list(pd.read_csv(io.StringIO(text)).columns) == COLUMNS.split(",")
+
+
+def test_mean_deviation_and_n_by_hand() -> None:
+    table = tables.summary(tables.frame(records()))
+    row = select(table, dataset="cifar10", ipc=10, method="bacon").iloc[0]
+    percent = [62.12, 62.36, 61.80, 62.00]
+    assert row["accuracy_mean"] == pytest.approx(statistics.fmean(percent))
+    assert row["accuracy_std"] == pytest.approx(statistics.stdev(percent))
+    assert row["n"] == 4
+    assert row["published_mean"] == 62.06
+    assert row["published_source"] == "bacon-readme-2025"
+    assert row["difference"] == pytest.approx(statistics.fmean(percent) - 62.06)
+
+
+def test_spread_by_hand() -> None:
+    table = tables.spread(tables.frame(records()))
+    row = select(table, dataset="cifar10", ipc=10, method="bacon").iloc[0]
+    assert row["std_sets"] == pytest.approx(statistics.stdev([62.24, 61.90]))
+    within = [statistics.stdev([62.12, 62.36]), statistics.stdev([61.80, 62.00])]
+    assert row["std_networks"] == pytest.approx(statistics.fmean(within))
+    assert (row["sets"], row["networks"]) == (2, 4)
+
+
+def test_one_network_has_no_deviation() -> None:
+    table = tables.summary(tables.frame(records()))
+    row = select(table, method="bacon+dm").iloc[0]
+    assert math.isnan(row["accuracy_std"])
+    assert "50.00 (n=1)" in tables.render(table, "md")
+
+
+def test_quick_and_demo_enter_only_when_asked() -> None:
+    long = tables.frame(records())
+    assert set(tables.summary(long)["profile"]) == {"paper"}
+    quick = tables.summary(long, profiles=("quick",))
+    assert set(quick["profile"]) == {"quick"}
+    assert "Profile quick" in tables.render(quick, "md")
+
+
+def test_recipes_never_average() -> None:
+    table = tables.summary(tables.frame(records()))
+    rows = select(table, method="idm", selection="final")
+    assert list(rows.index) == ["00000004", "00000005"]
+    assert list(rows["accuracy_mean"]) == pytest.approx([58.0, 58.6])
+
+
+def test_unfinished_records_give_no_accuracy() -> None:
+    table = tables.summary(tables.frame(records()))
+    assert select(table, dataset="svhn").empty
+    left = tables.unfinished(records())
+    assert list(left["ipc"]) == [1, 10]
+    assert list(left["status"]) == ["failed", "diverged"]
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset"),
+    [
+        ("bacon+idm", "cifar10"),
+        ("bacon+dm", "cifar10"),
+        ("bacon", "cifar10-jpeg"),
+        ("dm", "fashion_mnist"),
+    ],
+)
+def test_no_published_number(method: str, dataset: str) -> None:
+    table = tables.summary(tables.frame(records()))
+    row = select(table, method=method, dataset=dataset).iloc[0]
+    assert math.isnan(row["published_mean"])
+    assert math.isnan(row["difference"])
+    assert row["published_source"] == ""
+
+
+@pytest.mark.parametrize("kind", ["md", "latex", "html"])
+def test_choice_on_test_is_marked(kind: str) -> None:
+    table = tables.summary(tables.frame(records()))
+    chosen = table[table["selection"] == "best_test"]
+    others = table[table["selection"] != "best_test"]
+    assert "optimistic" in tables.render(chosen, kind)
+    assert "optimistic" not in tables.render(others, kind)
+
+
+def test_source_can_be_chosen() -> None:
+    long = tables.frame([record(Cell("idm", "svhn", 1), (0.6,))])
+    assert tables.summary(long)["published_mean"].item() == 65.3
+    other = tables.summary(long, source="bacon-page-2024")
+    assert other["published_mean"].item() == 69.45
+    with pytest.raises(UsageError, match="bacon-page-2024"):
+        tables.summary(long, source="nowhere")
+
+
+@pytest.mark.parametrize("kind", ["csv", "md", "latex", "html"])
+def test_no_records_is_an_empty_table(kind: str) -> None:
+    long = tables.frame([])
+    for table in (
+        tables.summary(long),
+        tables.spread(long),
+        tables.timing([]),
+        tables.unfinished([]),
+    ):
+        assert table.empty
+        assert tables.render(table, kind)
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(UsageError, match="md, csv, latex, html"):
+        tables.render(tables.summary(tables.frame([])), "xls")
+
+
+def test_markup_of_names_is_escaped() -> None:
+    table = tables.summary(tables.frame(records()))
+    assert "new\\|<b>" in tables.render(table, "md")
+    assert r"a\_\&\_b" in tables.render(table, "latex")
+    assert "new|&lt;b&gt;" in tables.render(table, "html")
+
+
+def test_terminal_table_shows_both_numbers() -> None:
+    console = Console(file=io.StringIO(), width=160, color_system=None)
+    console.print(tables.to_rich(tables.summary(tables.frame(records()))))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "62.07 ± 0.23 (n=4)" in text
+    assert "62.06 [" in text
+
+
+def test_timing_by_hand() -> None:
+    row = tables.timing([record(Cell("dm", "cifar10", 10), (0.5,))]).iloc[0]
+    assert row["real_forward_ms"] == pytest.approx(5.0)
+    assert row["other_ms"] == pytest.approx(2.5)
+    assert math.isnan(row["queue_ms"])
+    assert row["images_per_second"] == pytest.approx(256_000)
+    assert row["peak_gb"] == pytest.approx(3.21)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("bacon", (45.62, 62.06, 70.06)), ("dm", (26.0, 48.9, 63.0))],
+)
+def test_published_cifar10(method: str, expected: tuple[float, ...]) -> None:
+    for ipc, mean in zip((1, 10, 50), expected, strict=True):
+        found = published.lookup(method, "cifar10", ipc, "ConvNet")
+        assert found is not None
+        assert (found.mean, found.source) == (mean, "bacon-readme-2025")
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "ipc", "architecture", "source"),
+    [
+        ("bacon", "mnist", 10, "ConvNet", "bacon-page-2024"),
+        ("dsa", "cifar10", 10, "ConvNet", "bacon-page-2025"),
+        ("dm", "cifar10", 500, "ConvNet", "dm-readme"),
+        ("dm", "tiny_imagenet", 50, "ConvNetD4", "dc-bench"),
+        ("idm", "tiny_imagenet", 50, "ConvNet", "ncfm"),
+        ("random", "tiny_imagenet", 1, "ConvNet", "bacon-page-2025"),
+        ("k_means", "cifar10", 10, "ConvNet", "dc-bench"),
+        ("whole", "cifar10", 10, "ConvNet", "bacon-page-2025"),
+        ("ncfm", "cifar10", 50, "VGG11", "ncfm-table4"),
+    ],
+)
+def test_default_source(
+    method: str, dataset: str, ipc: int, architecture: str, source: str
+) -> None:
+    found = published.lookup(method, dataset, ipc, architecture)
+    assert found is not None
+    assert found.source == source
+
+
+def test_doubtful_numbers_only_by_name() -> None:
+    assert published.lookup("mtt", "cifar10", 10, "AlexNet") is None
+    key = "ncfm-table4-doubtful"
+    assert published.lookup("mtt", "cifar10", 10, "AlexNet", source=key) is not None
+
+
+def test_differing_sources_are_reachable() -> None:
+    found = {row.source: row.mean for row in published.sources("mtt", "cifar10", 50)}
+    assert found["bacon-page-2025"] == 65.9
+    assert found["ncfm"] == 71.6
+
+
+def test_published_file_is_sound() -> None:
+    rows = published.rows()
+    assert len(rows) == 939
+    keys = {
+        (r.source, r.method, r.dataset, r.ipc, r.architecture, r.metric) for r in rows
+    }
+    assert len(keys) == len(rows)
+    assert {row.source for row in rows} == set(published.SOURCES)
+    for row in rows:
+        assert row.method == row.method.lower()
+        if row.metric.startswith("test_accuracy"):
+            assert 0 < row.mean < 100
+        assert row.mean > 0
+        assert row.std is None or 0 <= row.std < 10
+        assert (row.ipc == 0) == (row.method == "whole")
+
+
+def test_every_source_is_cited() -> None:
+    for key, source in published.SOURCES.items():
+        assert source.date in published.cite(key)
+        assert len(source.citation) > 20
+
+
+if __name__ == "__main__":
+    for _name, _text in outputs().items():
+        (GOLDEN / _name).write_text(_text, encoding="utf-8")
