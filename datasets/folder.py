@@ -33,11 +33,8 @@ def describe(root: Path, train: RawSplit) -> DatasetInfo:
     classes = tuple(folder.name for folder in _class_folders(root / "train"))
     channels, size = train.images.shape[1:3]
     moments = [_moments(train.images[:, channel]) for channel in range(channels)]
-    name = re.sub(r"[^a-z0-9._-]+", "-", root.name.lower())
-    if canonical(name) in map(canonical, DATASETS.names()):
-        name += "-folder"  # a copy's records must not pass for the original's
     return DatasetInfo(
-        name=name,
+        name=name(root),
         title=root.name,
         classes=len(classes),
         channels=channels,
@@ -46,6 +43,14 @@ def describe(root: Path, train: RawSplit) -> DatasetInfo:
         std=tuple(std for _, std in moments),
         class_names=classes,
     )
+
+
+def name(root: Path) -> str:
+    """What records call the data set: the folder's own name, made safe."""
+    safe = re.sub(r"[^a-z0-9._-]+", "-", root.name.lower())
+    if canonical(safe) in map(canonical, DATASETS.names()):
+        safe += "-folder"  # a copy's records must not pass for the original's
+    return safe
 
 
 def sources(root: Path) -> list[str]:

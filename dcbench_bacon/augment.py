@@ -289,6 +289,10 @@ class Draw:
     operations: tuple[str, ...]
     values: Float32[Tensor, "g *n 3"]
 
+    def __getitem__(self, groups: slice) -> "Draw":
+        """The draws of some of the groups."""
+        return Draw(self.operations[groups], self.values[groups])
+
 
 class Augmentation:
     """Draws and applies one DSA operation for each group of images."""
@@ -402,9 +406,7 @@ def _take(images: Groups, index: Int64[Tensor, "g"]) -> Groups:
     return images.index_select(0, index)
 
 
-def _restore(
-    pieces: list[Tensor], index: Int64[Tensor, "g"], images: Groups
-) -> Groups:
+def _restore(pieces: list[Tensor], index: Int64[Tensor, "g"], images: Groups) -> Groups:
     """Puts results in the order of the groups."""
     if torch.is_grad_enabled() and images.requires_grad:
         return _take(torch.cat(pieces), index.argsort())
@@ -442,9 +444,7 @@ class _Sampled:
         """Draws one row for each image, or one for all."""
         operation, count = OPERATIONS[self.operation], batch_shape[0]
         rows = 1 if self.same_on_batch else count
-        uniforms = torch.rand(
-            rows, PARAMETERS, generator=self.generator, device="cpu"
-        )
+        uniforms = torch.rand(rows, PARAMETERS, generator=self.generator, device="cpu")
         values = operation.sample(uniforms, (batch_shape[-2], batch_shape[-1]))
         return {
             name: value.expand(count)

@@ -1,7 +1,6 @@
 """Nested states of tensors and JSON values in one safetensors file; no pickles."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dcbench_bacon.errors import RecordError
+from dcbench_bacon.files import write_atomically
 
 _TENSOR = "$tensor"
 
@@ -42,21 +42,6 @@ def read(path: Path, device: torch.device | str = "cpu") -> Any:
             f"{path}: not a readable checkpoint ({error}); delete it, or start the "
             "cell anew with --fresh"
         ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a temporary file beside ``path``, flushes it to disk and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _detach(value: Any, tensors: dict[str, Tensor]) -> Any:

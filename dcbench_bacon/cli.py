@@ -11,12 +11,7 @@ from typing import Any, NoReturn, get_args
 import click
 
 from dcbench_bacon import __version__
-from dcbench_bacon.errors import (
-    DcbenchError,
-    InterruptedRunError,
-    OutputError,
-    UsageError,
-)
+from dcbench_bacon.errors import DcbenchError, InterruptedRunError, UsageError
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import Profile, Selection
 
@@ -207,7 +202,9 @@ protocol_options = options(
     click.option(
         "--architectures", type=Texts(), help="Networks to train on each set."
     ),
-    click.option("--protocol", default="dc", show_default=True, help="How to evaluate."),
+    click.option(
+        "--protocol", default="dc", show_default=True, help="How to evaluate."
+    ),
     click.option(
         "--selection",
         type=click.Choice(get_args(Selection)),
@@ -336,7 +333,7 @@ def table(
     form: str, what: str, profiles: tuple[str, ...], source: str | None, output: Path
 ) -> None:
     """Print measured beside published, from the records alone."""
-    from dcbench_bacon.printing import print_table
+    from dcbench_bacon.catalogue import print_table
 
     click.echo(print_table(output, form, what, profiles or ("paper",), source))
 
@@ -347,7 +344,7 @@ def table(
 )
 def list_(what: str) -> None:
     """List what exists."""
-    from dcbench_bacon.printing import listing
+    from dcbench_bacon.catalogue import listing
 
     click.echo(listing(what))
 
@@ -409,6 +406,3 @@ def check() -> None:
         click.echo(problem, err=True)
     click.echo(f"{len(METHODS.names())} recipes, {len(problems)} problems")
     raise SystemExit(1 if problems else 0)
-
-
-__all__ = ["OutputError", "main"]

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dcbench_bacon.checkpoint import write_atomically
+from dcbench_bacon.files import write_atomically
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.spec import SyntheticSet
 

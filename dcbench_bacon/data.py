@@ -3,12 +3,11 @@
 A data set is one module of ``datasets/`` with these names:
 
 - ``INFO``: its ``DatasetInfo``; a module without one takes a path (``NAME:PATH``)
-  and has ``describe(folder, train)``, which makes it;
+  and has ``describe(folder, train)``, which makes it, and ``name(folder)``;
 - ``read(folder)``: the decoded train and test splits;
 - ``FILES``: md5 sums of the unpacked official files by path, in torchvision's layout,
   or ``sources(folder)``: the files that ``read`` will read;
-- optionally ``ELSEWHERE`` (other folders to look in), ``COUNTS`` (official numbers of
-  images) and ``fetch(folder)`` (downloads).
+- if need be ``ELSEWHERE`` (more folders), ``COUNTS`` (official) and ``fetch(folder)``.
 
 Nothing but ``get`` and ``load(..., download=True)`` touches the network.
 """
@@ -126,11 +125,24 @@ def load(
 def find(name: str, root: Path | None = None) -> Source:
     """The module and the folder for a name as typed; reads no data."""
     kind, _, path = name.partition(":")
-    module = DATASETS.module(kind)
+    kind, module = DATASETS.resolve(kind), DATASETS.module(kind)
     if hasattr(module, "INFO") == bool(path):
         raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
     folder = Path(path) if path else root or _default("DCBENCH_DATA", "data")
     return Source(kind, module, folder.expanduser().resolve())
+
+
+def cell_name(name: str, root: Path | None = None) -> str:
+    """The name that records carry, known before anything is loaded.
+
+    Args:
+        name: as typed; a data set with a path is named after its folder.
+        root: where data sets lie.
+    """
+    source = find(name, root)
+    if hasattr(source.module, "INFO"):
+        return str(source.module.INFO.name)
+    return str(source.module.name(source.folder))
 
 
 def get(name: str, root: Path | None = None) -> None:
@@ -220,8 +232,7 @@ def class_index(
     """Lists each class's images, for draws of all classes in one gather.
 
     Returns:
-        Positions in ascending order, a class a row, padded with -1, and the number of
-        images in each class.
+        Ascending positions, a class a row, padded with -1; and how many each class has.
     """
     counts = torch.bincount(labels, minlength=classes)
     order = labels.argsort(stable=True)
@@ -286,8 +297,8 @@ def _statistics(info: DatasetInfo, device: torch.device) -> tuple[Tensor, Tensor
 
 def _default(variable: str, folder: str) -> Path:
     """The folder an environment variable names, or one in the user's cache."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(variable) or Path(caches) / "dcbench" / folder)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return Path(os.environ.get(variable) or caches / "dcbench" / folder)
 
 
 def _sources(source: Source) -> Sequence[Path | str]:

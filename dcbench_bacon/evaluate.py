@@ -110,7 +110,9 @@ class Trainer:
         stream: names the network's own random streams.
     """
 
-    def __init__(self, clock: Clock, task: Task, architecture: str, stream: str) -> None:
+    def __init__(
+        self, clock: Clock, task: Task, architecture: str, stream: str
+    ) -> None:
         """Builds the network and moves the set to the device."""
         self.clock = clock
         self.task = task

@@ -9,8 +9,7 @@ VICO-UoE/DatasetCondensation), which IDM and BACON share. What differs, and why:
   last map whole, which at 28 and 32 pixels is what the published code does.
 * A pooling or stride that would leave fewer than 2x2 pixels is left out while more
   layers follow: the instance norm of one pixel is a constant, and the logits would not
-  depend on the image. A last pooling may leave one pixel. From 28 pixels up this
-  touches no published network (only ``ConvNetD6``, at 28 and 32).
+  depend on the image. From 28 pixels up this touches ``ConvNetD6`` alone, below 64.
 * No module works in place, so ``torch.func`` applies to all. Batch norm is PyTorch's
   exception: its running statistics rule out ``vmap`` in training mode.
 """
@@ -93,9 +92,8 @@ _ALEXNET: _Blocks = [  # class AlexNet
     *((128, 5, True), (192, 5, True)),
     *((256, 3, False), (192, 3, False), (192, 3, True)),
 ]
-_VGG11: _Blocks = [  # cfg_vgg["VGG11"]
-    (int(block.rstrip("M")), 3, block.endswith("M"))
-    for block in "64M 128M 256 256M 512 512M 512 512M".split()
+_VGG11: _Blocks = [  # cfg_vgg["VGG11"]; the minus marks a pooling
+    (abs(width), 3, width < 0) for width in (-64, -128, 256, -256, 512, -512, 512, -512)
 ]
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "S": nn.Sigmoid,
@@ -114,16 +112,11 @@ def _norm(kind: str, width: int, size: int) -> nn.Module:
     """
     if kind == "G" and width % 4:
         raise UsageError(f"group norm needs a width that 4 divides, not {width}")
-    match kind:
-        case "I":
-            return nn.GroupNorm(width, width)
-        case "G":
-            return nn.GroupNorm(4, width)  # ConvNet._get_normlayer
-        case "B":
-            return nn.BatchNorm2d(width)
-        case "L":
-            return nn.LayerNorm([width, size, size])
-    return nn.Identity()
+    if kind in ("I", "G"):
+        return nn.GroupNorm(width if kind == "I" else 4, width)
+    if kind == "B":
+        return nn.BatchNorm2d(width)
+    return nn.LayerNorm([width, size, size]) if kind == "L" else nn.Identity()
 
 
 def _stack(
@@ -199,11 +192,12 @@ def _vgg11(channels: int, size: int, norm: str) -> list[nn.Module]:
 
 
 def _residual(
-    inputs: int, width: int, norm: str, stride: int = 1, pooling: int = 1
+    inputs: int, width: int, norm: str, factor: int = 1, pooled: bool = False
 ) -> Residual:
-    """A basic block: BasicBlock if it strides, BasicBlock_AP if it pools."""
+    """A basic block: BasicBlock if it strides by the factor, BasicBlock_AP if pooled."""
     convolution = partial(nn.Conv2d, out_channels=width, bias=False)
-    pool = [nn.AvgPool2d(pooling)] if pooling > 1 else []
+    stride = 1 if pooled else factor
+    pool = [nn.AvgPool2d(factor)] if pooled and factor > 1 else []
     body = nn.Sequential(
         convolution(inputs, kernel_size=3, stride=stride, padding=1),
         _norm(norm, width, 0),
@@ -232,14 +226,10 @@ def _resnet18(channels: int, size: int, norm: str, pooled: bool) -> list[nn.Modu
         _residual(64, 64, norm),
     ]
     for width in (128, 256, 512):
-        smaller = size // 2 if pooled else (size + 1) // 2
-        factor = 2 if smaller >= 2 else 1
-        size = smaller if factor == 2 else size
-        stride, pooling = (1, factor) if pooled else (factor, 1)
-        layers += [
-            _residual(width // 2, width, norm, stride, pooling),
-            _residual(width, width, norm),
-        ]
+        factor = 2 if size >= (4 if pooled else 3) else 1
+        size = size // factor if pooled else math.ceil(size / factor)
+        layers += [_residual(width // 2, width, norm, factor, pooled)]
+        layers += [_residual(width, width, norm)]
     return layers if pooled else [*layers, nn.AvgPool2d(size)]
 
 

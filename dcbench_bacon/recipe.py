@@ -90,16 +90,21 @@ def resolve(
     values, origins = _merge(_with_bases(path), cell, request.profile)
     _override(values, origins, method, settings)
     struct = _convert(values, settings, path)
-    protocol, protocol_origins = _protocol(cell, request)
+    judged, protocol_origins = _protocol(cell, request)
     recipe = schema.Recipe(
         settings=msgspec.to_builtins(struct),
-        protocol=protocol,
+        protocol=judged,
         profile=request.profile,
         overrides=dict(request.overrides),
     )
     for field in msgspec.structs.fields(settings):
         origins.setdefault(field.name, Origin("default of the code", ""))
     return Resolved(recipe, origins | protocol_origins)
+
+
+def protocol(cell: schema.Cell, request: Request) -> schema.Protocol:
+    """The evaluation protocol in force for a cell."""
+    return _protocol(cell, request)[0]
 
 
 def digest(recipe: schema.Recipe) -> str:

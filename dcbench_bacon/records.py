@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
-from dcbench_bacon.checkpoint import write_atomically
+from dcbench_bacon.files import write_atomically
 from dcbench_bacon.errors import RecordError, UsageError
 from dcbench_bacon.schema import Cell, Record
 

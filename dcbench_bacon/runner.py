@@ -13,7 +13,7 @@ import torch
 from msgspec import Struct
 
 from dcbench_bacon import container, data, recipe
-from dcbench_bacon.checkpoint import write_atomically
+from dcbench_bacon.files import write_atomically
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import (
     DataError,
@@ -286,9 +286,7 @@ class Work:
                 train, protocol.validation, clock.generator("validation", "cpu")
             )
         dataset = replace(dataset, train=train)
-        path = self.store.synthetic_path(
-            cell, recipe.distillation_digest(self.recipe)
-        )
+        path = self.store.synthetic_path(cell, recipe.distillation_digest(self.recipe))
         if self.options.fresh or not path.exists():
             self._distill(dataset, validation, path)
         synthetic = container.read(path, self.options.device)
@@ -446,4 +444,3 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
-

@@ -13,7 +13,6 @@ Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Status = Literal["done", "failed", "diverged"]
 Selection = Literal["final", "best_val", "best_test"]
 Profile = Literal["demo", "quick", "paper"]
-RECORD_VERSION = 1
 
 
 class DatasetInfo(Struct, frozen=True, kw_only=True):
@@ -193,7 +192,7 @@ class Record(Struct, frozen=True, kw_only=True):
         error: type and message when the cell did not finish.
     """
 
-    version: Literal[1] = RECORD_VERSION
+    version: Literal[1] = 1
     cell: Cell
     recipe: Recipe
     digest: str

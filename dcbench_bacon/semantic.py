@@ -4,7 +4,7 @@ An addition of ours to BACON's options; nothing like it is in the paper.
 """
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -47,7 +47,7 @@ class SemanticScore:
     @classmethod
     def load(
         cls, name: str, weights: str, info: DatasetInfo, device: torch.device
-    ) -> Self:
+    ) -> "SemanticScore":
         """Builds the model from open_clip's registry and loads its weights.
 
         Args:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
@@ -121,6 +121,7 @@ def decode(
     )
 
 
+@runtime_checkable
 class Learner(Protocol):
     """The state of a stage: what a checkpoint holds, and the set as it stands."""
 
@@ -133,6 +134,7 @@ class Learner(Protocol):
         ...
 
 
+@runtime_checkable
 class Run(Protocol):
     """What the harness lends a method for one cell."""
 
@@ -201,7 +203,7 @@ class Method(ABC):
         self.settings = settings
 
     @classmethod
-    def create(cls, settings: Mapping[str, Any]) -> Self:
+    def create(cls, settings: Mapping[str, Any]) -> "Method":
         """Builds the method from a recipe's settings; raises on an unknown key."""
         import msgspec
 

@@ -154,7 +154,7 @@ def environment(device: torch.device) -> Environment:
         dcbench=__version__,
         git_commit=_git_commit(),
         python=platform.python_version(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         device=torch.cuda.get_device_name(device) if cuda else _processor(),
         cuda=torch.version.cuda if cuda else None,
         threads=torch.get_num_threads(),
@@ -169,7 +169,9 @@ def _processor() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+        name = next(
+            x.split(":")[1].strip() for x in lines if x.startswith("model name")
+        )
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name} ({cores or os.cpu_count()} cores)"

@@ -13,41 +13,42 @@ identically zero. ``form = "paper"`` and ``clip`` offer the paper's. The likelih
 computed in the log domain, where the released code underflows beyond 13 sigma.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Meta
 
 from dcbench_bacon.objectives import Bacon, Clip, Form
-from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
+from dcbench_bacon.pipelines import (
+    ImprovedMatching,
+    ImprovedMatchingSettings,
+    MatchingSettings,
+)
 from dcbench_bacon.semantic import SemanticScore
 from dcbench_bacon.spec import Method, Run, SyntheticSet
 
 
-class BaconSettings(Struct, frozen=True, kw_only=True):
-    """The objective's options.
-
-    Attributes:
-        form: of the terms; see ``objectives.bacon_terms``.
-        clip: what the third term is; see ``objectives.bacon_terms``.
-        tv_weight: lambda; the third term is weighted by 1 - lambda.
-        clip_model: for ``clip = "semantic"``: open_clip's name of the model.
-        clip_weights: for ``clip = "semantic"``: a local file, or open_clip's name.
-    """
-
-    form: Form = "released"
-    clip: Clip = "released"
-    tv_weight: Annotated[float, Meta(ge=0, le=1)] = 0.8
-    clip_model: str = "ViT-B-32"
-    clip_weights: str = ""
+# The objective's options, for whichever pipeline it is plugged into: form and clip as
+# in ``objectives.bacon_terms``; tv_weight is lambda, and the third term is weighted by
+# 1 - lambda; for ``clip = "semantic"`` open_clip's name of a model, and its weights, a
+# local file or a name of open_clip's.
+OPTIONS = [
+    ("form", Form, "released"),
+    ("clip", Clip, "released"),
+    ("tv_weight", Annotated[float, Meta(ge=0, le=1)], 0.8),
+    ("clip_model", str, "ViT-B-32"),
+    ("clip_weights", str, ""),
+]
 
 
-class BaconIDMSettings(
-    ImprovedMatchingSettings, BaconSettings, frozen=True, kw_only=True
-):
-    """IDM's pipeline with BACON's objective."""
+def with_options(name: str, pipeline: type[MatchingSettings]) -> type[MatchingSettings]:
+    """The settings of a pipeline with BACON's options added."""
+    return msgspec.defstruct(
+        name, OPTIONS, bases=(pipeline,), frozen=True, kw_only=True, module=__name__
+    )
 
 
-def objective(run: Run, settings: BaconSettings) -> Bacon:
+def objective(run: Run, settings: Any) -> Bacon:
     """BACON's objective as the settings have it."""
     score = None
     if settings.clip == "semantic":
@@ -60,7 +61,7 @@ def objective(run: Run, settings: BaconSettings) -> Bacon:
 class BACON(Method):
     """Maximises the likelihood of the synthetic mean under the real features."""
 
-    Settings = BaconIDMSettings
+    Settings = with_options("BaconSettings", ImprovedMatchingSettings)
 
     def distill(self, run: Run) -> SyntheticSet:
         """Updates the images ``steps`` times."""

@@ -7,19 +7,15 @@ of this variant has been published.
 from dcbench_bacon.pipelines import DistributionMatching, MatchingSettings
 from dcbench_bacon.spec import Method, Run, SyntheticSet
 
-from .bacon import BaconSettings, objective
+from .bacon import objective, with_options
 
 NAME = "bacon+dm"
-
-
-class BaconDMSettings(MatchingSettings, BaconSettings, frozen=True, kw_only=True):
-    """DM's pipeline with BACON's objective."""
 
 
 class BaconDM(Method):
     """BACON's terms in the features of random networks."""
 
-    Settings = BaconDMSettings
+    Settings = with_options("BaconDMSettings", MatchingSettings)
 
     def distill(self, run: Run) -> SyntheticSet:
         """Updates the images ``steps`` times."""

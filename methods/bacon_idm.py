@@ -8,7 +8,7 @@ from dcbench_bacon.objectives import SquaredMeanDistance, Sum
 from dcbench_bacon.pipelines import ImprovedMatching
 from dcbench_bacon.spec import Method, Run, SyntheticSet
 
-from .bacon import BaconIDMSettings, objective
+from .bacon import BACON, objective
 
 NAME = "bacon+idm"
 
@@ -16,7 +16,7 @@ NAME = "bacon+idm"
 class BaconIDM(Method):
     """IDM's loss plus BACON's."""
 
-    Settings = BaconIDMSettings
+    Settings = BACON.Settings
 
     def distill(self, run: Run) -> SyntheticSet:
         """Updates the images ``steps`` times."""

@@ -183,6 +183,10 @@ def test_download_fetches_what_is_missing(
     assert len(data.load("cifar10", tmp_path, download=True).train.labels) == 50
 
 
+def test_hyphen_is_read_as_underscore(tmp_path: Path) -> None:
+    assert data.find("fashion-mnist", tmp_path) == data.find("fashion_mnist", tmp_path)
+
+
 def test_cifar10(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     dataset = data.load("cifar10", tmp_path)

@@ -1,0 +1,63 @@
+"""What exists and what has been measured, as text; torch is not needed for most."""
+
+import logging
+from pathlib import Path
+
+from dcbench_bacon import recipe
+from dcbench_bacon.errors import RecordError
+from dcbench_bacon.records import Store
+from dcbench_bacon.registry import DATASETS, METHODS, Registry
+
+logger = logging.getLogger(__name__)
+
+
+def listing(what: str) -> str:
+    """The names of a kind, each with a line about it."""
+    if what == "architectures":
+        from dcbench_bacon import networks  # torch: networks are classes of it
+
+        return "\n".join(networks.names())
+    if what == "protocols":
+        documents = recipe.read(recipe.PROTOCOLS)
+        return _columns(
+            {name: documents[name]["defaults"]["source"] for name in documents}
+        )
+    registry: Registry = METHODS if what == "methods" else DATASETS
+    return _columns({name: registry.summary(name) for name in registry.names()})
+
+
+def print_table(
+    output: Path, form: str, what: str, profiles: tuple[str, ...], source: str | None
+) -> str:
+    """A table of the records in a results folder.
+
+    Args:
+        output: the results folder.
+        form: ``md``, ``csv``, ``latex`` or ``html``.
+        what: ``accuracy``, ``spread``, ``timing`` or ``unfinished``.
+        profiles: the records that enter.
+        source: of published numbers; the preferred one without it.
+    """
+    from dcbench_bacon import tables
+
+    broken: list[RecordError] = []
+    records = list(Store(output).records(broken))
+    for error in broken:
+        logger.warning("left out: %s", error)
+    if what == "accuracy":
+        table = tables.summary(tables.frame(records), profiles=profiles, source=source)
+    elif what == "spread":
+        table = tables.spread(tables.frame(records), profiles=profiles)
+    else:
+        chosen = [each for each in records if each.recipe.profile in profiles]
+        table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
+    if table.empty and form != "csv":
+        others = {each.recipe.profile for each in records} - set(profiles)
+        hint = "".join(f" Try --profile {name}." for name in sorted(others))
+        logger.warning("no such records in %s.%s", output / "records", hint)
+    return tables.render(table, form)
+
+
+def _columns(lines: dict[str, str]) -> str:
+    width = max(map(len, lines), default=0)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())

@@ -1,0 +1,275 @@
+"""What the commands do that need torch: running grids, judging files, recipes."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+
+from dcbench_bacon import container, data, networks, progress, recipe, runner, tables
+from dcbench_bacon.cli import DEMO_DATASETS, DEMO_METHODS
+from dcbench_bacon.clock import Clock, Policy
+from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.memory import keep_freed_memory
+from dcbench_bacon.records import Store
+from dcbench_bacon.registry import DATASETS, METHODS
+from dcbench_bacon.schema import Cell, Evaluation
+from dcbench_bacon.timing import environment
+
+
+def run_grid(
+    *,
+    methods: tuple[str, ...] | None,
+    datasets: tuple[str, ...] | None,
+    ipc: tuple[int, ...] | None,
+    seeds: tuple[int, ...],
+    device: str,
+    data_root: Path | None,
+    output: Path,
+    fresh: bool,
+    no_download: bool,
+    checkpoint_every: float,
+    time_budget: float | None,
+    **requested: Any,
+) -> int:
+    """Runs the grid asked for, printing each result and the table.
+
+    Returns:
+        The exit status: 0 when all is done, 1 when some cells failed.
+    """
+    demo = methods is None and datasets is None
+    grid = runner.Grid(
+        methods=methods or DEMO_METHODS,
+        datasets=datasets or DEMO_DATASETS,
+        ipc=ipc or ((1, 10) if demo else (1, 10, 50)),
+        seeds=seeds,
+        request=_request("demo" if demo else "paper", **requested),
+    )
+    where = choose_device(device)
+    jobs = runner.plan(grid, data_root)
+    _check_architectures(grid.request.architectures)
+    store = Store(output).open()
+    console = Console(stderr=True)
+    reporter = progress.reporter(console)
+    profile, count = grid.request.profile, len(jobs)
+    _say(console, f"{count} cells, profile {profile}, on {environment(where).device}")
+    results = []
+    with runner.stoppable() as stop:
+        options = runner.Options(
+            device=where,
+            data_root=data_root,
+            download=not no_download,
+            fresh=fresh,
+            policy=Policy(
+                interval=checkpoint_every,
+                deadline=time.monotonic() + (time_budget or math.inf),
+                stop=stop,
+                reporter=reporter,
+            ),
+            tell=lambda line: _say(console, line),
+        )
+        for result in runner.run(jobs, store, options):
+            results.append(result)
+            _say(console, f"[{len(results)}/{count}] {_line(result)}")
+    _conclude(results, output, profile)
+    failed = sum(result.outcome in ("failed", "diverged") for result in results)
+    if failed:
+        _say(console, f"{failed} of {count} cells failed; see the lines above")
+    return 1 if failed else 0
+
+
+def evaluate_files(
+    *,
+    files: Sequence[Path],
+    dataset: str | None,
+    device: str,
+    data_root: Path | None,
+    **requested: Any,
+) -> None:
+    """Evaluates saved sets and prints a line a network and the mean."""
+    keep_freed_memory()
+    where = choose_device(device)
+    console = Console(stderr=True)
+    request = _request("paper", **requested)
+    _check_architectures(request.architectures)
+    recipe.check_overrides(request.overrides, [])
+    for path in files:
+        synthetic = container.read(path, where)
+        cell = msgspec.convert(synthetic.provenance["cell"], Cell)
+        loaded = data.load(dataset or cell.dataset, data_root, where)
+        if synthetic.images.shape[1:] != loaded.train.images.shape[1:]:
+            raise DataError(
+                f"{path} holds images of {tuple(synthetic.images.shape[1:])}, "
+                f"{loaded.info.name} of {tuple(loaded.train.images.shape[1:])}; "
+                "name the right one with --dataset"
+            )
+        protocol = recipe.protocol(cell, request)
+        if protocol.selection == "best_val":
+            raise UsageError(
+                "--selection best_val needs a split that was held out when the set was "
+                "distilled; give it to dcbench run"
+            )
+        policy = Policy(reporter=progress.reporter(console))
+        clock = Clock(str(cell), where, policy)
+        task = Task(synthetic, loaded.test, loaded.info, protocol)
+        for architecture, found in _by_architecture(evaluate(clock, task)).items():
+            console.file.flush()
+            print(f"{path}  {architecture}  {_spread(found)}", flush=True)
+
+
+def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str:
+    """The recipe of a cell, a line a key: value, table and source."""
+    name = data.cell_name(dataset)
+    cell = Cell(METHODS.resolve(method), name, ipc)
+    request = _request("paper", **requested)
+    recipe.check_overrides(
+        request.overrides, [runner.method_class(cell.method).Settings]
+    )
+    resolved = runner.resolve(cell, request)
+    values = dict(resolved.recipe.settings)
+    fields = msgspec.to_builtins(resolved.recipe.protocol)
+    values |= {recipe.PROTOCOL_PREFIX + key: value for key, value in fields.items()}
+    lines = [f"{cell.method} on {cell.dataset}, ipc {ipc}, profile {request.profile}"]
+    shown = {key: _toml(value) for key, value in values.items()}
+    width = max(map(len, shown))
+    wide = max(len(value) for value in shown.values())
+    for key, value in shown.items():
+        origin = resolved.origins.get(key)
+        where = f"{origin.table}  {origin.source}" if origin else ""
+        lines.append(f"  {key:<{width}}  {value:<{wide}}  {where}".rstrip())
+    lines.append(f"recipe {recipe.digest(resolved.recipe)}")
+    return "\n".join(lines)
+
+
+def check_recipes() -> list[str]:
+    """Resolves every table of every recipe; returns what is wrong."""
+    problems = []
+    known = [name for name in DATASETS.names()]
+    for method in METHODS.names():
+        path = METHODS.source(method).with_suffix(".toml")
+        try:
+            for cell, profile in _settings_of(method, recipe.read(path), known):
+                runner.resolve(cell, recipe.Request(profile=profile))
+        except UsageError as error:
+            problems.append(f"{method}: {error}")
+    return problems
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for a name; ``auto`` takes a GPU when there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: write auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: torch sees no such GPU here; try cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: only cpu and cuda are supported")
+    return device
+
+
+def _request(
+    default: str,
+    *,
+    profile: str | None,
+    pairs: tuple[str, ...],
+    architectures: tuple[str, ...] | None,
+    protocol: str,
+    selection: str | None,
+) -> recipe.Request:
+    """What the options ask of recipes."""
+    return msgspec.convert(
+        {
+            "profile": profile or default,
+            "protocol": protocol,
+            "overrides": recipe.parse_overrides(pairs),
+            "architectures": architectures or (),
+            "selection": selection,
+        },
+        recipe.Request,
+    )
+
+
+def _check_architectures(names: tuple[str, ...]) -> None:
+    """Builds each network once, small, so that a wrong name fails before the run."""
+    for name in names:
+        networks.build(name, channels=1, size=networks.MINIMUM_SIZE, classes=2)
+
+
+def _settings_of(
+    method: str, document: recipe.Document, known: list[str]
+) -> list[tuple[Cell, Any]]:
+    """A cell for every table of a recipe, in every profile that touches it."""
+    found: list[tuple[Cell, Any]] = []
+    profiles = document.get("profiles", {})
+    for profile, tables_ in {"paper": document, **profiles}.items():
+        found.append((Cell(method, "digits", 10), profile))
+        for label, dataset, ipc in recipe.tables(tables_):
+            if dataset is not None and dataset not in known:
+                raise UsageError(f"[{label}]: no data set {dataset!r}")
+            found.append((Cell(method, dataset or "digits", ipc or 10), profile))
+    return found
+
+
+def _conclude(results: list[runner.Result], output: Path, profile: str) -> None:
+    """Prints the table of this grid and says how to see it again."""
+    records = [result.record for result in results if result.record.status == "done"]
+    if not records:
+        return
+    table = tables.summary(tables.frame(records), profiles=(profile,))
+    Console().print(tables.to_rich(table))
+    again = f"dcbench table --profile {profile} --output {output}"
+    Console(stderr=True).print(
+        f"Records: {output / 'records'}   This table again: {again}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _line(result: runner.Result) -> str:
+    """What became of a cell, in a line."""
+    record = result.record
+    if record.status != "done":
+        return f"{result.job.cell}: {result.outcome}: {record.error}"
+    parts = [
+        f"{architecture} {_spread(found)}"
+        for architecture, found in _by_architecture(record.evaluations).items()
+    ]
+    seconds = [
+        sum(timing.seconds for timing in stages.values())
+        for stages in (record.distillation, record.evaluation)
+    ]
+    times = f"distilled {seconds[0]:.1f} s, evaluated {seconds[1]:.1f} s"
+    note = "already done" if result.outcome == "skipped" else times
+    return f"{result.job.cell}: {', '.join(parts)}  ({note})"
+
+
+def _by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+    names = dict.fromkeys(entry.architecture for entry in found)
+    return {name: [e for e in found if e.architecture == name] for name in names}
+
+
+def _spread(found: Sequence[Evaluation]) -> str:
+    """Mean and standard deviation between networks, in percent."""
+    values = torch.tensor([entry.accuracy for entry in found]) * 100
+    deviation = f" ± {values.std():.2f}" if len(found) > 1 else ""
+    return f"{values.mean():.2f}{deviation} % (n={len(found)})"
+
+
+def _toml(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
