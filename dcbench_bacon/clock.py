@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ DIVERGED = 1e4  # a loss this many times its first value will not come back
 REPORT_SECONDS = 0.5  # between two looks at the watched values
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Shows progress."""
 

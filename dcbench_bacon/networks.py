@@ -9,9 +9,9 @@ VICO-UoE/DatasetCondensation), which IDM and BACON share. What differs, and why:
   last map whole, which at 28 and 32 pixels is what the published code does.
 * A pooling or stride that would leave fewer than 2x2 pixels is left out while more
   layers follow: the instance norm of one pixel is a constant, and the logits would not
-  depend on the image. From 28 pixels up this touches ``ConvNetD6`` alone, below 64.
-* No module works in place, so ``torch.func`` applies to all. Batch norm is PyTorch's
-  exception: its running statistics rule out ``vmap`` in training mode.
+  depend on the image. At 28, 32 and 64 pixels only ``ConvNetD6`` is touched (28, 32).
+* No module works in place, so ``torch.func`` applies; only the running statistics of
+  batch norm rule out ``vmap``, in training mode.
 """
 
 import math
@@ -60,12 +60,10 @@ class Network(nn.Module):
         return self.features_and_logits(images)[1]
 
     def embed(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """The features that distribution matching compares.
+        """The classifier's input, which distribution matching compares.
 
-        Returns:
-            The classifier's input: the flattened output of the last pooling of a
-            ConvNet (2,048 wide at 28 and 32 pixels), the penultimate activation of
-            the other networks.
+        A ConvNet's last pooling, flattened (2,048 wide at 28 and 32 pixels); the
+        penultimate activation of the other networks.
         """
         features: Tensor = self.features(images)
         return features.flatten(1)
@@ -105,14 +103,10 @@ _POOLINGS = {"A": nn.AvgPool2d, "M": nn.MaxPool2d}
 
 
 def _norm(kind: str, width: int, size: int) -> nn.Module:
-    """The norm layer for maps of ``width`` channels and ``size`` pixels a side.
-
-    ``I`` is the published instance norm, a group norm of one channel a group: it has
-    no running statistics, so train and eval mode are the same.
-    """
+    """The norm layer for maps of ``width`` channels and ``size`` pixels a side."""
     if kind == "G" and width % 4:
         raise UsageError(f"group norm needs a width that 4 divides, not {width}")
-    if kind in ("I", "G"):
+    if kind in ("I", "G"):  # neither has running statistics: train and eval agree
         return nn.GroupNorm(width if kind == "I" else 4, width)
     if kind == "B":
         return nn.BatchNorm2d(width)
@@ -194,7 +188,7 @@ def _vgg11(channels: int, size: int, norm: str) -> list[nn.Module]:
 def _residual(
     inputs: int, width: int, norm: str, factor: int = 1, pooled: bool = False
 ) -> Residual:
-    """A basic block: BasicBlock if it strides by the factor, BasicBlock_AP if pooled."""
+    """A basic block: BasicBlock if it strides, BasicBlock_AP if it pools."""
     convolution = partial(nn.Conv2d, out_channels=width, bias=False)
     stride = 1 if pooled else factor
     pool = [nn.AvgPool2d(factor)] if pooled and factor > 1 else []
@@ -342,14 +336,13 @@ def reinitialize(network: Network, generator: torch.Generator) -> None:
         network: made by ``build``.
         generator: on any device; the network's own saves a transfer.
     """
+    # Drawn aside: another dtype or order of memory would change what is drawn in place.
+    empty = partial(torch.empty, dtype=torch.float32, device=generator.device)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = 1 / math.sqrt(module.weight[0].numel())
             for parameter in module.parameters(recurse=False):
-                # Aside, as dtype and order of memory would change draws in place.
-                values = torch.empty(
-                    parameter.shape, dtype=torch.float32, device=generator.device
-                ).uniform_(-bound, bound, generator=generator)
-                parameter.copy_(values)
+                values = empty(parameter.shape)
+                parameter.copy_(values.uniform_(-bound, bound, generator=generator))
         elif isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
             module.reset_parameters()

@@ -1,0 +1,67 @@
+"""What several test files build: runs in memory and fixed real images."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dcbench_bacon import data, runner
+from dcbench_bacon.matching import RealImages
+from dcbench_bacon.schema import Cell, DatasetInfo
+from dcbench_bacon.spec import Split
+
+
+def dataset(
+    *, classes: int = 3, per_class: int = 12, channels: int = 1, size: int = 8
+) -> data.Dataset:
+    """Random images, as many of each class."""
+    generator = torch.Generator().manual_seed(1)
+    count = classes * per_class
+    shape = (count, channels, size, size)
+    split = Split(
+        torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
+        torch.arange(count) % classes,
+    )
+    info = DatasetInfo(
+        name="random-images",
+        title="Random images",
+        classes=classes,
+        channels=channels,
+        size=size,
+        mean=(0.5,) * channels,
+        std=(0.3,) * channels,
+        class_names=tuple(f"class {index}" for index in range(classes)),
+    )
+    return data.Dataset(info, split, split, "0" * 64)
+
+
+def cell_run(
+    source: data.Dataset,
+    folder: Path,
+    *,
+    method: str = "dm",
+    ipc: int = 2,
+    device: str = "cpu",
+) -> runner.CellRun:
+    """A run of one cell, with checkpoints in ``folder``."""
+    where = torch.device(device)
+    moved = data.Dataset(
+        source.info, source.train.to(where), source.test.to(where), source.fingerprint
+    )
+    cell = Cell(method, source.info.name, ipc)
+    return runner.CellRun(cell, moved, runner.Options(where), folder)
+
+
+class FixedImages(RealImages):
+    """Real images that are given, not drawn: index i is image i of the class."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.fixed = images
+
+    def take(self, index: Tensor) -> Tensor:
+        return self.fixed[int(index[0, 0]) :][: len(index)]
+
+    @staticmethod
+    def index(classes: int, count: int) -> Tensor:
+        """Indices whose first column is the class."""
+        return torch.arange(classes)[:, None].expand(-1, count)
