@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional as F
@@ -96,8 +96,8 @@ class SyntheticSet:
 
 
 def decode(
-    images: Float32[Tensor, "n c h w"], partition: int
-) -> Float32[Tensor, "m c h w"]:
+    images: Float[Tensor, "n c h w"], partition: int
+) -> Float[Tensor, "m c h w"]:
     """Cuts images into ``partition**2`` parts, each enlarged bilinearly (IDM, 3.2).
 
     Args:
