@@ -5,21 +5,24 @@ ICML 2021, https://arxiv.org/abs/2102.08259. One of up to six operations is draw
 group of images; *siamese* means that real and synthetic images of a group share the
 operation and its parameters, so that the matching loss compares like with like.
 
-The six batched functions hold the arithmetic. ``Augmentation`` runs them over groups,
-one call an operation; the ``DSA*`` classes offer the same operations to Kornia.
-
-Images are normalized, so that the zeros that fill borders are the mean color.
+The batched functions hold the arithmetic, the ``DSA*`` classes offer them to Kornia,
+and ``Augmentation`` runs them over groups, one call an operation. Images are
+normalized, so that the zeros that fill borders are the mean color.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from math import pi
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Float32, Int64, Shaped
-from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentationBase2D
+from jaxtyping import Float, Float32, Shaped
+from kornia.augmentation import (
+    GeometricAugmentationBase2D,
+    IntensityAugmentationBase2D,
+    RigidAffineAugmentationBase2D,
+)
 from kornia.constants import Resample
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,8 +31,9 @@ from dcbench_bacon.errors import UsageError
 
 Images = Float[Tensor, "n c h w"]
 Groups = Float[Tensor, "g n c h w"]
-Values = Shaped[Tensor, "n"]
-"""One parameter, a value for each image; copied to the images' device when needed."""
+Values = Shaped[Tensor, "n"]  # A parameter of each image; on the CPU or beside them.
+Thetas = Float[Tensor, "m 2 3"]
+Size = tuple[int, int]
 
 # ParamDiffAug of the authors' code, github.com/VICO-UoE/DatasetCondensation, utils.py.
 FLIP_PROBABILITY = 0.5
@@ -46,45 +50,31 @@ def flip(images: Images, flags: Values) -> Images:
     return torch.where(_column(flags, images).bool(), images.flip(-1), images)
 
 
-def scale(
-    images: Images,
-    x: Values,
-    y: Values,
-    align_corners: bool = False,
-    mode: str = "bilinear",
-) -> Images:
+def scale(images: Images, x: Values, y: Values, align_corners: bool = False) -> Images:
     """Shrinks the content ``x`` times in width and ``y`` times in height."""
-    return affine(images, scale_theta(x, y), align_corners, mode)
+    return affine(images, scale_theta(x, y), align_corners)
 
 
-def rotate(
-    images: Images,
-    degrees: Values,
-    align_corners: bool = False,
-    mode: str = "bilinear",
-) -> Images:
+def rotate(images: Images, degrees: Values, align_corners: bool = False) -> Images:
     """Turns the content counter-clockwise as displayed."""
-    return affine(images, rotate_theta(degrees), align_corners, mode)
+    return affine(images, rotate_theta(degrees), align_corners)
 
 
 def scale_theta(x: Values, y: Values) -> Float[Tensor, "n 2 3"]:
     """Where an output point lies in the input: above 1 is outside, so zooms out."""
     zero = torch.zeros_like(x)
-    return torch.stack([x, zero, zero, zero, y, zero], -1).unflatten(-1, (2, 3))
+    return torch.stack([x, zero, zero, zero, y, zero], -1).view(-1, 2, 3)
 
 
 def rotate_theta(degrees: Values) -> Float[Tensor, "n 2 3"]:
     """Where an output point lies in the input, in coordinates from -1 to 1."""
     angle = degrees * (pi / 180)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    return torch.stack([cos, -sin, zero, sin, cos, zero], -1).unflatten(-1, (2, 3))
+    return torch.stack([cos, -sin, zero, sin, cos, zero], -1).view(-1, 2, 3)
 
 
 def affine(
-    images: Images,
-    theta: Float[Tensor, "m 2 3"],
-    align_corners: bool = False,
-    mode: str = "bilinear",
+    images: Images, theta: Thetas, align_corners: bool = False, mode: str = "bilinear"
 ) -> Images:
     """Resamples images, zeros beyond the border.
 
@@ -92,47 +82,47 @@ def affine(
         images: gradients flow through.
         theta: as ``F.affine_grid`` takes it. With fewer matrices than images, each
             serves a run of ``n / m`` images.
-        align_corners: False in DSA's code, True in MTT's and DD-Ranking's.
+        align_corners: False in DSA's code, True in MTT's and DD-Ranking's. It has no
+            effect on these centred maps, rotations of oblong images apart.
         mode: the interpolation, ``bilinear`` or ``nearest``.
     """
     count, channels, height, width = images.shape
-    run = count // max(len(theta), 1)
-    inputs = images
+    run, inputs = count // max(len(theta), 1), images
+    theta = theta.to(images.device, images.dtype, non_blocking=True)
     if run > 1 and images.device.type == "cpu":
         # Images of a run share their grid as channels do: its weights are computed
         # once. A GPU would lose the threads that many images keep busy.
         inputs = images.reshape(len(theta), run * channels, height, width)
     elif run > 1:
         theta = theta.repeat_interleave(run, 0)
-    theta = theta.to(images.device, images.dtype, non_blocking=True)
     grid = F.affine_grid(theta, list(inputs.shape), align_corners=align_corners)
     outputs = F.grid_sample(inputs, grid, mode, "zeros", align_corners=align_corners)
-    return _formatted(outputs.reshape(images.shape), images)
+    return outputs.reshape(images.shape)
 
 
 def crop(images: Images, rows: Values, columns: Values) -> Images:
     """Moves the content up by ``rows`` and left by ``columns`` whole pixels."""
-    height, width = images.shape[-2:]
-    row, row_inside = _shifted(rows, height, images.device)
-    column, column_inside = _shifted(columns, width, images.device)
-    index = (row[:, :, None] * width + column[:, None, :]).flatten(1)
-    taken = images.flatten(2).gather(2, index[:, None].expand(-1, images.shape[1], -1))
-    outside = ~(row_inside[:, :, None] & column_inside[:, None, :])
-    moved = taken.view(images.shape).masked_fill(outside[:, None], 0)
-    return _formatted(moved, images)
+    _, channels, height, width = images.shape
+    y, x = _positions(rows, height, images), _positions(columns, width, images)
+    index = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None]
+    inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
+    # Outside, any valid index does: what is read there is overwritten by zero.
+    index = index.flatten(1)[:, None].expand(-1, channels, -1)
+    taken = images.flatten(2).gather(2, index).view(images.shape)
+    return taken.masked_fill(~inside[:, None], 0)
 
 
 def cutout(images: Images, row: Values, column: Values) -> Images:
-    """Zeros a square of half the image's size.
-
-    Args:
-        images: gradients flow through what is left.
-        row: of the centre, from 0; the side of an even square may lie at ``h``.
-        column: of the centre.
-    """
-    rows = _erased(row, images.shape[-2], images.device)
-    columns = _erased(column, images.shape[-1], images.device)
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+    """Zeros a square of half the image's size, around a centre."""
+    erased = []
+    for centre, size in zip((row, column), images.shape[-2:], strict=True):
+        side = _cutout_side(size)
+        index = _positions(side // 2 - centre, size, images)
+        # For a centre on the image, the published clamping of the square's indices is
+        # the same as cutting the square off at the border.
+        erased.append((index >= 0) & (index < side))
+    rows, columns = erased
+    return images.masked_fill((rows[:, :, None] & columns[:, None])[:, None], 0)
 
 
 def color(
@@ -147,126 +137,212 @@ def color(
 
 
 def _column(values: Values, images: Images) -> Float[Tensor, "n 1 1 1"]:
-    """One parameter in the images' type, ready to broadcast."""
     moved = values.to(images.device, images.dtype, non_blocking=True)
     return moved[:, None, None, None]
 
 
-def _shifted(
-    shift: Values, size: int, device: torch.device
-) -> tuple[Int64[Tensor, "n size"], Shaped[Tensor, "n size"]]:
-    """The source of each position along an axis, and whether it is in the image."""
-    moved = shift.to(device, torch.int64, non_blocking=True)
-    index = torch.arange(size, device=device) + moved[:, None]
-    # Outside, any valid index does: the value read there is overwritten by zero.
-    return index.clamp(0, size - 1), (index >= 0) & (index < size)
-
-
-def _erased(
-    centre: Values, size: int, device: torch.device
-) -> Shaped[Tensor, "n size"]:
-    """Which positions along an axis cutout zeros."""
-    side = _cutout_side(size)
-    first = centre.to(device, torch.int64, non_blocking=True)[:, None] - side // 2
-    index = torch.arange(size, device=device)
-    # The published code clamps the square's indices, so a border pixel is zeroed even
-    # by a square that lies past it.
-    last = (first + side - 1).clamp(0, size - 1)
-    return (index >= first.clamp(0, size - 1)) & (index <= last)
-
-
-def _formatted(outputs: Tensor, images: Tensor) -> Tensor:
-    """The outputs in the images' memory format; no copy where they agree."""
-    if _channels_last(images):
-        return outputs.contiguous(memory_format=torch.channels_last)
-    return outputs
-
-
-def _channels_last(images: Tensor) -> bool:
-    return not images.is_contiguous() and images.is_contiguous(
-        memory_format=torch.channels_last
-    )
-
-
-Uniforms = Float32[Tensor, "*b 3"]
-Size = tuple[int, int]
-
-
-def _crop_shift(size: int) -> int:
-    return int(CROP_RATIO * size + 0.5)
+def _positions(shift: Values, size: int, images: Images) -> Shaped[Tensor, "n size"]:
+    """The index of each pixel along an axis, moved by each image's shift."""
+    moved = shift.to(images.device, torch.int64, non_blocking=True)
+    return torch.arange(size, device=images.device) + moved[:, None]
 
 
 def _cutout_side(size: int) -> int:
     return int(CUTOUT_RATIO * size + 0.5)
 
 
-def _integers(uniform: Tensor, count: int) -> Tensor:
-    # The product may round up to `count` itself.
-    return (uniform * count).floor().clamp(max=count - 1)
+class _Sampled(RigidAffineAugmentationBase2D):
+    """What the Kornia classes share: drawing, and running the batched function.
+
+    ``same_on_batch=True`` is siamese. ``aug(images, params=aug._params)`` repeats a
+    draw; on a batch of another size, expand one row of each parameter. Every image is
+    augmented: at ``p = 1`` Kornia draws nothing itself, so all randomness comes from
+    ``generator`` (on the CPU), or from torch's own if there is none.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    whole: ClassVar[bool] = False  # Whether values are integers, both limits included.
+    run: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(p=1.0, same_on_batch=same_on_batch, keepdim=keepdim)
+        self.generator = generator
+
+    @staticmethod
+    def limits(length: int) -> tuple[float, float]:
+        """Of uniformly drawn values, for an image of that height or width."""
+        return 0.0, 1.0
+
+    @classmethod
+    def sample(
+        cls, uniforms: Float32[Tensor, "*b 3"], size: Size
+    ) -> tuple[Float32[Tensor, "*b"], ...]:
+        """Turns uniform numbers into the parameters, in the order of ``names``."""
+        values = []
+        columns = zip(uniforms.unbind(-1), (0, 1, 1), cls.names, strict=False)
+        for uniform, axis, _ in columns:
+            low, high = cls.limits(size[axis])
+            # The clamp: a product may round up to the next integer.
+            steps = (uniform * (high - low + 1)).floor().clamp(max=high - low)
+            values.append(low + (steps if cls.whole else uniform * (high - low)))
+        return tuple(values)
+
+    def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Draws one row for each image, or one for all."""
+        count, *_, height, width = batch_shape
+        shape = (1 if self.same_on_batch else count, PARAMETERS)
+        uniforms = torch.rand(*shape, generator=self.generator, device="cpu")
+        values = self.sample(uniforms.float(), (height, width))
+        expanded = (value.expand(count) for value in values)
+        return dict(zip(self.names, expanded, strict=True))
+
+    def apply_transform(
+        self, input: Tensor, params: Any, flags: Any, transform: Tensor | None = None
+    ) -> Tensor:
+        """Kornia's hook; ``transform`` is not needed."""
+        return self.run(input, *(params[name] for name in self.names))
 
 
-def _sample_flip(uniforms: Uniforms, size: Size) -> tuple[Tensor, ...]:
-    return ((uniforms[..., 0] < FLIP_PROBABILITY).to(uniforms.dtype),)
+class _Geometric(_Sampled, GeometricAugmentationBase2D):
+    """An operation that is linear around the centre of the image."""
+
+    theta: ClassVar[Any]
+
+    def compute_transformation(self, input: Tensor, params: Any, flags: Any) -> Tensor:
+        """The matrices from input to output pixels, which move boxes and keypoints."""
+        theta = self.theta(*(params[name] for name in self.names)).to(input)
+        size = torch.tensor([input.shape[-1], input.shape[-2]]).to(input)
+        half = (size - int(flags.get("align_corners", False))) / 2
+        linear = theta[:, :, :2].inverse() * (half[:, None] / half)
+        centre = (size - 1) / 2
+        return _matrix(linear, centre - linear @ centre)
 
 
-def _sample_scale(uniforms: Uniforms, size: Size) -> tuple[Tensor, ...]:
-    low = 1 / SCALE_RATIO
-    return (uniforms[..., :2] * (SCALE_RATIO - low) + low).unbind(-1)
+class _Affine(_Geometric):
+    def __init__(self, align_corners: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        # Kornia changes `resample` to nearest when it transforms masks.
+        self.flags = {"align_corners": align_corners, "resample": Resample.BILINEAR}
+
+    def apply_transform(
+        self, input: Tensor, params: Any, flags: Any, transform: Tensor | None = None
+    ) -> Tensor:
+        """Kornia's hook; ``transform`` is not needed."""
+        theta = self.theta(*(params[name] for name in self.names))
+        mode = flags["resample"].name.lower()
+        return affine(input, theta, flags["align_corners"], mode)
 
 
-def _sample_rotate(uniforms: Uniforms, size: Size) -> tuple[Tensor, ...]:
-    return ((uniforms[..., 0] - 0.5) * (2 * ROTATE_DEGREES),)
+class DSAFlip(_Geometric):
+    """Mirrors left and right, half of the images."""
+
+    names = ("flags",)
+    run = staticmethod(flip)
+
+    @classmethod
+    def sample(
+        cls, uniforms: Float32[Tensor, "*b 3"], size: Size
+    ) -> tuple[Float32[Tensor, "*b"], ...]:
+        """Flags, 0 or 1."""
+        return ((uniforms[..., 0] < FLIP_PROBABILITY).float(),)
+
+    @staticmethod
+    def theta(flags: Values) -> Thetas:
+        """The mirror as an affine map."""
+        return scale_theta(1 - 2 * flags, torch.ones_like(flags))
 
 
-def _sample_crop(uniforms: Uniforms, size: Size) -> tuple[Tensor, ...]:
-    shifts = [_crop_shift(length) for length in size]
-    return tuple(
-        _integers(uniforms[..., axis], 2 * shift + 1) - shift
-        for axis, shift in enumerate(shifts)
-    )
+class DSAScale(_Affine):
+    """Zooms width and height independently, by 1/1.2 to 1.2."""
+
+    names = ("x", "y")
+    theta = staticmethod(scale_theta)
+
+    @staticmethod
+    def limits(length: int) -> tuple[float, float]:
+        """Above 1 zooms out."""
+        return 1 / SCALE_RATIO, SCALE_RATIO
 
 
-def _sample_cutout(uniforms: Uniforms, size: Size) -> tuple[Tensor, ...]:
-    # An even square has its centre between pixels: one position more than pixels.
-    return tuple(
-        _integers(uniforms[..., axis], length + 1 - _cutout_side(length) % 2)
-        for axis, length in enumerate(size)
-    )
+class DSARotate(_Affine):
+    """Turns by -15 to 15 degrees."""
+
+    names = ("degrees",)
+    theta = staticmethod(rotate_theta)
+
+    @staticmethod
+    def limits(length: int) -> tuple[float, float]:
+        """Counter-clockwise as displayed."""
+        return -ROTATE_DEGREES, ROTATE_DEGREES
 
 
-def _sample_color(uniforms: Uniforms, size: Size) -> tuple[Tensor, ...]:
-    return uniforms.unbind(-1)
+class DSACrop(_Sampled, GeometricAugmentationBase2D):
+    """Moves by whole pixels, up to an eighth of the size, and fills with zeros."""
+
+    names = ("rows", "columns")
+    whole = True
+    run = staticmethod(crop)
+
+    @staticmethod
+    def limits(length: int) -> tuple[float, float]:
+        """Shifts of either sign."""
+        shift = int(CROP_RATIO * length + 0.5)
+        return float(-shift), float(shift)
+
+    def compute_transformation(self, input: Tensor, params: Any, flags: Any) -> Tensor:
+        """The matrices from input to output pixels."""
+        offset = -torch.stack([params["columns"], params["rows"]], -1).to(input)
+        return _matrix(torch.eye(2).to(input).expand(len(offset), 2, 2), offset)
 
 
-class Operation(NamedTuple):
-    """One of the six: its parameters' names, their law, and what it does."""
+class DSACutout(_Sampled, IntensityAugmentationBase2D):
+    """Zeros a square of half the size, cut off at the border."""
 
-    parameters: tuple[str, ...]
-    sample: Callable[[Tensor, Size], tuple[Tensor, ...]]
-    run: Callable[..., Tensor]
+    names = ("row", "column")
+    whole = True
+    run = staticmethod(cutout)
+
+    @staticmethod
+    def limits(length: int) -> tuple[float, float]:
+        """The centre; an even square's lies between pixels, so one more fits."""
+        return 0.0, float(length - _cutout_side(length) % 2)
 
 
-OPERATIONS = {
-    "color": Operation(("brightness", "saturation", "contrast"), _sample_color, color),
-    "crop": Operation(("rows", "columns"), _sample_crop, crop),
-    "cutout": Operation(("row", "column"), _sample_cutout, cutout),
-    "flip": Operation(("flags",), _sample_flip, flip),
-    "scale": Operation(("x", "y"), _sample_scale, scale),
-    "rotate": Operation(("degrees",), _sample_rotate, rotate),
+class DSAColor(_Sampled, IntensityAugmentationBase2D):
+    """Changes brightness, saturation and contrast."""
+
+    names = ("brightness", "saturation", "contrast")
+    run = staticmethod(color)
+
+
+def _matrix(
+    linear: Float[Tensor, "n 2 2"], offset: Float[Tensor, "n 2"]
+) -> Float[Tensor, "n 3 3"]:
+    matrix = F.pad(torch.cat([linear, offset[:, :, None]], 2), (0, 0, 0, 1))
+    matrix[:, 2, 2] = 1
+    return matrix
+
+
+OPERATIONS: dict[str, type[_Sampled]] = {
+    "color": DSAColor,
+    "crop": DSACrop,
+    "cutout": DSACutout,
+    "flip": DSAFlip,
+    "scale": DSAScale,
+    "rotate": DSARotate,
 }
-# In this order groups are sorted: what shares a pass (scale and rotate) is adjacent.
+# Groups are sorted in this order, in which scale and rotate, one pass, are neighbours.
 _RANK = {name: rank for rank, name in enumerate(OPERATIONS)}
-_THETA: dict[str, Callable[..., Tensor]] = {
-    "scale": scale_theta,
-    "rotate": rotate_theta,
-}
 
 
 def parse_strategy(strategy: str) -> tuple[str, ...]:
     """Splits a strategy like ``color_crop_flip``; ``none`` or nothing gives ``()``."""
-    if strategy in ("", "none"):
-        return ()
-    names = tuple(strategy.split("_"))
+    names = () if strategy in ("", "none") else tuple(strategy.split("_"))
     for name in names:
         if name not in OPERATIONS:
             raise UsageError(
@@ -282,7 +358,7 @@ class Draw:
 
     Attributes:
         operations: one name a group, on the host; empty for no augmentation.
-        values: on the CPU, the parameters in the order of ``Operation.parameters``,
+        values: on the CPU, the parameters in the order of the operation's ``names``,
             then zeros; one row a group, or one row for each sample of a group.
     """
 
@@ -303,7 +379,7 @@ class Augmentation:
         Args:
             strategy: operations joined by ``_``, or ``none``.
             size: height and width of the images to come.
-            align_corners: of scale and rotate.
+            align_corners: of scale and rotate; see ``affine``.
         """
         self.operations = parse_strategy(strategy)
         self.size = size
@@ -323,14 +399,18 @@ class Augmentation:
         """
         if not self.operations:
             return Draw((), torch.zeros(groups, PARAMETERS))
-        rows = 1 if samples is None else samples
-        uniforms = torch.rand(groups, 1 + rows * PARAMETERS, generator=generator)
-        chosen = _integers(uniforms[:, 0], len(self.operations)).long().tolist()
+        shape = (1 if samples is None else samples, PARAMETERS)
+        columns = 1 + shape[0] * shape[1]
+        uniforms = torch.rand(
+            groups, columns, generator=generator, device="cpu"
+        ).float()
+        last = len(self.operations) - 1  # The product may round up to the next one.
+        chosen = (uniforms[:, 0] * (last + 1)).int().clamp(max=last).tolist()
         operations = tuple(self.operations[index] for index in chosen)
-        law = uniforms[:, 1:].unflatten(1, (rows, PARAMETERS))
+        law = uniforms[:, 1:].reshape(groups, *shape)
         values = torch.zeros_like(law)
-        for name in sorted(set(operations)):
-            members = [i for i, drawn in enumerate(operations) if drawn == name]
+        for name in set(operations):
+            members = [i for i, other in enumerate(operations) if other == name]
             drawn = OPERATIONS[name].sample(law[members], self.size)
             values[members, :, : len(drawn)] = torch.stack(drawn, -1)
         return Draw(operations, values[:, 0] if samples is None else values)
@@ -344,109 +424,66 @@ class Augmentation:
         """
         if not draw.operations:
             return images
-        self._check(images, draw)
+        if tuple(images.shape[-2:]) != tuple(self.size):
+            raise ValueError(f"images of {tuple(images.shape)}, draws for {self.size}")
+        rows = draw.values.shape[:-1]
+        if images.shape[: len(rows)] != rows:
+            raise ValueError(f"a draw of {tuple(rows)} for {tuple(images.shape)}")
         order = sorted(range(len(images)), key=lambda i: _RANK[draw.operations[i]])
         names = [draw.operations[i] for i in order]
-        if order == list(range(len(images))):
-            pieces = self._run(images, draw.values, names)
-            return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        index = torch.tensor(order)
-        values, index = draw.values[index], index.to(images.device, non_blocking=True)
-        return _restore(self._run(_take(images, index), values, names), index, images)
+        index, values, inputs = torch.tensor(order), draw.values, images
+        ordered = order == sorted(order)
+        if not ordered:
+            values = values[index]
+            index = index.to(images.device, non_blocking=True)
+            inputs = images.index_select(0, index)
+        pieces = self._run(inputs, values, names)
+        if len(pieces) == 1 and ordered:
+            return pieces[0]
+        if images.requires_grad and torch.is_grad_enabled():
+            return torch.cat(pieces).index_select(0, index.argsort())
+        # Without a graph each piece goes to its place at once: a copy less.
+        output = torch.empty_like(images)
+        start = 0
+        for piece in pieces:
+            output.index_copy_(0, index[start : start + len(piece)], piece)
+            start += len(piece)
+        return output
 
-    def _check(self, images: Groups, draw: Draw) -> None:
-        groups, samples, _, *size = images.shape
-        if tuple(size) != tuple(self.size):
-            raise ValueError(f"images are {tuple(size)}, the draws for {self.size}")
-        expected = (groups,) if draw.values.ndim == 2 else (groups, samples)
-        if draw.values.shape[:-1] != expected:
-            raise ValueError(
-                f"a draw of shape {tuple(draw.values.shape[:-1])} "
-                f"does not fit {groups} groups of {samples} images"
-            )
-
-    def _run(
-        self, images: Groups, values: Tensor, names: Sequence[str]
-    ) -> list[Tensor]:
-        """One result a pass over neighbours of the same operation."""
-        samples, start, pieces = images.shape[1], 0, []
-        values = values.to(images.device, non_blocking=True)
-        for _, run in groupby(names, key=lambda name: name in _THETA or name):
-            members = list(run)
-            stop = start + len(members)
-            flat, rows = images[start:stop].flatten(0, 1), values[start:stop]
-            if members[0] in _THETA:
-                piece = affine(flat, _thetas(rows, members), self.align_corners)
+    def _run(self, images: Groups, values: Tensor, names: list[str]) -> list[Tensor]:
+        """One result for each run of the same operation, scale and rotate together."""
+        samples, pieces, start = images.shape[1], [], 0
+        # Matrices are then as precise as the images, never less than in float32.
+        dtype = torch.promote_types(values.dtype, images.dtype)
+        values = values.to(images.device, dtype, non_blocking=True)
+        fused = ("scale", "rotate")
+        for _, run in groupby(names, key=lambda name: name in fused or name):
+            stop = start + len(list(run))
+            name, rows = names[start], values[start:stop]
+            flat = images[start:stop].flatten(0, 1)
+            if name in fused:
+                theta = _thetas(rows, names[start:stop])
+                piece = affine(flat, theta, self.align_corners)
             else:
                 if rows.ndim == 2:
                     rows = rows[:, None].expand(-1, samples, -1)
-                operation = OPERATIONS[members[0]]
-                columns = rows.flatten(0, 1).unbind(-1)
-                piece = operation.run(flat, *columns[: len(operation.parameters)])
-            pieces.append(piece.unflatten(0, (len(members), samples)))
+                piece = OPERATIONS[name].run(flat, *_columns(rows, name))
+            pieces.append(piece.reshape(images[start:stop].shape))
             start = stop
         return pieces
 
 
-def _thetas(rows: Tensor, names: Sequence[str]) -> Float[Tensor, "m 2 3"]:
+def _thetas(rows: Tensor, names: list[str]) -> Thetas:
     """The matrices of neighbouring groups that scale and rotate."""
-    thetas, start = [], 0
-    for name, run in groupby(names):
-        stop = start + len(list(run))
-        columns = rows[start:stop].flatten(0, -2).unbind(-1)
-        thetas.append(_THETA[name](*columns[: len(OPERATIONS[name].parameters)]))
-        start = stop
-    return torch.cat(thetas)
+    scaled = names.count("scale")
+    return torch.cat(
+        [
+            scale_theta(*_columns(rows[:scaled], "scale")),
+            rotate_theta(*_columns(rows[scaled:], "rotate")),
+        ]
+    )
 
 
-def _take(images: Groups, index: Int64[Tensor, "g"]) -> Groups:
-    """Groups in another order; alone, ``index_select`` would lose channels_last."""
-    if _channels_last(images.flatten(0, 1)):
-        return images.movedim(2, -1).index_select(0, index).movedim(-1, 2)
-    return images.index_select(0, index)
-
-
-def _restore(pieces: list[Tensor], index: Int64[Tensor, "g"], images: Groups) -> Groups:
-    """Puts results in the order of the groups."""
-    if torch.is_grad_enabled() and images.requires_grad:
-        return _take(torch.cat(pieces), index.argsort())
-    # Without a graph each piece goes to its place at once: a copy less.
-    output, start = torch.empty_like(images), 0
-    for piece in pieces:
-        output.index_copy_(0, index[start : start + len(piece)], piece)
-        start += len(piece)
-    return output
-
-
-class _Sampled:
-    """What the Kornia classes share: drawing, and running the batched function.
-
-    ``same_on_batch=True`` is siamese. ``aug(images, params=aug._params)`` repeats a
-    draw; on a batch of another size, expand one row of each parameter. Every image is
-    augmented: at ``p = 1`` Kornia draws nothing itself, so all randomness comes from
-    ``generator`` (on the CPU), or from torch's own if there is none.
-    """
-
-    operation: ClassVar[str]
-    flags: dict[str, Any]
-    same_on_batch: bool
-
-    def __init__(
-        self,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(p=1.0, same_on_batch=same_on_batch, keepdim=keepdim)  # type: ignore[call-arg]
-        self.generator = generator
-
-    def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Draws one row for each image, or one for all."""
-        operation, count = OPERATIONS[self.operation], batch_shape[0]
-        rows = 1 if self.same_on_batch else count
-        uniforms = torch.rand(rows, PARAMETERS, generator=self.generator, device="cpu")
-        values = operation.sample(uniforms, (batch_shape[-2], batch_shape[-1]))
-        return {
-            name: value.expand(count)
-            for name, value in zip(operation.parameters, values, strict=True)
-        }
+def _columns(rows: Tensor, name: str) -> tuple[Tensor, ...]:
+    """The parameters of an operation, one vector each."""
+    return rows.flatten(0, -2).unbind(-1)[: len(OPERATIONS[name].names)]

@@ -38,8 +38,9 @@ def print_table(
         profiles: the records that enter.
         source: of published numbers; the preferred one without it.
     """
-    from dcbench_bacon import tables
+    from dcbench_bacon import published, tables
 
+    published.check_source(source)
     broken: list[RecordError] = []
     records = list(Store(output).records(broken))
     for error in broken:

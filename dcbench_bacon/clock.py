@@ -225,11 +225,22 @@ class Clock:
         if self.policy.folder is None or not self._path(stage).exists():
             return 0
         saved = checkpoint.read(self._path(stage))
-        if saved["device"] != self.device.type:
+        if saved.get("device", self.device.type) != self.device.type:
             raise RecordError(
                 f"{self._path(stage)} was made on {saved['device']}: go on with "
                 f"--device {saved['device']}, or start anew with --fresh"
             )
+        try:
+            return self._restore(saved, state)
+        except KeyError as error:
+            raise RecordError(
+                f"{self._path(stage)} is of another version of dcbench (it has no "
+                f"{error}); start the cell anew with --fresh"
+            ) from error
+
+    def _restore(self, saved: dict[str, Any], state: Learner | None) -> int:
+        """Takes over a checkpoint's content."""
+        assert self._stopwatch is not None
         if state is not None:
             state.load_state_dict(saved["state"])
         self._restored |= saved["generators"]

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dcbench_bacon.files import write_atomically
 from dcbench_bacon.errors import RecordError
+from dcbench_bacon.files import write_atomically
 from dcbench_bacon.spec import SyntheticSet
 
 FORMAT = 1
@@ -61,8 +61,8 @@ def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {})["dcbench"])
             synthetic = SyntheticSet(
-                file.get_tensor("images"),
-                file.get_tensor("labels"),
+                file.get_tensor("images").clone(),  # else they change with the file
+                file.get_tensor("labels").clone(),
                 int(header["partition"]),
                 dict(header["provenance"]),
             )

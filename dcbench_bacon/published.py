@@ -204,6 +204,16 @@ def sources(method: str, dataset: str, ipc: int) -> tuple[Published, ...]:
     return _by_cell().get(key, ())
 
 
+def check_source(source: str | None) -> None:
+    """Makes sure that a source is one of ``SOURCES``, if it is given.
+
+    Raises:
+        UsageError: there is no such source.
+    """
+    if source is not None and source not in SOURCES:
+        raise UsageError(f"unknown source {source!r}; there are: {', '.join(SOURCES)}")
+
+
 def lookup(
     method: str, dataset: str, ipc: int, architecture: str, source: str | None = None
 ) -> Published | None:
@@ -222,8 +232,7 @@ def lookup(
     Raises:
         UsageError: there is no such source.
     """
-    if source is not None and source not in SOURCES:
-        raise UsageError(f"unknown source {source!r}; there are: {', '.join(SOURCES)}")
+    check_source(source)
     accepted = {architecture}
     if architecture in ("ConvNet", "ConvNetD4"):
         accepted.add("unstated")

@@ -13,7 +13,6 @@ import torch
 from msgspec import Struct
 
 from dcbench_bacon import container, data, recipe
-from dcbench_bacon.files import write_atomically
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import (
     DataError,
@@ -24,6 +23,7 @@ from dcbench_bacon.errors import (
     UsageError,
 )
 from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.files import write_atomically
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store, acquire
 from dcbench_bacon.registry import METHODS
@@ -237,6 +237,7 @@ def _skipped(job: Job, store: Store, options: Options) -> Result | None:
         return None
     if record is None or record.status != "done":
         return None
+    store.clear(job.cell, job.digest)  # a kill may come between record and tidying
     return Result(job, "skipped", record)
 
 
@@ -245,13 +246,13 @@ def _run(job: Job, store: Store, options: Options, datasets: Datasets) -> Result
     work = Work(job, store, options)
     try:
         record = work.run(datasets[job.source])
-    except InterruptedRunError:
+    except (InterruptedRunError, OSError):
         raise
     except DivergedError as error:
         record = work.record("diverged", error=str(error))
     except (DataError, UsageError, RecordError) as error:
         record = work.record("failed", error=str(error))
-    except (RuntimeError, ValueError) as error:  # torch's; out of memory among them
+    except Exception as error:  # torch's, or a mistake in anyone's method
         logger.debug("%s failed", job.cell, exc_info=True)
         record = work.record("failed", error=f"{type(error).__name__}: {error}")
     store.write(record)
@@ -289,7 +290,10 @@ class Work:
         path = self.store.synthetic_path(cell, recipe.distillation_digest(self.recipe))
         if self.options.fresh or not path.exists():
             self._distill(dataset, validation, path)
-        synthetic = container.read(path, self.options.device)
+        try:
+            synthetic = container.read(path, self.options.device)
+        except RecordError as error:
+            raise RecordError(f"{error}; distil it again with --fresh") from error
         task = Task(synthetic, dataset.test, dataset.info, protocol, validation)
         run = CellRun(cell, dataset, self.options, self.folder)
         evaluations = evaluate(run, task)

@@ -37,6 +37,12 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(scope="session")
+def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of decoded sets for the whole test run; nothing of the user's."""
+    return tmp_path_factory.mktemp("decoded")
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and fixtures, which a user need not have."""
     folder = Path(os.environ.get("DCBENCH_SHARED", "../shared"))

@@ -1,0 +1,233 @@
+"""What every method and every data set must do, whoever wrote it."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import dataset
+
+from dcbench_bacon import container, data, recipe, runner
+from dcbench_bacon.cli import PAPER_DATASETS
+from dcbench_bacon.registry import DATASETS, METHODS, canonical
+from dcbench_bacon.schema import Cell, DatasetInfo
+from dcbench_bacon.spec import Settings, SyntheticSet
+
+CPU = torch.device("cpu")
+SMALL = {
+    "steps": "2",
+    "batch_real": "8",
+    "architecture": "ConvNetD1W8",
+    "queue_size": "3",
+    "queue_train_steps": "1",
+    "queue_batch": "8",
+}
+IPC = 2
+FIXED = [name for name in DATASETS.names() if hasattr(DATASETS.module(name), "INFO")]
+
+all_methods = pytest.mark.parametrize("method", METHODS.names())
+all_datasets = pytest.mark.parametrize("name", DATASETS.names())
+
+
+def settings(method: str) -> dict[str, Any]:
+    """A method's hyper-parameters, made small."""
+    known = runner.method_class(method).Settings.__struct_fields__
+    overrides = {key: value for key, value in SMALL.items() if key in known}
+    request = recipe.Request(profile="demo", overrides=overrides)
+    cell = Cell(method, "random-images", IPC)
+    return dict(runner.resolve(cell, request).recipe.settings)
+
+
+def distil(
+    method: str, source: data.Dataset, folder: Path, seed: int = 0
+) -> SyntheticSet:
+    """Two steps of a method."""
+    cell = Cell(method, "random-images", IPC, seed)
+    run = runner.CellRun(cell, source, runner.Options(CPU), folder)
+    return runner.method_class(method).create(settings(method)).distill(run)
+
+
+def coloured(classes: int, channels: int) -> data.Dataset:
+    """Images whose brightness tells their class."""
+    source = dataset(classes=classes, channels=channels)
+    images = source.train.images // 8
+    images += (source.train.labels * (200 // classes)).to(torch.uint8).view(-1, 1, 1, 1)
+    split = type(source.train)(images, source.train.labels)
+    return data.Dataset(source.info, split, split, source.fingerprint)
+
+
+@all_methods
+@pytest.mark.parametrize(("classes", "channels"), [(3, 1), (4, 3)])
+def test_a_method_makes_a_valid_set(
+    method: str, classes: int, channels: int, tmp_path: Path
+) -> None:
+    source = coloured(classes, channels)
+    before = source.train.images.clone()
+    made = distil(method, source, tmp_path / "a")
+    container.check(made)
+    assert made.images.shape == (classes * IPC, channels, 8, 8)
+    assert made.labels.shape == (classes * IPC, classes)
+    assert not made.images.requires_grad
+    assert torch.equal(source.train.images, before), "the real images were changed"
+    assert torch.equal(
+        made.labels.argmax(1), torch.arange(classes).repeat_interleave(IPC)
+    )
+    brightness = made.images.mean((1, 2, 3)).view(classes, IPC).mean(1)
+    assert (brightness.diff() > 0).all(), "the images are not in class order"
+    decoded = made.decode()
+    assert len(decoded.images) == len(made.images) * made.partition**2
+
+
+@all_methods
+def test_a_seed_decides_the_bits(method: str, tmp_path: Path) -> None:
+    source = dataset()
+    torch.manual_seed(1)
+    first = distil(method, source, tmp_path / "a")
+    torch.manual_seed(2)  # the global stream is of no account
+    state = torch.get_rng_state()
+    assert torch.equal(distil(method, source, tmp_path / "b").images, first.images)
+    assert torch.equal(torch.get_rng_state(), state)
+    other = distil(method, source, tmp_path / "c", seed=1)
+    assert not torch.equal(other.images, first.images)
+
+
+@all_methods
+def test_a_method_resumes(method: str, tmp_path: Path) -> None:
+    """What a finished stage left is found again, without a step."""
+    source = dataset()
+    first = distil(method, source, tmp_path)
+    assert torch.equal(distil(method, source, tmp_path).images, first.images)
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS.names() if "steps" in settings(name)]
+)
+def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
+    cell = Cell(method, "random-images", IPC)
+    sets = []
+    for steps in (1, 2):
+        run = runner.CellRun(
+            cell, dataset(), runner.Options(CPU), tmp_path / f"{steps}"
+        )
+        made = runner.method_class(method).create({**settings(method), "steps": steps})
+        sets.append(made.distill(run))
+    assert not torch.equal(sets[0].images, sets[1].images)
+
+
+@all_methods
+@pytest.mark.parametrize("name", PAPER_DATASETS)
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+@pytest.mark.parametrize("profile", ["paper", "quick", "demo"])
+def test_every_value_in_force_has_an_origin(
+    method: str, name: str, ipc: int, profile: Any
+) -> None:
+    resolved = runner.resolve(Cell(method, name, ipc), recipe.Request(profile=profile))
+    values = resolved.recipe.settings
+    assert set(values) == set(runner.method_class(method).Settings.__struct_fields__)
+    for key in values:
+        origin = resolved.origins[key]
+        assert origin.source or origin.table == "default of the code", key
+    assert resolved.recipe.profile == profile
+    if profile == "paper":
+        assert "reduced" not in " ".join(o.source for o in resolved.origins.values())
+
+
+@all_methods
+def test_a_method_is_two_files(method: str) -> None:
+    source = METHODS.source(method)
+    assert source.stem == canonical(method)
+    written = recipe.read(source.with_suffix(".toml"))
+    assert written["title"]
+    assert written["paper"]
+    assert issubclass(runner.method_class(method).Settings, Settings)
+    assert METHODS.summary(method).endswith(".")
+
+
+@all_methods
+def test_an_unknown_key_is_refused(method: str) -> None:
+    with pytest.raises(ValueError, match="surplus"):
+        runner.method_class(method).create({**settings(method), "surplus": 1})
+
+
+@all_datasets
+def test_a_data_set_has_the_contracts_names(name: str) -> None:
+    module = DATASETS.module(name)
+    assert DATASETS.summary(name).endswith(".")
+    assert callable(module.read)
+    assert hasattr(module, "FILES") or callable(module.sources)
+    if name not in FIXED:
+        assert callable(module.describe)
+        assert callable(module.name)
+    for path, md5 in getattr(module, "FILES", {}).items():
+        assert not Path(path).is_absolute()
+        assert len(md5) == 32
+        assert int(md5, 16)
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_the_facts_of_a_data_set(name: str) -> None:
+    info = DATASETS.module(name).INFO
+    assert isinstance(info, DatasetInfo)
+    assert info.name == name
+    assert info.title
+    assert len(info.class_names) == len(set(info.class_names)) == info.classes
+    assert info.channels in (1, 3)
+    assert len(info.mean) == len(info.std) == info.channels
+    assert all(0 < value < 1 for value in (*info.mean, *info.std))
+    train, test = DATASETS.module(name).COUNTS
+    assert train > test > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "counts", "mean", "std"),
+    [
+        ("mnist", (1, 28), 10, (60_000, 10_000), (0.1307,), (0.3081,)),
+        ("fashion_mnist", (1, 28), 10, (60_000, 10_000), (0.2861,), (0.3530,)),
+        (
+            *("svhn", (3, 32), 10, (73_257, 26_032)),
+            *((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        ),
+        (
+            *("cifar10", (3, 32), 10, (50_000, 10_000)),
+            *((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        ),
+        (
+            *("cifar100", (3, 32), 100, (50_000, 10_000)),
+            *((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+        ),
+        (
+            *("tiny_imagenet", (3, 64), 200, (100_000, 10_000)),
+            *((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ),
+    ],
+)
+def test_the_published_facts(
+    name: str,
+    shape: tuple[int, int],
+    classes: int,
+    counts: tuple[int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> None:
+    module = DATASETS.module(name)
+    info = module.INFO
+    assert (info.channels, info.size) == shape
+    assert info.classes == classes
+    assert counts == module.COUNTS
+    assert info.mean == mean
+    assert info.std == std
+
+
+def test_the_harness_names_no_method_and_no_data_set() -> None:
+    folder = Path(runner.__file__).parent
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                assert not name.startswith("dcbench_bacon.methods"), path
+                assert not name.startswith("dcbench_bacon.datasets"), path
