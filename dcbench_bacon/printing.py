@@ -36,6 +36,7 @@ _NOTES = {
     "std": "Accuracy in percent: mean ± sample standard deviation (n - 1 in the "
     "denominator) over n trained networks, all networks and seeds pooled.",
     "difference": "Difference: measured minus published, in percentage points.",
+    "unpublished": "No published number exists for these cells.",
     "published": "Where sources differ, the newest comparison by BACON's authors comes "
     "first, then each method's README, then others.",
     "sets": "Between sets: standard deviation over seeds of the means per seed. "
@@ -89,8 +90,8 @@ class _Page(NamedTuple):
         return [heading not in _LEFT for heading in self.headings]
 
     def opens(self, row: int) -> bool:
-        """Whether a row starts another data set."""
-        return row > 0 and self.rows[row][0] != self.rows[row - 1][0]
+        """Whether a row starts another data set or number of images per class."""
+        return row > 0 and self.rows[row][:2] != self.rows[row - 1][:2]
 
 
 def _number(value: object, column: str = "") -> str:
@@ -113,12 +114,12 @@ def _ambiguous(table: pd.DataFrame, columns: Sequence[str]) -> bool:
 
 def _compare(table: pd.DataFrame) -> _Page:
     """A summary in words: measured beside published, with marks and footnotes."""
-    headings = ["Data set", "IPC", "Method", "Network"]
-    headings += ["Measured (%)", "Published (%)", "Difference"]
+    cited = [str(key) for key in dict.fromkeys(table["published_source"]) if key]
+    headings = ["Data set", "IPC", "Method", "Network", "Measured (%)"]
+    headings += ["Published (%)", "Difference"] * bool(cited)
     reduced = [name for name in ("quick", "demo") if name in set(table["profile"])]
     recipe = _ambiguous(table, (*_SHOWN, "selection"))
     headings += ["Profile"] * bool(reduced) + ["Recipe"] * recipe
-    cited = [str(key) for key in dict.fromkeys(table["published_source"]) if key]
     rows = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         mean, std = row["accuracy_mean"], row["accuracy_std"]
@@ -130,13 +131,12 @@ def _compare(table: pd.DataFrame) -> _Page:
             published = f"{row['published_mean']} [{number}]"
             difference = f"{round(row['difference'], 2) + 0.0:+.2f}"
         texts = [_number(row[name]) for name in _SHOWN[:4]]
-        texts += [measured, published, difference]
+        texts += [measured] + [published, difference] * bool(cited)
         texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
     chosen = [name for name in _MARKS if name in set(table["selection"])]
-    notes = [_NOTES[name] for name in ("std", "difference", *chosen, *reduced)]
-    if cited:
-        notes.append(_NOTES["published"])
+    compared = ("difference", "published") if cited else ("unpublished",)
+    notes = [_NOTES[name] for name in ("std", *chosen, *reduced, *compared)]
     notes += [f"[{i}] {cite(key)}" for i, key in enumerate(cited, 1)]
     return _Page(headings, rows, notes)
 
@@ -251,7 +251,9 @@ def to_rich(table: pd.DataFrame) -> Table:
     notes = Text("\n".join(page.notes))
     printed = Table(caption=notes, caption_justify="left")
     for heading, right in zip(page.headings, page.right, strict=True):
-        printed.add_column(heading, justify="right" if right else "left")
+        printed.add_column(
+            heading, justify="right" if right else "left", no_wrap=True
+        )
     for number, row in enumerate(page.rows):
         if page.opens(number):
             printed.add_section()

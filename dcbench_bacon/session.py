@@ -228,7 +228,10 @@ def _conclude(results: list[runner.Result], output: Path, profile: str) -> None:
     if not records:
         return
     table = tables.summary(tables.frame(records), profiles=(profile,))
-    Console().print(tables.to_rich(table))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # a file or a pipe has no width of its own
+    console.print(tables.to_rich(table))
     again = f"dcbench table --profile {profile} --output {output}"
     Console(stderr=True).print(
         f"Records: {output / 'records'}   This table again: {again}",
