@@ -154,8 +154,9 @@ def get(name: str, root: Path | None = None) -> None:
     try:
         source.module.fetch(source.folder)
     except (OSError, RuntimeError, HTTPException) as error:
+        reason = " ".join(str(error).split())  # torchvision's goes over lines
         raise DataError(
-            f"{name} could not be downloaded ({error}); put the files under "
+            f"{name} could not be downloaded ({reason}); put the files under "
             f"{source.folder} (--data-root or DCBENCH_DATA) by other means"
         ) from error
 

@@ -3,7 +3,8 @@
 A method's TOML file holds tables that are laid over each other, the later winning:
 ``[defaults]``, ``["*"]``, ``["*".IPC]``, ``[DATASET]``, ``[DATASET.IPC]``; then the
 same tables under ``[profiles.NAME]``; then ``--set``. A file that names a ``base``
-lies over that method's file. A table's key ``source`` says where its values come from
+lies over that method's file. A quoted key ``"protocol.KEY"`` in a method's table
+changes the protocol for that method. A table's key ``source`` says where its values come from
 and is shown by ``dcbench show``. The evaluation protocols
 in ``protocols.toml`` follow the same rules under ``[NAME]``.
 """
@@ -85,12 +86,14 @@ def resolve(
     method = {
         key: value
         for key, value in request.overrides.items()
-        if not key.startswith(PROTOCOL_PREFIX)
+        if not _is_protocol(key)
     }
     values, origins = _merge(_with_bases(path), cell, request.profile)
     _override(values, origins, method, settings)
+    own = {key: values.pop(key) for key in list(values) if _is_protocol(key)}
+    own_origins = {key: origins.pop(key) for key in own}
     struct = _convert(values, settings, path)
-    judged, protocol_origins = _protocol(cell, request)
+    judged, protocol_origins = _protocol(cell, request, own)
     recipe = schema.Recipe(
         settings=msgspec.to_builtins(struct),
         protocol=judged,
@@ -99,7 +102,9 @@ def resolve(
     )
     for field in msgspec.structs.fields(settings):
         origins.setdefault(field.name, Origin("default of the code", ""))
-    return Resolved(recipe, origins | protocol_origins)
+    explicit = {PROTOCOL_PREFIX + key for key in _explicit(request)}
+    kept = {key: o for key, o in own_origins.items() if key not in explicit}
+    return Resolved(recipe, origins | protocol_origins | kept)
 
 
 def protocol(cell: schema.Cell, request: Request) -> schema.Protocol:
@@ -235,8 +240,26 @@ def _override(
             origins[key] = Origin("--set", "")
 
 
+def _is_protocol(key: str) -> bool:
+    return key.startswith(PROTOCOL_PREFIX)
+
+
+def _explicit(request: Request) -> dict[str, tuple[Any, str]]:
+    """What the user set of the protocol: value and option a key."""
+    chosen: dict[str, tuple[Any, str]] = {
+        key.removeprefix(PROTOCOL_PREFIX): (_literal(value), "--set")
+        for key, value in request.overrides.items()
+        if _is_protocol(key)
+    }
+    if request.architectures:
+        chosen["architectures"] = request.architectures, "--architectures"
+    if request.selection:
+        chosen["selection"] = request.selection, "--selection"
+    return chosen
+
+
 def _protocol(
-    cell: schema.Cell, request: Request
+    cell: schema.Cell, request: Request, method: Mapping[str, Any] | None = None
 ) -> tuple[schema.Protocol, dict[str, Origin]]:
     """The evaluation protocol in force, its keys prefixed in the origins."""
     document = read(PROTOCOLS)
@@ -247,18 +270,11 @@ def _protocol(
         )
     named = (f"{PROTOCOLS.name} {request.protocol}", document[request.protocol])
     values, origins = _merge([named], cell, request.profile)
-    overrides = {
-        key.removeprefix(PROTOCOL_PREFIX): value
-        for key, value in request.overrides.items()
-        if key.startswith(PROTOCOL_PREFIX)
-    }
-    _override(values, origins, overrides, schema.Protocol)
-    if request.architectures:
-        values["architectures"] = request.architectures
-        origins["architectures"] = Origin("--architectures", "")
-    if request.selection:
-        values["selection"] = request.selection
-        origins["selection"] = Origin("--selection", "")
+    for key, value in (method or {}).items():
+        values[key.removeprefix(PROTOCOL_PREFIX)] = value
+    for key, (value, option) in _explicit(request).items():
+        values[key] = value
+        origins[key] = Origin(option, "")
     struct = _convert({**values, "name": request.protocol}, schema.Protocol, PROTOCOLS)
     prefixed = {PROTOCOL_PREFIX + key: origin for key, origin in origins.items()}
     return struct, prefixed

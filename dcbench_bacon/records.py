@@ -2,15 +2,18 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from filelock import FileLock, Timeout
 
-from dcbench_bacon.files import write_atomically
 from dcbench_bacon.errors import RecordError, UsageError
+from dcbench_bacon.files import write_atomically
 from dcbench_bacon.schema import Cell, Record
+
+STALE_SECONDS = 3600.0  # no write takes as long
 
 
 class Store:
@@ -36,12 +39,20 @@ class Store:
             probe = self.root / ".dcbench"
             write_atomically(probe, b"")
             probe.unlink(missing_ok=True)
+            self._sweep()
         except OSError as error:
             raise UsageError(
                 f"cannot write to the output folder {self.root} ({error.strerror}); "
                 "choose another with --output"
             ) from error
         return self
+
+    def _sweep(self) -> None:
+        """Removes what a kill in the middle of a write left behind."""
+        old = time.time() - STALE_SECONDS
+        for path in self.root.glob("*/.*.tmp"):
+            if path.stat().st_mtime < old:  # not one that a neighbour is writing
+                path.unlink(missing_ok=True)
 
     def record_path(self, cell: Cell, digest: str) -> Path:
         """Where the record of a cell under a recipe lies."""

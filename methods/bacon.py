@@ -27,7 +27,6 @@ from dcbench_bacon.pipelines import (
 from dcbench_bacon.semantic import SemanticScore
 from dcbench_bacon.spec import Method, Run, SyntheticSet
 
-
 # The objective's options, for whichever pipeline it is plugged into: form and clip as
 # in ``objectives.bacon_terms``; tv_weight is lambda, and the third term is weighted by
 # 1 - lambda; for ``clip = "semantic"`` open_clip's name of a model, and its weights, a
