@@ -4,9 +4,9 @@ A method's TOML file holds tables that are laid over each other, the later winni
 ``[defaults]``, ``["*"]``, ``["*".IPC]``, ``[DATASET]``, ``[DATASET.IPC]``; then the
 same tables under ``[profiles.NAME]``; then ``--set``. A file that names a ``base``
 lies over that method's file. A quoted key ``"protocol.KEY"`` in a method's table
-changes the protocol for that method. A table's key ``source`` says where its values come from
-and is shown by ``dcbench show``. The evaluation protocols
-in ``protocols.toml`` follow the same rules under ``[NAME]``.
+changes the protocol for that method. A table's key ``source`` says where its values
+come from and is shown by ``dcbench show``. The evaluation protocols in
+``protocols.toml`` follow the same rules under ``[NAME]``.
 """
 
 import hashlib
