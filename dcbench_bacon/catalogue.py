@@ -50,6 +50,8 @@ def print_table(
     elif what == "spread":
         table = tables.spread(tables.frame(records), profiles=profiles)
     else:
+        if what == "timing":
+            records += Store(output).records(broken, "timing")
         chosen = [each for each in records if each.recipe.profile in profiles]
         table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
     if table.empty and form != "csv":

@@ -338,6 +338,40 @@ def table(
     click.echo(print_table(output, form, what, profiles or ("paper",), source))
 
 
+@main.command(
+    epilog="""\b
+Examples:
+  dcbench profile --methods bacon,idm,dm --datasets cifar10 --ipc 1,10,50
+  dcbench profile --methods bacon --datasets cifar10 --ipc 10 --steps 50 --format csv
+"""
+)
+@methods_option
+@datasets_option
+@ipc_option
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
+@profile_option
+@set_option
+@device_option
+@data_root_option
+@output_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "csv", "latex", "html"]),
+    default="md",
+    show_default=True,
+)
+def profile(**given: Any) -> None:
+    """Time distillation steps by phase, against a large matrix product.
+
+    Random pixels stand in for a data set that is not on disk. The records go to
+    OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
+    """
+    from dcbench_bacon.session import profile_grid
+
+    click.echo(profile_grid(**given))
+
+
 @main.command(name="list")
 @click.argument(
     "what", type=click.Choice(["methods", "datasets", "architectures", "protocols"])

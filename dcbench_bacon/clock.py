@@ -75,6 +75,7 @@ class Policy:
         deadline: ``time.monotonic()`` after which the run stops as on Ctrl-C.
         stop: asked after each step whether to stop.
         reporter: shows progress.
+        warm_up: steps of each stage that are not timed.
     """
 
     folder: Path | None = None
@@ -82,6 +83,7 @@ class Policy:
     deadline: float = math.inf
     stop: Callable[[], bool] = lambda: False
     reporter: Reporter = field(default_factory=Silent)
+    warm_up: int = 0
 
 
 class Clock:
@@ -146,12 +148,14 @@ class Clock:
         outer = self._stopwatch, self._watched, self._first
         self._stopwatch, self._watched, self._first = Stopwatch(self.device), {}, {}
         index = self._resume(stage, state)
-        self.policy.reporter.start(stage, index, count)
+        self.policy.reporter.start(f"{self.key} {stage}", index, count)
         saved = looked = time.monotonic()
         try:
             if self._due(index, state):  # killed between checkpoint and evaluation
                 self._evaluate(index, state)
             while index < count:
+                if 0 < index == self.policy.warm_up:
+                    self._stopwatch = Stopwatch(self.device)
                 with self._stopwatch.step():
                     yield index
                 index += 1

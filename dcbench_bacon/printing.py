@@ -55,6 +55,7 @@ _HEADINGS = {
     **{"real_forward_ms": "Real forward (ms)", "synthetic_ms": "Synthetic (ms)"},
     **{"queue_ms": "Queue (ms)", "update_ms": "Update (ms)"},
     **{"other_ms": "Other (ms)", "images_per_second": "Images/s"},
+    **{"tflops": "TFLOP/s", "share": "Of a matrix product (%)"},
     **{"peak_gb": "Peak (GB)", "device": "Device", "torch": "torch"},
 }
 _LEFT = {

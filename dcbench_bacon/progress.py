@@ -27,7 +27,6 @@ class Bar:
     def __init__(self, console: Console) -> None:
         """Draws nothing yet."""
         self.console = console
-        self.cell = ""
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
@@ -43,9 +42,8 @@ class Bar:
             console=self.console,
             transient=True,
         )
-        label = f"[bold]{escape(self.cell)}[/] {escape(title)}"
         self._task = self._progress.add_task(
-            label, total=count, completed=index, note=""
+            escape(title), total=count, completed=index, note=""
         )
         self._progress.start()
 
@@ -71,7 +69,6 @@ class Lines:
     def __init__(self, console: Console) -> None:
         """Prints nothing yet."""
         self.console = console
-        self.cell = ""
         self._title = ""
         self._count = 0
         self._printed = 0.0
@@ -87,7 +84,7 @@ class Lines:
         if now - self._printed > LINE_SECONDS:
             self._printed = now
             self.console.print(
-                f"{self.cell} {self._title} {index}/{self._count} {note}",
+                f"{self._title} {index}/{self._count} {note}",
                 markup=False,
                 highlight=False,
             )

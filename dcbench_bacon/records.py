@@ -75,21 +75,29 @@ class Store:
         path = self.record_path(cell, digest)
         return read(path) if path.exists() else None
 
-    def write(self, record: Record) -> Path:
-        """Stores a record under its cell and digest."""
-        path = self.record_path(record.cell, record.digest)
+    def write(self, record: Record, folder: str = "records") -> Path:
+        """Stores a record under its cell and digest.
+
+        Args:
+            record: what to store.
+            folder: ``records``, or ``timing`` for steps that were only timed.
+        """
+        path = self.root / folder / self.record_path(record.cell, record.digest).name
         encoded = msgspec.json.format(msgspec.json.encode(record), indent=1)
         write_atomically(path, encoded + b"\n")
         return path
 
-    def records(self, broken: list[RecordError] | None = None) -> Iterator[Record]:
-        """All readable records in the order of their names.
+    def records(
+        self, broken: list[RecordError] | None = None, folder: str = "records"
+    ) -> Iterator[Record]:
+        """All readable records of a folder in the order of their names.
 
         Args:
             broken: takes the errors of the unreadable ones; without it the first
                 is raised.
+            folder: ``records`` or ``timing``.
         """
-        for path in sorted((self.root / "records").glob("*.json")):
+        for path in sorted((self.root / folder).glob("*.json")):
             try:
                 yield read(path)
             except RecordError as error:

@@ -103,7 +103,7 @@ class CellRun(Clock):
     """The run that a method sees: the clock, and what belongs to the cell."""
 
     def __init__(
-        self, cell: Cell, dataset: data.Dataset, options: Options, folder: Path
+        self, cell: Cell, dataset: data.Dataset, options: Options, folder: Path | None
     ) -> None:
         """Joins clock and data."""
         policy = replace(options.policy, folder=folder)

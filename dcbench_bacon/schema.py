@@ -136,6 +136,9 @@ class Timing(Struct, frozen=True, kw_only=True):
         images: images that went through a network, forward or backward.
         peak_bytes: device memory on a GPU, resident memory of the process on a CPU.
         phases: where the seconds went.
+        step_flops: floating-point operations of a step, where they were counted.
+        product_flops: operations a second of a large matrix product on the same
+            device in the same run.
     """
 
     seconds: float = 0.0
@@ -145,6 +148,8 @@ class Timing(Struct, frozen=True, kw_only=True):
     images: int = 0
     peak_bytes: int = 0
     phases: dict[str, Phase] = field(default_factory=dict)
+    step_flops: float | None = None
+    product_flops: float | None = None
 
 
 class Environment(Struct, frozen=True, kw_only=True):

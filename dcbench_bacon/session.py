@@ -10,7 +10,17 @@ import msgspec
 import torch
 from rich.console import Console
 
-from dcbench_bacon import container, data, networks, progress, recipe, runner, tables
+from dcbench_bacon import (
+    container,
+    data,
+    networks,
+    profiler,
+    progress,
+    recipe,
+    runner,
+    schema,
+    tables,
+)
 from dcbench_bacon.cli import DEMO_DATASETS, DEMO_METHODS
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.errors import DataError, UsageError
@@ -81,6 +91,45 @@ def run_grid(
     if failed:
         _say(console, f"{failed} of {count} cells failed; see the lines above")
     return 1 if failed else 0
+
+
+def profile_grid(
+    *,
+    methods: tuple[str, ...] | None,
+    datasets: tuple[str, ...] | None,
+    ipc: tuple[int, ...] | None,
+    steps: int,
+    device: str,
+    data_root: Path | None,
+    output: Path,
+    form: str,
+    profile: str | None,
+    pairs: tuple[str, ...],
+) -> str:
+    """Times steps, stores the records and returns the table."""
+    if methods is None or datasets is None:
+        raise UsageError("name what to time with --methods and --datasets")
+    where = choose_device(device)
+    store = Store(output).open()
+    request = recipe.Request(
+        profile=msgspec.convert(profile or "paper", schema.Profile),
+        overrides=recipe.parse_overrides(pairs),
+    )
+    grid = runner.Grid(
+        methods=methods,
+        datasets=datasets,
+        ipc=ipc or (1, 10, 50),
+        seeds=(0,),
+        request=request,
+    )
+    with runner.stoppable() as stop:
+        shown = progress.reporter(Console(stderr=True))
+        policy = Policy(stop=stop, reporter=shown)
+        options = runner.Options(where, data_root, policy=policy)
+        records = list(profiler.profile(grid, options, steps))
+    for record in records:
+        store.write(record, "timing")
+    return tables.render(tables.timing(records), form)
 
 
 def evaluate_files(

@@ -183,6 +183,14 @@ def unfinished(records: Iterable[Record]) -> pd.DataFrame:
     return _indexed(table, columns)
 
 
+def _speed(cost: Timing) -> dict[str, float]:
+    """Operations a second, and their share of what a matrix product reaches."""
+    if cost.step_flops is None or cost.product_flops is None or not cost.median:
+        return {}
+    reached = cost.step_flops / cost.median
+    return {"tflops": reached / 1e12, "share": 100 * reached / cost.product_flops}
+
+
 def _cost(cost: Timing) -> dict[str, object]:
     """One stage's numbers, per step."""
     scale = 1000 / cost.steps
@@ -196,6 +204,7 @@ def _cost(cost: Timing) -> dict[str, object]:
         **{"iqr_seconds": cost.iqr, **spent},
         "other_ms": max(0.0, cost.seconds * scale - sum(spent.values())),
         "images_per_second": cost.images / (cost.seconds or float("nan")),
+        **_speed(cost),
         "peak_gb": cost.peak_bytes / 1e9,
     }
 
@@ -204,12 +213,13 @@ def timing(records: Iterable[Record]) -> pd.DataFrame:
     """What each stage of each distillation cost; phases in milliseconds a step.
 
     ``other_ms`` is the part of a step outside the named phases, ``peak_gb`` counts
-    10^9 bytes. Left out are records that are not done and stages without steps.
+    10^9 bytes, ``share`` is the percentage of a large matrix product's rate on the
+    same device in the same run. Left out are records that are not done and stages without steps.
     """
     columns = [
         *(*_CELL, "seed", "stage", "profile", "steps", "median_seconds"),
         *("iqr_seconds", *_PHASE_COLUMNS.values(), "other_ms"),
-        *("images_per_second", "peak_gb", "device", "torch"),
+        *("images_per_second", "tflops", "share", "peak_gb", "device", "torch"),
     ]
     rows: list[dict[str, object]] = [
         {
@@ -224,5 +234,5 @@ def timing(records: Iterable[Record]) -> pd.DataFrame:
     order = [*_CELL, "seed", "stage", "profile", "device", "torch", "digest"]
     table = _build(rows, [*columns, "digest"])
     table = table.sort_values([*order, "median_seconds"], key=_rank)
-    numbers = dict.fromkeys(_PHASE_COLUMNS.values(), float)
+    numbers = dict.fromkeys((*_PHASE_COLUMNS.values(), "tflops", "share"), float)
     return _indexed(table.astype(numbers), columns)

@@ -1,0 +1,483 @@
+"""Evaluation against a plain training loop, and what counts as its result."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import reference
+import torch
+from support import dataset
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import evaluate as evaluation
+from dcbench_bacon import networks
+from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.clock import Clock, Policy
+from dcbench_bacon.data import normalize
+from dcbench_bacon.errors import InterruptedRunError
+from dcbench_bacon.evaluate import Task, Trainer, evaluate
+from dcbench_bacon.flat import FlatNetwork, FlatSGD
+from dcbench_bacon.networks import Network
+from dcbench_bacon.schema import Protocol, Selection
+from dcbench_bacon.spec import Split, SyntheticSet
+
+CPU = torch.device("cpu")
+SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
+DSA = "color_crop_cutout_flip_scale_rotate"
+REAL = dataset()
+TEST = Split(REAL.test.images[:18], REAL.test.labels[:18])
+VALIDATION = Split(REAL.test.images[18:], REAL.test.labels[18:])
+
+
+def rules(**changes: object) -> Protocol:
+    """A protocol of seven passes over batches of five."""
+    values = {
+        "name": "test",
+        "architectures": (SMALL,),
+        "networks": 1,
+        "epochs": 6,
+        "batch_size": 5,
+        "learning_rate": 0.05,
+        "augmentation": "none",
+        "measure_every": 1,
+    }
+    return Protocol(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def synthetic(
+    count: int = 12, partition: int = 1, *, soft: bool = False
+) -> SyntheticSet:
+    """Random images, normalised; their number is no multiple of the batch."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randn(count, 1, 8, 8, generator=generator)
+    labels = F.one_hot(torch.arange(count) % 3, 3).float()
+    if soft:
+        labels = torch.randn(count, 3, generator=generator).softmax(1)
+    return SyntheticSet(images, labels, partition)
+
+
+def task(protocol: Protocol, images: SyntheticSet | None = None) -> Task:
+    """What to evaluate: images of noise have nothing to teach."""
+    return Task(images or synthetic(), TEST, REAL.info, protocol)
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
+    """Every trainer that ``evaluate`` makes, in order."""
+    made: list[Trainer] = []
+
+    class Kept(Trainer):
+        def __init__(
+            self, clock: Clock, task: Task, architecture: str, stream: str
+        ) -> None:
+            super().__init__(clock, task, architecture, stream)
+            made.append(self)
+
+    monkeypatch.setattr(evaluation, "Trainer", Kept)
+    return made
+
+
+def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
+    """``evaluate_synset``, one sample's augmentation at a time."""
+    clock, stage = Clock(key, CPU), f"evaluate/{architecture}/0"
+    protocol, info = what.protocol, what.info
+    network = networks.build(
+        architecture,
+        channels=info.channels,
+        size=info.size,
+        classes=info.classes,
+        generator=clock.generator(f"{stage}/init", device="cpu"),
+    )
+    shuffling = clock.generator(f"{stage}/shuffle")
+    drawing = clock.generator(f"{stage}/augmentation", device="cpu")
+    law = Augmentation(protocol.augmentation, (info.size, info.size))
+    images, labels = what.synthetic.images, what.synthetic.labels
+    if what.synthetic.partition == 2:
+        images, labels = reference.decode(images), torch.cat([labels] * 4)
+    rate = protocol.learning_rate
+
+    def optimiser() -> torch.optim.SGD:
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=rate,
+            momentum=protocol.momentum,
+            weight_decay=protocol.weight_decay,
+        )
+
+    sgd, criterion = optimiser(), torch.nn.CrossEntropyLoss()
+    network.train()
+    for epoch in range(protocol.epochs + 1):
+        if epoch == protocol.epochs // 2 + 1:
+            rate *= 0.1
+            sgd = optimiser()
+        order = torch.randperm(len(images), generator=shuffling)
+        for start in range(0, len(images), protocol.batch_size):
+            rows = order[start : start + protocol.batch_size]
+            batch = images[rows]
+            draw = law.draw(1, drawing, samples=len(batch))
+            if draw.operations:
+                batch = torch.cat(
+                    [
+                        reference.augment(
+                            image[None], draw.operations[0], values.tolist()
+                        )
+                        for image, values in zip(batch, draw.values[0], strict=True)
+                    ]
+                )
+            loss = criterion(network(batch), labels[rows])
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+    return network
+
+
+def equal_to_oracle(found: Trainer, what: Task, architecture: str = SMALL) -> None:
+    """Parameters and running statistics agree to rounding, and training moved them."""
+    expected = oracle(what, architecture)
+    vector = FlatNetwork(expected).vector()
+    assert torch.allclose(found.vector, vector, rtol=1e-4, atol=1e-5)
+    for name, buffer in expected.named_buffers():
+        own = dict(found.network.named_buffers())[name]
+        assert torch.allclose(own.float(), buffer.float(), rtol=1e-4, atol=1e-5)
+    start = Trainer(Clock("cell", CPU), what, architecture, stage(architecture))
+    assert float((start.vector - vector).abs().max()) > 1e-2
+
+
+def stage(architecture: str = SMALL, trial: int = 0) -> str:
+    return f"evaluate/{architecture}/{trial}"
+
+
+@pytest.mark.parametrize("augmentation", ["none", DSA])
+@pytest.mark.parametrize(
+    ("partition", "soft"), [(1, False), (1, True), (2, False), (2, True)]
+)
+def test_training_is_the_published_loop(
+    augmentation: str, partition: int, soft: bool, trainers: list[Trainer]
+) -> None:
+    images = synthetic(7, partition, soft=soft)
+    what = task(rules(augmentation=augmentation), images)
+    (found,) = evaluate(Clock("cell", CPU), what)
+    equal_to_oracle(trainers[0], what)
+    network = oracle(what).eval()
+    right = network(normalize(TEST.images, REAL.info)).argmax(1) == TEST.labels
+    # Rounding may tip an image on the border of two classes.
+    assert abs(found.accuracy * len(TEST.labels) - int(right.sum())) <= 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7])
+def test_the_loop_is_the_published_one_for_odd_and_even_epochs(
+    epochs: int, trainers: list[Trainer]
+) -> None:
+    what = task(rules(epochs=epochs))
+    evaluate(Clock("cell", CPU), what)
+    equal_to_oracle(trainers[0], what)
+
+
+def test_batch_norm_trains_as_in_the_published_loop(trainers: list[Trainer]) -> None:
+    what = task(rules(epochs=3))
+    (found,) = evaluate(
+        Clock("cell", CPU), task(rules(epochs=3, architectures=(NORMED,)))
+    )
+    equal_to_oracle(trainers[0], what, NORMED)
+    assert 0 <= found.accuracy <= 1
+
+
+@pytest.mark.parametrize(("epochs", "dropped"), [(6, 4), (7, 4), (1, 1)])
+def test_the_rate_drops_once_and_the_momentum_is_lost(
+    epochs: int, dropped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    fresh: list[bool] = []
+
+    class Seen(FlatSGD):
+        def step(self, vector: Tensor, velocity: Tensor, gradient: Tensor) -> None:
+            rates.append(self.learning_rate)
+            fresh.append(not velocity.any())
+            super().step(vector, velocity, gradient)
+
+    monkeypatch.setattr(evaluation, "FlatSGD", Seen)
+    clock = Clock("cell", CPU)
+    evaluate(clock, task(rules(epochs=epochs)))
+    batches = 3  # of 5, 5 and 2 images
+    assert rates == pytest.approx(
+        [0.05] * dropped * batches + [0.005] * (epochs + 1 - dropped) * batches
+    )
+    assert [i for i, zero in enumerate(fresh) if zero] == [0, dropped * batches]
+    assert clock.timings[stage()].steps == epochs + 1
+    assert clock.timings[stage()].images == (epochs + 1) * 12
+
+
+def batches_of(what: Task) -> list[Tensor]:
+    """What the network sees, batch by batch."""
+    clock = Clock("cell", CPU)
+    trainer = Trainer(clock, what, SMALL, stage())
+    seen: list[Tensor] = []
+    trainer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for index in range(what.protocol.epochs + 1):
+        trainer.epoch(index)
+    return seen
+
+
+def test_each_pass_takes_every_image_once_in_another_order() -> None:
+    images = synthetic(12)
+    seen = batches_of(task(rules(epochs=2), images))
+    assert [len(batch) for batch in seen] == [5, 5, 2] * 3
+    passes = [torch.cat(seen[i : i + 3]) for i in (0, 3, 6)]
+    orders = []
+    for each in passes:
+        same = (each[:, None] == images.images[None]).flatten(2).all(2)
+        assert torch.equal(same.sum(0), torch.ones(12, dtype=torch.int64))
+        orders.append(tuple(same.int().argmax(1).tolist()))
+    assert len(set(orders)) == 3
+
+
+@pytest.mark.parametrize("operation", ["color", "scale", "rotate", "crop", "cutout"])
+def test_each_sample_has_parameters_of_its_own(operation: str) -> None:
+    one = synthetic(1).images.expand(12, -1, -1, -1).clone()
+    same = replace(synthetic(12), images=one)
+    first, second, *_ = batches_of(task(rules(augmentation=operation), same))
+    for batch in (first, second):
+        differences = [(batch[0] - other).abs().max() for other in batch[1:]]
+        assert max(map(float, differences)) > 1e-3
+    assert not torch.equal(first, second)
+
+
+def test_each_batch_has_one_operation() -> None:
+    one = synthetic(1).images.expand(12, -1, -1, -1).clone()
+    same = replace(synthetic(12), images=one)
+    protocol = rules(augmentation="flip_cutout", epochs=7)
+    kinds = set()
+    for batch in batches_of(task(protocol, same)):
+        flipped = [torch.equal(image, one[0].flip(-1)) for image in batch]
+        cut = [bool((image == 0).any()) for image in batch]
+        assert all(cut) or not any(cut)
+        assert not (any(cut) and any(flipped))
+        kinds.add(any(cut))
+    assert kinds == {True, False}
+
+
+def test_the_last_pass_counts_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Split] = []
+
+    def measured(network: Network, split: Split, info: object) -> float:
+        asked.append(split)
+        return 0.25
+
+    monkeypatch.setattr(evaluation, "accuracy", measured)
+    assert Protocol(name="dc").selection == "final"
+    (found,) = evaluate(Clock("cell", CPU), task(rules()))
+    assert (found.accuracy, found.epoch, found.validation) == (0.25, 6, None)
+    assert len(asked) == 1
+    assert asked[0] is TEST
+
+
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, test: list[float], validation: list[float]
+) -> None:
+    """Sets the accuracies that will be measured, in order."""
+    script = {id(TEST): iter(test), id(VALIDATION): iter(validation)}
+    monkeypatch.setattr(
+        evaluation, "accuracy", lambda network, split, info: next(script[id(split)])
+    )
+
+
+def selecting(selection: Selection, **changes: object) -> Task:
+    held_out = VALIDATION if selection == "best_val" else None
+    return task(rules(selection=selection, **changes))._replace(validation=held_out)
+
+
+def test_best_val_takes_the_first_best_pass_on_validation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripted(monkeypatch, [0.3, 0.2, 0.9], [0.1, 0.4, 0.4, 0.8, 0.8, 0.2, 0.7])
+    (found,) = evaluate(Clock("cell", CPU), selecting("best_val"))
+    assert (found.epoch, found.accuracy, found.validation) == (3, 0.9, 0.8)
+
+
+def test_best_test_takes_the_first_best_pass_on_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripted(monkeypatch, [0.1, 0.4, 0.2, 0.7, 0.7, 0.3, 0.6], [])
+    (found,) = evaluate(Clock("cell", CPU), selecting("best_test"))
+    assert (found.epoch, found.accuracy, found.validation) == (3, 0.7, None)
+
+
+def test_selection_measures_now_and_then_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripted(monkeypatch, [0.1, 0.4, 0.2, 0.7], [])  # after passes 2, 4, 6 and 7
+    task_ = selecting("best_test", measure_every=2)
+    (found,) = evaluate(Clock("cell", CPU), task_)
+    assert (found.epoch, found.accuracy) == (6, 0.7)
+
+
+def test_test_labels_do_not_reach_best_val() -> None:
+    epochs = set()
+    for key in "abcdef":
+        what = selecting("best_val", epochs=9, learning_rate=0.2)
+        (fair,) = evaluate(Clock(key, CPU), what)
+        poisoned = Split(TEST.images, (TEST.labels + 1) % 3)
+        (other,) = evaluate(Clock(key, CPU), what._replace(test=poisoned))
+        assert (other.epoch, other.validation) == (fair.epoch, fair.validation)
+        assert other.accuracy != fair.accuracy
+        epochs.add(fair.epoch)
+    assert len(epochs) > 2  # the choice does depend on something
+
+
+def test_best_test_is_optimistic_on_noise() -> None:
+    gains = []
+    for key in "abcdef":
+        final, best = (
+            evaluate(Clock(key, CPU), selecting(name, learning_rate=0.2))[0]
+            for name in ("final", "best_test")
+        )
+        assert final.epoch == 6
+        gains.append(best.accuracy - final.accuracy)
+    assert min(gains) >= 0
+    assert sum(gains) / len(gains) > 0.02
+
+
+def test_measuring_moves_no_number(trainers: list[Trainer]) -> None:
+    for selection in ("final", "best_val", "best_test"):
+        what = selecting(selection, architectures=(NORMED,))
+        evaluate(Clock("cell", CPU), what)
+    first, *others = trainers
+    for other in others:
+        assert torch.equal(first.vector, other.vector)
+        for name, buffer in first.network.named_buffers():
+            assert torch.equal(dict(other.network.named_buffers())[name], buffer)
+
+
+def test_networks_have_streams_of_their_own(trainers: list[Trainer]) -> None:
+    several = rules(architectures=("MLP", SMALL), networks=2, augmentation=DSA)
+    clock = Clock("cell", CPU)
+    found = evaluate(clock, task(several))
+    order = [("MLP", 0), ("MLP", 1), (SMALL, 0), (SMALL, 1)]
+    assert [(each.architecture, each.trial) for each in found] == order
+    assert list(clock.timings) == [stage(*each) for each in order]
+    fresh = [
+        Trainer(Clock("cell", CPU), task(several), SMALL, stage(SMALL, trial))
+        for trial in range(2)
+    ]
+    assert not torch.equal(fresh[0].vector, fresh[1].vector)
+    orders = [torch.randperm(99, generator=each.shuffling) for each in fresh]
+    assert not torch.equal(orders[0], orders[1])
+    draws = [torch.rand(9, generator=each.drawing) for each in fresh]
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_more_networks_do_not_change_the_first(trainers: list[Trainer]) -> None:
+    alone = rules(augmentation=DSA)
+    among = rules(architectures=("MLP", SMALL), networks=2, augmentation=DSA)
+    (single,) = evaluate(Clock("cell", CPU), task(alone))
+    several = evaluate(Clock("cell", CPU), task(among))
+    assert torch.equal(trainers[0].vector, trainers[3].vector)
+    assert single.accuracy == several[2].accuracy
+    assert not torch.equal(trainers[3].vector, trainers[4].vector)
+
+
+def test_the_cell_decides_the_networks(trainers: list[Trainer]) -> None:
+    for key in ("one", "one", "two"):
+        evaluate(Clock(key, CPU), task(rules(augmentation=DSA)))
+    assert torch.equal(trainers[0].vector, trainers[1].vector)
+    assert not torch.equal(trainers[0].vector, trainers[2].vector)
+
+
+def test_accuracy_by_hand() -> None:
+    class Bright(Network):
+        """Calls an image 2 when it is bright, 0 otherwise."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            bright = (images.mean((1, 2, 3)) > 0).long()
+            return F.one_hot(2 * bright, 3).float()
+
+    pixels = torch.tensor([0, 255, 255, 0, 255], dtype=torch.uint8)
+    images = pixels.view(5, 1, 1, 1).expand(5, 1, 8, 8).contiguous()
+    labels = torch.tensor([0, 2, 1, 2, 2])  # the third and the fourth are wrong
+    network = Bright(torch.nn.Sequential(), 64, 3)
+    found = evaluation.accuracy(network, Split(images, labels), REAL.info)
+    assert found == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize("architecture", [SMALL, NORMED])
+def test_accuracy_in_pieces_is_the_whole(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(Clock("cell", CPU), task(rules()), architecture, stage())
+    for index in range(3):
+        trainer.epoch(index)
+    network, sizes = trainer.network, []
+    whole = evaluation.accuracy(network, REAL.test, REAL.info)
+    assert 0 < whole < 1
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(evaluation, "images_per_call", lambda *_, graph: 7)
+    assert evaluation.accuracy(network, REAL.test, REAL.info) == whole
+    assert sizes == [7] * 5 + [1]
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("architecture", [SMALL, NORMED])
+@pytest.mark.parametrize("selection", ["final", "best_val"])
+@pytest.mark.parametrize("after", [1, 4, 5])  # before, at and after the drop
+def test_a_killed_training_goes_on_bit_for_bit(
+    architecture: str,
+    selection: Selection,
+    after: int,
+    tmp_path: Path,
+    trainers: list[Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    what = selecting(selection, architectures=(architecture,), augmentation=DSA)
+    (quiet,) = evaluate(Clock("cell", CPU), what)
+    policy = Policy(folder=tmp_path, interval=-1.0)
+    passes = []
+
+    def killed(self: Trainer, index: int) -> None:
+        if index == after and len(passes) == after:
+            self.vector.fill_(7.0)  # what was under way when it died counts nothing
+            passes.append(-1)
+            raise KilledError
+        passes.append(index)
+        plain(self, index)
+
+    plain = Trainer.epoch
+    monkeypatch.setattr(Trainer, "epoch", killed)
+    with pytest.raises(KilledError):
+        evaluate(Clock("cell", CPU, policy), what)
+    (found,) = evaluate(Clock("cell", CPU, policy), what)
+    assert passes == [*range(after), -1, *range(after, 7)]
+    first, _, last = trainers
+    assert torch.equal(last.vector, first.vector)
+    assert torch.equal(last.velocity, first.velocity)
+    for name, buffer in first.network.named_buffers():
+        assert torch.equal(dict(last.network.named_buffers())[name], buffer)
+    assert (found.accuracy, found.epoch, found.validation) == (
+        *(quiet.accuracy, quiet.epoch),
+        quiet.validation,
+    )
+    again = evaluate(Clock("cell", CPU, policy), what)  # finished: nothing runs
+    assert len(passes) == 8
+    assert again[0].accuracy == quiet.accuracy
+
+
+def test_the_best_pass_outlives_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, [0.8], [0.9] + [0.1] * 6)
+    asked = iter([False, True])
+    policy = Policy(folder=tmp_path, stop=lambda: next(asked, False))
+    with pytest.raises(InterruptedRunError, match="after step 2"):
+        evaluate(Clock("cell", CPU, policy), selecting("best_val"))
+    (found,) = evaluate(Clock("cell", CPU, policy), selecting("best_val"))
+    assert (found.epoch, found.accuracy, found.validation) == (0, 0.8, 0.9)
+
+
+def test_the_set_is_left_as_it_was() -> None:
+    images = synthetic(12)
+    before = images.images.clone()
+    evaluate(Clock("cell", CPU), task(rules(augmentation=DSA), images))
+    assert torch.equal(images.images, before)
