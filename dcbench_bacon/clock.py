@@ -16,7 +16,7 @@ from dcbench_bacon import checkpoint
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.schema import Timing
 from dcbench_bacon.spec import Learner, SyntheticSet
-from dcbench_bacon.timing import Stopwatch
+from dcbench_bacon.timing import Stopwatch, reset_peak
 
 DIVERGED = 1e4  # a loss this many times its first value will not come back
 REPORT_SECONDS = 0.5  # between two looks at the watched values
@@ -148,11 +148,13 @@ class Clock:
         outer = self._stopwatch, self._watched, self._first
         self._stopwatch, self._watched, self._first = Stopwatch(self.device), {}, {}
         index = self._resume(stage, state)
-        self.policy.reporter.start(f"{self.key} {stage}", index, count)
+        title = f"{self.key} {stage}"
+        self.policy.reporter.start(title, index, count)
         saved = looked = time.monotonic()
         try:
             if self._due(index, state):  # killed between checkpoint and evaluation
                 self._evaluate(index, state)
+                self.policy.reporter.start(title, index, count)
             while index < count:
                 if 0 < index == self.policy.warm_up:
                     self._stopwatch = Stopwatch(self.device)
@@ -172,6 +174,7 @@ class Clock:
                     raise InterruptedRunError(f"{stage}: stopped after step {index}")
                 if due:
                     self._evaluate(index, state)
+                    self.policy.reporter.start(title, index, count)
             self._save(stage, index, count, state)
             self.policy.reporter.update(index, self._look())
         finally:
@@ -189,10 +192,13 @@ class Clock:
         )
 
     def _evaluate(self, index: int, state: Any) -> None:
-        """Runs a scheduled evaluation; its time is not the stage's."""
+        """Runs a scheduled evaluation; its time and memory are not the stage's."""
         assert self.schedule is not None
+        assert self._stopwatch is not None
         self.policy.reporter.stop()
+        self._stopwatch.collect()  # the evaluation starts peak memory anew
         self.schedule.evaluate(index, state.synthetic())
+        reset_peak(self.device)
 
     def _look(self) -> str:
         """Reads the watched values, and ends the stage when one has diverged."""

@@ -161,6 +161,7 @@ class Operation(RigidAffineAugmentationBase2D):
         keepdim: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
+        """Takes Kornia's two options and where random numbers come from."""
         super().__init__(p=1.0, same_on_batch=same_on_batch, keepdim=keepdim)
         self.generator = generator
 
@@ -215,7 +216,10 @@ class _Geometric(Operation, GeometricAugmentationBase2D):
 
 
 class _Affine(_Geometric):
+    """A geometric operation that resamples."""
+
     def __init__(self, align_corners: bool = False, **options: Any) -> None:
+        """Takes ``align_corners`` as in ``affine``; the rest as every operation."""
         super().__init__(**options)
         # Kornia changes `resample` to nearest when it transforms masks.
         self.flags = {"align_corners": align_corners, "resample": Resample.BILINEAR}

@@ -84,9 +84,8 @@ def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
     with torch.no_grad():
-        for images, labels in zip(
-            split.images.split(most), split.labels.split(most), strict=True
-        ):
+        pieces = (torch.split(each, most) for each in (split.images, split.labels))
+        for images, labels in zip(*pieces, strict=True):
             logits = network(normalize(images, info))
             correct += (logits.argmax(1) == labels).sum()
     return correct.item() / len(split.labels)
@@ -151,7 +150,7 @@ class Trainer:
         order = torch.randperm(
             len(self.images), generator=self.shuffling, device=device
         )
-        for index_batch in order.split(protocol.batch_size):
+        for index_batch in torch.split(order, protocol.batch_size):
             self._step(optimiser, index_batch)
         last = index == protocol.epochs
         due = (index + 1) % protocol.measure_every == 0
@@ -165,7 +164,7 @@ class Trainer:
         with self.clock.phase("train"):
             self.flat.attach(self.vector, self.gradient.zero_())
             loss = F.cross_entropy(self.network(images), self.labels[index])
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step(self.vector, self.velocity, self.gradient)
         self.clock.count(len(index))
         self.clock.watch("loss", loss)

@@ -45,8 +45,8 @@ class FlatNetwork:
         Returns:
             The network.
         """
-        pieces = vector.split(self._sizes)
-        gradients = gradient.split(self._sizes) if gradient is not None else None
+        pieces = torch.split(vector, self._sizes)
+        gradients = None if gradient is None else torch.split(gradient, self._sizes)
         for index, parameter in enumerate(self._parameters):
             parameter.data = pieces[index].view_as(parameter)
             parameter.requires_grad_(gradients is not None)

@@ -5,6 +5,7 @@ same, to rounding: ``tests/reference.py`` holds the slow loop, and the tests com
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -57,7 +58,7 @@ class RealImages:
     def take(self, index: Int64[Tensor, "c n"]) -> Float[Tensor, "c n ch h w"]:
         """The normalised images at indices that ``draw`` returned."""
         images = normalize(self.images[index.flatten()], self.run.info)
-        return images.unflatten(0, index.shape)
+        return torch.unflatten(images, 0, index.shape)
 
     def batch(
         self, count: int, generator: torch.Generator
@@ -95,7 +96,7 @@ def _reduce(
     flat = F.interpolate(
         images.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False
     )
-    return flat.unflatten(0, images.shape[:2])
+    return torch.unflatten(flat, 0, images.shape[:2])
 
 
 class ImageSGD:
@@ -145,7 +146,8 @@ class ImageSGD:
         return images + scale * left * self.velocity
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """What a step matches.
 
     Attributes:
@@ -250,25 +252,25 @@ class Matcher:
         shape = decoded.shape[:2]
         augmented = self.augmentation.apply(decoded, batch.draw[some])
         features, logits = batch.network.features_and_logits(augmented.flatten(0, 1))
-        matched = Matched(real, features.unflatten(0, shape), decoded, classes)
-        losses = self.objective(matched)
+        synthetic = torch.unflatten(features, 0, shape)
+        losses = self.objective(Matched(real, synthetic, decoded, classes))
         if batch.weight is None:
             return losses
         labels = classes.repeat_interleave(shape[1])
         entropy = F.cross_entropy(logits, labels, reduction="none")
-        return losses + batch.weight * entropy.unflatten(0, shape).mean(1)
+        return losses + batch.weight * torch.unflatten(entropy, 0, shape).mean(1)
 
     def _embed(self, network: Network, images: Tensor) -> Float[Tensor, "c n d"]:
         """Features of real images, in calls that fit into memory."""
         flat = images.flatten(0, 1)
         most = images_per_call(flat.device, flat.shape[-1], graph=False)
-        calls = (flat,) if self.joint else flat.split(most)
+        calls = (flat,) if self.joint else torch.split(flat, most)
         features = torch.cat([network.embed(some) for some in calls])
-        return features.unflatten(0, images.shape[:2])
+        return torch.unflatten(features, 0, images.shape[:2])
 
     def _decode(self, images: Tensor) -> Float[Tensor, "c m ch h w"]:
         """The parts of each class's images side by side."""
         classes, ipc = images.shape[:2]
         parts = decode(images.flatten(0, 1), self.partition)
-        parts = parts.unflatten(0, (self.partition**2, classes, ipc))
+        parts = torch.unflatten(parts, 0, (self.partition**2, classes, ipc))
         return parts.movedim(0, 1).flatten(1, 2)

@@ -114,11 +114,12 @@ class NetworkQueue:
         vector = self.parameters[row]
         network = self.flat.attach(vector, self.gradient.zero_())
         most = images_per_call(self.device, images.shape[-1], graph=True)
-        for some, wanted in zip(images.split(most), labels.split(most), strict=True):
+        pieces = (torch.split(each, most) for each in (images, labels))
+        for some, wanted in zip(*pieces, strict=True):
             logits = network(some)
             # A sum of pieces: networks with instance norm treat images one by one.
             loss = F.cross_entropy(logits, wanted, reduction="sum") / len(labels)
-            loss.backward()
+            torch.autograd.backward(loss)
             self.correct[row] += (logits.detach().argmax(1) == wanted).sum()
         self.seen[row] += len(labels)
         self.optimiser.step(vector, self.velocities[row], self.gradient)

@@ -252,9 +252,7 @@ def to_rich(table: pd.DataFrame) -> Table:
     notes = Text("\n".join(page.notes))
     printed = Table(caption=notes, caption_justify="left")
     for heading, right in zip(page.headings, page.right, strict=True):
-        printed.add_column(
-            heading, justify="right" if right else "left", no_wrap=True
-        )
+        printed.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for number, row in enumerate(page.rows):
         if page.opens(number):
             printed.add_section()

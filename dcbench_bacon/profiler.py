@@ -123,4 +123,3 @@ def _dataset(job: Job, options: Options) -> data.Dataset:
             raise
         logger.warning("random pixels stand in for %s (%s)", job.source, error)
         return stand_in(info, options.device)
-

@@ -31,7 +31,8 @@ class Bar:
         self._task = TaskID(0)
 
     def start(self, title: str, index: int, count: int) -> None:
-        """Begins a bar."""
+        """Begins a bar, in place of the last one if a stage runs within another."""
+        self.stop()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),

@@ -11,7 +11,7 @@ come from and is shown by ``dcbench show``. The evaluation protocols in
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -84,9 +84,7 @@ def resolve(
         UsageError: a value does not fit its key, or an override names no key.
     """
     method = {
-        key: value
-        for key, value in request.overrides.items()
-        if not _is_protocol(key)
+        key: value for key, value in request.overrides.items() if not _is_protocol(key)
     }
     values, origins = _merge(_with_bases(path), cell, request.profile)
     _override(values, origins, method, settings)
@@ -144,7 +142,9 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in split}
 
 
-def check_overrides(overrides: Mapping[str, str], settings: list[type[Struct]]) -> None:
+def check_overrides(
+    overrides: Mapping[str, str], settings: Sequence[type[Struct]]
+) -> None:
     """Makes sure that every override is a key of some method or of the protocol.
 
     Raises:

@@ -74,9 +74,10 @@ class SemanticScore:
             )
         try:
             model = open_clip.create_model(name, pretrained=weights)
-        except (RuntimeError, OSError, ValueError) as error:
+        except Exception as error:  # a damaged file can make a loader raise anything
             raise UsageError(
-                f"--set clip_model={name}, clip_weights={weights}: {error}"
+                f"--set clip_model={name}, clip_weights={weights}: "
+                f"{type(error).__name__}: {error}"
             ) from error
         return cls(model, open_clip.get_tokenizer(name), info, device)
 
@@ -95,6 +96,6 @@ class SemanticScore:
             flat, size=(self.size, self.size), mode="bicubic", align_corners=False
         )
         encoded = self.model.encode_image((resized - self.mean) / self.std)
-        similarity = F.normalize(encoded, dim=-1).unflatten(0, images.shape[:2])
-        agreement = (similarity * self.text[classes].unsqueeze(1)).sum(-1)
+        directions = torch.unflatten(F.normalize(encoded, dim=-1), 0, images.shape[:2])
+        agreement = (directions * self.text[classes].unsqueeze(1)).sum(-1)
         return 1 - agreement.mean(1)

@@ -198,7 +198,7 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
 def check_recipes() -> list[str]:
     """Resolves every table of every recipe; returns what is wrong."""
     problems = []
-    known = [name for name in DATASETS.names()]
+    known = list(DATASETS.names())
     for method in METHODS.names():
         path = METHODS.source(method).with_suffix(".toml")
         try:

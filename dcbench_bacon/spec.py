@@ -139,13 +139,24 @@ class Run(Protocol):
     """What the harness lends a method for one cell."""
 
     @property
-    def cell(self) -> Cell: ...
+    def cell(self) -> Cell:
+        """What is run: method, data set, images per class and seed."""
+        ...
+
     @property
-    def info(self) -> DatasetInfo: ...
+    def info(self) -> DatasetInfo:
+        """The facts of the data set."""
+        ...
+
     @property
-    def train(self) -> Split: ...
+    def train(self) -> Split:
+        """The real images to distil."""
+        ...
+
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where ``train`` lies and the work is done."""
+        ...
 
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
         """The cell's random stream for one purpose.

@@ -214,7 +214,8 @@ def timing(records: Iterable[Record]) -> pd.DataFrame:
 
     ``other_ms`` is the part of a step outside the named phases, ``peak_gb`` counts
     10^9 bytes, ``share`` is the percentage of a large matrix product's rate on the
-    same device in the same run. Left out are records that are not done and stages without steps.
+    same device in the same run. Left out are records that are not done and stages
+    without steps.
     """
     columns = [
         *(*_CELL, "seed", "stage", "profile", "steps", "median_seconds"),

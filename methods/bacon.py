@@ -13,7 +13,7 @@ identically zero. ``form = "paper"`` and ``clip`` offer the paper's. The likelih
 computed in the log domain, where the released code underflows beyond 13 sigma.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Meta
@@ -42,9 +42,10 @@ OPTIONS = [
 
 def with_options(name: str, pipeline: type[MatchingSettings]) -> type[MatchingSettings]:
     """The settings of a pipeline with BACON's options added."""
-    return msgspec.defstruct(
+    made = msgspec.defstruct(
         name, OPTIONS, bases=(pipeline,), frozen=True, kw_only=True, module=__name__
     )
+    return cast("type[MatchingSettings]", made)
 
 
 def objective(run: Run, settings: Any) -> Bacon:

@@ -10,11 +10,14 @@ from dcbench_bacon.matching import RealImages
 from dcbench_bacon.spec import Method, Run, Settings, SyntheticSet
 
 
+class Nothing(Settings, frozen=True, kw_only=True):
+    """There is nothing to set."""
+
+
 class Random(Method):
     """Draws real images; nothing is learned."""
 
-    class Settings(Settings, frozen=True, kw_only=True):
-        """There is nothing to set."""
+    Settings = Nothing
 
     def distill(self, run: Run) -> SyntheticSet:
         """Draws ``ipc`` images of every class."""

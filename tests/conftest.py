@@ -58,3 +58,15 @@ def parity() -> Path:
     if not (folder / "parity.safetensors").is_file():
         pytest.skip(f"parity.safetensors not found in {folder.resolve()}")
     return folder
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leaves benchmarks to ``pytest --benchmark-only``."""
+    if config.getoption("benchmark_only"):
+        return
+    reason = "a benchmark: run pytest --benchmark-only"
+    for item in items:
+        if "benchmark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=reason))

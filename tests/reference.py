@@ -24,6 +24,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def augment(images: Tensor, operation: str, values: list[float]) -> Tensor:
     """One siamese operation on a batch, with a row of parameters for every image."""
     rows = torch.tensor(values, dtype=images.dtype).repeat(len(images), 1).unbind(1)
+    return operate(images, operation, list(rows))
+
+
+def operate(images: Tensor, operation: str, rows: list[Tensor]) -> Tensor:
+    """One operation with parameters of its own for every image."""
     return _OPERATIONS[operation](images, *rows[: _PARAMETERS[operation]])
 
 
@@ -186,7 +191,7 @@ def idm_iteration(
         own = images[position * ipc : (position + 1) * ipc]
         value = class_loss(network, batch, own, loss, weight, partition=True)
         optimiser.zero_grad()
-        value.backward()
+        torch.autograd.backward(value)
         optimiser.step()
         values.append(value.item())
     return values
@@ -206,7 +211,7 @@ def dm_iteration(
         own = images[position * ipc : (position + 1) * ipc]
         total = total + class_loss(network, batch, own, loss, None, partition=False)
     optimiser.zero_grad()
-    total.backward()
+    torch.autograd.backward(total)
     optimiser.step()
     return total.item()
 
@@ -222,7 +227,7 @@ def train_network(
         logits = network(images)
         value = F.cross_entropy(logits, labels)
         optimiser.zero_grad()
-        value.backward()
+        torch.autograd.backward(value)
         optimiser.step()
         correct += int((logits.argmax(1) == labels).sum())
         seen += len(labels)

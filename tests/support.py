@@ -62,6 +62,6 @@ class FixedImages(RealImages):
         return self.fixed[int(index[0, 0]) :][: len(index)]
 
     @staticmethod
-    def index(classes: int, count: int) -> Tensor:
+    def indices(classes: int, count: int) -> Tensor:
         """Indices whose first column is the class."""
         return torch.arange(classes)[:, None].expand(-1, count)

@@ -10,8 +10,9 @@ from kornia.augmentation import AugmentationSequential, ImageSequential
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
-from dcbench_bacon import augment
-from dcbench_bacon.augment import OPERATIONS, Augmentation, Draw, parse_strategy
+from dcbench_bacon import dsa
+from dcbench_bacon.augment import Augmentation, Draw, parse_strategy
+from dcbench_bacon.dsa import OPERATIONS
 from dcbench_bacon.errors import UsageError
 
 ALL = "color_crop_cutout_flip_scale_rotate"
@@ -20,7 +21,7 @@ RESAMPLING = ("scale", "rotate")
 GEOMETRIC = ("crop", "flip", "scale", "rotate")
 SIZES = [(8, 8), (28, 28), (32, 32), (64, 64), (10, 14)]
 RUN: dict[str, Callable[..., Tensor]] = {
-    name: getattr(augment, name) for name in OPERATIONS
+    name: getattr(dsa, name) for name in OPERATIONS
 }
 
 
@@ -177,7 +178,7 @@ def test_the_largest_uniform_number_stays_in_range() -> None:
 
 def test_cutout_erases_a_quarter_at_most_and_a_sixteenth_at_least() -> None:
     centres = torch.cartesian_prod(torch.arange(33), torch.arange(33))
-    erased = augment.cutout(torch.ones(len(centres), 1, 32, 32), *centres.unbind(1))
+    erased = dsa.cutout(torch.ones(len(centres), 1, 32, 32), *centres.unbind(1))
     area = (erased == 0).sum((1, 2, 3))
     assert (area.min().item(), area.max().item()) == (64, 256)
 
@@ -263,7 +264,7 @@ def test_double_images_get_double_matrices(generator: torch.Generator) -> None:
     draw = augmentation.draw(1, generator)
     images = torch.randn(1, 2, 3, 8, 8, generator=generator).double()
     degrees = draw.values[0, 0].double().expand(2)
-    expected = augment.rotate(images[0], degrees)
+    expected = dsa.rotate(images[0], degrees)
     result = augmentation.apply(images, draw)[0]
     torch.testing.assert_close(result, expected, atol=1e-12, rtol=0)
 
@@ -335,7 +336,7 @@ def test_kornia_replays(name: str, generator: torch.Generator) -> None:
 
 def test_kornia_draws_each_sample_from_torch_seed() -> None:
     torch.manual_seed(0)
-    augmentation: Any = augment.DSARotate()
+    augmentation: Any = dsa.DSARotate()
     images = torch.ones(6, 1, 8, 8)
     first = augmentation(images)
     assert len(set(augmentation._params["degrees"].tolist())) == 6

@@ -434,7 +434,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
     what = selecting(selection, architectures=(architecture,), augmentation=DSA)
     (quiet,) = evaluate(Clock("cell", CPU), what)
     policy = Policy(folder=tmp_path, interval=-1.0)
-    passes = []
+    passes: list[int] = []
 
     def killed(self: Trainer, index: int) -> None:
         if index == after and len(passes) == after:

@@ -135,7 +135,9 @@ def test_batched_step_computes_what_was_published(
     step = batched(fixture, tmp_path, objective, 2 if case == "expand" else 1, real)
     draw = Augmentation("none", (32, 32)).draw(3, generator)
     ce = None if weight is None else torch.tensor(weight)
-    losses, gradient = step(images, Batch(network, FixedImages.index(3, 16), draw, ce))
+    losses, gradient = step(
+        images, Batch(network, FixedImages.indices(3, 16), draw, ce)
+    )
     check(fixture, f"{case}.{term}", losses[1], gradient[1])
 
 
@@ -187,7 +189,7 @@ def test_closed_form_follows_the_published_trajectory(
 ) -> None:
     values, real = sequence(fixture)
     network = with_classes(fixture.network, values["classes"])
-    images = fixture.tensors["seq.idm.init"].unflatten(0, (2, 4)).clone()
+    images = torch.unflatten(fixture.tensors["seq.idm.init"], 0, (2, 4)).clone()
     start = images.clone()
     optimiser = ImageSGD(images, values["lr"], values["momentum"], visits=2)
     draw = Augmentation("none", (32, 32)).draw(2, torch.Generator())
@@ -196,12 +198,12 @@ def test_closed_form_follows_the_published_trajectory(
     for iteration in range(values["iters"]):
         step = batched(fixture, tmp_path, L2, 2, real[iteration])
         found, gradient = step(
-            images, Batch(network, FixedImages.index(2, 16), draw, weight)
+            images, Batch(network, FixedImages.indices(2, 16), draw, weight)
         )
         optimiser.step(images, gradient)
         losses += found.tolist()
     assert losses == pytest.approx(values["losses"], rel=TOLERANCE)
-    final = fixture.tensors["seq.idm.final"].unflatten(0, (2, 4))
+    final = torch.unflatten(fixture.tensors["seq.idm.final"], 0, (2, 4))
     snapshot = optimiser.snapshot(images)
     assert relative(snapshot, final) < TOLERANCE
     # The displacement, which is smaller than the images, is right as well.

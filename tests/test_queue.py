@@ -1,6 +1,7 @@
 """The network queue against single networks and torch's optimiser."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from dcbench_bacon import network_queue, networks
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.flat import FlatNetwork, FlatSGD
+from dcbench_bacon.matching import Batch
 from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import SquaredMeanDistance
 from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
@@ -45,7 +47,7 @@ def test_training_equals_torch_sgd(
         logits = alone(images)
         correct += int((logits.argmax(1) == labels).sum())
         sgd.zero_grad()
-        F.cross_entropy(logits, labels).backward()
+        torch.autograd.backward(F.cross_entropy(logits, labels))
         sgd.step()
     expected = FlatNetwork(alone).vector()
     assert torch.allclose(ours.parameters[1], expected, rtol=1e-4, atol=1e-6)
@@ -108,7 +110,7 @@ def test_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert float(ours.accuracy(2)) == float(other.accuracy(2))
 
 
-def weights(folder: Path, steps: int, **changes: object) -> list[float]:
+def weights(folder: Path, steps: int, **changes: Any) -> list[float]:
     """The weight of the cross-entropy in each step."""
     settings = ImprovedMatchingSettings(
         architecture="ConvNetW32D2",
@@ -122,12 +124,15 @@ def weights(folder: Path, steps: int, **changes: object) -> list[float]:
     run = cell_run(dataset(), folder)
     learner = ImprovedMatching(run, settings, SquaredMeanDistance())
     learner.queue.pick = lambda count: [0]  # type: ignore[method-assign]
-    seen = []
+    seen: list[float] = []
     matched = learner._match
-    learner._match = lambda batch: (  # type: ignore[method-assign]
-        seen.append(float(batch.weight)),
-        matched(batch),
-    )[1]
+
+    def spy(batch: Batch) -> None:
+        assert batch.weight is not None
+        seen.append(float(batch.weight))
+        matched(batch)
+
+    learner._match = spy  # type: ignore[method-assign]
     for step in range(steps):
         learner.step(step)
     return seen

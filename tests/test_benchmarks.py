@@ -1,0 +1,229 @@
+"""Benchmarks: ``pytest --benchmark-only``; not part of an ordinary test run.
+
+Every pair compares our code with the plain reference on the same shapes, threads and
+machine. The reference runs in a process of its own, because our allocator setting
+(``memory.keep_freed_memory``) would speed it up as well.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import reference
+import torch
+from support import cell_run, dataset
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import data, networks
+from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.clock import Clock
+from dcbench_bacon.evaluate import Task, Trainer
+from dcbench_bacon.memory import keep_freed_memory
+from dcbench_bacon.objectives import Bacon, Objective, SquaredMeanDistance
+from dcbench_bacon.pipelines import (
+    DistributionMatching,
+    ImprovedMatching,
+    ImprovedMatchingSettings,
+    MatchingSettings,
+)
+from dcbench_bacon.schema import Protocol
+from dcbench_bacon.spec import SyntheticSet, decode
+
+IPC, REAL, CLASSES, SIZE = 10, 256, 10, 32  # CIFAR-10, IPC 10, as published
+STRATEGY = "color_crop_cutout_flip_scale_rotate"
+Benchmark = Any  # pytest-benchmark has no types
+pytestmark = pytest.mark.slow
+
+
+class Losses(NamedTuple):
+    ours: Objective
+    reference: reference.Loss
+
+
+LOSSES = {
+    "idm": Losses(SquaredMeanDistance(), reference.squared_distance),
+    "bacon": Losses(Bacon(), reference.bacon),
+}
+
+
+@pytest.fixture(scope="module")
+def other_process() -> Iterator[Callable[..., Any]]:
+    """Runs a function of this module in a process with torch's own settings."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+def pixels(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, 3, SIZE, SIZE, generator=generator)
+
+
+@cache
+def network(seed: int = 0) -> networks.Network:
+    generator = torch.Generator().manual_seed(seed)
+    return networks.build(
+        "ConvNet", channels=3, size=SIZE, classes=CLASSES, generator=generator
+    )
+
+
+@cache
+def real_images() -> Tensor:
+    return pixels(CLASSES * 500).unflatten(0, (CLASSES, 500))
+
+
+def class_batches() -> list[reference.ClassBatch]:
+    """Each class draws its images and an operation, as the published loop does."""
+    augmentation = Augmentation(STRATEGY, (SIZE, SIZE))
+    draw = augmentation.draw(CLASSES, torch.Generator().manual_seed(0))
+
+    def one(label: int) -> reference.ClassBatch:
+        chosen = torch.randperm(500)[:REAL]
+        name, values = draw.operations[label], draw.values[label].tolist()
+        return reference.ClassBatch(
+            real_images()[label, chosen],
+            lambda images: reference.augment(images, name, values),
+            label,
+        )
+
+    return [one(label) for label in range(CLASSES)]
+
+
+@cache
+def reference_images(rate: float) -> tuple[Tensor, torch.optim.Optimizer]:
+    images = pixels(CLASSES * IPC).requires_grad_()
+    return images, torch.optim.SGD([images], lr=rate, momentum=0.5)
+
+
+def reference_dm() -> None:
+    """One iteration of DM's loop."""
+    images, optimiser = reference_images(1.0)
+    model = network().requires_grad_(False)
+    reference.dm_iteration(model, class_batches(), images, optimiser)
+
+
+def reference_queue(name: str) -> None:
+    """One iteration of IDM's or BACON's loop, with the training of two networks."""
+    images, optimiser = reference_images(0.2)
+    model = network().requires_grad_(False)
+    loss = LOSSES[name].reference
+    reference.idm_iteration(model, class_batches(), images, optimiser, loss, 10.0)
+    flat = real_images().flatten(0, 1)
+    for seed in (1, 2):
+        trained = network(seed).train()
+        sgd = torch.optim.SGD(trained.parameters(), 0.01, 0.9, weight_decay=5e-4)
+        chosen = [torch.randint(len(flat), (256,)) for _ in range(10)]
+        minibatches = [(flat[index], index // 500) for index in chosen]
+        reference.train_network(trained, sgd, minibatches)
+
+
+def reference_epoch() -> None:
+    """One pass of the published evaluation over 400 decoded images, batch 256."""
+    images, labels = pixels(400), torch.arange(400) % CLASSES
+    model = network().train()
+    sgd = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=5e-4)
+    augmentation = Augmentation(STRATEGY, (SIZE, SIZE))
+    generator = torch.Generator().manual_seed(0)
+    for index in torch.randperm(400).split(256):
+        draw = augmentation.draw(1, generator, samples=len(index))
+        rows = draw.values[0].unbind(1)
+        batch = reference.operate(images[index], draw.operations[0], list(rows))
+        loss = F.cross_entropy(model(batch), labels[index])
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+
+
+def measure(benchmark: Benchmark, step: Callable[[], object], rounds: int = 3) -> None:
+    benchmark.pedantic(step, rounds=rounds, warmup_rounds=1)
+    benchmark.extra_info["threads"] = torch.get_num_threads()
+    benchmark.extra_info["torch"] = str(torch.__version__)
+
+
+@pytest.mark.benchmark(group="step: DM, IPC 10")
+def test_dm_reference(benchmark: Benchmark, other_process: Callable[..., Any]) -> None:
+    measure(benchmark, lambda: other_process(reference_dm))
+
+
+@pytest.mark.benchmark(group="step: DM, IPC 10")
+def test_dm(benchmark: Benchmark, tmp_path: Path) -> None:
+    keep_freed_memory()
+    run = cell_run(source(), tmp_path, ipc=IPC)
+    learner = DistributionMatching(run, MatchingSettings(), SquaredMeanDistance())
+    measure(benchmark, lambda: learner.step(0))
+
+
+def source() -> data.Dataset:
+    return dataset(classes=CLASSES, per_class=500, channels=3, size=SIZE)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+class TestQueue:
+    @pytest.mark.benchmark(group="step: IDM and BACON, IPC 10")
+    def test_reference(
+        self, benchmark: Benchmark, other_process: Callable[..., Any], name: str
+    ) -> None:
+        measure(benchmark, lambda: other_process(reference_queue, name))
+
+    @pytest.mark.benchmark(group="step: IDM and BACON, IPC 10")
+    def test_step(self, benchmark: Benchmark, tmp_path: Path, name: str) -> None:
+        keep_freed_memory()
+        run = cell_run(source(), tmp_path, method=name, ipc=IPC)
+        settings = ImprovedMatchingSettings()
+        learner = ImprovedMatching(run, settings, LOSSES[name].ours)
+        measure(benchmark, lambda: learner.step(1))
+
+
+@pytest.mark.benchmark(group="evaluation epoch, 400 images")
+def test_epoch_reference(
+    benchmark: Benchmark, other_process: Callable[..., Any]
+) -> None:
+    measure(benchmark, lambda: other_process(reference_epoch), rounds=5)
+
+
+@pytest.mark.benchmark(group="evaluation epoch, 400 images")
+def test_epoch(benchmark: Benchmark) -> None:
+    keep_freed_memory()
+    test = source()
+    labels = F.one_hot(torch.arange(400) % CLASSES, CLASSES).float()
+    task = Task(
+        SyntheticSet(pixels(400), labels), test.test, test.info, Protocol(name="dc")
+    )
+    trainer = Trainer(Clock("benchmark", torch.device("cpu")), task, "ConvNet", "one")
+    measure(benchmark, lambda: trainer.epoch(0), rounds=5)
+
+
+@pytest.mark.benchmark(group="augmentation of a step, 10 x 256 images")
+@pytest.mark.parametrize("way", ["ours", "reference"])
+def test_augmentation(benchmark: Benchmark, way: str) -> None:
+    augmentation = Augmentation(STRATEGY, (SIZE, SIZE))
+    draw = augmentation.draw(CLASSES, torch.Generator().manual_seed(0))
+    images = real_images()[:, :REAL].contiguous()
+
+    def loop() -> list[Tensor]:
+        return [
+            reference.augment(images[c], draw.operations[c], draw.values[c].tolist())
+            for c in range(CLASSES)
+        ]
+
+    work = loop if way == "reference" else lambda: augmentation.apply(images, draw)
+    measure(benchmark, work, rounds=10)
+
+
+@pytest.mark.benchmark(group="decode 500 images")
+@pytest.mark.parametrize("way", ["ours", "reference"])
+def test_decode(benchmark: Benchmark, way: str) -> None:
+    images = pixels(500)
+    ours = way == "ours"
+    work = (lambda: decode(images, 2)) if ours else lambda: reference.decode(images)
+    measure(benchmark, work, rounds=20)
+
+
+@pytest.mark.benchmark(group="start of digits from the cache")
+def test_data_start(benchmark: Benchmark, tmp_path: Path) -> None:
+    data.load("digits", cache=tmp_path)
+    measure(benchmark, lambda: data.load("digits", cache=tmp_path), rounds=20)

@@ -1,0 +1,86 @@
+"""Profiling: what is timed, what is counted, where it goes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import invoke
+
+from dcbench_bacon import profiler, recipe, tables
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.records import Store
+from dcbench_bacon.runner import Grid, Options
+from dcbench_bacon.schema import Record
+
+OVERRIDES = {"architecture": "ConvNetW32", "batch_real": "20"}
+QUEUE = {"queue_train_steps": "2", "queue_batch": "32"}
+
+
+def profile(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    **more: str,
+) -> Record:
+    monkeypatch.setenv("DCBENCH_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path / "cache"))
+    grid = Grid(
+        methods=(method,),
+        datasets=("cifar10",),
+        ipc=(2,),
+        seeds=(0,),
+        request=recipe.Request(overrides={**OVERRIDES, **more}),
+    )
+    (record,) = profiler.profile(grid, Options(torch.device("cpu")), 3)
+    return record
+
+
+def test_dm_step_is_timed_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count by hand: 3x3 convolutions, two operations a multiplication."""
+    timing = profile(tmp_path, monkeypatch, "dm").distillation["match"]
+    assert timing.steps == 3  # the warm-up is left out
+    assert timing.images == 3 * 10 * (20 + 2)
+    layers = [(3, 32), (32, 16), (32, 8)]  # channels in, pixels a side
+    forward = [2 * 9 * inputs * 32 * side**2 for inputs, side in layers]
+    # Constant parameters: a backward pass computes the gradient of the inputs alone.
+    # Logits come with the synthetic features, from 32 x 4 x 4 of them.
+    expected = 200 * sum(forward) + 20 * (2 * sum(forward) + 2 * 512 * 10)
+    assert timing.step_flops == pytest.approx(expected, rel=1e-6)
+    assert timing.product_flops is not None
+    assert timing.product_flops > 1e9
+
+
+def test_queue_is_a_phase_of_idm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = profile(tmp_path, monkeypatch, "idm", **QUEUE)
+    assert not record.evaluations
+    (row,) = tables.timing([record]).to_dict("records")
+    assert row["queue_ms"] > row["update_ms"] > 0
+    timing = record.distillation["match"]
+    assert timing.step_flops is not None
+    assert row["tflops"] == pytest.approx(timing.step_flops / timing.median / 1e12)
+
+
+def test_selection_has_no_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="random: it takes no steps"):
+        profile(tmp_path, monkeypatch, "random")
+
+
+def test_command_stores_and_table_prints_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits_cache: Path
+) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+    output = ["--output", str(tmp_path)]
+    command = ["profile", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
+    small = ["--steps", "2", "--set", "architecture=ConvNetW32D2", "--format", "csv"]
+    first = invoke(*command, *small, *output)
+    assert first.exit_code == 0, first.output
+    again = invoke("table", "--what", "timing", "--format", "csv", *output)
+    assert again.stdout.splitlines()[0].startswith("dataset,ipc,method,seed,stage")
+    assert again.stdout.strip() in first.stdout
+    assert not list(Store(tmp_path).records())  # no accuracy table ever sees it
