@@ -80,7 +80,7 @@ def _one(
 
 def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
     """The share of a split that a network classifies rightly, in [0, 1]."""
-    most = images_per_call(split.images.device, info.size, graph=False)
+    most = images_per_call(split.images.device, info.size)
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
     with torch.no_grad():

@@ -21,6 +21,9 @@ from dcbench_bacon.objectives import Matched, Objective
 from dcbench_bacon.spec import Run, decode
 
 
+_REAL_CALLS = 10  # calls of a network that the real images of a chunk may take
+
+
 class RealImages:
     """The real images of a run by class, drawn without waiting for the device.
 
@@ -236,10 +239,9 @@ class Matcher:
         """Runs of classes that fit into memory together."""
         classes, ipc = images.shape[:2]
         device, size = images.device, images.shape[-1]
-        step = min(
-            images_per_call(device, size, graph=True) // (ipc * self.partition**2),
-            images_per_call(device, size, graph=False) // real,
-        )
+        most = images_per_call(device, size)
+        # Real images keep no activations: a chunk of them may take several calls.
+        step = min(most // (ipc * self.partition**2), _REAL_CALLS * most // real)
         step = classes if self.joint else max(1, step)
         for start in range(0, classes, step):
             yield slice(start, min(start + step, classes))
@@ -263,7 +265,7 @@ class Matcher:
     def _embed(self, network: Network, images: Tensor) -> Float[Tensor, "c n d"]:
         """Features of real images, in calls that fit into memory."""
         flat = images.flatten(0, 1)
-        most = images_per_call(flat.device, flat.shape[-1], graph=False)
+        most = images_per_call(flat.device, flat.shape[-1])
         calls = (flat,) if self.joint else torch.split(flat, most)
         features = torch.cat([network.embed(some) for some in calls])
         return torch.unflatten(features, 0, images.shape[:2])

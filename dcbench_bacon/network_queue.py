@@ -113,7 +113,7 @@ class NetworkQueue:
         """One SGD step of a network on a mini-batch; counts its accuracy."""
         vector = self.parameters[row]
         network = self.flat.attach(vector, self.gradient.zero_())
-        most = images_per_call(self.device, images.shape[-1], graph=True)
+        most = images_per_call(self.device, images.shape[-1])
         pieces = (torch.split(each, most) for each in (images, labels))
         for some, wanted in zip(*pieces, strict=True):
             logits = network(some)

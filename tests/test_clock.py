@@ -505,12 +505,12 @@ def test_a_bar_shows_where_it_is_and_leaves_nothing() -> None:
     bar.update(1, "before the start")
     bar.stop()
     assert printed() == ""
-    bar.start("digits[1] match", 3, 7)
+    bar.start("digits[red] match", 3, 7)
     bar.update(5, "loss 0.25")
     bar.stop()
     bar.stop()
     shown = printed()
-    assert "digits[1] match" in shown
+    assert "digits[red] match" in shown
     assert "3/7" in shown
     assert "5/7" in shown
     assert "loss 0.25" in shown

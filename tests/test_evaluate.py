@@ -411,7 +411,7 @@ def test_accuracy_in_pieces_is_the_whole(
     whole = evaluation.accuracy(network, REAL.test, REAL.info)
     assert 0 < whole < 1
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(evaluation, "images_per_call", lambda *_, graph: 7)
+    monkeypatch.setattr(evaluation, "images_per_call", lambda *_: 7)
     assert evaluation.accuracy(network, REAL.test, REAL.info) == whole
     assert sizes == [7] * 5 + [1]
 

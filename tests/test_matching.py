@@ -108,7 +108,7 @@ def test_memory_bounds_change_nothing(
     images = real.initial(1, run.generator("init"))
     matcher = Matcher(run, real, Bacon(), augmentation)
     whole = matcher(batch, images)
-    monkeypatch.setattr(matching, "images_per_call", lambda *_, graph: 13)
+    monkeypatch.setattr(matching, "images_per_call", lambda *_: 13)
     pieces = matcher(batch, images)
     assert torch.allclose(whole.losses, pieces.losses, rtol=1e-5)
     assert torch.allclose(whole.gradient, pieces.gradient, rtol=1e-4, atol=1e-7)

@@ -42,7 +42,7 @@ def test_training_equals_torch_sgd(
     for step in range(4):
         images, labels = minibatch(step)
         if step == 2:  # in pieces: gradients accumulate to the same
-            monkeypatch.setattr(network_queue, "images_per_call", lambda *_, graph: 3)
+            monkeypatch.setattr(network_queue, "images_per_call", lambda *_: 3)
         ours.train(1, images, labels)
         logits = alone(images)
         correct += int((logits.argmax(1) == labels).sum())
