@@ -105,7 +105,8 @@ class Texts(click.ParamType[tuple[str, ...]]):
         """Splits."""
         if isinstance(value, tuple):
             return value
-        return tuple(name.strip() for name in str(value).split(",") if name.strip())
+        names = (name.strip() for name in str(value).split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 class Commands(click.Group):

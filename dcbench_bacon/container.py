@@ -91,6 +91,8 @@ def check(synthetic: SyntheticSet) -> None:
         raise ValueError(f"images of shape {tuple(images.shape[1:])}")
     if synthetic.partition < 1 or images.shape[2] % synthetic.partition:
         raise ValueError(f"partition {synthetic.partition} of {images.shape[2]} pixels")
+    if labels.min() < 0:
+        raise ValueError("labels below zero")
     if not torch.allclose(labels.sum(1), torch.ones(len(labels)).to(labels), atol=1e-3):
         raise ValueError("rows of labels that do not sum to 1")
 

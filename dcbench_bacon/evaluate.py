@@ -18,6 +18,7 @@ from dcbench_bacon import networks
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock
 from dcbench_bacon.data import normalize
+from dcbench_bacon.errors import UsageError
 from dcbench_bacon.flat import FlatNetwork, FlatSGD
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.networks import Network
@@ -52,6 +53,8 @@ def evaluate(clock: Clock, task: Task, prefix: str = "evaluate") -> list[Evaluat
         prefix: names the stages.
     """
     protocol = task.protocol
+    if (protocol.selection == "best_val") != (task.validation is not None):
+        raise UsageError("selection best_val goes with a validation split, and only it")
     return [
         _one(clock, task, architecture, trial, f"{prefix}/{architecture}/{trial}")
         for architecture in protocol.architectures

@@ -73,7 +73,7 @@ def network(seed: int = 0) -> networks.Network:
 
 @cache
 def real_images() -> Tensor:
-    return pixels(CLASSES * 500).unflatten(0, (CLASSES, 500))
+    return torch.unflatten(pixels(CLASSES * 500), 0, (CLASSES, 500))
 
 
 def class_batches() -> list[reference.ClassBatch]:
@@ -128,13 +128,13 @@ def reference_epoch() -> None:
     sgd = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=5e-4)
     augmentation = Augmentation(STRATEGY, (SIZE, SIZE))
     generator = torch.Generator().manual_seed(0)
-    for index in torch.randperm(400).split(256):
+    for index in torch.split(torch.randperm(400), 256):
         draw = augmentation.draw(1, generator, samples=len(index))
         rows = draw.values[0].unbind(1)
         batch = reference.operate(images[index], draw.operations[0], list(rows))
         loss = F.cross_entropy(model(batch), labels[index])
         sgd.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         sgd.step()
 
 
