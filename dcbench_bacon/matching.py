@@ -20,7 +20,6 @@ from dcbench_bacon.networks import Network
 from dcbench_bacon.objectives import Matched, Objective
 from dcbench_bacon.spec import Run, decode
 
-
 _REAL_CALLS = 10  # calls of a network that the real images of a chunk may take
 
 
