@@ -1,8 +1,8 @@
 """Fair evaluation: train fresh networks on a set, test them on real images.
 
 The protocol is the field's (``evaluate_synset`` of VICO-UoE/DatasetCondensation):
-``epochs + 1`` passes of SGD; at pass ``epochs // 2 + 1`` the learning rate falls to a
-tenth and the optimiser starts anew, so that its momentum is lost. The accuracy is that
+``epochs + 1`` passes of SGD; after the pass of index ``epochs // 2 + 1`` the learning
+rate falls to a tenth and the optimiser starts anew, so that its momentum is lost. The accuracy is that
 after the last pass unless the protocol selects otherwise.
 """
 
@@ -143,7 +143,7 @@ class Trainer:
     def epoch(self, index: int) -> None:
         """One pass over the set; measures where the protocol says so."""
         protocol = self.protocol
-        dropped = protocol.epochs // 2 + 1
+        dropped = protocol.epochs // 2 + 2  # the first pass after the drop
         if index == dropped:
             self.velocity.zero_()
         rate = protocol.learning_rate * (0.1 if index >= dropped else 1)
