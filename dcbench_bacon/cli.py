@@ -23,8 +23,6 @@ PAPER_DATASETS = (
     "cifar100",
     "tiny_imagenet",
 )
-DEMO_METHODS = ("random", "dm", "idm", "bacon")
-DEMO_DATASETS = ("digits",)
 
 
 class NameList(click.ParamType[tuple[str, ...]]):
@@ -119,12 +117,11 @@ class Commands(click.Group):
         except UsageError as error:
             fail(str(error), 2)
         except InterruptedRunError as error:
-            command = shlex.join(["dcbench", *sys.argv[1:]])
-            fail(f"{error}; nothing is lost. To go on:\n  {command}", 130)
+            fail(f"{error}; nothing is lost. {going_on()}", 130)
         except DcbenchError as error:
             fail(str(error), 1)
         except KeyboardInterrupt:
-            fail("interrupted at once; the last checkpoint stands", 130)
+            fail(f"interrupted at once; the last checkpoint stands. {going_on()}", 130)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -138,6 +135,12 @@ class Commands(click.Group):
                 f"no such command {args[0]!r}.{guess} There are: {known}", ctx
             )
         return super().resolve_command(ctx, args)
+
+
+def going_on() -> str:
+    """How to resume; a fresh start has been made by then."""
+    words = [word for word in sys.argv[1:] if word != "--fresh"]
+    return f"To go on:\n  {shlex.join(['dcbench', *words])}"
 
 
 def fail(message: str, code: int) -> NoReturn:

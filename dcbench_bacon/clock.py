@@ -19,6 +19,7 @@ from dcbench_bacon.spec import Learner, SyntheticSet
 from dcbench_bacon.timing import Stopwatch, reset_peak
 
 DIVERGED = 1e4  # a loss this many times its first value will not come back
+SAVE_SHARE = 20  # times as long as a checkpoint took until the next
 REPORT_SECONDS = 0.5  # between two looks at the watched values
 
 
@@ -151,6 +152,7 @@ class Clock:
         title = f"{self.key} {stage}"
         self.policy.reporter.start(title, index, count)
         saved = looked = time.monotonic()
+        wait = self.policy.interval
         try:
             if self._due(index, state):  # killed between checkpoint and evaluation
                 self._evaluate(index, state)
@@ -164,10 +166,12 @@ class Clock:
                 now = time.monotonic()
                 stop = self.policy.stop() or now > self.policy.deadline
                 due = self._due(index, state)
-                if stop or due or now - saved > self.policy.interval:
+                if stop or due or now - saved > wait:
                     self._save(stage, index, count, state)
                     saved = time.monotonic()
-                if now - looked > REPORT_SECONDS:
+                    if wait > 0:  # a large state must not be saved all the time
+                        wait = max(self.policy.interval, SAVE_SHARE * (saved - now))
+                if now - looked > REPORT_SECONDS or index == 1:
                     self.policy.reporter.update(index, self._look())
                     looked = now
                 if stop and index < count:

@@ -27,12 +27,14 @@ def digest(synthetic: SyntheticSet) -> str:
     return total.hexdigest()
 
 
-def write(path: Path, synthetic: SyntheticSet) -> int:
+def write(path: Path, synthetic: SyntheticSet) -> None:
     """Stores a set; the file appears whole or not at all.
 
-    Returns:
-        Bytes of images and labels.
+    Raises:
+        ValueError: it is no valid set.
+        OutputError: the file cannot be written.
     """
+    check(synthetic)
     header = {
         "format": FORMAT,
         "partition": synthetic.partition,
@@ -45,7 +47,6 @@ def write(path: Path, synthetic: SyntheticSet) -> int:
     }
     content = save(tensors, metadata={"dcbench": json.dumps(header)})
     write_atomically(path, content)
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def read(path: Path, device: torch.device | None = None) -> SyntheticSet:

@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
@@ -290,6 +291,7 @@ def split_validation(
     )
 
 
+@cache
 def _statistics(info: DatasetInfo, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and std, shaped to broadcast over a batch."""
     both = torch.tensor([info.mean, info.std], dtype=torch.float32, device=device)

@@ -1,5 +1,7 @@
 """Errors that a user can mend: each message names the thing and the remedy."""
 
+from pathlib import Path
+
 
 class DcbenchError(Exception):
     """Base of all errors that are shown without a traceback."""
@@ -27,3 +29,11 @@ class InterruptedRunError(DcbenchError):
 
 class OutputError(DcbenchError):
     """Results cannot be written: the disk is full, or the folder is gone."""
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> "OutputError":
+        """The error of writing a file, with what to do."""
+        return cls(
+            f"{path}: {error.strerror or error}; make room or choose another folder "
+            "with --output, then give the same command again"
+        )

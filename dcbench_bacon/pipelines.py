@@ -241,13 +241,15 @@ class ImprovedMatching(DistributionMatching):
 
     def _match_in_turn(self, batch: Batch) -> None:
         """The published loop: one optimiser step on all images after each class."""
+        total = torch.zeros((), device=self.images.device)
         for label in range(len(self.images)):
             some = slice(label, label + 1)
             losses, own = self.matcher.classes(batch, self.images, some)
             gradient = torch.zeros_like(self.images)
             gradient[some] = own
             self.optimiser.step(self.images, gradient)
-        self.run.watch("loss", losses.mean())
+            total += losses.sum()
+        self.run.watch("loss", total / len(self.images))
 
     def _train(self) -> None:
         """Trains ``queue_trained`` networks, each on mini-batches of its own."""

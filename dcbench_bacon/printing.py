@@ -33,6 +33,7 @@ _NOTES = {
     "best_val": "‡ Pass chosen on a validation split held out of train.",
     "quick": "Profile quick: a reduced recipe, not comparable with published numbers.",
     "demo": "Profile demo: a reduced recipe, not comparable with published numbers.",
+    "set": "Profile with set: keys of the recipe were overridden with --set.",
     "std": "Accuracy in percent: mean ± sample standard deviation (n - 1 in the "
     "denominator) over n trained networks, all networks and seeds pooled.",
     "difference": "Difference: measured minus published, in percentage points.",
@@ -118,7 +119,8 @@ def _compare(table: pd.DataFrame) -> _Page:
     cited = [str(key) for key in dict.fromkeys(table["published_source"]) if key]
     headings = ["Data set", "IPC", "Method", "Network", "Measured (%)"]
     headings += ["Published (%)", "Difference"] * bool(cited)
-    reduced = [name for name in ("quick", "demo") if name in set(table["profile"])]
+    profiles = " ".join(table["profile"]).split()
+    reduced = [name for name in ("quick", "demo", "set") if name in profiles]
     recipe = _ambiguous(table, (*_SHOWN, "selection"))
     headings += ["Profile"] * bool(reduced) + ["Recipe"] * recipe
     rows = []
@@ -252,7 +254,7 @@ def to_rich(table: pd.DataFrame) -> Table:
     notes = Text("\n".join(page.notes))
     printed = Table(caption=notes, caption_justify="left")
     for heading, right in zip(page.headings, page.right, strict=True):
-        printed.add_column(heading, justify="right" if right else "left", no_wrap=True)
+        printed.add_column(heading, justify="right" if right else "left")
     for number, row in enumerate(page.rows):
         if page.opens(number):
             printed.add_section()

@@ -14,10 +14,11 @@ from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.runner import CellRun, Grid, Job, Options, method_class, plan
+from dcbench_bacon.runner import Grid, plan
 from dcbench_bacon.schema import Record, Timing
 from dcbench_bacon.spec import DatasetInfo, Split
 from dcbench_bacon.timing import environment
+from dcbench_bacon.work import CellRun, Job, Options, method_class
 
 logger = logging.getLogger(__name__)
 WARM_UP = 2  # steps left out: first calls choose kernels and fill caches

@@ -122,10 +122,10 @@ def distillation_digest(recipe: schema.Recipe) -> str:
     once. Under ``best_val`` the method sees a smaller train split.
     """
     protocol = recipe.protocol
+    if protocol.evaluate_every:  # the run owes a history, and may choose by it
+        return _hash([recipe.settings, protocol])
     if protocol.selection == "final":
         return _hash(recipe.settings)
-    if protocol.evaluate_every:  # then the evaluations choose among the sets
-        return _hash([recipe.settings, protocol])
     return _hash([recipe.settings, protocol.selection, protocol.validation])
 
 

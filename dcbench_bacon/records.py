@@ -4,12 +4,13 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from filelock import FileLock, Timeout
 
-from dcbench_bacon.errors import RecordError, UsageError
+from dcbench_bacon.errors import OutputError, RecordError, UsageError
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.schema import Cell, Record
 
@@ -20,7 +21,7 @@ class Store:
     """One results folder.
 
     Args:
-        root: holds ``records/``, ``synthetic/``, ``checkpoints/`` and ``tables/``.
+        root: holds ``records/``, ``timing/``, ``synthetic/`` and ``checkpoints/``.
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,9 +41,9 @@ class Store:
             write_atomically(probe, b"")
             probe.unlink(missing_ok=True)
             self._sweep()
-        except OSError as error:
+        except (OSError, OutputError) as error:
             raise UsageError(
-                f"cannot write to the output folder {self.root} ({error.strerror}); "
+                f"cannot write to the output folder {self.root} ({error}); "
                 "choose another with --output"
             ) from error
         return self
@@ -50,9 +51,10 @@ class Store:
     def _sweep(self) -> None:
         """Removes what a kill in the middle of a write left behind."""
         old = time.time() - STALE_SECONDS
-        for path in self.root.glob("*/.*.tmp"):
-            if path.stat().st_mtime < old:  # not one that a neighbour is writing
-                path.unlink(missing_ok=True)
+        for path in self.root.rglob(".*.tmp"):
+            with suppress(FileNotFoundError):  # a neighbour has just renamed it
+                if path.stat().st_mtime < old:
+                    path.unlink()
 
     def record_path(self, cell: Cell, digest: str) -> Path:
         """Where the record of a cell under a recipe lies."""
@@ -110,6 +112,12 @@ class Store:
         folder = self.root / "checkpoints"
         return FileLock(folder / f".{slug(cell)}-{digest}.lock")
 
+    def forget(self, cell: Cell, digest: str, distillation: str) -> None:
+        """Removes all there is of a cell: record, set and checkpoints."""
+        self.record_path(cell, digest).unlink(missing_ok=True)
+        self.synthetic_path(cell, distillation).unlink(missing_ok=True)
+        self.clear(cell, digest)
+
     def clear(self, cell: Cell, digest: str) -> None:
         """Removes the checkpoints of a cell."""
         shutil.rmtree(self.checkpoint_folder(cell, digest), ignore_errors=True)
@@ -130,12 +138,14 @@ def read(path: Path) -> Record:
         ) from error
 
 
-def acquire(lock: FileLock, *, wait: bool) -> bool:
-    """Takes a lock; without ``wait`` gives up at once when another process has it."""
+def acquire(lock: FileLock, patience: float) -> bool:
+    """Takes a lock, waiting so many seconds while another process has it."""
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=patience)
     except Timeout:
         return False
+    except OSError as error:
+        raise OutputError.of(Path(lock.lock_file), error) from error
     return True
 
 

@@ -48,7 +48,7 @@ class Registry:
                     f"{self.kind} {entry.name!r} of {entry.value} has the name of "
                     f"{found[name]}; rename the entry point"
                 )
-            found[name] = entry.value
+            found[name] = entry.module
         return found
 
     def names(self) -> list[str]:
@@ -78,15 +78,21 @@ class Registry:
     def module(self, name: str) -> ModuleType:
         """Imports and returns a member's module."""
         self.resolve(name)
-        return importlib.import_module(self._modules[canonical(name)])
+        path = self._modules[canonical(name)]
+        try:
+            return importlib.import_module(path)
+        except ImportError as error:
+            raise UsageError(
+                f"{self.kind} {name!r}: {path} cannot be imported ({error})"
+            ) from error
 
     def source(self, name: str) -> Path:
         """The file of a member, found without importing it."""
         self.resolve(name)
-        spec = importlib.util.find_spec(self._modules[canonical(name)])
-        if spec is None or spec.origin is None:
+        path = _file(self._modules[canonical(name)])
+        if path is None:
             raise UsageError(f"the module of {self.kind} {name!r} has no file")
-        return Path(spec.origin)
+        return path
 
     def summary(self, name: str) -> str:
         """The first line of a member's docstring, read without importing it."""
@@ -95,10 +101,10 @@ class Registry:
 
     def _constants(self, module: str) -> dict[str, object]:
         """Module-level string constants, read without importing the module."""
-        spec = importlib.util.find_spec(self._modules[module])
-        if spec is None or spec.origin is None:
+        path = _file(self._modules[module])
+        if path is None:
             return {}
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         return {
             statement.targets[0].id: statement.value.value
             for statement in tree.body
@@ -106,6 +112,15 @@ class Registry:
             and isinstance(statement.targets[0], ast.Name)
             and isinstance(statement.value, ast.Constant)
         }
+
+
+def _file(module: str) -> Path | None:
+    """The source of a module, found without importing it; None when there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:  # of a parent package
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def canonical(name: str) -> str:

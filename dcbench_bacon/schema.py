@@ -106,7 +106,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         epoch: index of the pass the accuracy was taken after.
         validation: accuracy on the held-out split at that pass, if there is one.
         step: the distillation step of the set that was evaluated.
-        seconds: training and testing, shared equally by networks trained together.
+        seconds: training and testing.
     """
 
     architecture: str
@@ -192,6 +192,7 @@ class Record(Struct, frozen=True, kw_only=True):
         evaluations: one a network.
         distillation: the cost of making the set.
         evaluation: the cost of judging it, timed apart.
+        dataset_sha256: of the pixels and labels of train and test.
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
         error: type and message when the cell did not finish.
@@ -207,6 +208,7 @@ class Record(Struct, frozen=True, kw_only=True):
     history: tuple[Evaluation, ...] = ()
     distillation: dict[str, Timing] = field(default_factory=dict)
     evaluation: dict[str, Timing] = field(default_factory=dict)
+    dataset_sha256: str | None = None
     synthetic_sha256: str | None = None
     synthetic_bytes: int | None = None
     error: str | None = None

@@ -20,16 +20,20 @@ from dcbench_bacon import (
     runner,
     schema,
     tables,
+    work,
 )
-from dcbench_bacon.cli import DEMO_DATASETS, DEMO_METHODS
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
-from dcbench_bacon.schema import Cell, Evaluation
+from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation
+from dcbench_bacon.spec import SyntheticSet
 from dcbench_bacon.timing import environment
+
+DEMO_METHODS = ("random", "dm", "idm", "bacon")
+DEMO_DATASETS = ("digits",)
 
 
 def run_grid(
@@ -70,7 +74,7 @@ def run_grid(
     _say(console, f"{count} cells, profile {profile}, on {environment(where).device}")
     results = []
     with runner.stoppable() as stop:
-        options = runner.Options(
+        options = work.Options(
             device=where,
             data_root=data_root,
             download=not no_download,
@@ -125,10 +129,11 @@ def profile_grid(
     with runner.stoppable() as stop:
         shown = progress.reporter(Console(stderr=True))
         policy = Policy(stop=stop, reporter=shown)
-        options = runner.Options(where, data_root, policy=policy)
-        records = list(profiler.profile(grid, options, steps))
-    for record in records:
-        store.write(record, "timing")
+        options = work.Options(where, data_root, policy=policy)
+        records = []
+        for record in profiler.profile(grid, options, steps):
+            store.write(record, "timing")
+            records.append(record)
     return tables.render(tables.timing(records), form)
 
 
@@ -149,15 +154,11 @@ def evaluate_files(
     recipe.check_overrides(request.overrides, [])
     for path in files:
         synthetic = container.read(path, where)
-        cell = msgspec.convert(synthetic.provenance["cell"], Cell)
-        loaded = data.load(dataset or cell.dataset, data_root, where)
-        if synthetic.images.shape[1:] != loaded.train.images.shape[1:]:
-            raise DataError(
-                f"{path} holds images of {tuple(synthetic.images.shape[1:])}, "
-                f"{loaded.info.name} of {tuple(loaded.train.images.shape[1:])}; "
-                "name the right one with --dataset"
-            )
-        protocol = recipe.protocol(cell, request)
+        cell, loaded = _opened(path, synthetic, dataset, data_root)
+        if cell.method in METHODS.names():
+            protocol = work.resolve(cell, request).recipe.protocol
+        else:  # made by a method that is not installed here
+            protocol = recipe.protocol(cell, request)
         if protocol.selection == "best_val":
             raise UsageError(
                 "--selection best_val needs a split that was held out when the set was "
@@ -171,15 +172,52 @@ def evaluate_files(
             print(f"{path}  {architecture}  {_spread(found)}", flush=True)
 
 
+def _opened(
+    path: Path, synthetic: SyntheticSet, dataset: str | None, root: Path | None
+) -> tuple[Cell, data.Dataset]:
+    """The cell that a set came from, and the data set it is to be tested on.
+
+    Raises:
+        DataError: the file does not say where it is from, or the data do not fit it.
+    """
+    try:
+        cell = msgspec.convert(synthetic.provenance["cell"], Cell)
+        made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise DataError(f"{path} does not say what it was made from") from error
+    try:
+        loaded = data.load(dataset or cell.dataset, root, synthetic.images.device)
+    except UsageError as error:
+        raise DataError(
+            f"{path} was made from {cell.dataset}, which is no data set of that name "
+            "here; name it with --dataset, for a folder --dataset folder:PATH"
+        ) from error
+    found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
+    if found != (made_for.channels, made_for.size, made_for.classes):
+        raise DataError(
+            f"{path} was made from {made_for.name} ({_shape(made_for)}), "
+            f"{loaded.info.name} has {_shape(loaded.info)}; "
+            "name the right one with --dataset"
+        )
+    if (loaded.info.mean, loaded.info.std) != (made_for.mean, made_for.std):
+        raise DataError(
+            f"{path} was normalised with the statistics of {made_for.name}, which are "
+            f"not those of {loaded.info.name}; name the right one with --dataset"
+        )
+    return cell, loaded
+
+
+def _shape(info: DatasetInfo) -> str:
+    return f"{info.channels}x{info.size}x{info.size}, {info.classes} classes"
+
+
 def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str:
     """The recipe of a cell, a line a key: value, table and source."""
     name = data.cell_name(dataset)
     cell = Cell(METHODS.resolve(method), name, ipc)
     request = _request("paper", **requested)
-    recipe.check_overrides(
-        request.overrides, [runner.method_class(cell.method).Settings]
-    )
-    resolved = runner.resolve(cell, request)
+    recipe.check_overrides(request.overrides, [work.method_class(cell.method).Settings])
+    resolved = work.resolve(cell, request)
     values = dict(resolved.recipe.settings)
     fields = msgspec.to_builtins(resolved.recipe.protocol)
     values |= {recipe.PROTOCOL_PREFIX + key: value for key, value in fields.items()}
@@ -203,7 +241,7 @@ def check_recipes() -> list[str]:
         path = METHODS.source(method).with_suffix(".toml")
         try:
             for cell, profile in _settings_of(method, recipe.read(path), known):
-                runner.resolve(cell, recipe.Request(profile=profile))
+                work.resolve(cell, recipe.Request(profile=profile))
         except UsageError as error:
             problems.append(f"{method}: {error}")
     return problems

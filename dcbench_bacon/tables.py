@@ -24,6 +24,7 @@ __all__ = [
     "unfinished",
 ]
 
+CHANGED = " + set"  # of a profile whose recipe ``--set`` has changed
 SUMMARY = [
     *("dataset", "ipc", "method", "architecture"),
     *("accuracy_mean", "accuracy_std", "n"),
@@ -70,7 +71,7 @@ def _identity(record: Record) -> dict[str, object]:
     return {
         **{"dataset": cell.dataset, "ipc": cell.ipc, "method": cell.method},
         **{"seed": cell.seed, "digest": record.digest, "status": record.status},
-        "profile": record.recipe.profile,
+        "profile": record.recipe.profile + CHANGED * bool(record.recipe.overrides),
         "selection": record.recipe.protocol.selection,
     }
 
@@ -98,7 +99,8 @@ def _groups(
     frame: pd.DataFrame, profiles: Sequence[str]
 ) -> list[tuple[dict[str, object], pd.DataFrame]]:
     """Finished evaluations that may be averaged, and what they have in common."""
-    kept = frame[(frame["status"] == "done") & frame["profile"].isin(list(profiles))]
+    chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
+    kept = frame[(frame["status"] == "done") & chosen]
     return [
         (dict(zip(_GROUP, tuple(key), strict=True)), group)
         for key, group in kept.groupby(_GROUP, sort=False)

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -139,12 +138,21 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        scale = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+        line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
+    except (OSError, StopIteration):  # not Linux, or a container that hides it
+        return _peak_of_process()
     return int(line.split()[1]) * 1024
+
+
+def _peak_of_process() -> int:
+    """Peak resident memory since the process began; 0 where nobody counts it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def environment(device: torch.device) -> Environment:
@@ -182,8 +190,12 @@ def _git_commit() -> str | None:
     """The commit of the checkout this package runs from, with ``+`` when changed."""
     folder = Path(__file__).parent
     try:
+        # Fails where the package is installed inside some other project's checkout.
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git(folder, "rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if _git(folder, "status", "--porcelain", ".") else "")
+        code = (":/dcbench_bacon", ":/methods", ":/datasets")
+        changed = _git(folder, "status", "--porcelain", "--", *code)
+        return commit + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

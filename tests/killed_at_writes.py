@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # what the command imports late is imported before the forks
 
-from dcbench_bacon import networks, runner
+from dcbench_bacon import networks, work
 from dcbench_bacon.cli import main
 from dcbench_bacon.registry import METHODS
 
@@ -69,5 +69,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     networks.build("ConvNet", channels=1, size=8, classes=2)
     for name in METHODS.names():
-        runner.method_class(name)
+        work.method_class(name)
     print("killed", until_done(int(sys.argv[1]), sys.argv[2:]))

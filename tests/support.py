@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dcbench_bacon import data, runner
+from dcbench_bacon import data, work
 from dcbench_bacon.matching import RealImages
 from dcbench_bacon.schema import Cell, DatasetInfo
 from dcbench_bacon.spec import Split
@@ -42,14 +42,14 @@ def cell_run(
     method: str = "dm",
     ipc: int = 2,
     device: str = "cpu",
-) -> runner.CellRun:
+) -> work.CellRun:
     """A run of one cell, with checkpoints in ``folder``."""
     where = torch.device(device)
     moved = data.Dataset(
         source.info, source.train.to(where), source.test.to(where), source.fingerprint
     )
     cell = Cell(method, source.info.name, ipc)
-    return runner.CellRun(cell, moved, runner.Options(where), folder)
+    return work.CellRun(cell, moved, work.Options(where), folder)
 
 
 class FixedImages(RealImages):

@@ -20,7 +20,8 @@ from commandline import (
 )
 from PIL import Image
 
-from dcbench_bacon import checkpoint, files, runner
+from dcbench_bacon import checkpoint, files, work
+from dcbench_bacon.errors import OutputError
 from dcbench_bacon.registry import DATASETS, METHODS
 
 
@@ -268,7 +269,7 @@ def test_a_file_is_there_whole_or_not_at_all(
     full = FullDisk("file")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda *args, **named: full(*args, **named))
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OutputError, match="No space"):
             files.write_atomically(path, b"new content")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -359,7 +360,7 @@ def test_a_method_that_breaks_fails_its_cell_alone(
     def broken(*arguments: object) -> None:
         raise error("something odd")
 
-    monkeypatch.setattr(runner.method_class("dm"), "distill", broken)
+    monkeypatch.setattr(work.method_class("dm"), "distill", broken)
     result = invoke(*command(tmp_path, methods="dm,random"))
     assert result.exit_code == 1
     states = {record.cell.method: record for record in found(tmp_path)}

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import commandline
+import msgspec
 import pytest
 from commandline import found, invoke, only_record, settable, tiny
 
-from dcbench_bacon import recipe, runner
+from dcbench_bacon import recipe, runner, work
 from dcbench_bacon.cli import PAPER_DATASETS
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell
@@ -74,7 +75,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Pat
 def settings(method: str, dataset: str, ipc: int, **request: Any) -> dict[str, Any]:
     """The hyper-parameters in force."""
     cell = Cell(method, dataset, ipc)
-    return dict(runner.resolve(cell, recipe.Request(**request)).recipe.settings)
+    return dict(work.resolve(cell, recipe.Request(**request)).recipe.settings)
 
 
 @pytest.mark.parametrize("method", ["idm", "bacon", "bacon+idm"])
@@ -280,7 +281,7 @@ def test_show_gives_the_source() -> None:
 def test_reduced_profiles_are_smaller_and_say_so(method: str, profile: Any) -> None:
     assert settings(method, "digits", 10, profile=profile)["steps"] < 20_000
     request = recipe.Request(profile=profile)
-    resolved = runner.resolve(Cell(method, "digits", 10), request)
+    resolved = work.resolve(Cell(method, "digits", 10), request)
     for key in ("steps", "protocol.epochs", "protocol.architectures"):
         assert f"profiles.{profile}" in resolved.origins[key].table
         assert "reduced" in resolved.origins[key].source
@@ -290,7 +291,7 @@ def test_reduced_profiles_are_smaller_and_say_so(method: str, profile: Any) -> N
 def test_all_data_sets_are_the_papers_six(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[runner.Grid] = []
 
-    def plan(grid: runner.Grid, root: Path | None = None) -> list[runner.Job]:
+    def plan(grid: runner.Grid, root: Path | None = None) -> list[work.Job]:
         seen.append(grid)
         raise KeyboardInterrupt
 
@@ -423,14 +424,16 @@ def test_evaluate_names_the_wrong_data_set(
         loaded = load(*arguments, **named)
         images = loaded.train.images.repeat(1, 1, 2, 2)
         split = type(loaded.train)(images, loaded.train.labels)
-        return data.Dataset(loaded.info, split, split, loaded.fingerprint)
+        info = msgspec.structs.replace(loaded.info, size=16)
+        return data.Dataset(info, split, split, loaded.fingerprint)
 
     monkeypatch.setattr(data, "load", larger)
     result = invoke("evaluate", path, *PROTOCOL)
     assert result.exit_code == 1
     assert str(path) in result.stderr
-    assert "(1, 8, 8)" in result.stderr
-    assert "(1, 16, 16)" in result.stderr
+    assert "1x8x8" in result.stderr
+    assert "1x16x16" in result.stderr
+    assert "--dataset" in result.stderr
     assert "--dataset" in result.stderr
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dcbench_bacon import checkpoint, container
-from dcbench_bacon.errors import RecordError
+from dcbench_bacon.errors import OutputError, RecordError
 from dcbench_bacon.spec import SyntheticSet
 
 PROVENANCE = {"cell": {"method": "dm", "ipc": 2}, "zca": None, "text": "ä", "x": 0.1}
@@ -42,12 +42,11 @@ def test_a_set_comes_back_as_it_was(
     partition: int, channels: int, tmp_path: Path
 ) -> None:
     original = example(partition=partition, channels=channels)
-    stored = container.write(tmp_path / "a", original)
+    container.write(tmp_path / "a", original)
     back = container.read(tmp_path / "a")
     assert torch.equal(back.images, original.images)
     assert torch.equal(back.labels, original.labels)
     assert (back.partition, back.provenance) == (partition, PROVENANCE)
-    assert stored == original.images.nbytes + original.labels.nbytes
 
 
 def test_extreme_values_keep_their_bits(tmp_path: Path) -> None:
@@ -293,7 +292,7 @@ def test_a_write_that_fails_leaves_what_was_there(
         lambda: container.write(target, example(partition=1)),
         lambda: checkpoint.write(target, {"a": torch.zeros(3)}),
     ):
-        with pytest.raises(error):
+        with pytest.raises((error, OutputError)):
             write()
         after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         assert after == before

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import dataset
 
-from dcbench_bacon import container, data, recipe, runner
+from dcbench_bacon import container, data, recipe, runner, work
 from dcbench_bacon.cli import PAPER_DATASETS
 from dcbench_bacon.registry import DATASETS, METHODS, canonical
 from dcbench_bacon.schema import Cell, DatasetInfo
@@ -32,11 +32,11 @@ all_datasets = pytest.mark.parametrize("name", DATASETS.names())
 
 def settings(method: str) -> dict[str, Any]:
     """A method's hyper-parameters, made small."""
-    known = runner.method_class(method).Settings.__struct_fields__
+    known = work.method_class(method).Settings.__struct_fields__
     overrides = {key: value for key, value in SMALL.items() if key in known}
     request = recipe.Request(profile="demo", overrides=overrides)
     cell = Cell(method, "random-images", IPC)
-    return dict(runner.resolve(cell, request).recipe.settings)
+    return dict(work.resolve(cell, request).recipe.settings)
 
 
 def distil(
@@ -44,8 +44,8 @@ def distil(
 ) -> SyntheticSet:
     """Two steps of a method."""
     cell = Cell(method, "random-images", IPC, seed)
-    run = runner.CellRun(cell, source, runner.Options(CPU), folder)
-    return runner.method_class(method).create(settings(method)).distill(run)
+    run = work.CellRun(cell, source, work.Options(CPU), folder)
+    return work.method_class(method).create(settings(method)).distill(run)
 
 
 def coloured(classes: int, channels: int) -> data.Dataset:
@@ -107,10 +107,8 @@ def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
     cell = Cell(method, "random-images", IPC)
     sets = []
     for steps in (1, 2):
-        run = runner.CellRun(
-            cell, dataset(), runner.Options(CPU), tmp_path / f"{steps}"
-        )
-        made = runner.method_class(method).create({**settings(method), "steps": steps})
+        run = work.CellRun(cell, dataset(), work.Options(CPU), tmp_path / f"{steps}")
+        made = work.method_class(method).create({**settings(method), "steps": steps})
         sets.append(made.distill(run))
     assert not torch.equal(sets[0].images, sets[1].images)
 
@@ -122,9 +120,9 @@ def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
 def test_every_value_in_force_has_an_origin(
     method: str, name: str, ipc: int, profile: Any
 ) -> None:
-    resolved = runner.resolve(Cell(method, name, ipc), recipe.Request(profile=profile))
+    resolved = work.resolve(Cell(method, name, ipc), recipe.Request(profile=profile))
     values = resolved.recipe.settings
-    assert set(values) == set(runner.method_class(method).Settings.__struct_fields__)
+    assert set(values) == set(work.method_class(method).Settings.__struct_fields__)
     for key in values:
         origin = resolved.origins[key]
         assert origin.source or origin.table == "default of the code", key
@@ -140,14 +138,14 @@ def test_a_method_is_two_files(method: str) -> None:
     written = recipe.read(source.with_suffix(".toml"))
     assert written["title"]
     assert written["paper"]
-    assert issubclass(runner.method_class(method).Settings, Settings)
+    assert issubclass(work.method_class(method).Settings, Settings)
     assert METHODS.summary(method).endswith(".")
 
 
 @all_methods
 def test_an_unknown_key_is_refused(method: str) -> None:
     with pytest.raises(ValueError, match="surplus"):
-        runner.method_class(method).create({**settings(method), "surplus": 1})
+        work.method_class(method).create({**settings(method), "surplus": 1})
 
 
 @all_datasets

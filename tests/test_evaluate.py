@@ -214,7 +214,12 @@ def batches_of(what: Task) -> list[Tensor]:
     clock = Clock("cell", CPU)
     trainer = Trainer(clock, what, SMALL, stage())
     seen: list[Tensor] = []
-    trainer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    def see(network: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if network.training:  # not when it is tested
+            seen.append(inputs[0])
+
+    trainer.network.register_forward_pre_hook(see)
     for index in range(what.protocol.epochs + 1):
         trainer.epoch(index)
     return seen

@@ -24,8 +24,8 @@ from dcbench_bacon.pipelines import (
     ImprovedMatchingSettings,
     MatchingSettings,
 )
-from dcbench_bacon.runner import CellRun
 from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.work import CellRun
 
 OBJECTIVES: dict[str, tuple[Objective, reference.Loss]] = {
     "distance": (SquaredMeanDistance(), reference.squared_distance),

@@ -9,8 +9,9 @@ from commandline import invoke
 from dcbench_bacon import profiler, recipe, tables
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.records import Store
-from dcbench_bacon.runner import Grid, Options
+from dcbench_bacon.runner import Grid
 from dcbench_bacon.schema import Record
+from dcbench_bacon.work import Options
 
 OVERRIDES = {"architecture": "ConvNetW32", "batch_real": "20"}
 QUEUE = {"queue_train_steps": "2", "queue_batch": "32"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from commandline import invoke, tiny
 
-from dcbench_bacon import registry, runner
+from dcbench_bacon import registry, work
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.registry import DATASETS, METHODS, Registry, canonical
 
@@ -186,4 +186,4 @@ def test_a_module_defines_one_method(
         vars(module)["Other"] = type("Other", (blank,), {"__module__": "several"})
     monkeypatch.setattr(METHODS, "module", lambda name: module)
     with pytest.raises(UsageError, match=f"several defines {count} methods, not one"):
-        runner.method_class("several")
+        work.method_class("several")

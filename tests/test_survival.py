@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import commandline
 import pytest
@@ -25,7 +26,7 @@ from commandline import (
     tiny,
 )
 
-from dcbench_bacon import checkpoint, container
+from dcbench_bacon import checkpoint, clock, container
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.records import Store
@@ -193,11 +194,20 @@ def test_ctrl_c_stops_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     assert_same(disturbed, quiet)
 
 
-def test_a_time_budget_stops_as_ctrl_c_does(tmp_path: Path) -> None:
+def test_a_time_budget_stops_as_ctrl_c_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["run", "--methods", "dm", "--ipc", 1, "--output", tmp_path, *tiny()]
-    stopped = invoke(*arguments, "--time-budget", "0.001")
+    late = SimpleNamespace(monotonic=lambda: 1e12)
+    monkeypatch.setattr(clock, "time", late)  # time is up after the first step
+    words = [str(word) for word in arguments]
+    given = [*words, "--fresh", "--time-budget", "999"]
+    monkeypatch.setattr(sys, "argv", ["dcbench", *given])
+    stopped = invoke(*given)
+    monkeypatch.undo()
     assert stopped.exit_code == 130
-    assert "dcbench " in stopped.stderr
+    again = shlex.join(["dcbench", *words, "--time-budget", "999"])
+    assert again in stopped.stderr  # without --fresh: that start has been made
     assert index_of(tmp_path, "match") == 1
     assert invoke(*arguments).exit_code == 0
     assert only_record(tmp_path).distillation["match"].steps == 6
@@ -389,9 +399,8 @@ def test_sets_keep_their_bits_on_disk(tmp_path: Path) -> None:
     images = torch.rand(4, 3, 8, 8)
     labels = torch.full((4, 2), 0.5)
     path = tmp_path / "set.safetensors"
-    stored = container.write(path, SyntheticSet(images, labels, 2, {"cell": "x"}))
+    container.write(path, SyntheticSet(images, labels, 2, {"cell": "x"}))
     back = container.read(path)
     assert torch.equal(back.images, images)
     assert torch.equal(back.labels, labels)
     assert (back.partition, back.provenance) == (2, {"cell": "x"})
-    assert stored == images.nbytes + labels.nbytes

@@ -1,0 +1,300 @@
+"""One cell on its way from data to record."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+
+from dcbench_bacon import container, data, networks, recipe
+from dcbench_bacon.augment import parse_strategy
+from dcbench_bacon.clock import Clock, Policy, Schedule
+from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
+from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.files import write_atomically
+from dcbench_bacon.records import Store
+from dcbench_bacon.registry import METHODS
+from dcbench_bacon.schema import Cell, Evaluation, Record, Timing
+from dcbench_bacon.spec import Method, Split, SyntheticSet
+from dcbench_bacon.timing import environment
+
+logger = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """A cell with its recipe, ready to run.
+
+    Attributes:
+        source: the data set as typed; for a folder, with its path.
+    """
+
+    cell: Cell
+    source: str
+    resolved: recipe.Resolved
+
+    @property
+    def digest(self) -> str:
+        """Of the whole recipe."""
+        return recipe.digest(self.resolved.recipe)
+
+    @property
+    def distillation_digest(self) -> str:
+        """Of what decides the synthetic set."""
+        return recipe.distillation_digest(self.resolved.recipe)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How cells run; nothing here changes their numbers on one kind of device.
+
+    Attributes:
+        device: where.
+        data_root: where data sets lie.
+        download: whether missing data may be fetched.
+        fresh: run finished cells again, from the start.
+        policy: checkpoints, progress and stopping; its folder is set a cell.
+        tell: takes a line for the user.
+    """
+
+    device: torch.device
+    data_root: Path | None = None
+    download: bool = False
+    fresh: bool = False
+    policy: Policy = field(default_factory=Policy)
+    tell: Callable[[str], None] = logger.info
+
+
+class CellRun(Clock):
+    """The run that a method sees: the clock, and what belongs to the cell."""
+
+    def __init__(
+        self, cell: Cell, dataset: data.Dataset, options: Options, folder: Path | None
+    ) -> None:
+        """Joins clock and data."""
+        policy = replace(options.policy, folder=folder)
+        super().__init__(str(cell), options.device, policy)
+        self.cell = cell
+        self.info = dataset.info
+        self.train = dataset.train
+
+
+def method_class(name: str) -> type[Method]:
+    """The method of a module: the one subclass of ``Method`` that it defines.
+
+    Raises:
+        UsageError: the module defines none, or several.
+    """
+    module = METHODS.module(name)
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{module.__name__} defines {len(found)} methods, not one")
+    return found[0]
+
+
+def check_names(resolved: recipe.Resolved, path: Path) -> None:
+    """Makes sure that the networks and augmentations of a recipe exist.
+
+    Raises:
+        UsageError: one does not; names the recipe and lists what there is.
+    """
+    settings, protocol = resolved.recipe.settings, resolved.recipe.protocol
+    strategies = (settings.get("augmentation", ""), protocol.augmentation)
+    architectures = (settings.get("architecture", "ConvNet"), *protocol.architectures)
+    try:
+        for strategy in strategies:
+            parse_strategy(str(strategy))
+        for name in architectures:
+            size = networks.MINIMUM_SIZE
+            networks.build(str(name), channels=1, size=size, classes=2)
+    except UsageError as error:
+        raise UsageError(f"recipe {path.name}: {error}") from error
+
+
+def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
+    """The recipe in force for a cell."""
+    path = METHODS.source(cell.method).with_suffix(".toml")
+    settings = method_class(cell.method).Settings
+    resolved = recipe.resolve(path, settings, cell, request)
+    check_names(resolved, path)
+    return resolved
+
+
+class Work:
+    """Runs one cell.
+
+    Args:
+        job: the cell and its recipe.
+        store: where its files go.
+        options: how it runs.
+    """
+
+    dataset: data.Dataset
+    validation: Split | None = None
+
+    def __init__(self, job: Job, store: Store, options: Options) -> None:
+        """Nothing has happened yet."""
+        self.job = job
+        self.store = store
+        self.options = options
+        self.recipe = job.resolved.recipe
+        self.folder = store.checkpoint_folder(job.cell, job.digest)
+
+    def run(self, dataset: data.Dataset) -> Record:
+        """Distils (or finds the set on disk), evaluates, and makes the record."""
+        cell, protocol = self.job.cell, self.recipe.protocol
+        self._take(dataset)
+        path = self.store.synthetic_path(cell, self.job.distillation_digest)
+        if not path.exists():
+            self._distill(path)
+        synthetic = self._read(path)
+        run = CellRun(cell, self.dataset, self.options, self.folder)
+        task = Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
+        evaluations = evaluate(run, task)
+        distillation = msgspec.convert(
+            synthetic.provenance["distillation"], dict[str, Timing]
+        )
+        return self.record(
+            "done",
+            evaluations=tuple(evaluations),
+            history=tuple(self._read_history()),
+            distillation=distillation,
+            evaluation=run.timings,
+            dataset_sha256=dataset.fingerprint,
+            synthetic_sha256=container.digest(synthetic),
+            synthetic_bytes=synthetic.images.nbytes + synthetic.labels.nbytes,
+        )
+
+    def _take(self, dataset: data.Dataset) -> None:
+        """Holds a validation split out where the protocol wants one."""
+        cell, protocol = self.job.cell, self.recipe.protocol
+        if cell.dataset != dataset.info.name:
+            raise DataError(f"{self.job.source} holds {dataset.info.name}")
+        train = dataset.train
+        if protocol.selection == "best_val":
+            stream = Clock(str(cell), self.options.device).generator(
+                "validation", "cpu"
+            )
+            train, self.validation = data.split_validation(
+                train, protocol.validation, stream
+            )
+        self.dataset = replace(dataset, train=train)
+        check_ipc(cell, self.dataset)
+
+    def _read(self, path: Path) -> SyntheticSet:
+        """The stored set, if it was made from the images at hand."""
+        try:
+            synthetic = container.read(path, self.options.device)
+        except RecordError as error:
+            raise RecordError(f"{error}; distil it again with --fresh") from error
+        if synthetic.provenance["dataset_sha256"] != self.dataset.fingerprint:
+            raise DataError(
+                f"{path} was distilled from other images than {self.job.source} now "
+                "holds; use --fresh, or another --output"
+            )
+        return synthetic
+
+    def record(self, status: Any, **fields: Any) -> Record:
+        """A record of this cell."""
+        return Record(
+            cell=self.job.cell,
+            recipe=self.recipe,
+            digest=self.job.digest,
+            status=status,
+            environment=environment(self.options.device),
+            **fields,
+        )
+
+    def _distill(self, path: Path) -> None:
+        """Runs the method and stores its set with where it comes from."""
+        cell = self.job.cell
+        run = CellRun(cell, self.dataset, self.options, self.folder)
+        if every := self.recipe.protocol.evaluate_every:
+            run.schedule = Schedule(every, self._evaluate_snapshot)
+        method = method_class(cell.method).create(self.recipe.settings)
+        synthetic = method.distill(run)
+        if not torch.isfinite(synthetic.images).all():
+            raise DivergedError("the images are not finite; try a smaller image_lr")
+        if every and self.recipe.protocol.selection != "final":
+            self._evaluate_snapshot(
+                int(self.recipe.settings.get("steps") or 0), synthetic
+            )
+            synthetic = container.read(self.folder / "best.set", self.options.device)
+        provenance = {
+            "cell": msgspec.to_builtins(cell),
+            "dataset": msgspec.to_builtins(self.dataset.info),
+            "dataset_sha256": self.dataset.fingerprint,
+            "recipe": msgspec.to_builtins(self.recipe),
+            "zca": None,
+            "learning_rate": None,
+            "environment": msgspec.to_builtins(environment(self.options.device)),
+            "distillation": msgspec.to_builtins(run.timings),
+        }
+        try:
+            container.write(
+                path,
+                replace(synthetic, provenance={**provenance, **synthetic.provenance}),
+            )
+        except ValueError as error:
+            raise DataError(f"{cell.method} made no valid set: {error}") from error
+
+    def _evaluate_snapshot(self, step: int, synthetic: SyntheticSet) -> None:
+        """Evaluates a set on the way, once, and keeps it if it is the best so far."""
+        history = self._read_history()
+        if any(entry.step == step for entry in history):
+            return
+        policy = replace(self.options.policy, folder=None)
+        clock = Clock(f"{self.job.cell}@{step}", self.options.device, policy)
+        dataset, protocol = self.dataset, self.recipe.protocol
+        task = Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
+        new = [
+            msgspec.structs.replace(entry, step=step)
+            for entry in evaluate(clock, task, f"step {step}")
+        ]
+        best = max(map(self._score, _by_step(history)), default=-1.0)
+        if protocol.selection != "final" and self._score(new) > best:
+            container.write(self.folder / "best.set", synthetic)
+        encoded = msgspec.json.encode([*history, *new])
+        write_atomically(self.folder / "history.json", encoded)
+
+    def _score(self, evaluations: Sequence[Evaluation]) -> float:
+        """What snapshots are compared by; never test unless the name says so."""
+        on_test = self.recipe.protocol.selection != "best_val"
+        values = [e.accuracy if on_test else e.validation or 0.0 for e in evaluations]
+        return sum(values) / len(values)
+
+    def _read_history(self) -> list[Evaluation]:
+        path = self.folder / "history.json"
+        if not path.exists():
+            return []
+        return msgspec.json.decode(path.read_bytes(), type=list[Evaluation])
+
+
+def _by_step(history: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """The evaluations of each snapshot."""
+    steps = dict.fromkeys(entry.step for entry in history)
+    return [[entry for entry in history if entry.step == step] for step in steps]
+
+
+def check_ipc(cell: Cell, dataset: data.Dataset) -> None:
+    """Makes sure that every class has enough images.
+
+    Raises:
+        UsageError: the smallest class has fewer than ``ipc``.
+    """
+    counts = torch.bincount(dataset.train.labels, minlength=dataset.info.classes)
+    smallest = int(counts.argmin())
+    if cell.ipc > counts[smallest]:
+        raise UsageError(
+            f"ipc {cell.ipc} is more than the {int(counts[smallest])} training images "
+            f"of class {dataset.info.class_names[smallest]!r} of {cell.dataset}; "
+            "choose a smaller --ipc"
+        )
