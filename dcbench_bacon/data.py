@@ -14,6 +14,7 @@ Nothing but ``get`` and ``load(..., download=True)`` touches the network.
 
 import gzip
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import Split
+
+
+logger = logging.getLogger(__name__)
 
 
 class MissingDataError(DataError):
@@ -332,6 +336,9 @@ def _decode(source: Source) -> Stored:
     where = f"{source.kind} in {source.folder}"
     _check_split(train, info, f"{where}, train")
     _check_split(test, info, f"{where}, test")
+    counts = (len(train.labels), len(test.labels))
+    if counts != (official := getattr(source.module, "COUNTS", counts)):
+        logger.warning("%s: %s images, officially %s", where, counts, official)
     contents = (train.images, train.labels, test.images, test.labels)
     arrays = {
         key: np.require(array, requirements=["C", "W"])  # torch wants it writable

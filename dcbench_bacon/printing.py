@@ -148,6 +148,7 @@ def _page(table: pd.DataFrame) -> _Page:
     """Any table of this module with headings and rounded numbers."""
     if "published_source" in table:
         return _compare(table)
+    table = table.dropna(axis=1, how="all") if len(table) else table
     names = [str(name) for name in table.columns]
     headings = [_HEADINGS.get(name, name) for name in names]
     rows = [

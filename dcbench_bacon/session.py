@@ -56,7 +56,7 @@ def run_grid(
     Returns:
         The exit status: 0 when all is done, 1 when some cells failed.
     """
-    demo = methods is None and datasets is None
+    demo = datasets is None
     grid = runner.Grid(
         methods=methods or DEMO_METHODS,
         datasets=datasets or DEMO_DATASETS,

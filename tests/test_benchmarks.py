@@ -114,7 +114,7 @@ def reference_queue(name: str) -> None:
     reference.idm_iteration(model, class_batches(), images, optimiser, loss, 10.0)
     flat = real_images().flatten(0, 1)
     for seed in (1, 2):
-        trained = network(seed).train()
+        trained = network(seed).train().requires_grad_(True)
         sgd = torch.optim.SGD(trained.parameters(), 0.01, 0.9, weight_decay=5e-4)
         chosen = [torch.randint(len(flat), (256,)) for _ in range(10)]
         minibatches = [(flat[index], index // 500) for index in chosen]
@@ -124,7 +124,7 @@ def reference_queue(name: str) -> None:
 def reference_epoch() -> None:
     """One pass of the published evaluation over 400 decoded images, batch 256."""
     images, labels = pixels(400), torch.arange(400) % CLASSES
-    model = network().train()
+    model = network().train().requires_grad_(True)
     sgd = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=5e-4)
     augmentation = Augmentation(STRATEGY, (SIZE, SIZE))
     generator = torch.Generator().manual_seed(0)

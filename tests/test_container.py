@@ -288,10 +288,11 @@ def test_a_write_that_fails_leaves_what_was_there(
         monkeypatch.setattr(os, "fsync", fail)
     else:
         monkeypatch.setattr(Path, "replace", fail)
-    for write in (
+    writes: list[Callable[[], None]] = [
         lambda: container.write(target, example(partition=1)),
         lambda: checkpoint.write(target, {"a": torch.zeros(3)}),
-    ):
+    ]
+    for write in writes:
         with pytest.raises((error, OutputError)):
             write()
         after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
