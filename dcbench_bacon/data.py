@@ -37,7 +37,6 @@ from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import Split
 
-
 logger = logging.getLogger(__name__)
 
 

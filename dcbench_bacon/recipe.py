@@ -11,7 +11,7 @@ come from and is shown by ``dcbench show``. The evaluation protocols in
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,8 @@ PROTOCOLS = Path(__file__).with_name("protocols.toml")
 PROTOCOL_PREFIX = "protocol."
 Document = Mapping[str, Any]
 T = TypeVar("T", bound=Struct)
+Finder = Callable[[str], Path]
+"""From a method's name to its recipe file."""
 
 
 class Origin(NamedTuple):
@@ -70,12 +72,12 @@ def read(path: Path) -> Document:
 
 
 def resolve(
-    path: Path, settings: type[Struct], cell: schema.Cell, request: Request
+    find: Finder, settings: type[Struct], cell: schema.Cell, request: Request
 ) -> Resolved:
     """The recipe in force for a cell.
 
     Args:
-        path: the method's TOML file.
+        find: gives a method's TOML file by name: the cell's and its bases'.
         settings: the struct of the method's hyper-parameters.
         cell: names data set and images per class.
         request: profile, protocol and overrides.
@@ -83,10 +85,11 @@ def resolve(
     Raises:
         UsageError: a value does not fit its key, or an override names no key.
     """
+    path = find(cell.method)
     method = {
         key: value for key, value in request.overrides.items() if not _is_protocol(key)
     }
-    values, origins = _merge(_with_bases(path), cell, request.profile)
+    values, origins = _merge(_with_bases(path, find), cell, request.profile)
     _override(values, origins, method, settings)
     own = {key: values.pop(key) for key in list(values) if _is_protocol(key)}
     own_origins = {key: origins.pop(key) for key in own}
@@ -195,11 +198,11 @@ def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Docume
         yield f"{key}.{cell.ipc}", table.get(str(cell.ipc), {})
 
 
-def _with_bases(path: Path) -> list[tuple[str, Document]]:
+def _with_bases(path: Path, find: Finder) -> list[tuple[str, Document]]:
     """A recipe file and those it lies over, the lowest first."""
     files = [(path.name, read(path))]
     while base := files[0][1].get("base"):
-        lower = path.with_name(f"{base}.toml")
+        lower = find(base)
         if any(name == lower.name for name, _ in files):
             raise UsageError(f"{path}: base {base!r} leads back to itself")
         files.insert(0, (lower.name, read(lower)))

@@ -238,7 +238,7 @@ def check_recipes() -> list[str]:
     problems = []
     known = list(DATASETS.names())
     for method in METHODS.names():
-        path = METHODS.source(method).with_suffix(".toml")
+        path = work.recipe_file(method)
         try:
             for cell, profile in _settings_of(method, recipe.read(path), known):
                 work.resolve(cell, recipe.Request(profile=profile))

@@ -100,6 +100,11 @@ def method_class(name: str) -> type[Method]:
     return found[0]
 
 
+def recipe_file(method: str) -> Path:
+    """The TOML file beside a method's module."""
+    return METHODS.source(method).with_suffix(".toml")
+
+
 def check_names(resolved: recipe.Resolved, path: Path) -> None:
     """Makes sure that the networks and augmentations of a recipe exist.
 
@@ -121,10 +126,9 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
 
 def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
     """The recipe in force for a cell."""
-    path = METHODS.source(cell.method).with_suffix(".toml")
     settings = method_class(cell.method).Settings
-    resolved = recipe.resolve(path, settings, cell, request)
-    check_names(resolved, path)
+    resolved = recipe.resolve(recipe_file, settings, cell, request)
+    check_names(resolved, recipe_file(cell.method))
     return resolved
 
 
