@@ -236,10 +236,11 @@ def test_check_names_the_problem(
     )
     result = invoke("check")
     assert result.exit_code == 1
-    (message,) = result.stderr.splitlines()
-    assert message.startswith("dm: ")
+    messages = result.stderr.splitlines()
+    # A file that cannot be read is also missed by the recipes that lie over it.
+    (message,) = [line for line in messages if line.startswith("dm: ")]
     assert problem in message
-    assert result.stdout.endswith("recipes, 1 problems\n")
+    assert result.stdout.endswith(f"recipes, {len(messages)} problems\n")
 
 
 @pytest.mark.parametrize(
