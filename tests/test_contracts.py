@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import dataset
 
-from dcbench_bacon import container, data, recipe, runner, work
+from dcbench_bacon import container, data, recipe, records, work
 from dcbench_bacon.cli import PAPER_DATASETS
 from dcbench_bacon.registry import DATASETS, METHODS, canonical
 from dcbench_bacon.schema import Cell, DatasetInfo
@@ -229,3 +229,17 @@ def test_the_harness_names_no_method_and_no_data_set() -> None:
             for name in names:
                 assert not name.startswith("dcbench_bacon.methods"), path
                 assert not name.startswith("dcbench_bacon.datasets"), path
+
+
+RECORDS = sorted((Path(__file__).parent.parent / "results/records").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
+    record = records.read(path)
+    request = recipe.Request(profile=record.recipe.profile)
+    assert record.recipe == work.resolve(record.cell, request).recipe
+    assert recipe.digest(record.recipe) == record.digest
+    assert path.stem == f"{records.slug(record.cell)}-{record.digest}"
+    assert record.status == "done"
+    assert len(record.evaluations) == record.recipe.protocol.networks
