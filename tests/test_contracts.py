@@ -218,7 +218,7 @@ def test_the_published_facts(
 
 
 def test_the_harness_names_no_method_and_no_data_set() -> None:
-    folder = Path(runner.__file__).parent
+    folder = Path(work.__file__).parent
     for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
