@@ -58,6 +58,7 @@ def print_table(
         others = {each.recipe.profile for each in records} - set(profiles)
         hint = "".join(f" Try --profile {name}." for name in sorted(others))
         logger.warning("no such records in %s.%s", output / "records", hint)
+        return ""
     return tables.render(table, form)
 
 

@@ -11,7 +11,12 @@ from typing import Any, NoReturn, get_args
 import click
 
 from dcbench_bacon import __version__
-from dcbench_bacon.errors import DcbenchError, InterruptedRunError, UsageError
+from dcbench_bacon.errors import (
+    DataError,
+    DcbenchError,
+    InterruptedRunError,
+    UsageError,
+)
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import Profile, Selection
 
@@ -200,7 +205,8 @@ set_option = click.option(
 profile_option = click.option(
     "--profile",
     type=click.Choice(get_args(Profile)),
-    help="demo and quick are reduced recipes; paper is the published one.",
+    help="demo and quick are reduced recipes; paper, the default, is the published one "
+    "(run without --datasets: demo).",
 )
 protocol_options = options(
     click.option(
@@ -231,7 +237,7 @@ protocol_options = options(
 def main(verbose: bool) -> None:
     """Distil image data sets, evaluate them fairly, print the tables."""
     level = logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.basicConfig(format="%(message)s")
     logging.getLogger("dcbench_bacon").setLevel(level)
 
 
@@ -414,9 +420,16 @@ def get(datasets: tuple[str, ...], data_root: Path | None) -> None:
     """Download data sets that are not on disk yet."""
     from dcbench_bacon import data as loader
 
+    missing = 0
     for name in datasets:
-        loader.get(name, data_root)
-        click.echo(f"{name}: ready")
+        try:
+            loader.get(name, data_root)
+        except DataError as error:
+            missing += 1
+            click.echo(f"error: {error}", err=True)
+        else:
+            click.echo(f"{name}: ready")
+    raise SystemExit(1 if missing else 0)
 
 
 @data.command(epilog="Example: dcbench data verify all")

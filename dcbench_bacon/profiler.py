@@ -88,6 +88,7 @@ def _profile(job: Job, options: Options, product: float) -> Record:
     with FlopCounterMode(display=False) as two:
         _distill(job, dataset, replace(options, policy=Policy()), 2)
     flops = two.get_total_flops() - one.get_total_flops()
+    product = max(product, product_flops(options.device))  # the machine may be busy
     return Record(
         cell=job.cell,
         recipe=job.resolved.recipe,

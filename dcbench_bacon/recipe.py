@@ -93,7 +93,7 @@ def resolve(
     _override(values, origins, method, settings)
     own = {key: values.pop(key) for key in list(values) if _is_protocol(key)}
     own_origins = {key: origins.pop(key) for key in own}
-    struct = _convert(values, settings, path)
+    struct = _convert(values, settings, _where(path, method))
     judged, protocol_origins = _protocol(cell, request, own)
     recipe = schema.Recipe(
         settings=msgspec.to_builtins(struct),
@@ -278,18 +278,25 @@ def _protocol(
     for key, (value, option) in _explicit(request).items():
         values[key] = value
         origins[key] = Origin(option, "")
-    struct = _convert({**values, "name": request.protocol}, schema.Protocol, PROTOCOLS)
+    where = _where(PROTOCOLS, _explicit(request))
+    struct = _convert({**values, "name": request.protocol}, schema.Protocol, where)
     prefixed = {PROTOCOL_PREFIX + key: origin for key, origin in origins.items()}
     return struct, prefixed
 
 
-def _convert(values: Document, struct: type[T], path: Path) -> T:
+def _where(path: Path, overrides: Mapping[str, Any]) -> str:
+    """What to look at when a value does not fit."""
+    options = "".join(f", --set {key}" for key in overrides)
+    return f"{path}{options}"
+
+
+def _convert(values: Document, struct: type[T], where: str) -> T:
     """Validates values; the error names the file, the key and what was expected."""
     try:
         return msgspec.convert(values, struct)
     except msgspec.ValidationError as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(struct))
-        raise UsageError(f"{path}: {error}. The keys are: {known}") from error
+        raise UsageError(f"{where}: {error}. The keys are: {known}") from error
 
 
 def _literal(text: str) -> Any:

@@ -1,6 +1,7 @@
 """What the commands do that need torch: running grids, judging files, recipes."""
 
 import math
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,13 +66,16 @@ def run_grid(
         request=_request("demo" if demo else "paper", **requested),
     )
     where = choose_device(device)
-    jobs = runner.plan(grid, data_root)
     _check_architectures(grid.request.architectures)
+    jobs = runner.plan(grid, data_root)
     store = Store(output).open()
     console = Console(stderr=True)
     reporter = progress.reporter(console)
     profile, count = grid.request.profile, len(jobs)
-    _say(console, f"{count} cells, profile {profile}, on {environment(where).device}")
+    _say(
+        console,
+        f"{count} cell{'s' * (count > 1)}, profile {profile}, on {environment(where).device}",
+    )
     results = []
     with runner.stoppable() as stop:
         options = work.Options(
@@ -319,7 +323,8 @@ def _conclude(results: list[runner.Result], output: Path, profile: str) -> None:
     if not console.is_terminal:
         console = Console(width=120)  # a file or a pipe has no width of its own
     console.print(tables.to_rich(table))
-    again = f"dcbench table --profile {profile} --output {output}"
+    words = ["dcbench", "table", "--profile", profile, "--output", str(output)]
+    again = shlex.join(words)
     Console(stderr=True).print(
         f"Records: {output / 'records'}   This table again: {again}",
         highlight=False,
