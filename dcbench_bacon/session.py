@@ -72,10 +72,8 @@ def run_grid(
     console = Console(stderr=True)
     reporter = progress.reporter(console)
     profile, count = grid.request.profile, len(jobs)
-    _say(
-        console,
-        f"{count} cell{'s' * (count > 1)}, profile {profile}, on {environment(where).device}",
-    )
+    cells = f"{count} cell{'s' * (count > 1)}"
+    _say(console, f"{cells}, profile {profile}, on {environment(where).device}")
     results = []
     with runner.stoppable() as stop:
         options = work.Options(
