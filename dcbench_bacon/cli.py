@@ -283,7 +283,7 @@ def run(**given: Any) -> None:
     are tried again. Without --datasets it runs on those of the demo: digits at IPC 1
     and 10, with reduced recipes.
     """
-    from dcbench_bacon.session import run_grid
+    from dcbench_bacon.commands import run_grid
 
     raise SystemExit(run_grid(**given))
 
@@ -304,7 +304,7 @@ Examples:
 @data_root_option
 def evaluate(**given: Any) -> None:
     """Train fresh networks on saved sets and test them on real images."""
-    from dcbench_bacon.session import evaluate_files
+    from dcbench_bacon.commands import evaluate_files
 
     evaluate_files(**given)
 
@@ -378,7 +378,7 @@ def profile(**given: Any) -> None:
     Random pixels stand in for a data set that is not on disk. The records go to
     OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
     """
-    from dcbench_bacon.session import profile_grid
+    from dcbench_bacon.commands import profile_grid
 
     click.echo(profile_grid(**given))
 
@@ -403,7 +403,7 @@ def list_(what: str) -> None:
 @protocol_options
 def show(**given: Any) -> None:
     """Show the recipe in force and where each value comes from."""
-    from dcbench_bacon.session import show_recipe
+    from dcbench_bacon.commands import show_recipe
 
     click.echo(show_recipe(**given))
 
@@ -451,7 +451,7 @@ def verify(datasets: tuple[str, ...], data_root: Path | None) -> None:
 @main.command()
 def check() -> None:
     """Validate all recipes: every key, value, data set and base."""
-    from dcbench_bacon.session import check_recipes
+    from dcbench_bacon.commands import check_recipes
 
     problems = check_recipes()
     for problem in problems:
