@@ -202,6 +202,13 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Overrides a recipe key, or protocol.KEY; may be repeated. It is recorded.",
 )
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "csv", "latex", "html"]),
+    default="md",
+    show_default=True,
+)
 profile_option = click.option(
     "--profile",
     type=click.Choice(get_args(Profile)),
@@ -317,13 +324,7 @@ Examples:
   dcbench table --what timing
 """
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["md", "csv", "latex", "html"]),
-    default="md",
-    show_default=True,
-)
+@format_option
 @click.option(
     "--what",
     type=click.Choice(["accuracy", "spread", "timing", "unfinished"]),
@@ -365,13 +366,7 @@ Examples:
 @device_option
 @data_root_option
 @output_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["md", "csv", "latex", "html"]),
-    default="md",
-    show_default=True,
-)
+@format_option
 def profile(**given: Any) -> None:
     """Time distillation steps by phase, against a large matrix product.
 

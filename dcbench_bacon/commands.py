@@ -14,7 +14,6 @@ from rich.console import Console
 from dcbench_bacon import (
     container,
     data,
-    networks,
     profiler,
     progress,
     recipe,
@@ -66,7 +65,7 @@ def run_grid(
         request=_request("demo" if demo else "paper", **requested),
     )
     where = choose_device(device)
-    _check_architectures(grid.request.architectures)
+    work.check_architectures(grid.request.architectures)
     jobs = runner.plan(grid, data_root)
     store = Store(output).open()
     console = Console(stderr=True)
@@ -152,7 +151,7 @@ def evaluate_files(
     where = choose_device(device)
     console = Console(stderr=True)
     request = _request("paper", **requested)
-    _check_architectures(request.architectures)
+    work.check_architectures(request.architectures)
     recipe.check_overrides(request.overrides, [])
     for path in files:
         synthetic = container.read(path, where)
@@ -288,12 +287,6 @@ def _request(
         },
         recipe.Request,
     )
-
-
-def _check_architectures(names: tuple[str, ...]) -> None:
-    """Builds each network once, small, so that a wrong name fails before the run."""
-    for name in names:
-        networks.build(name, channels=1, size=networks.MINIMUM_SIZE, classes=2)
 
 
 def _settings_of(

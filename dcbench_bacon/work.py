@@ -1,7 +1,7 @@
 """One cell on its way from data to record."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,6 +105,16 @@ def recipe_file(method: str) -> Path:
     return METHODS.source(method).with_suffix(".toml")
 
 
+def check_architectures(names: Iterable[str]) -> None:
+    """Builds each network once, small.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    for name in names:
+        networks.build(name, channels=1, size=networks.MINIMUM_SIZE, classes=2)
+
+
 def check_names(resolved: recipe.Resolved, path: Path) -> None:
     """Makes sure that the networks and augmentations of a recipe exist.
 
@@ -117,9 +127,7 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
     try:
         for strategy in strategies:
             parse_strategy(str(strategy))
-        for name in architectures:
-            size = networks.MINIMUM_SIZE
-            networks.build(str(name), channels=1, size=size, classes=2)
+        check_architectures(map(str, architectures))
     except UsageError as error:
         raise UsageError(f"recipe {path.name}: {error}") from error
 
