@@ -340,7 +340,8 @@ def _decode(source: Source) -> Stored:
         logger.warning("%s: %s images, officially %s", where, counts, official)
     contents = (train.images, train.labels, test.images, test.labels)
     arrays = {
-        key: np.require(array, requirements=["C", "W"])  # torch wants it writable
+        # A copy: writable, and with the strides that the cached file will give.
+        key: np.array(array, order="C")
         for key, array in zip(ARRAYS, contents, strict=True)
     }
     return Stored(info, arrays, digests(arrays))

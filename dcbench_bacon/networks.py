@@ -65,8 +65,18 @@ class Network(nn.Module):
         A ConvNet's last pooling, flattened (2,048 wide at 28 and 32 pixels); the
         penultimate activation of the other networks.
         """
-        features: Tensor = self.features(images)
+        features: Tensor = self.features(_plainly_strided(images))
         return features.flatten(1)
+
+
+def _plainly_strided(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Contiguous images with the strides that such a shape has by default.
+
+    The stride of an axis of length one, as that of grey images' channels, is arbitrary,
+    but a convolution takes it for a hint of the layout and rounds accordingly: images
+    equal in every value must not give different bits.
+    """
+    return images.flatten().view(images.shape) if images.is_contiguous() else images
 
 
 class Residual(nn.Module):

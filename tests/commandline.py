@@ -44,8 +44,8 @@ def invoke(*arguments: object) -> Result:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Of a process of its own: one thread, so that it is as fast as can be."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", **extra}
+    """Of a process of its own, with as many threads as a user's."""
+    return {**os.environ, **extra}
 
 
 def start(*arguments: object) -> "subprocess.Popen[str]":

@@ -21,6 +21,7 @@ from dcbench_bacon.cli import main
 from dcbench_bacon.registry import METHODS
 
 MOST = 200
+THREADS = torch.get_num_threads()
 
 
 def attempt(arguments: list[str], fuse: int, *, before: bool) -> int:
@@ -28,6 +29,7 @@ def attempt(arguments: list[str], fuse: int, *, before: bool) -> int:
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
+    torch.set_num_threads(THREADS)
     left = fuse
     replace = Path.replace
 
@@ -66,7 +68,7 @@ def until_done(seed: int, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # threads of OpenMP do not live through a fork
     networks.build("ConvNet", channels=1, size=8, classes=2)
     for name in METHODS.names():
         work.method_class(name)

@@ -419,6 +419,12 @@ def test_cached_images_can_be_written_without_changing_the_cache() -> None:
     assert data.load("digits").train.images.any()
 
 
+def test_decoded_and_cached_sets_have_the_same_strides() -> None:
+    decoded, cached = data.load("digits"), data.load("digits")
+    assert decoded.train.images.stride() == cached.train.images.stride()
+    assert cached.train.images.stride() == (64, 64, 8, 1)
+
+
 def test_changed_source_is_decoded_again_and_replaces_the_old(
     tmp_path: Path, cache: Path
 ) -> None:

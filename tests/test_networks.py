@@ -392,3 +392,15 @@ def test_impossible_numbers_are_refused() -> None:
         network("ConvNet", classes=0)
     with pytest.raises(UsageError, match="4 divides"):
         network("ConvNetW6GN")
+
+
+def test_strides_of_grey_images_do_not_change_a_bit() -> None:
+    plain = torch.rand(64, 1, 8, 8, generator=seeded())
+    hinted = plain.as_strided(plain.shape, (64, 1, 8, 1))  # channels last, as well
+    gradients = []
+    for batch in (plain, hinted):
+        module = network("ConvNetW32", channels=1)
+        module(batch).square().sum().backward()
+        gradients.append([each.grad for each in module.parameters()])
+    for mine, theirs in zip(*gradients, strict=True):
+        assert torch.equal(mine, theirs)
