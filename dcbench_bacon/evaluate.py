@@ -17,11 +17,13 @@ from torch.nn import functional as F
 from dcbench_bacon import networks
 from dcbench_bacon.augment import Augmentation, Draw
 from dcbench_bacon.clock import Clock
+from dcbench_bacon.compiling import compile_network, forward_flops
 from dcbench_bacon.data import normalize
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatNetwork, FlatSGD, stacked_gradients
+from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.networks import Network
+from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import DatasetInfo, Evaluation, Protocol
 from dcbench_bacon.spec import Split, State, SyntheticSet
 
@@ -77,6 +79,8 @@ def evaluate(
 
 def _alone(clock: Clock, task: Task, trainer: "Trainer") -> Evaluation:
     """Trains and tests one network, a stage of its own."""
+    images = task.protocol.networks * trainer.passes
+    compile_network(clock, trainer.network, task.info, images)
     for epoch in clock.steps(trainer.stream, task.protocol.epochs + 1, state=trainer):
         trainer.epoch(epoch)
     return trainer.evaluation(clock.timings[trainer.stream].seconds)
@@ -92,6 +96,8 @@ def _together(
     for start in range(0, len(trainers), fit):
         stack = TrainerStack(trainers[start : start + fit])
         name = f"{stage}/{start}-{start + len(stack.trainers) - 1}"
+        flops = forward_flops(trainers[0].network, task.info) * trainers[0].passes
+        stack.gradients.compile(clock, flops * len(trainers))
         for epoch in clock.steps(name, task.protocol.epochs + 1, state=stack):
             stack.epoch(epoch)
         seconds = clock.timings[name].seconds / len(stack.trainers)
@@ -100,11 +106,14 @@ def _together(
 
 
 def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
-    """The share of a split that a network classifies rightly, in [0, 1]."""
+    """The share of a split that a network classifies rightly, in [0, 1].
+
+    Never compiled: it is called too seldom for batches of a shape of their own.
+    """
     most = images_per_call(split.images.device, info.size)
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         pieces = (torch.split(each, most) for each in (split.images, split.labels))
         for images, labels in zip(*pieces, strict=True):
             logits = network(normalize(images, info))
@@ -149,6 +158,7 @@ class Trainer:
             classes=info.classes,
             generator=clock.generator(f"{stream}/init", device="cpu"),
         ).to(clock.device)
+        self.network.precision = self.protocol.precision
         self.shuffling = clock.generator(f"{stream}/shuffle")
         self.drawing = clock.generator(f"{stream}/augmentation", device="cpu")
         self.augmentation = Augmentation(
@@ -161,6 +171,11 @@ class Trainer:
         self.best: Measured | None = None
 
     @property
+    def passes(self) -> int:
+        """Forward passes of an image in training; a backward pass counts as two."""
+        return 3 * (self.protocol.epochs + 1) * len(self.images)
+
+    @property
     def stackable(self) -> bool:
         """Whether several such networks can be trained in one pass."""
         return not any(True for _ in self.network.buffers())
@@ -169,8 +184,9 @@ class Trainer:
         """One pass over the set; measures where the protocol says so."""
         optimiser = self.optimiser(index)
         self.network.train()
-        for batch in self.batches():
-            self._step(optimiser, batch)
+        with tensor_cores(self.protocol.precision):
+            for batch in self.batches():
+                self._step(optimiser, batch)
         self.measure(index)
 
     def optimiser(self, index: int) -> FlatSGD:
@@ -270,6 +286,7 @@ class TrainerStack:
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         """Makes one matrix of all parameters."""
         self.trainers = trainers
+        self.gradients = NetworkStack(trainers[0].flat)
         self.vectors = torch.stack([each.vector for each in trainers])
         self.velocities = torch.zeros_like(self.vectors)
         for row, each in enumerate(trainers):
@@ -279,9 +296,9 @@ class TrainerStack:
         """One pass of every network over the set."""
         optimisers = [each.optimiser(index) for each in self.trainers]
         passes = [each.batches() for each in self.trainers]
-        self.trainers[0].network.train()  # the one whose layers serve all
-        for batches in zip(*passes, strict=True):
-            self._step(optimisers[0], torch.stack(batches))
+        with tensor_cores(self.trainers[0].protocol.precision):
+            for batches in zip(*passes, strict=True):
+                self._step(optimisers[0], torch.stack(batches))
         for each in self.trainers:
             each.flat.attach(each.vector)
             each.measure(index)
@@ -291,11 +308,11 @@ class TrainerStack:
         first, clock = self.trainers[0], self.trainers[0].clock
         with clock.phase("augmentation"):
             draws = [each.draw(index.shape[1]) for each in self.trainers]
-            images = first.images[index.flatten()].unflatten(0, index.shape)
+            images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
             images = first.augmentation.apply(images, Draw.cat(draws))
         with clock.phase("train"):
             labels = first.labels[index]
-            stacked = stacked_gradients(first.flat, self.vectors, images, labels)
+            stacked = self.gradients(self.vectors, images, labels)
             optimiser.step(self.vectors, self.velocities, stacked.gradient)
         clock.count(index.numel())
         clock.watch("loss", stacked.losses.mean())
