@@ -30,6 +30,7 @@ Choice = Callable[
 ]
 """From features, padded, how many of them count, and k: k positions in each class."""
 
+ROUNDING = 1e-5  # relative; distances closer than this are equal
 MOST_BYTES = 2**30
 """Of the features of the classes chosen from at once; one class may take more."""
 
@@ -59,7 +60,7 @@ def herding(
     chosen = []
     for number in range(1, count + 1):
         distances = _distances(number * mean - total, features)
-        chosen.append(distances.masked_fill_(taken, torch.inf).argmin(1))
+        chosen.append(_nearest(distances, taken))
         total += features[rows, chosen[-1]]
         taken[rows, chosen[-1]] = True
     return torch.stack(chosen, 1)
@@ -86,7 +87,7 @@ def k_center(
     taken = _padding(features, counts)
     rows = torch.arange(len(features), device=features.device)
     nearest = _distances(_mean(features, counts), features)
-    chosen = [nearest.masked_fill_(taken, torch.inf).argmin(1)]
+    chosen = [_nearest(nearest, taken)]
     nearest.fill_(torch.inf)
     for _ in range(count - 1):
         taken[rows, chosen[-1]] = True
@@ -127,7 +128,7 @@ def k_means(
     chosen = []
     for centroid in centroids.unbind(1):
         distances = _distances(centroid, features)
-        chosen.append(distances.masked_fill_(taken, torch.inf).argmin(1))
+        chosen.append(_nearest(distances, taken))
         taken[rows, chosen[-1]] = True
     return torch.stack(chosen, 1)
 
@@ -160,6 +161,18 @@ def _padding(
 ) -> Bool[Tensor, "c n"]:
     """Which rows hold no image."""
     return torch.arange(features.shape[1], device=counts.device) >= counts[:, None]
+
+
+def _nearest(
+    distances: Float32[Tensor, "c n"], taken: Bool[Tensor, "c n"]
+) -> Int64[Tensor, "c"]:
+    """The first image left of those nearest; rounding tells no two of them apart.
+
+    The two images of a cluster of two are as far from its centroid as each other.
+    """
+    left = distances.masked_fill(taken, torch.inf)
+    least = left.amin(1, keepdim=True)
+    return (left <= least * (1 + ROUNDING)).int().argmax(1)
 
 
 def _distances(
@@ -227,7 +240,8 @@ class Selection:
         encoded = torch.zeros(*members.shape, self.width, device=members.device)
         flat, index = encoded.flatten(0, 1), members.flatten()
         places = (index >= 0).nonzero().flatten()
-        for piece in places.split(images_per_call(places.device, self.run.info.size)):
+        most = images_per_call(places.device, self.run.info.size)
+        for piece in torch.split(places, most):
             flat[piece] = self._encode(index[piece])
         self.run.count(len(places))
         return encoded

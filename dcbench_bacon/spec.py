@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, runtime_checkable
+from typing import Any, ClassVar, TypeVar, runtime_checkable
 from typing import Protocol as Interface
 
 import torch
@@ -36,6 +36,7 @@ __all__ = [
     "SyntheticSet",
 ]
 
+T = TypeVar("T", bound="Configured")
 State = dict[str, Any]
 """Nested dictionaries and lists of tensors and JSON values: a checkpoint's content."""
 
@@ -241,7 +242,7 @@ class Configured(ABC):
         self.settings = settings
 
     @classmethod
-    def create(cls, settings: Mapping[str, Any]) -> Self:
+    def create(cls: type[T], settings: Mapping[str, Any]) -> T:
         """Builds an instance from a recipe's settings; raises on an unknown key."""
         import msgspec
 

@@ -5,6 +5,7 @@ the recipe digest as their index, so that two recipes are two rows and never one
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -50,7 +51,7 @@ _CELL = ["dataset", "ipc", "method"]
 _GROUP = [*_CELL, "architecture", "profile", "selection", "digest"]
 
 
-def _rank(column: "pd.Series[str]") -> "pd.Series[str]":
+def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """The sort key of a column: names of ``_ORDER`` first, in their order.
 
     The whole train split, IPC 0, comes after every number of images.
