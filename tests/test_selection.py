@@ -59,7 +59,7 @@ def first_nearest(gaps: list[float]) -> int:
 
 def herding_by_hand(points: Points, count: int) -> list[int]:
     """The definition: the mean of those chosen, with the candidate, nearest to m."""
-    target, chosen = mean(points), []
+    target, chosen = mean(points), list[int]()
     for _ in range(count):
         left = [i for i in range(len(points)) if i not in chosen]
         gaps = [
