@@ -222,7 +222,7 @@ def _shape(info: DatasetInfo) -> str:
 def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str:
     """The recipe of a cell, a line a key: value, table and source."""
     name = data.cell_name(dataset)
-    cell = Cell(METHODS.resolve(method), name, ipc)
+    cell = work.cell_of(METHODS.resolve(method), name, ipc)
     request = _request("paper", **requested)
     recipe.check_overrides(request.overrides, [work.method_class(cell.method).Settings])
     resolved = work.resolve(cell, request)

@@ -98,6 +98,8 @@ class _Page(NamedTuple):
 
 def _number(value: object, column: str = "") -> str:
     """A cell of any column: few digits, a dash where there is nothing."""
+    if column == "ipc" and value == 0:
+        return "all"
     if not isinstance(value, float):
         return _TITLES.get(str(value), str(value))
     if value != value:
@@ -133,7 +135,7 @@ def _compare(table: pd.DataFrame) -> _Page:
             number = cited.index(row["published_source"]) + 1
             published = f"{row['published_mean']} [{number}]"
             difference = f"{round(row['difference'], 2) + 0.0:+.2f}"
-        texts = [_number(row[name]) for name in _SHOWN[:4]]
+        texts = [_number(row[name], name) for name in _SHOWN[:4]]
         texts += [measured] + [published, difference] * bool(cited)
         texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
