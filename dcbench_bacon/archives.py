@@ -74,7 +74,9 @@ def sha256(paths: Sequence[Path]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def members(path: Path, content: mmap, ratio: int) -> dict[str, zipfile.ZipInfo]:
+def members(
+    path: Path, content: mmap, ratio: int = _MOST_RATIO
+) -> dict[str, zipfile.ZipInfo]:
     """The directory of a zip archive, once its sizes have been found sensible.
 
     Args:
@@ -180,7 +182,7 @@ def load_arrays(path: Path) -> dict[str, StoredTensor]:
         DataError: it is damaged, too large, or holds other things than numbers.
     """
     with damaged(path):
-        found = members(path, mapped(path), _MOST_RATIO)
+        found = members(path, mapped(path))
         with zipfile.ZipFile(path) as archive:
             return {
                 name.removesuffix(".npy"): _array(archive.read(info))

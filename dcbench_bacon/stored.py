@@ -8,7 +8,7 @@ experiments without the other four.
 import math
 from collections.abc import Sequence
 from mmap import mmap
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -160,3 +160,21 @@ def of_buffer(
     if fortran:
         return StoredTensor(storage, shape, array.stride[::-1])
     return array
+
+
+class Source(Protocol):
+    """What an importer takes for a tensor: known by its shape, read later."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the numbers."""
+        ...
+
+    def read(self) -> Tensor:
+        """Reads the numbers."""
+        ...
