@@ -46,12 +46,11 @@ class Content:
 def of_files(
     images: Sequence[Path],
     labels: Sequence[Path],
-    rates: Sequence[Path | None],
+    rate: Path | None,
     says: dict[str, Any],
     guesses: dict[str, Guess],
 ) -> Content:
     """The content of tensors that lie in a file each."""
-    rate = next((path for path in rates if path), None)
     if rate:
         says = {**says, "learning_rate": scalar(rate, load_torch(rate)[0])}
     return Content(

@@ -5,6 +5,7 @@ A guess that matters is said aloud, with the option that mends it.
 """
 
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -52,7 +53,8 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
         UsageError: an option is missing or does not fit.
         RecordError: it is a damaged file of dcbench's own.
     """
-    form = claims.form or guess(path)
+    with damaged(path):
+        form = claims.form or guess(path)
     if form == "dcbench":
         _check_claims(path, claims)
         return container.read(path)
@@ -61,7 +63,8 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
         raise UsageError(f"--format {form}: not read; there are: {known}")
     if claims.index not in (None, 0, -1) and form not in SEVERAL:
         raise UsageError(f"{path}: --index {claims.index}: a {form} file holds one set")
-    content = READERS[form](path, claims.index)
+    with damaged(path):
+        content = READERS[form](path, claims.index)
     if claims.form is None:
         reason = Guess(form, "from its name and content")
         content = replace(content, guesses={"form": reason, **content.guesses})
@@ -168,7 +171,7 @@ def _tell(path: Path, content: Content, guesses: Mapping[str, Guess]) -> None:
     """Says what was guessed and what else is worth knowing."""
     for key, (value, reason) in guesses.items():
         name = {"form": "format", "learning_rate": "learning rate"}.get(key, key)
-        shown = ("no", "yes")[value] if isinstance(value, bool) else value
+        shown = {"True": "yes", "False": "no", "None": "unknown"}.get(str(value), value)
         logger.warning(
             "%s: %s %s is a guess (%s); state it with %s",
             path,
@@ -207,7 +210,7 @@ def caution(path: Path, synthetic: SyntheticSet, rate: float) -> None:
             path,
         )
     learned = synthetic.provenance.get("learning_rate")
-    if learned is not None and learned != rate:
+    if learned is not None and not math.isclose(learned, rate, rel_tol=1e-6):
         logger.warning(
             "%s: a learning rate of %.6g was learned with the images, the protocol "
             "trains with %g; to use it: --set protocol.learning_rate=%.6g",

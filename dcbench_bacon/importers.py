@@ -162,8 +162,11 @@ def mtt(path: Path, index: int | None) -> Content:
         raise DataError(f"{path}: no {swapped(path)} beside it; MTT writes both")
     shown = path.name.startswith("images_zca")
     says: dict[str, Any] = {"pixels": True, "zca": False} if shown else {}
-    rates = [beside(path, swapped(path, new="lr"), "lr.pt")]
-    return of_files([*paths], given, rates, says, {} if shown else {"zca": _NO_ZCA})
+    rate = beside(path, swapped(path, new="lr"), "lr_best.pt")
+    guesses = {} if shown else {"zca": _NO_ZCA}
+    if rate is None:
+        guesses["learning_rate"] = Guess(None, "MTT learns one and does not save it")
+    return of_files(paths, given, rate, says, guesses)
 
 
 def dc_bench(path: Path, index: int | None) -> Content:
@@ -177,7 +180,7 @@ def dc_bench(path: Path, index: int | None) -> Content:
         raise DataError(f"{path}: no {names[0]} beside it; DC-BENCH writes both")
     plain = "normalize" not in path.name
     reason = Guess(False, "its name does not say 'normalize'")
-    return of_files([path], [labels], [], {}, {"pixels": reason} if plain else {})
+    return of_files([path], [labels], None, {}, {"pixels": reason} if plain else {})
 
 
 def dd_ranking(path: Path, index: int | None) -> Content:
@@ -190,8 +193,8 @@ def dd_ranking(path: Path, index: int | None) -> Content:
     path = file_of(path, "images.pt")
     names = [f"{path.stem}_{{}}.pt", "{}.pt"]
     labels = beside(path, swapped(path), *(name.format("labels") for name in names))
-    rates = beside(path, *(name.format("lr") for name in names))
-    return of_files([path], [labels] if labels else [], [rates], {}, {})
+    rate = beside(path, *(name.format("lr") for name in names))
+    return of_files([path], [labels] if labels else [], rate, {}, {})
 
 
 def kip(path: Path, index: int | None) -> Content:

@@ -12,6 +12,7 @@ from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
 
 MOST_COLUMNS = 20
+_SIDE = 0.55  # of an image, in inches
 _TALLEST = 40.0  # inches
 _DOTS = 200  # per inch
 
@@ -30,44 +31,34 @@ def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
     most = int(torch.bincount(labels).max())
     columns = min(most, MOST_COLUMNS)
     mosaic = _mosaic(_pixels(synthetic, info), labels, info.classes, columns)
+    side = min(_SIDE, _TALLEST / info.classes)
     pitch = info.size + _gap(info.size)
-    inches = min(0.55, _TALLEST / info.classes)
-    margin = 0.09 * inches / 0.55 * max(map(len, info.class_names)) + 0.1
-    figure = Figure((margin + columns * inches + 0.1, info.classes * inches + 0.5))
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes(
-        (
-            margin / width,
-            0.1 / height,
-            columns * inches / width,
-            info.classes * inches / height,
-        )
-    )
+    height, width, _ = mosaic.shape
+    figure = Figure((width * side / pitch, height * side / pitch))
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(mosaic.numpy(), interpolation="nearest", aspect="auto")
     axes.set_axis_off()
+    points = 72 * side  # a point is 1/72 inch
+    style = {"color": "#222222", "parse_math": False}
     for row, name in enumerate(info.class_names):
-        axes.text(
-            -pitch * 0.12,
-            (row + 0.5) * pitch,
+        middle = row * pitch + info.size / 2
+        axes.annotate(
             name,
+            (0, middle),
+            (-0.2 * points, 0),
+            textcoords="offset points",
             ha="right",
-            va="center",
-            fontsize=14 * inches / 0.55,
-            parse_math=False,
+            va="center_baseline",
+            fontsize=0.3 * points,
+            **style,
         )
     shown = f"{most} images per class" if most > 1 else "1 image per class"
-    shown += f", the first {columns} shown" if columns < most else ""
-    figure.text(
-        margin / width,
-        1 - 0.12 / height,
-        f"{info.title}, {shown}",
-        va="top",
-        fontsize=11,
-        color="#555555",
-        parse_math=False,
-    )
+    shown += f", {columns} shown" if columns < most else ""
+    axes.set_title(f"{info.title}, {shown}", loc="left", fontsize=12, **style)
     stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=_DOTS, facecolor="white")
+    figure.savefig(
+        stream, format="png", dpi=_DOTS, facecolor="white", bbox_inches="tight"
+    )
     return stream.getvalue()
 
 
@@ -100,4 +91,4 @@ def _mosaic(pixels: Tensor, labels: Tensor, classes: int, columns: int) -> Tenso
         if column < columns:
             top, left = label * pitch, column * pitch
             mosaic[top : top + size, left : left + size] = image.permute(1, 2, 0)
-    return mosaic
+    return mosaic[: -_gap(size), : -_gap(size)]

@@ -8,7 +8,7 @@ experiments without the other four.
 import math
 from collections.abc import Sequence
 from mmap import mmap
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -33,12 +33,12 @@ class Storage:
         count: how many.
     """
 
-    def __init__(self, dtype: torch.dtype, count: int) -> None:
+    def __init__(self, dtype: torch.dtype, count: Any) -> None:
         """Belongs to no buffer yet."""
         if type(count) is not int or not 0 <= count <= _LARGEST:
             raise ValueError("a storage whose size is no sensible number")
         self.dtype = dtype
-        self.count = count
+        self.count: int = count
         self._buffer: Buffer = b""
         self._start: int | None = None
 
@@ -162,6 +162,7 @@ def of_buffer(
     return array
 
 
+@runtime_checkable
 class Source(Protocol):
     """What an importer takes for a tensor: known by its shape, read later."""
 
