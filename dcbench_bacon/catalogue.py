@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dcbench_bacon import recipe
 from dcbench_bacon.errors import RecordError
+from dcbench_bacon.formats import FORMATS, Format
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 
@@ -22,6 +23,8 @@ def listing(what: str) -> str:
         return _columns(
             {name: documents[name]["defaults"]["source"] for name in documents}
         )
+    if what == "formats":
+        return _columns({name: _format(each) for name, each in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS
     return _columns({name: registry.summary(name) for name in registry.names()})
 
@@ -60,6 +63,12 @@ def print_table(
         logger.warning("no such records in %s.%s", output / "records", hint)
         return ""
     return tables.render(table, form)
+
+
+def _format(each: Format) -> str:
+    """What can be done with a format, and where it comes from."""
+    uses = ["read" * each.reads, "written" * each.writes]
+    return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
 
 
 def _columns(lines: dict[str, str]) -> str:

@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 from dcbench_bacon import (
-    container,
     data,
+    foreign,
     profiler,
     progress,
     recipe,
@@ -26,6 +26,7 @@ from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
@@ -145,7 +146,7 @@ def profile_grid(
 def evaluate_files(
     *,
     files: Sequence[Path],
-    dataset: str | None,
+    claims: Claims,
     device: str,
     compiling: schema.CompileMode,
     data_root: Path | None,
@@ -159,8 +160,8 @@ def evaluate_files(
     work.check_architectures(request.architectures)
     recipe.check_overrides(request.overrides, [])
     for path in files:
-        synthetic = container.read(path, where)
-        cell, loaded = _opened(path, synthetic, dataset, data_root)
+        synthetic = foreign.read(path, claims, data_root).to(where)
+        cell, loaded = _opened(path, synthetic, claims.dataset, data_root)
         if cell.method in METHODS.names():
             protocol = work.resolve(cell, request).recipe.protocol
         else:  # made by a method that is not installed here
@@ -170,6 +171,7 @@ def evaluate_files(
                 "--selection best_val needs a split that was held out when the set was "
                 "distilled; give it to dcbench run"
             )
+        foreign.caution(path, synthetic, protocol.learning_rate)
         policy = Policy(
             reporter=progress.reporter(console), compiler=Compiler(compiling)
         )
