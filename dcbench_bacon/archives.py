@@ -27,7 +27,7 @@ _LOCAL = struct.Struct("<26xHH")  # its sizes of name and extra field end a loca
 # The header that numpy writes; Python 2 wrote sizes as 3L.
 _HEADER = re.compile(
     rb"{'descr': '[<|=](\w\d+)', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:\d{1,20}L?,? ?)*)\), ?} *\n?"
+    rb"'shape': \(((?:\d{1,20}L?, ?)*(?:\d{1,20}L?)?)\), ?} *\n?"
 )
 
 
@@ -40,12 +40,9 @@ def damaged(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        kind = (
-            ""
-            if isinstance(error, (OSError, ValueError))
-            else f"{type(error).__name__}: "
-        )
-        raise DataError(f"{path} cannot be read: {kind}{reason!s:.300}") from error
+        if not isinstance(error, (OSError, ValueError)):
+            reason = f"{type(error).__name__}: {reason}"
+        raise DataError(f"{path} cannot be read: {reason!s:.300}") from error
 
 
 def mapped(path: Path) -> mmap:
@@ -55,10 +52,10 @@ def mapped(path: Path) -> mmap:
         ValueError: it is empty or absurdly large.
         OSError: it cannot be opened.
     """
+    size = path.stat().st_size  # before opening: a pipe has none, and would block
+    if not 0 < size <= MOST_BYTES:
+        raise ValueError(f"{size} bytes; 1 to {MOST_BYTES} are read")
     with path.open("rb") as file:
-        size = path.stat().st_size
-        if not 0 < size <= MOST_BYTES:
-            raise ValueError(f"{size} bytes; 1 to {MOST_BYTES} are read")
         return mmap(file.fileno(), 0, access=ACCESS_READ)
 
 

@@ -110,9 +110,10 @@ def choose(
 
 def scalar(path: Path, value: Any) -> float:
     """A number, or a tensor of one."""
+    if isinstance(value, StoredTensor) and math.prod(value.shape) != 1:
+        raise DataError(f"{path}: {value.shape} numbers where there should be one")
     with damaged(path):
-        number = value.read() if isinstance(value, StoredTensor) else value
-        result = float(number)
+        result = float(value.read() if isinstance(value, StoredTensor) else value)
     if not math.isfinite(result):
         raise DataError(f"{path}: a learning rate or fact that is not finite")
     return result

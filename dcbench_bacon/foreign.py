@@ -68,8 +68,9 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
     if claims.form is None:
         reason = Guess(form, "from its name and content")
         content = replace(content, guesses={"form": reason, **content.guesses})
-    if "zca" in path.name.lower() and not re.search("no_?zca", path.name.lower()):
-        named = {"zca": Guess(True, "from its name"), **content.guesses}
+    whitened = re.search("(?<!no)(?<!no[_-])zca", path.name.lower())
+    if whitened and "zca" not in content.says:
+        named = {**content.guesses, "zca": Guess(True, "from its name")}
         content = replace(content, guesses=named)
     return adopt(path, form, content, claims, root)
 
@@ -79,7 +80,7 @@ def _check_claims(path: Path, claims: Claims) -> None:
     for key, option in OPTIONS.items():
         if key not in ("form", "dataset") and getattr(claims, key) is not None:
             raise UsageError(
-                f"{path} is a file of dcbench, which says this: no {option}"
+                f"{path} is dcbench's own and says this itself; leave out {option}"
             )
 
 
@@ -144,27 +145,33 @@ def adopt(
         raise UsageError(
             f"{path}: --partition {partition} does not divide {info.size} pixels"
         )
+    guesses = {k: g for k, g in guesses.items() if getattr(claims, k) is None}
     ipc = max(1, len(images) // info.classes)
-    given = {key: getattr(claims, key) for key in OPTIONS}
     provenance = {
         "cell": msgspec.to_builtins(Cell(f"{form}-file", info.name, ipc)),
         "dataset": msgspec.to_builtins(info),
-        "source": {
-            "files": [file.name for file in content.files[:10]],
-            "sha256": sha256(content.files),
-            "format": form,
-            "given": {key: value for key, value in given.items() if value is not None},
-            "guessed": {
-                key: guess.value for key, guess in guesses.items() if given[key] is None
-            },
-        },
+        "source": _source(form, content, claims, guesses),
         "zca": {"whitened": True} if settled["zca"] else None,
         "learning_rate": settled.get("learning_rate"),
     }
     synthetic = SyntheticSet(images, labels, partition, provenance)
     container.check(synthetic)
-    _tell(path, content, {k: g for k, g in guesses.items() if given[k] is None})
+    _tell(path, content, guesses)
     return synthetic
+
+
+def _source(
+    form: str, content: Content, claims: Claims, guesses: Mapping[str, Guess]
+) -> dict[str, Any]:
+    """Which files a set is from, what was said about them, and what was guessed."""
+    given = {key: getattr(claims, key) for key in OPTIONS}
+    return {
+        "files": [file.name for file in content.files[:10]],
+        "sha256": sha256(content.files),
+        "format": form,
+        "given": {key: value for key, value in given.items() if value is not None},
+        "guessed": {key: guess.value for key, guess in guesses.items()},
+    }
 
 
 def _tell(path: Path, content: Content, guesses: Mapping[str, Guess]) -> None:

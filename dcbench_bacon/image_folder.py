@@ -12,6 +12,8 @@ from dcbench_bacon.archives import damaged
 from dcbench_bacon.errors import DataError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Pillow goes by content, and hands some formats to other programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _MOST_FILES = 1_000_000
 _GREY = ("1", "L", "LA")
 
@@ -28,7 +30,7 @@ class ImageFiles:
     def __init__(self, paths: Sequence[Path]) -> None:
         """Looks at the header of the first file."""
         self.paths = paths
-        with damaged(paths[0]), Image.open(paths[0]) as first:
+        with damaged(paths[0]), Image.open(paths[0], formats=_FORMATS) as first:
             self.mode = "L" if first.mode in _GREY else "RGB"
             self.size = first.size
         channels = len(self.mode)
@@ -42,7 +44,7 @@ class ImageFiles:
         """
         images = np.empty(self.shape, np.uint8)
         for index, path in enumerate(self.paths):
-            with damaged(path), Image.open(path) as image:
+            with damaged(path), Image.open(path, formats=_FORMATS) as image:
                 if image.size != self.size:
                     raise DataError(
                         f"{path}: {image.size} pixels, {self.paths[0]} has {self.size}"

@@ -71,6 +71,12 @@ class Storage:
         return torch.frombuffer(bytearray(piece), dtype=self.dtype)
 
 
+def _check_numbers(numbers: Sequence[Any]) -> None:
+    """Refuses sizes and strides that would overflow or are none."""
+    if any(type(n) is not int or not 0 <= n <= _LARGEST for n in numbers):
+        raise ValueError("a tensor whose sizes or strides are no sensible numbers")
+
+
 class StoredTensor:
     """A view of a storage.
 
@@ -92,13 +98,15 @@ class StoredTensor:
         offset: Any = 0,
     ) -> None:
         """Checks the view."""
+        if len(shape) > _MOST_AXES:
+            raise ValueError(f"a tensor of {len(shape)} axes")
+        _check_numbers(shape)
         if stride is None:
             stride = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        numbers = (*shape, *stride, offset)
-        if len(shape) != len(stride) or len(shape) > _MOST_AXES:
+        elif len(shape) != len(stride):
             raise ValueError(f"a tensor of {len(shape)} axes and {len(stride)} strides")
-        if any(type(n) is not int or not 0 <= n <= _LARGEST for n in numbers):
-            raise ValueError("a tensor whose sizes or strides are no sensible numbers")
+        else:
+            _check_numbers((*stride, offset))
         count = math.prod(shape)
         steps = zip(shape, stride, strict=True)
         reach = sum((n - 1) * step for n, step in steps) + 1 if count else 0

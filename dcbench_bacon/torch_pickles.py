@@ -35,7 +35,7 @@ def _from_buffer(
     machine: Machine, content: Any, kind: Any, shape: Any, order: Any
 ) -> StoredTensor:
     """A numpy array as protocol 5 stores it."""
-    return Unfilled.filled((1, shape, kind, order == "F", bytes(content)))
+    return Unfilled.filled((1, shape, kind, order == "F", content))
 
 
 def _numpy_type(machine: Machine, kind: Any, *flags: Any) -> NumpyType:
@@ -168,6 +168,8 @@ def read_sequence(
 
     value = Machine(ADMITTED, limits, find, nested).run(stream)
     for name in Machine(ADMITTED, limits).run(stream):
+        if type(name) is not str:  # hashing others may recurse without end
+            raise ValueError("a storage whose key is no text")
         (count,) = struct.unpack("<q", stream.read(8))
         if count != storages[name].count:
             raise ValueError("a storage of another size than its tensor's")

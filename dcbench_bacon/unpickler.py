@@ -70,13 +70,12 @@ class Unfilled:
 
     @staticmethod
     def filled(state: Any) -> StoredTensor:
-        """The array of a ``__setstate__``."""
+        """The array of a ``__setstate__``; its numbers are not copied."""
         _, shape, kind, fortran, content = state
-        if type(kind) is not NumpyType or type(content) not in (bytes, str):
+        known = type(content) in (bytes, bytearray)
+        if type(kind) is not NumpyType or type(shape) is not tuple or not known:
             raise ValueError("an array in a layout that is not read")
-        if isinstance(content, str):  # of Python 2
-            content = content.encode("latin1")
-        return of_buffer(kind, shape, content, bool(fortran))
+        return of_buffer(kind, shape, content, fortran is True)
 
 
 class Name(str):
@@ -162,6 +161,8 @@ class Machine:
 
     def find(self, module: Any, name: Any) -> None:
         """Pushes the constructor for a global name, or refuses it."""
+        if type(module) is not str or type(name) is not str:
+            raise ValueError("a name that is no text")  # its text might never end
         key = f"{module}.{name}"
         if key not in self.admitted:
             raise ValueError(

@@ -160,10 +160,8 @@ def _order(
 def _hard(path: Path, stored: Tensor, info: DatasetInfo) -> Tensor:
     """One-hot rows of class indices."""
     indices = stored.to(torch.float64)
-    if (
-        stored.dtype not in (*_INTEGERS, *_FLOATS)
-        or not (indices == indices.round()).all()
-    ):
+    known = stored.dtype in (*_INTEGERS, *_FLOATS)
+    if not known or not (indices == indices.round()).all():
         raise DataError(f"{path}: labels that are no class indices")
     low, high = float(indices.min()), float(indices.max())
     if low < 0 or high >= info.classes:

@@ -1,6 +1,7 @@
 """Pickles are read as data: whatever else they ask for is refused and not run."""
 
 import io
+import os
 import pickle
 import pickletools
 import struct
@@ -300,6 +301,8 @@ def test_nothing_and_a_folder(tmp_path: Path) -> None:
     refused(tmp_path / "a", "0 bytes")
     refused(tmp_path, "directory")
     refused(tmp_path / "missing", "No such file")
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "0 bytes")
 
 
 def test_a_file_of_absurd_size(tmp_path: Path) -> None:
@@ -308,6 +311,8 @@ def test_a_file_of_absurd_size(tmp_path: Path) -> None:
     refused(tmp_path / "a", "34359738368 bytes")
 
 
+_FROM_BUFFER = b"cnumpy._core.numeric\n_frombuffer\n("
+_FLOATS = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR"
 COSTLY = {
     "long declared bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**33) + b"abc.",
     "longest declared bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**63 - 1) + b".",
@@ -324,6 +329,33 @@ COSTLY = {
     + b"h\x00h\x01\x85R" * 20_000
     + b".",
     "doubling tuples": b"\x80\x02)" + b"q\x00h\x00\x86" * 100_000 + b".",
+    "array of a number": _FROM_BUFFER + b"J\xff\xff\xff\x7f" + _FLOATS + b")U\x01CtR.",
+    "array many times": b"\x80\x05\x96"
+    + struct.pack("<Q", 2**20)
+    + b"a" * 2**20
+    + b"\x94"
+    + (_FROM_BUFFER + b"h\x00" + _FLOATS + b"J\x00\x00\x04\x00\x85U\x01CtR") * 5000
+    + b".",
+    "name without end": b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b"S'a'\n\x93.",
+    "many axes": _FROM_BUFFER
+    + b"C\x04abcd"
+    + _FLOATS
+    + b"("
+    + b"K\x01" * 200_000
+    + b"tU\x01CtR.",
+    "large axes": _FROM_BUFFER
+    + b"C\x04abcd"
+    + _FLOATS
+    + b"("
+    + (b"\x8b\x00\x00\x10\x00" + b"\x7f" * 2**20) * 4
+    + b"tU\x01CtR.",
+    "deep storage key": pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    + pickle.dumps(1001, 2)
+    + pickle.dumps({"little_endian": True}, 2)
+    + pickle.dumps([], 2)
+    + b"\x80\x02])"
+    + b"\x85" * 400_000
+    + b"a.",
     "long number": b"L" + b"9" * 1_000_000 + b"L\n.",
 }
 _WITHIN = """
@@ -351,7 +383,8 @@ def test_costly_files_cost_little(tmp_path: Path) -> None:
     for name, content in COSTLY.items():
         (tmp_path / name).write_bytes(content)
     shape = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }"
-    for name, count in {"long": "99999999999", "deep": "(" * 3000}.items():
+    sizes = {"long": "99999999999", "deep": "(" * 3000, "digits": "1" * 60 + "x"}
+    for name, count in sizes.items():
         header = (shape % count).encode()
         npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"abcd"
         archive(tmp_path / f"{name}.npz", {"images.npy": npy}, zipfile.ZIP_DEFLATED)
