@@ -144,7 +144,7 @@ class ExpertTrainer:
             self._pass(experts, passed)
 
     def _pass(self, experts: Sequence[int], passed: int) -> None:
-        """A pass over the train split; the first builds the experts, the last stores."""
+        """A pass over the train split; the first builds, the last stores."""
         start = time.perf_counter()
         if passed == 0:
             self._begin(experts)

@@ -13,13 +13,12 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import torch
 from filelock import FileLock
 from jaxtyping import Float32
 from msgspec import Struct

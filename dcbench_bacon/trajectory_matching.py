@@ -1,4 +1,4 @@
-"""Matching training trajectories: MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932).
+"""Matching training trajectories: MTT (Cazenavette et al., CVPR 2022).
 
 A student starts at a snapshot of an expert and takes N steps of SGD on the synthetic
 images; the loss is how far from a later snapshot of the expert it ends, relative to how

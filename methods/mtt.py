@@ -23,7 +23,7 @@ class MTT(Method):
     Settings = TrajectorySettings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Trains the experts, or finds them; then updates the images ``steps`` times."""
+        """Trains or finds the experts, then updates the images ``steps`` times."""
         settings = self.settings
         settings.check()
         store = train_experts(run, settings.training, settings.experts)
