@@ -215,6 +215,9 @@ class Method(ABC):
     """A way to make a synthetic set; one subclass a module of ``methods/``."""
 
     Settings: ClassVar[type[Settings]]
+    profiled_with: ClassVar[Mapping[str, Any]] = {}
+    """Settings in force when steps are timed: they shorten what comes before the steps,
+    and a step costs the same."""
 
     def __init__(self, settings: Any) -> None:
         """Keeps the hyper-parameters in force.

@@ -12,6 +12,8 @@ rate cannot fall below a hundredth of its start, and is stored with the set; sna
 are copies; the set of the last step counts, not the best on test.
 """
 
+from typing import ClassVar
+
 from dcbench_bacon.experts import train_experts
 from dcbench_bacon.spec import Method, Run, SyntheticSet
 from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
@@ -21,6 +23,13 @@ class MTT(Method):
     """Matches the path of networks in training on real images."""
 
     Settings = TrajectorySettings
+    profiled_with: ClassVar = {
+        "experts": 1,
+        "expert_passes": 1,
+        "expert_epochs": 1,
+        "max_start_epoch": 1,
+        "zca": False,
+    }
 
     def distill(self, run: Run) -> SyntheticSet:
         """Trains or finds the experts, then updates the images ``steps`` times."""
