@@ -1,8 +1,10 @@
 """Expert trajectories: how they are trained, kept, read, lost and found again."""
 
 import logging
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -55,9 +57,7 @@ def by_hand(store: ExpertStore, expert: int) -> Tensor:
         channels=1,
         size=8,
         classes=3,
-        generator=torch.Generator().manual_seed(
-            stable_seed(store.key, expert, "init")
-        ),
+        generator=torch.Generator().manual_seed(stable_seed(store.key, expert, "init")),
     )
     sgd = torch.optim.SGD(
         network.parameters(),
@@ -146,7 +146,7 @@ def test_other_images_or_another_training_are_another_store(tmp_path: Path) -> N
         train_experts(run(tmp_path / "a"), TRAINING, 1),
         train_experts(run(tmp_path / "b", source=changed), TRAINING, 1),
         train_experts(
-            run(tmp_path / "c"), trajectories.msgspec.structs.replace(TRAINING, passes=2), 1
+            run(tmp_path / "c"), msgspec.structs.replace(TRAINING, passes=2), 1
         ),
     ]
     assert len({store.folder for store in stores}) == 3
@@ -170,8 +170,8 @@ def test_the_size_estimate_is_shown_and_right(
 def test_a_full_disk_is_noticed_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = trajectories.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(trajectories.shutil, "disk_usage", lambda path: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OutputError, match=r"experts=N"):
         train_experts(run(tmp_path), TRAINING, 2)
 
@@ -227,6 +227,6 @@ def test_a_checkpoint_with_other_groups_is_made_up_for(tmp_path: Path) -> None:
 
 
 def test_batch_statistics_are_refused(tmp_path: Path) -> None:
-    training = trajectories.msgspec.structs.replace(TRAINING, architecture="ConvNetBN")
+    training = msgspec.structs.replace(TRAINING, architecture="ConvNetBN")
     with pytest.raises(UsageError, match="instance norm"):
         train_experts(run(tmp_path), training, 1)
