@@ -176,6 +176,7 @@ def evaluate_files(
             reporter=progress.reporter(console), compiler=Compiler(compiling)
         )
         clock = Clock(str(cell), where, policy)
+        protocol = work.in_force(protocol, synthetic)
         task = Task(synthetic, loaded.test, loaded.info, protocol)
         for architecture, found in _by_architecture(evaluate(clock, task)).items():
             console.file.flush()

@@ -72,7 +72,10 @@ def stand_in(info: DatasetInfo, device: torch.device) -> data.Dataset:
     """Random pixels of a data set's shape."""
     count = STAND_IN * info.classes
     shape = (count, info.channels, info.size, info.size)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    generator = torch.Generator(device).manual_seed(0)  # what is made of them is kept
+    images = torch.randint(
+        0, 256, shape, generator=generator, dtype=torch.uint8, device=device
+    )
     split = Split(images, torch.arange(count, device=device) % info.classes)
     return data.Dataset(info, split, split, "random pixels")
 
@@ -83,10 +86,11 @@ def _profile(job: Job, options: Options, product: float) -> Record:
     policy = replace(options.policy, warm_up=WARM_UP)
     timings = _distill(job, dataset, replace(options, policy=policy), 0)
     with FlopCounterMode(display=False) as one:
-        _distill(job, dataset, replace(options, policy=Policy()), 1)
+        fewer = _distill(job, dataset, replace(options, policy=Policy()), 1)
     with FlopCounterMode(display=False) as two:
-        _distill(job, dataset, replace(options, policy=Policy()), 2)
+        more = _distill(job, dataset, replace(options, policy=Policy()), 2)
     flops = two.get_total_flops() - one.get_total_flops()
+    counted = {stage for stage in more if more[stage].steps > fewer[stage].steps}
     product = max(product, product_flops(options.device))  # the machine may be busy
     return Record(
         cell=job.cell,
@@ -96,7 +100,9 @@ def _profile(job: Job, options: Options, product: float) -> Record:
         environment=environment(options.device),
         distillation={
             stage: msgspec.structs.replace(
-                timing, step_flops=float(flops), product_flops=product
+                timing,
+                step_flops=float(flops) if stage in counted else None,
+                product_flops=product,
             )
             for stage, timing in timings.items()
         },
@@ -109,10 +115,11 @@ def _distill(
     """Runs the method with the recipe's steps, or as many as are given."""
     run = CellRun(job.cell, dataset, options, None)
     settings = job.resolved.recipe.settings
-    changed = {**settings, "steps": steps or settings["steps"]}
-    method = method_class(job.cell.method).create(changed)
-    assert isinstance(method, Method)  # a reference takes no steps
-    method.distill(run)
+    method = method_class(job.cell.method)
+    assert issubclass(method, Method)  # a reference takes no steps
+    steps = steps or int(settings["steps"] or 0)
+    changed = {**settings, **method.profiled_with, "steps": steps}
+    method.create(changed).distill(run)
     return run.timings
 
 

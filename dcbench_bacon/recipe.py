@@ -25,6 +25,8 @@ from dcbench_bacon.errors import UsageError
 
 PROTOCOLS = Path(__file__).with_name("protocols.toml")
 PROTOCOL_PREFIX = "protocol."
+# Keys of the protocol that came after the first records, at what left things as before.
+ADDED: Mapping[str, Any] = {"use_learned_rate": False}
 Document = Mapping[str, Any]
 T = TypeVar("T", bound=Struct)
 Finder = Callable[[str], Path]
@@ -115,7 +117,7 @@ def protocol(cell: schema.Cell, request: Request) -> schema.Protocol:
 
 def digest(recipe: schema.Recipe) -> str:
     """Eight hex digits that identify everything the recipe puts in force."""
-    return _hash([recipe.settings, recipe.protocol, recipe.profile])
+    return _hash([recipe.settings, _identity(recipe.protocol), recipe.profile])
 
 
 def distillation_digest(recipe: schema.Recipe) -> str:
@@ -126,7 +128,7 @@ def distillation_digest(recipe: schema.Recipe) -> str:
     """
     protocol = recipe.protocol
     if protocol.evaluate_every:  # the run owes a history, and may choose by it
-        return _hash([recipe.settings, protocol])
+        return _hash([recipe.settings, _identity(protocol)])
     if protocol.selection == "final":
         return _hash(recipe.settings)
     return _hash([recipe.settings, protocol.selection, protocol.validation])
@@ -305,6 +307,12 @@ def _literal(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _identity(protocol: schema.Protocol) -> dict[str, Any]:
+    """What of a protocol enters a digest: older records keep theirs when keys come."""
+    fields = msgspec.to_builtins(protocol)
+    return {k: v for k, v in fields.items() if k not in ADDED or v != ADDED[k]}
 
 
 def _hash(value: Any) -> str:

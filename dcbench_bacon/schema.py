@@ -82,6 +82,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         validation: share of every class held out of train for ``best_val``.
         evaluate_every: distillation steps between evaluations on the way; 0 for none.
             When selection is not final, the best of these sets is kept.
+        use_learned_rate: train at the learning rate that was distilled with the set,
+            not at ``learning_rate``.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     measure_every: Positive = 50
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     evaluate_every: Annotated[int, Meta(ge=0)] = 0
+    use_learned_rate: bool = False
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):

@@ -243,6 +243,9 @@ class Configured(ABC):
     """What a module of ``methods/`` defines: something with hyper-parameters."""
 
     Settings: ClassVar[type[Settings]]
+    profiled_with: ClassVar[Mapping[str, Any]] = {}
+    """Settings in force when steps are timed: they shorten what comes before the steps,
+    and a step costs the same."""
 
     def __init__(self, settings: Any) -> None:
         """Keeps the hyper-parameters in force.

@@ -1,6 +1,7 @@
 """One cell on its way from data to record."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, Evaluation, Record, Timing
+from dcbench_bacon.schema import Cell, Evaluation, Protocol, Record, Timing
 from dcbench_bacon.spec import (
     Configured,
     Method,
@@ -180,6 +181,23 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
         raise UsageError(f"recipe {path.name}: {error}") from error
 
 
+def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
+    """The protocol, at the learning rate of the set where it asks for that.
+
+    Raises:
+        DataError: the set carries no learning rate, or none that can be used.
+    """
+    if not protocol.use_learned_rate:
+        return protocol
+    learned = synthetic.provenance.get("learning_rate")
+    if not isinstance(learned, float) or not 0 < learned < math.inf:
+        raise DataError(
+            f"use_learned_rate: the set's own learning rate is {learned!r}; use that "
+            "of the protocol with --set protocol.use_learned_rate=false"
+        )
+    return msgspec.structs.replace(protocol, learning_rate=learned)
+
+
 def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
     """The recipe in force for a cell."""
     settings = method_class(cell.method).Settings
@@ -210,7 +228,7 @@ class Work:
 
     def run(self, dataset: data.Dataset) -> Record:
         """Distils (or finds the set on disk), evaluates, and makes the record."""
-        cell, protocol = self.job.cell, self.recipe.protocol
+        cell = self.job.cell
         self._take(dataset)
         method = method_class(cell.method).create(self.recipe.settings)
         if isinstance(method, Reference):
@@ -221,8 +239,7 @@ class Work:
             self._distill(method, path)
         synthetic = self._read(path)
         run = CellRun(cell, self.dataset, self.options, self.folder)
-        task = Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
-        evaluations = evaluate(run, task)
+        evaluations = evaluate(run, self._task(synthetic))
         distillation = msgspec.convert(
             synthetic.provenance["distillation"], dict[str, Timing]
         )
@@ -338,17 +355,21 @@ class Work:
             return
         policy = replace(self.options.policy, folder=None)
         clock = Clock(f"{self.job.cell}@{step}", self.options.device, policy)
-        dataset, protocol = self.dataset, self.recipe.protocol
-        task = Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
         new = [
             msgspec.structs.replace(entry, step=step)
-            for entry in evaluate(clock, task, f"step {step}")
+            for entry in evaluate(clock, self._task(synthetic), f"step {step}")
         ]
         best = max(map(self._score, _by_step(history)), default=-1.0)
-        if protocol.selection != "final" and self._score(new) > best:
+        if self.recipe.protocol.selection != "final" and self._score(new) > best:
             container.write(self.folder / "best.set", synthetic)
         encoded = msgspec.json.encode([*history, *new])
         write_atomically(self.folder / "history.json", encoded)
+
+    def _task(self, synthetic: SyntheticSet) -> Task:
+        """How a set of this cell is judged."""
+        protocol = in_force(self.recipe.protocol, synthetic)
+        dataset = self.dataset
+        return Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
 
     def _score(self, evaluations: Sequence[Evaluation]) -> float:
         """What snapshots are compared by; never test unless the name says so."""

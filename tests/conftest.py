@@ -45,6 +45,12 @@ def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("decoded")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def experts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Expert trajectories of the tests; nothing of the user's."""
+    os.environ["DCBENCH_EXPERTS"] = str(tmp_path_factory.mktemp("experts"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and fixtures, which a user need not have."""

@@ -1,0 +1,231 @@
+"""Trains expert networks on real images and stores what becomes of their parameters.
+
+On a GPU several experts are trained in one pass, on a CPU one after another; an expert
+is the same either way, to rounding.
+"""
+
+import time
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import networks
+from dcbench_bacon.augment import Augmentation, Draw
+from dcbench_bacon.clock import stable_seed
+from dcbench_bacon.data import normalize
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
+from dcbench_bacon.memory import images_per_call
+from dcbench_bacon.networks import Network
+from dcbench_bacon.precision import tensor_cores
+from dcbench_bacon.spec import Run, State
+from dcbench_bacon.trajectories import ExpertStore, ExpertTraining
+
+STAGE = "experts"
+TOGETHER = 10  # experts in one pass at most: their snapshots wait in memory
+
+
+def expert_network(run: Run, architecture: str) -> Network:
+    """A network whose parameters are all there is to it, on the run's device.
+
+    Raises:
+        UsageError: it keeps batch statistics.
+    """
+    info = run.info
+    network = networks.build(
+        architecture, channels=info.channels, size=info.size, classes=info.classes
+    )
+    if any(True for _ in network.buffers()):
+        raise UsageError(
+            f"--set architecture={architecture}: it keeps batch statistics, which are "
+            "no part of a trajectory; choose one with instance norm, such as ConvNet"
+        )
+    return network.to(run.device)
+
+
+def train_experts(
+    run: Run, training: ExpertTraining, count: int, *, together: bool | None = None
+) -> ExpertStore:
+    """Finds the first ``count`` experts on disk, after training those that are not.
+
+    The training is the stage ``experts`` of the run, a step a pass; a run that finds
+    all of them has the stage without steps.
+
+    Args:
+        run: supplies images, device and clock.
+        training: how.
+        count: of experts.
+        together: train several in one pass; by default on a GPU.
+
+    Raises:
+        OutputError: there is no room for them.
+        UsageError: the network keeps batch statistics.
+    """
+    network = expert_network(run, training.architecture)
+    store = ExpertStore.of(run, training, len(FlatNetwork(network)))
+    with store.locked():
+        missing = store.missing(count)
+        if missing:
+            store.check_room(len(missing))
+        trainer = ExpertTrainer(run, store, count, together=together)
+        steps = trainer.steps if missing or store.index.complete < count else 0
+        for step in run.steps(STAGE, steps, state=trainer):
+            trainer.step(step)
+        for expert in store.missing(count):  # damaged since the stage has ended
+            trainer.train([expert])
+        store.finish(count)
+    return store
+
+
+class ExpertTrainer:
+    """Experts in training, some at a time.
+
+    The random streams of a pass derive from the store's key, the expert and the pass:
+    an expert is the same whoever trains it, with whom and after how many kills.
+
+    Args:
+        run: supplies images, device and phases.
+        store: takes what is trained.
+        count: of experts in all.
+        together: train several in one pass; by default on a GPU.
+    """
+
+    def __init__(
+        self, run: Run, store: ExpertStore, count: int, *, together: bool | None = None
+    ) -> None:
+        """Trains nothing yet."""
+        self.run = run
+        self.store = store
+        self.training = training = store.index.training
+        network = expert_network(run, training.architecture)
+        network.precision = training.precision
+        self.network = network
+        self.flat = FlatNetwork(network)
+        self.stack = NetworkStack(self.flat)
+        together = run.device.type == "cuda" if together is None else together
+        fit = images_per_call(run.device, run.info.size) // training.batch_size
+        most = min(max(fit, 1), TOGETHER) if together else 1
+        self.groups = [range(i, min(i + most, count)) for i in range(0, count, most)]
+        self.augmentation = Augmentation(
+            training.augmentation, (run.info.size, run.info.size)
+        )
+        self.optimiser = FlatSGD(
+            training.learning_rate, training.momentum, training.weight_decay
+        )
+        self.members: list[int] = []
+        self.vectors = torch.empty(0, len(self.flat), device=run.device)
+        self.velocities = torch.zeros_like(self.vectors)
+        self.snapshots = torch.empty(0, training.passes + 1, len(self.flat))
+        self.seconds = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Passes of all groups."""
+        return len(self.groups) * self.training.passes
+
+    def step(self, index: int) -> None:
+        """A pass of one group; nothing if all of it is on disk."""
+        group, passed = divmod(index, self.training.passes)
+        experts = self.groups[group]
+        if all(self.store.path(expert).exists() for expert in experts):
+            return
+        if passed and self.members != list(experts):
+            # The checkpoint was made with other groups, or when these were on disk.
+            for earlier in range(passed):
+                self._pass(experts, earlier)
+        self._pass(experts, passed)
+
+    def train(self, experts: Sequence[int]) -> None:
+        """All passes of some experts."""
+        for passed in range(self.training.passes):
+            self._pass(experts, passed)
+
+    def _pass(self, experts: Sequence[int], passed: int) -> None:
+        """A pass over the train split; the first builds, the last stores."""
+        start = time.perf_counter()
+        if passed == 0:
+            self._begin(experts)
+        streams = [self._stream(expert, passed) for expert in experts]
+        count = len(self.run.train.labels)
+        orders = [torch.randperm(count, generator=stream) for stream in streams]
+        order = torch.stack(orders).to(self.run.device)
+        with tensor_cores(self.training.precision):
+            for index in torch.split(order, self.training.batch_size, dim=1):
+                self._update(index, streams)
+        # A copy, which waits for the device; the parameters go on changing.
+        self.snapshots[:, passed + 1].copy_(self.vectors)
+        self.seconds += (time.perf_counter() - start) / len(experts)
+        if passed + 1 == self.training.passes:
+            for expert, snapshots in zip(experts, self.snapshots, strict=True):
+                self.store.write(expert, snapshots, self.seconds)
+
+    def _begin(self, experts: Sequence[int]) -> None:
+        """Builds the experts and keeps how they start."""
+        self.members, vectors = list(experts), []
+        for expert in experts:
+            networks.reinitialize(self.network, self._stream(expert, "init"))
+            vectors.append(self.flat.vector())
+        self.vectors = torch.stack(vectors)
+        self.velocities = torch.zeros_like(self.vectors)
+        shape = (len(experts), self.training.passes + 1, len(self.flat))
+        self.snapshots = torch.empty(shape)
+        self.snapshots[:, 0].copy_(self.vectors)
+        self.seconds = 0.0
+
+    def _stream(self, expert: int, purpose: object) -> torch.Generator:
+        """A random stream on the CPU, the same for every device."""
+        seed = stable_seed(self.store.key, expert, purpose)
+        return torch.Generator().manual_seed(seed)
+
+    def _update(
+        self, index: Int64[Tensor, "k n"], streams: Sequence[torch.Generator]
+    ) -> None:
+        """One update of every expert of the group on images of its own."""
+        with self.run.phase("augmentation"):
+            draws = [
+                self.augmentation.draw(1, stream, samples=index.shape[1])
+                for stream in streams
+            ]
+            images = normalize(self.run.train.images[index.flatten()], self.run.info)
+            images = torch.unflatten(images, 0, index.shape)
+            images = self.augmentation.apply(images, Draw.cat(draws))
+        with self.run.phase("train"):
+            labels = self.run.train.labels[index]
+            loss, gradient = self._gradient(images, labels)
+            self.optimiser.step(self.vectors, self.velocities, gradient)
+        self.run.count(index.numel())
+        self.run.watch("loss", loss)
+
+    def _gradient(
+        self, images: Float[Tensor, "k n c h w"], labels: Int64[Tensor, "k n"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "k p"]]:
+        """The mean loss, and the gradient of each expert's own."""
+        if len(self.vectors) > 1:
+            stacked = self.stack(self.vectors, images, labels)
+            return stacked.losses.mean(), stacked.gradient
+        gradient = torch.zeros_like(self.vectors)
+        network = self.flat.attach(self.vectors[0], gradient[0])
+        loss = F.cross_entropy(network(images[0]), labels[0])
+        torch.autograd.backward(loss)
+        return loss.detach(), gradient
+
+    def state_dict(self) -> State:
+        """The experts in training and their snapshots so far."""
+        return {
+            "members": self.members,
+            "vectors": self.vectors,
+            "velocities": self.velocities,
+            "snapshots": self.snapshots,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        self.members = state["members"]
+        self.vectors = state["vectors"].to(self.run.device)
+        self.velocities = state["velocities"].to(self.run.device)
+        self.snapshots = state["snapshots"]
+        self.seconds = state["seconds"]

@@ -1,0 +1,270 @@
+"""Expert trajectories: the parameters of networks in training on real images.
+
+MTT (Cazenavette et al., CVPR 2022) matches them. Expert ``n`` is decided by the real
+images, the training and ``n`` alone, so that all cells share one store, whatever their
+images per class and seed, and more experts can be added to those there are.
+
+A store is a folder of the user's cache (``~/.cache/dcbench/experts``, or where
+``DCBENCH_EXPERTS`` says) with one safetensors file an expert, which appears in one
+rename when its training has ended, and ``index.json``, which says what they are.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from filelock import FileLock
+from jaxtyping import Float32
+from msgspec import Struct
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dcbench_bacon.errors import OutputError, RecordError
+from dcbench_bacon.files import cache_folder, write_atomically
+from dcbench_bacon.records import acquire
+from dcbench_bacon.schema import Precision
+from dcbench_bacon.spec import Run, Split
+
+logger = logging.getLogger(__name__)
+FORMAT = 1  # to be raised when the same training makes other snapshots
+INDEX = "index.json"
+SNAPSHOTS = "snapshots"  # the tensor of a shard, a row a snapshot
+
+
+class ExpertTraining(Struct, frozen=True, kw_only=True):
+    """How experts are trained: SGD at a constant rate, in passes over the train split.
+
+    Attributes:
+        architecture: as ``networks.build`` takes it.
+        passes: over the train split; there is one more snapshot than passes.
+        learning_rate: of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: images a step; the last batch of a pass may be smaller.
+        augmentation: DSA operations joined by ``_``, drawn a batch, their parameters an
+            image; empty for none.
+        precision: of the networks' arithmetic.
+    """
+
+    architecture: str
+    passes: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    augmentation: str
+    precision: Precision
+
+
+class Index(Struct, frozen=True, kw_only=True):
+    """The content of ``index.json``.
+
+    Attributes:
+        format: of the store.
+        dataset: name of the data set.
+        split_sha256: of the images and labels that the experts saw.
+        training: how.
+        device: its type; another rounds differently.
+        parameters: of an expert.
+        complete: so many of the first experts a stage has left behind that has ended.
+        seconds: that each expert took, by its number.
+    """
+
+    format: int
+    dataset: str
+    split_sha256: str
+    training: ExpertTraining
+    device: str
+    parameters: int
+    complete: int = 0
+    seconds: dict[int, float] = {}
+
+
+class Pair(NamedTuple):
+    """Two snapshots of one expert."""
+
+    start: Float32[Tensor, "p"]
+    target: Float32[Tensor, "p"]
+
+
+def size_bytes(experts: int, passes: int, parameters: int) -> int:
+    """What the snapshots of so many experts take on disk, headers apart."""
+    return experts * (passes + 1) * parameters * 4
+
+
+def split_sha256(split: Split) -> str:
+    """Tells train splits apart; one with images held out is another."""
+    total = hashlib.sha256(f"{tuple(split.images.shape)}".encode())
+    for tensor in (split.images, split.labels):
+        total.update(tensor.cpu().contiguous().numpy().data)
+    return total.hexdigest()
+
+
+def default_folder() -> Path:
+    """Where all stores lie."""
+    return Path(os.environ.get("DCBENCH_EXPERTS") or cache_folder("experts"))
+
+
+class ExpertStore:
+    """The experts of one train split and one training, on disk.
+
+    Args:
+        index: what they are, before any is trained.
+    """
+
+    def __init__(self, index: Index) -> None:
+        """Names the store; neither reads nor writes."""
+        self.index = index
+        encoded = msgspec.json.encode(index, order="sorted")
+        self.key = hashlib.sha256(encoded).hexdigest()[:16]
+        name = f"{index.dataset}-{index.training.architecture}-{self.key}"
+        self.folder = default_folder().expanduser() / name
+
+    @classmethod
+    def of(cls, run: Run, training: ExpertTraining, parameters: int) -> "ExpertStore":
+        """The store that a run's train split and a training decide."""
+        index = Index(
+            format=FORMAT,
+            dataset=run.info.name,
+            split_sha256=split_sha256(run.train),
+            training=training,
+            device=run.device.type,
+            parameters=parameters,
+        )
+        return cls(index)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training the same experts; waits for them.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError.of(self.folder, error) from error
+        lock = FileLock(self.folder / ".lock")
+        if not acquire(lock, patience=0.0):
+            logger.warning("waiting for another process, which trains %s", self.folder)
+            lock.acquire()
+        try:
+            for left in self.folder.glob(".*.tmp"):  # by a process that was killed
+                left.unlink(missing_ok=True)
+            self.index = self._read_index()
+            yield
+        finally:
+            lock.release()
+
+    def path(self, expert: int) -> Path:
+        """The shard of an expert."""
+        return self.folder / f"expert-{expert:04d}.safetensors"
+
+    def missing(self, count: int) -> list[int]:
+        """The experts among the first ``count`` that have no readable shard."""
+        return [expert for expert in range(count) if not self._readable(expert)]
+
+    def check_room(self, count: int) -> None:
+        """Says what training so many more experts will take.
+
+        Raises:
+            OutputError: the disk has less room.
+        """
+        passes, parameters = self.index.training.passes, self.index.parameters
+        needed = size_bytes(count, passes, parameters)
+        logger.warning(
+            "%d experts x %d snapshots x %d parameters x 4 bytes: %.3g GB in %s",
+            *(count, passes + 1, parameters, needed / 1e9, self.folder),
+        )
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise OutputError(
+                f"{self.folder}: the experts need {needed / 1e9:.3g} GB and there are "
+                f"{free / 1e9:.3g}; make room, set DCBENCH_EXPERTS to another folder, "
+                "or train fewer with --set experts=N"
+            )
+
+    def write(
+        self, expert: int, snapshots: Float32[Tensor, "s p"], seconds: float
+    ) -> None:
+        """Stores an expert whose training has ended, and enters it in the index."""
+        content = save({SNAPSHOTS: snapshots.contiguous()}, metadata={"key": self.key})
+        write_atomically(self.path(expert), content)
+        self._write_index(seconds={**self.index.seconds, expert: seconds})
+
+    def finish(self, count: int) -> None:
+        """Enters in the index that a stage has left ``count`` experts behind."""
+        if count > self.index.complete:
+            self._write_index(complete=count)
+
+    def pair(self, expert: int, start: int, end: int) -> Pair:
+        """Two snapshots of an expert, on the CPU; nothing else is read.
+
+        Raises:
+            RecordError: the shard cannot be read any more.
+        """
+        try:
+            with safe_open(self.path(expert), framework="pt") as file:
+                rows = file.get_slice(SNAPSHOTS)
+                # Copies: what is read shares the file's memory.
+                return Pair(rows[start].clone(), rows[end].clone())
+        except (SafetensorError, OSError) as error:
+            raise RecordError(
+                f"{self.path(expert)} cannot be read ({error}); give the same command "
+                "again, and the expert will be trained again"
+            ) from error
+
+    def origin(self, count: int) -> dict[str, Any]:
+        """JSON values that say which experts a set was matched with."""
+        passes, parameters = self.index.training.passes, self.index.parameters
+        spent = [self.index.seconds.get(expert, 0.0) for expert in range(count)]
+        return {
+            "count": count,
+            "key": self.key,
+            "training": msgspec.to_builtins(self.index.training),
+            "split_sha256": self.index.split_sha256,
+            "bytes": size_bytes(count, passes, parameters),
+            "seconds": sum(spent),
+        }
+
+    def _readable(self, expert: int) -> bool:
+        """Whether a shard is there and whole; one that is not is removed."""
+        path = self.path(expert)
+        if not path.exists():
+            return False
+        wanted = [self.index.training.passes + 1, self.index.parameters]
+        try:
+            with safe_open(path, framework="pt") as file:
+                shape = file.get_slice(SNAPSHOTS).get_shape()
+                if (file.metadata() or {}).get("key") == self.key and shape == wanted:
+                    return True
+                reason: object = f"snapshots of shape {shape} or of another training"
+        except (SafetensorError, OSError) as error:
+            reason = error
+        logger.warning("%s is damaged (%s): trained again", path, reason)
+        with suppress(FileNotFoundError):
+            path.unlink()
+        return False
+
+    def _read_index(self) -> Index:
+        """The index on disk, or that of an empty store."""
+        try:
+            content = (self.folder / INDEX).read_bytes()
+            return msgspec.json.decode(content, type=Index)
+        except FileNotFoundError:
+            return self.index
+        except (OSError, msgspec.MsgspecError) as error:
+            logger.warning("%s is made anew: %s", self.folder / INDEX, error)
+            return self.index
+
+    def _write_index(self, **changes: Any) -> None:
+        self.index = msgspec.structs.replace(self.index, **changes)
+        encoded = msgspec.json.format(msgspec.json.encode(self.index), indent=1)
+        write_atomically(self.folder / INDEX, encoded + b"\n")

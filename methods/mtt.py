@@ -1,0 +1,42 @@
+"""MTT: matching training trajectories (Cazenavette et al., CVPR 2022).
+
+Experts are networks trained on the real images, with a snapshot of their parameters
+after each pass. Each step draws an expert and a pass t, starts a student there, trains
+it for N steps on the synthetic images, with DSA drawn anew for each, at a learning rate
+that is learned with the images, and descends on
+
+    || student_N - expert_(t+M) ||^2 / || expert_t - expert_(t+M) ||^2.
+
+Departures from the published code: experts are drawn with replacement; the learning
+rate cannot fall below a hundredth of its start, and is stored with the set; snapshots
+are copies; the set of the last step counts, not the best on test.
+"""
+
+from typing import ClassVar
+
+from dcbench_bacon.experts import train_experts
+from dcbench_bacon.spec import Method, Run, SyntheticSet
+from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
+
+
+class MTT(Method):
+    """Matches the path of networks in training on real images."""
+
+    Settings = TrajectorySettings
+    profiled_with: ClassVar = {
+        "experts": 1,
+        "expert_passes": 1,
+        "expert_epochs": 1,
+        "max_start_epoch": 1,
+        "zca": False,
+    }
+
+    def distill(self, run: Run) -> SyntheticSet:
+        """Trains or finds the experts, then updates the images ``steps`` times."""
+        settings = self.settings
+        settings.check()
+        store = train_experts(run, settings.training, settings.experts)
+        learner = TrajectoryMatching(run, settings, store)
+        for step in run.steps("match", settings.steps, state=learner):
+            learner.step(step)
+        return learner.synthetic()
