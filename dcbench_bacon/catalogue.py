@@ -18,10 +18,7 @@ def listing(what: str) -> str:
 
         return "\n".join(networks.names())
     if what == "protocols":
-        documents = recipe.read(recipe.PROTOCOLS)
-        return _columns(
-            {name: documents[name]["defaults"]["source"] for name in documents}
-        )
+        return _columns(recipe.protocol_titles())
     registry: Registry = METHODS if what == "methods" else DATASETS
     return _columns({name: registry.summary(name) for name in registry.names()})
 

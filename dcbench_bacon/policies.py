@@ -14,26 +14,23 @@ floats; DC-BENCH rounds images to bytes first, and draws one policy for a whole 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import log, pi
+from math import log
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float32, Int64
-from kornia import enhance
+from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import AutoAugment as PublishedPolicies
 from torchvision.transforms import AutoAugmentPolicy
-from torchvision.transforms.v2 import functional as pixelwise
 
 from dcbench_bacon import dsa
 from dcbench_bacon.augment import Augmentation, Groups, parse_strategy
 from dcbench_bacon.data import denormalize, standardize
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.operations import CODES, NOTHING, OPERATIONS, Images, operate
 from dcbench_bacon.schema import DatasetInfo
 
-Images = Float32[Tensor, "n c h w"]
-Values = Float32[Tensor, "n"]
 Uniform = Float32[Tensor, "n u"]
 
 
@@ -47,172 +44,6 @@ class Uniforms:
     def cat(draws: "Sequence[Uniforms]") -> "Uniforms":
         """The draws one after another."""
         return Uniforms(torch.cat([draw.values for draw in draws]))
-
-
-# Operations: images in [0, 1] and a magnitude each, in the order of their codes. They
-# are those of AutoAugment (arXiv:1805.09501) and RandAugment (arXiv:1909.13719) with
-# PIL's semantics; 0 leaves an image as it is wherever there is a magnitude.
-
-
-def shear_x(images: Images, levels: Values) -> Images:
-    """Moves each row right or left in proportion to its distance from the top."""
-    return _affine(images, [[1.0, levels, levels], [0.0, 1.0, 0.0]])
-
-
-def shear_y(images: Images, levels: Values) -> Images:
-    """Moves each column down or up in proportion to its distance from the left."""
-    return _affine(images, [[1.0, 0.0, 0.0], [levels, 1.0, levels]])
-
-
-def translate_x(images: Images, shares: Values) -> Images:
-    """Moves images right by a share of their width, in whole pixels."""
-    shift = (shares * images.shape[-1]).trunc() * (2 / images.shape[-1])
-    return _affine(images, [[1.0, 0.0, -shift], [0.0, 1.0, 0.0]])
-
-
-def translate_y(images: Images, shares: Values) -> Images:
-    """Moves images down by a share of their height, in whole pixels."""
-    shift = (shares * images.shape[-2]).trunc() * (2 / images.shape[-2])
-    return _affine(images, [[1.0, 0.0, 0.0], [0.0, 1.0, -shift]])
-
-
-def rotate(images: Images, degrees: Values) -> Images:
-    """Turns images counter-clockwise."""
-    return dsa.affine(images, dsa.rotate_theta(degrees), mode="nearest")
-
-
-def brightness(images: Images, changes: Values) -> Images:
-    """Multiplies by ``1 + change``."""
-    return enhance.adjust_brightness_accumulative(images, 1 + changes)
-
-
-def color(images: Images, changes: Values) -> Images:
-    """Multiplies the distance from grey by ``1 + change``."""
-    if images.shape[1] == 1:
-        return images
-    return enhance.adjust_saturation_with_gray_subtraction(images, 1 + changes)
-
-
-def contrast(images: Images, changes: Values) -> Images:
-    """Multiplies the distance from the mean grey by ``1 + change``."""
-    return enhance.adjust_contrast_with_mean_subtraction(images, 1 + changes)
-
-
-def sharpness(images: Images, changes: Values) -> Images:
-    """Multiplies the distance from a blurred image by ``1 + change``."""
-    blurred = enhance.sharpness(images, 0.0)
-    weights = (1 + changes)[:, None, None, None]
-    return (blurred + (images - blurred) * weights).clamp(0, 1)
-
-
-def hue(images: Images, turns: Values) -> Images:
-    """Turns the hue."""
-    if images.shape[1] == 1:
-        return images
-    return enhance.adjust_hue(images, 2 * pi * turns)
-
-
-def posterize(images: Images, dropped: Values) -> Images:
-    """Clears so many of the eight bits, the lowest first."""
-    step = (2**dropped)[:, None, None, None]
-    return (images.mul(255).round() / step).floor() * step / 255
-
-
-def solarize(images: Images, shares: Values) -> Images:
-    """Inverts the pixels that are brighter than ``1 - share``."""
-    bright = images >= (1 - shares)[:, None, None, None]
-    return torch.where(bright, 1 - images, images)
-
-
-def autocontrast(images: Images, _: Values) -> Images:
-    """Stretches each channel to [0, 1]."""
-    stretched: Tensor = pixelwise.autocontrast(images)
-    return stretched
-
-
-def equalize(images: Images, _: Values) -> Images:
-    """Makes the histogram of each channel flat."""
-    flat: Tensor = pixelwise.equalize(images)
-    return flat
-
-
-def invert(images: Images, _: Values) -> Images:
-    """Turns black to white."""
-    return 1 - images
-
-
-def _affine(images: Images, rows: Sequence[Sequence[float | Tensor]]) -> Images:
-    """Samples output points, in coordinates from -1 to 1, from where a map sends them.
-
-    Args:
-        images: what is sampled.
-        rows: of the map, entries the same for all images or one for each.
-    """
-    theta = images.new_empty(len(images), 2, 3)
-    for i, row in enumerate(rows):
-        for j, entry in enumerate(row):
-            theta[:, i, j] = entry
-    return dsa.affine(images, theta, mode="nearest")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What a policy may do to an image.
-
-    Attributes:
-        run: takes images and magnitudes.
-        strongest: the magnitude at the end of AutoAugment's scale.
-        signed: whether half of the images get the opposite.
-        whole: whether the magnitude is an integer.
-    """
-
-    run: Callable[[Tensor, Tensor], Tensor]
-    strongest: float = 0.0
-    signed: bool = False
-    whole: bool = False
-
-
-_MOVED = 150 / 331  # AutoAugment's translation by 150 pixels of ImageNet's 331
-# Names are torchvision's; all but the last enter RandAugment in this order.
-OPERATIONS = {
-    "ShearX": Operation(shear_x, 0.3, signed=True),
-    "ShearY": Operation(shear_y, 0.3, signed=True),
-    "TranslateX": Operation(translate_x, _MOVED, signed=True),
-    "TranslateY": Operation(translate_y, _MOVED, signed=True),
-    "Rotate": Operation(rotate, 30.0, signed=True),
-    "Brightness": Operation(brightness, 0.9, signed=True),
-    "Color": Operation(color, 0.9, signed=True),
-    "Contrast": Operation(contrast, 0.9, signed=True),
-    "Sharpness": Operation(sharpness, 0.9, signed=True),
-    "Posterize": Operation(posterize, 4.0, whole=True),
-    "Solarize": Operation(solarize, 1.0),
-    "AutoContrast": Operation(autocontrast),
-    "Equalize": Operation(equalize),
-    "Invert": Operation(invert),
-    "Hue": Operation(hue),
-}
-_CODES = {name: code for code, name in enumerate(OPERATIONS)}
-_NOTHING = -1
-
-
-def operate(images: Images, codes: Int64[Tensor, "n"], magnitudes: Values) -> Images:
-    """Runs each operation once, on the images that drew it.
-
-    Args:
-        images: in [0, 1].
-        codes: positions in ``OPERATIONS``, or -1 for nothing; on the CPU.
-        magnitudes: one an image; on the CPU.
-    """
-    output = images.clone()
-    for code in codes.unique().tolist():
-        if code == _NOTHING:
-            continue
-        members = (codes == code).nonzero()[:, 0]
-        index = members.to(images.device, non_blocking=True)
-        levels = magnitudes[members].to(images.device, non_blocking=True)
-        operation = list(OPERATIONS.values())[code]
-        output.index_copy_(0, index, operation.run(images[index], levels))
-    return output
 
 
 def magnitude(name: str, share: float) -> float:
@@ -256,7 +87,7 @@ class Published:
         """Makes tensors of the table."""
         pairs = PublishedPolicies(policy).policies
         last = self._BINS - 1
-        self.codes = torch.tensor([[_CODES[name] for name, *_ in p] for p in pairs])
+        self.codes = torch.tensor([[CODES[name] for name, *_ in p] for p in pairs])
         self.chances = torch.tensor([[chance for _, chance, _ in p] for p in pairs])
         self.magnitudes = torch.tensor(
             [
@@ -271,7 +102,7 @@ class Published:
         chosen = _index(uniforms[:, 0], len(self.codes))
         for slot in range(2):
             happens = uniforms[:, 1 + slot] < self.chances[chosen, slot]
-            codes = torch.where(happens, self.codes[chosen, slot], _NOTHING)
+            codes = torch.where(happens, self.codes[chosen, slot], NOTHING)
             levels = self.magnitudes[chosen, slot]
             flipped = (uniforms[:, 3 + slot] < 0.5) & self.signed[chosen, slot].bool()
             images = operate(images, codes, torch.where(flipped, -levels, levels))
@@ -290,7 +121,7 @@ class RandAugment:
     def __init__(self, count: int) -> None:
         """Makes tensors of the operations."""
         self.columns = 2 * count
-        names = list(OPERATIONS)[: _CODES["Invert"]]
+        names = list(OPERATIONS)[: CODES["Invert"]]
         self.magnitudes = torch.tensor([magnitude(name, self._SHARE) for name in names])
         self.signed = _signs(names).bool()
 
@@ -318,7 +149,7 @@ class ColorJitter:
         """Makes tensors of the operations."""
         self.strengths = torch.tensor(strengths)
         names = ("Brightness", "Contrast", "Color", "Hue")
-        self.codes = torch.tensor([_CODES[name] for name in names])
+        self.codes = torch.tensor([CODES[name] for name in names])
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
         """Runs the first operations of all images, then the second ones, and so on."""

@@ -2,10 +2,10 @@
 
 With E passes, a base rate r and smoothing zeta:
 
-* ``drop``: the published loop of ``dc``. After the pass of index ``E // 2 + 1`` the rate
-  falls once and the optimiser is built anew, so that its momentum is lost.
-* ``cosine``: ``r (1 + cos(pi e / (zeta E))) / 2``. Zeta 1 falls to zero (SRe2L, G-VBSM);
-  zeta 2 ends at r / 2 (RDED; EDC's smoothing schedule, arXiv:2404.13733, section 3.3).
+* ``drop``: the published loop of ``dc``. After the pass of index ``E // 2 + 1`` the
+  rate falls once and the optimiser is built anew, so that its momentum is lost.
+* ``cosine``: ``r (1 + cos(pi e / (zeta E))) / 2``. Zeta 1 falls to zero (SRe2L,
+  G-VBSM); zeta 2 ends at r / 2 (RDED; EDC's smoothing schedule, arXiv:2404.13733).
   After ``warm_up`` passes, in which the rate rises linearly from r / 100, E counts the
   passes that are left (SRe2L on Tiny ImageNet).
 * ``ssrs``: the same up to 5E/6, from where it falls sixfold and then linearly to zero

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from dcbench_bacon import container, data, networks, recipe
+from dcbench_bacon import container, data, networks, policies, recipe
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
@@ -17,7 +17,7 @@ from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, Evaluation, Record, Timing
+from dcbench_bacon.schema import Cell, Evaluation, Protocol, Record, Timing
 from dcbench_bacon.spec import Method, Split, SyntheticSet
 from dcbench_bacon.timing import environment
 
@@ -122,14 +122,45 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
         UsageError: one does not; names the recipe and lists what there is.
     """
     settings, protocol = resolved.recipe.settings, resolved.recipe.protocol
-    strategies = (settings.get("augmentation", ""), protocol.augmentation)
-    architectures = (settings.get("architecture", "ConvNet"), *protocol.architectures)
     try:
-        for strategy in strategies:
-            parse_strategy(str(strategy))
-        check_architectures(map(str, architectures))
+        parse_strategy(str(settings.get("augmentation", "")))
+        check_architectures([str(settings.get("architecture", "ConvNet"))])
+        check_protocol(protocol)
     except UsageError as error:
         raise UsageError(f"recipe {path.name}: {error}") from error
+
+
+def check_protocol(protocol: Protocol) -> None:
+    """Makes sure that the networks and the augmentation of a protocol exist.
+
+    Raises:
+        UsageError: one does not; lists what there is.
+    """
+    policies.check(protocol.augmentation)
+    check_architectures((*protocol.architectures, *protocol.teachers))
+
+
+def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
+    """What a cell's method may see of train, and what is kept for validation."""
+    stream = Clock(str(cell), torch.device("cpu")).generator("validation")
+    return data.split_validation(train, share, stream)
+
+
+def find_teachers(
+    protocol: Protocol, dataset: data.Dataset
+) -> tuple[networks.Network, ...]:
+    """The networks that ``protocol.teachers`` names, trained on ``dataset.train``.
+
+    Raises:
+        UsageError: there are none to be had.
+    """
+    if protocol.teachers:
+        raise UsageError(
+            f"protocol {protocol.name!r} learns from {', '.join(protocol.teachers)} "
+            f"trained on {dataset.info.name}, and there are none; choose another "
+            "--protocol, or --set protocol.teachers=[] for the labels in the set"
+        )
+    return ()
 
 
 def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
@@ -151,6 +182,7 @@ class Work:
 
     dataset: data.Dataset
     validation: Split | None = None
+    teachers: tuple[networks.Network, ...] = ()
 
     def __init__(self, job: Job, store: Store, options: Options) -> None:
         """Nothing has happened yet."""
@@ -164,13 +196,13 @@ class Work:
         """Distils (or finds the set on disk), evaluates, and makes the record."""
         cell, protocol = self.job.cell, self.recipe.protocol
         self._take(dataset)
+        self.teachers = find_teachers(protocol, self.dataset)
         path = self.store.synthetic_path(cell, self.job.distillation_digest)
         if not path.exists():
             self._distill(path)
         synthetic = self._read(path)
         run = CellRun(cell, self.dataset, self.options, self.folder)
-        task = Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
-        evaluations = evaluate(run, task)
+        evaluations = evaluate(run, self._task(synthetic))
         distillation = msgspec.convert(
             synthetic.provenance["distillation"], dict[str, Timing]
         )
@@ -185,19 +217,25 @@ class Work:
             synthetic_bytes=synthetic.images.nbytes + synthetic.labels.nbytes,
         )
 
+    def _task(self, synthetic: SyntheticSet) -> Task:
+        """What is evaluated, and against what."""
+        return Task(
+            synthetic,
+            self.dataset.test,
+            self.dataset.info,
+            self.recipe.protocol,
+            self.validation,
+            self.teachers,
+        )
+
     def _take(self, dataset: data.Dataset) -> None:
         """Holds a validation split out where the protocol wants one."""
         cell, protocol = self.job.cell, self.recipe.protocol
         if cell.dataset != dataset.info.name:
             raise DataError(f"{self.job.source} holds {dataset.info.name}")
         train = dataset.train
-        if protocol.selection == "best_val":
-            stream = Clock(str(cell), self.options.device).generator(
-                "validation", "cpu"
-            )
-            train, self.validation = data.split_validation(
-                train, protocol.validation, stream
-            )
+        if protocol.held_out:
+            train, self.validation = hold_out(cell, train, protocol.validation)
         self.dataset = replace(dataset, train=train)
         check_ipc(cell, self.dataset)
 
@@ -265,8 +303,7 @@ class Work:
             return
         policy = replace(self.options.policy, folder=None)
         clock = Clock(f"{self.job.cell}@{step}", self.options.device, policy)
-        dataset, protocol = self.dataset, self.recipe.protocol
-        task = Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
+        protocol, task = self.recipe.protocol, self._task(synthetic)
         new = [
             msgspec.structs.replace(entry, step=step)
             for entry in evaluate(clock, task, f"step {step}")
