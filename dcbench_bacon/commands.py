@@ -237,7 +237,7 @@ def _held_out(
         )
     if synthetic.provenance.get("dataset_sha256") != loaded.fingerprint:
         raise UsageError(
-            f"{path} was distilled from other images than {loaded.info.name} now holds, "
+            f"{path} was distilled from other images than {loaded.info.name} now has, "
             "so what was held out is not known; leave out --selection best_val and "
             "protocol.learning_rates"
         )

@@ -2,7 +2,7 @@
 
 They are those of AutoAugment (Cubuk et al., arXiv:1805.09501) and RandAugment
 (arXiv:1909.13719) with PIL's semantics, made of Kornia's and torchvision's functions
-where these are batched. Images are in [0, 1]. A magnitude of 0 leaves an image as it is.
+where these are batched. Images are in [0, 1]; a magnitude of 0 leaves them as they are.
 What moves into an image from outside is black.
 """
 

@@ -211,19 +211,16 @@ class ResizedCrop:
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
         """Crops each image."""
-        sides, starts = self.boxes(uniforms, images.shape[-1])
-        grids = []
-        for axis in (1, 0):  # columns come first in a grid
-            start, side = starts[:, axis, None], sides[:, axis, None]
-            size = images.shape[-1]
-            centres = (torch.arange(size) + 0.5) * side / size - 0.5
-            pixels = start + centres.clamp(min=0).minimum(side - 1)  # none from outside
-            grids.append((2 * pixels + 1) / size - 1)
-        columns, rows = grids
-        shape = (len(images), images.shape[-1], images.shape[-1])
+        size = images.shape[-1]
+        sides, starts = self.boxes(uniforms, size)
+        centres = (torch.arange(size)[:, None] + 0.5) * sides[:, None] / size - 0.5
+        inside = centres.clamp(min=0).minimum(sides[:, None] - 1)
+        points = (2 * (starts[:, None] + inside) + 1) / size - 1
+        rows, columns = points.to(images.device, non_blocking=True).unbind(-1)
+        shape = (len(images), size, size)
         grid = torch.stack(
             [columns[:, None].expand(shape), rows[:, :, None].expand(shape)], -1
-        ).to(images.device, non_blocking=True)
+        )
         return F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
 
     def boxes(
@@ -260,9 +257,7 @@ class Policy:
         self.info = info
         self.erased = erased
 
-    def draw(
-        self, groups: int, generator: torch.Generator, samples: int | None = None
-    ) -> Uniforms:
+    def draw(self, groups: int, generator: torch.Generator, samples: int) -> Uniforms:
         """Draws for each image of each group.
 
         Args:
@@ -271,7 +266,7 @@ class Policy:
             samples: images of a group.
         """
         columns = sum(step.columns for step in self.steps) + 2 * self.erased
-        shape = (groups, samples or 1, columns)
+        shape = (groups, samples, columns)
         return Uniforms(torch.rand(shape, generator=generator, device="cpu"))
 
     def apply(self, images: Groups, draw: Uniforms) -> Groups:
