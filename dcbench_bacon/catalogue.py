@@ -19,10 +19,7 @@ def listing(what: str) -> str:
 
         return "\n".join(networks.names())
     if what == "protocols":
-        documents = recipe.read(recipe.PROTOCOLS)
-        return _columns(
-            {name: documents[name]["defaults"]["source"] for name in documents}
-        )
+        return _columns(recipe.protocol_titles())
     if what == "formats":
         return _columns({name: _format(each) for name, each in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS

@@ -4,6 +4,7 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.spec import Split, SyntheticSet
 from dcbench_bacon.timing import environment
 
 DEMO_METHODS = ("random", "dm", "idm", "bacon")
@@ -166,18 +167,18 @@ def evaluate_files(
             protocol = work.resolve(cell, request).recipe.protocol
         else:  # made by a method that is not installed here
             protocol = recipe.protocol(cell, request)
-        if protocol.selection == "best_val":
-            raise UsageError(
-                "--selection best_val needs a split that was held out when the set was "
-                "distilled; give it to dcbench run"
-            )
+        validation = None
+        if protocol.held_out:
+            loaded, validation = _held_out(path, synthetic, cell, loaded)
         foreign.caution(path, synthetic, protocol.learning_rate)
         policy = Policy(
             reporter=progress.reporter(console), compiler=Compiler(compiling)
         )
         clock = Clock(str(cell), where, policy)
         protocol = work.in_force(protocol, synthetic)
-        task = Task(synthetic, loaded.test, loaded.info, protocol)
+        run = work.CellRun(cell, loaded, work.Options(where, policy=policy), None)
+        teachers = work.find_teachers(run, protocol)
+        task = Task(synthetic, loaded.test, loaded.info, protocol, validation, teachers)
         for architecture, found in _by_architecture(evaluate(clock, task)).items():
             console.file.flush()
             print(f"{path}  {architecture}  {_spread(found)}", flush=True)
@@ -218,6 +219,36 @@ def _opened(
     return cell, loaded
 
 
+def _held_out(
+    path: Path, synthetic: SyntheticSet, cell: Cell, loaded: data.Dataset
+) -> tuple[data.Dataset, Split]:
+    """The data set without, and the split, that was held out when a set was made.
+
+    The share is the one in the file, whatever the protocol asked for now has.
+
+    Raises:
+        UsageError: nothing was held out, or from other images.
+    """
+    try:
+        made = msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
+        held_out = made.protocol.held_out
+    except (KeyError, msgspec.ValidationError):
+        held_out = False
+    if not held_out:
+        raise UsageError(
+            f"{path}: --selection best_val and protocol.learning_rates need a split "
+            "that was held out when the set was distilled; give them to dcbench run"
+        )
+    if synthetic.provenance.get("dataset_sha256") != loaded.fingerprint:
+        raise UsageError(
+            f"{path} was distilled from other images than {loaded.info.name} now has, "
+            "so what was held out is not known; leave out --selection best_val and "
+            "protocol.learning_rates"
+        )
+    train, validation = work.hold_out(cell, loaded.train, made.protocol.validation)
+    return replace(loaded, train=train), validation
+
+
 def _shape(info: DatasetInfo) -> str:
     return f"{info.channels}x{info.size}x{info.size}, {info.classes} classes"
 
@@ -245,7 +276,7 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
 
 
 def check_recipes() -> list[str]:
-    """Resolves every table of every recipe; returns what is wrong."""
+    """Resolves every table of every recipe and protocol; returns what is wrong."""
     problems = []
     known = list(DATASETS.names())
     for method in METHODS.names():
@@ -255,6 +286,14 @@ def check_recipes() -> list[str]:
                 work.resolve(cell, recipe.Request(profile=profile))
         except UsageError as error:
             problems.append(f"{method}: {error}")
+    for name in recipe.protocol_names():
+        try:
+            for cell, request in recipe.protocol_requests(name):
+                if cell.dataset not in known:
+                    raise UsageError(f"no data set {cell.dataset!r}")
+                work.check_protocol(recipe.protocol(cell, request))
+        except UsageError as error:
+            problems.append(f"protocol {name}: {error}")
     return problems
 
 

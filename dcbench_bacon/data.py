@@ -266,6 +266,14 @@ def denormalize(
     return images * std + mean
 
 
+def standardize(
+    pixels: Float32[Tensor, "n c h w"], info: DatasetInfo
+) -> Float32[Tensor, "n c h w"]:
+    """Undoes ``denormalize``."""
+    mean, std = _statistics(info, pixels.device)
+    return (pixels - mean) / std
+
+
 def split_validation(
     split: Split, share: float, generator: torch.Generator
 ) -> tuple[Split, Split]:

@@ -1,27 +1,32 @@
 """Fair evaluation: train fresh networks on a set, test them on real images.
 
-The protocol is the field's (``evaluate_synset`` of VICO-UoE/DatasetCondensation):
-``epochs + 1`` passes of SGD; after the pass of index ``epochs // 2 + 1`` the learning
-rate falls to a tenth and the optimiser starts anew, so that its momentum is lost. The
-accuracy is that after the last pass unless the protocol selects otherwise.
+The protocol ``dc`` is the field's (``evaluate_synset`` of
+VICO-UoE/DatasetCondensation): ``epochs + 1`` passes of SGD; after the pass of index
+``epochs // 2 + 1`` the learning rate falls to a tenth and the optimiser starts anew, so
+that its momentum is lost. Others differ in what ``schema.Protocol`` lists. The accuracy
+is that after the last pass unless the protocol selects otherwise.
+
+A batch is augmented, then mixed, and then labelled: a teacher sees what the student
+sees.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
-from dcbench_bacon import networks
-from dcbench_bacon.augment import Augmentation, Draw
+from dcbench_bacon import networks, policies, schedules
 from dcbench_bacon.clock import Clock
 from dcbench_bacon.compiling import compile_network, forward_flops
 from dcbench_bacon.data import normalize
-from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
+from dcbench_bacon.errors import DivergedError, UsageError
+from dcbench_bacon.flat import FlatAdamW, FlatNetwork, FlatSGD, NetworkStack
+from dcbench_bacon.losses import Criterion, Targets
 from dcbench_bacon.memory import images_per_call
+from dcbench_bacon.mixing import Mix, Mixer
 from dcbench_bacon.networks import Network
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import DatasetInfo, Evaluation, Protocol
@@ -36,7 +41,9 @@ class Task(NamedTuple):
         test: real images.
         info: facts of the data set.
         protocol: how.
-        validation: held out of train, for ``best_val``.
+        validation: held out of train, where the protocol chooses by it.
+        teachers: the networks that ``protocol.teachers`` names, trained on real
+            images, on the device.
     """
 
     synthetic: SyntheticSet
@@ -44,6 +51,7 @@ class Task(NamedTuple):
     info: DatasetInfo
     protocol: Protocol
     validation: Split | None = None
+    teachers: tuple[Network, ...] = ()
 
 
 def evaluate(
@@ -60,28 +68,84 @@ def evaluate(
             numbers but for rounding. By default on a GPU; networks with batch
             statistics are trained one by one in any case.
     """
-    protocol = task.protocol
-    if (protocol.selection == "best_val") != (task.validation is not None):
-        raise UsageError("selection best_val goes with a validation split, and only it")
+    _check(task)
     task = task._replace(synthetic=task.synthetic.decode().to(clock.device))
     together = clock.device.type == "cuda" if together is None else together
     found = []
-    for architecture in protocol.architectures:
-        stage = f"{prefix}/{architecture}"
-        trials = range(protocol.networks)
-        trainers = [Trainer(clock, task, architecture, f"{stage}/{i}") for i in trials]
-        if together and trainers[0].stackable:
-            found += _together(clock, task, stage, trainers)
-        else:
-            found += [_alone(clock, task, trainer) for trainer in trainers]
+    for architecture in task.protocol.architectures:
+        run = _tuned if task.protocol.learning_rates else _networks
+        found += run(clock, task, architecture, f"{prefix}/{architecture}", together)
     return found
+
+
+def _check(task: Task) -> None:
+    """Makes sure that a task has what its protocol asks for."""
+    protocol = task.protocol
+    if protocol.held_out != (task.validation is not None):
+        raise UsageError(
+            "selection best_val or learning_rates go with a validation split, and "
+            "only they"
+        )
+    if len(task.teachers) != len(protocol.teachers):
+        raise UsageError(
+            f"protocol {protocol.name!r} learns from the logits of "
+            f"{', '.join(protocol.teachers) or 'no teacher'}, but "
+            f"{len(task.teachers)} teachers were given; choose another --protocol, or "
+            "--set protocol.teachers=[] for the labels stored in the set"
+        )
+
+
+def _tuned(
+    clock: Clock, task: Task, architecture: str, stage: str, together: bool
+) -> list[Evaluation]:
+    """The networks under the learning rate that does best on validation.
+
+    Each candidate trains networks of its own; one under which a loss diverges is out.
+    """
+    best: list[Evaluation] = []
+    problems = []
+    for rate in task.protocol.learning_rates:
+        own = msgspec.structs.replace(
+            task.protocol, learning_rate=rate, learning_rates=()
+        )
+        where = f"{stage}@{rate:g}"
+        try:
+            found = _networks(
+                clock, task._replace(protocol=own), architecture, where, together
+            )
+        except DivergedError as error:
+            problems.append(error)
+            continue
+        if not best or _validation(found) > _validation(best):
+            best = [msgspec.structs.replace(e, learning_rate=rate) for e in found]
+    if not best:
+        raise problems[0]
+    return best
+
+
+def _validation(evaluations: Sequence[Evaluation]) -> float:
+    """The mean accuracy on the validation split."""
+    return sum(each.validation or 0.0 for each in evaluations) / len(evaluations)
+
+
+def _networks(
+    clock: Clock, task: Task, architecture: str, stage: str, together: bool
+) -> list[Evaluation]:
+    """Trains and tests all networks of an architecture."""
+    trainers = [
+        Trainer(clock, task, architecture, f"{stage}/{trial}")
+        for trial in range(task.protocol.networks)
+    ]
+    if together and trainers[0].stackable:
+        return _together(clock, task, stage, trainers)
+    return [_alone(clock, task, trainer) for trainer in trainers]
 
 
 def _alone(clock: Clock, task: Task, trainer: "Trainer") -> Evaluation:
     """Trains and tests one network, a stage of its own."""
     images = task.protocol.networks * trainer.passes
     compile_network(clock, trainer.network, task.info, images)
-    for epoch in clock.steps(trainer.stream, task.protocol.epochs + 1, state=trainer):
+    for epoch in clock.steps(trainer.stream, task.protocol.passes, state=trainer):
         trainer.epoch(epoch)
     return trainer.evaluation(clock.timings[trainer.stream].seconds)
 
@@ -98,7 +162,7 @@ def _together(
         name = f"{stage}/{start}-{start + len(stack.trainers) - 1}"
         flops = forward_flops(trainers[0].network, task.info) * trainers[0].passes
         stack.gradients.compile(clock, flops * len(trainers))
-        for epoch in clock.steps(name, task.protocol.epochs + 1, state=stack):
+        for epoch in clock.steps(name, task.protocol.passes, state=stack):
             stack.epoch(epoch)
         seconds = clock.timings[name].seconds / len(stack.trainers)
         found += [trainer.evaluation(seconds) for trainer in stack.trainers]
@@ -161,19 +225,35 @@ class Trainer:
         self.network.precision = self.protocol.precision
         self.shuffling = clock.generator(f"{stream}/shuffle")
         self.drawing = clock.generator(f"{stream}/augmentation", device="cpu")
-        self.augmentation = Augmentation(
-            self.protocol.augmentation, (info.size, info.size)
-        )
+        self.augmentation = policies.build(self.protocol.augmentation, info)
+        self.mixer: Mixer | None = None
+        if self.protocol.mixing != "none":
+            kind, alpha = self.protocol.mixing, self.protocol.mixing_alpha
+            self.mixer = Mixer(kind, alpha, info.size)
+            self.pairing = clock.generator(f"{stream}/mixing", device="cpu")
+        self.criterion = Criterion(self.protocol)
+        self.criterion.check(self.labels)
         self.flat = FlatNetwork(self.network)
-        self.vector = self.flat.vector()
-        self.velocity = torch.zeros_like(self.vector)
-        self.gradient = torch.zeros_like(self.vector)
+        self._start()
         self.best: Measured | None = None
+
+    def _start(self) -> None:
+        """The parameters, and what the optimiser and the average remember."""
+        protocol = self.protocol
+        self.vector = self.flat.vector()
+        self.gradient = torch.zeros_like(self.vector)
+        # AdamW has two moments a parameter, SGD one velocity.
+        moments = 2 if protocol.optimiser == "adamw" else 1
+        self.velocity = torch.zeros_like(self.vector).repeat(moments)
+        self.average = self.vector.clone() if protocol.ema else None
+        self.decay: float | Tensor = protocol.weight_decay
+        if protocol.decayed == "matrices":
+            self.decay = protocol.weight_decay * self.flat.matrices()
 
     @property
     def passes(self) -> int:
         """Forward passes of an image in training; a backward pass counts as two."""
-        return 3 * (self.protocol.epochs + 1) * len(self.images)
+        return 3 * self.protocol.passes * len(self.images)
 
     @property
     def stackable(self) -> bool:
@@ -189,14 +269,16 @@ class Trainer:
                 self._step(optimiser, batch)
         self.measure(index)
 
-    def optimiser(self, index: int) -> FlatSGD:
-        """The optimiser of a pass; without momentum after the rate has dropped."""
+    def optimiser(self, index: int) -> FlatSGD | FlatAdamW:
+        """The optimiser of a pass, at the rate of its schedule."""
         protocol = self.protocol
-        dropped = protocol.epochs // 2 + 2  # the first pass after the drop
-        if index == dropped:
+        if schedules.restarts(protocol, index):
             self.velocity.zero_()
-        rate = protocol.learning_rate * (0.1 if index >= dropped else 1)
-        return FlatSGD(rate, protocol.momentum, protocol.weight_decay)
+        rate = schedules.learning_rate(protocol, index)
+        if protocol.optimiser == "adamw":
+            batches = -(-len(self.images) // protocol.batch_size)
+            return FlatAdamW(rate, self.decay, taken=index * batches)
+        return FlatSGD(rate, protocol.momentum, self.decay)
 
     def batches(self) -> tuple[Int64[Tensor, "n"], ...]:
         """The indices of a pass's batches, shuffled."""
@@ -205,18 +287,17 @@ class Trainer:
         )
         return torch.split(order, self.protocol.batch_size)
 
-    def draw(self, count: int) -> Draw:
-        """One operation for a batch, parameters of its own for each image."""
-        return self.augmentation.draw(1, self.drawing, samples=count)
-
     def measure(self, index: int) -> None:
         """Tests the network after a pass where the protocol says so."""
         protocol = self.protocol
-        last = index == protocol.epochs
+        last = index == protocol.passes - 1
         due = (index + 1) % protocol.measure_every == 0
         if last or (due and protocol.selection != "final"):
             with self.clock.phase("test"):
+                if self.average is not None:  # batch statistics stay the live ones
+                    self.flat.attach(self.average)
                 self._measure(index)
+                self.flat.attach(self.vector)
 
     def evaluation(self, seconds: float) -> Evaluation:
         """The outcome, after the last pass."""
@@ -231,16 +312,17 @@ class Trainer:
             seconds=seconds,
         )
 
-    def _step(self, optimiser: FlatSGD, index: Tensor) -> None:
+    def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:
         """One update on the images at ``index``."""
-        with self.clock.phase("augmentation"):
-            draw = self.draw(len(index))
-            images = self.augmentation.apply(self.images[index][None], draw)[0]
+        batch = prepare([self], index[None])
+        targets = Targets(*(each[0] for each in batch.targets))
         with self.clock.phase("train"):
             self.flat.attach(self.vector, self.gradient.zero_())
-            loss = F.cross_entropy(self.network(images), self.labels[index])
+            loss = self.criterion(self.network(batch.images[0]), targets)
             torch.autograd.backward(loss)
             optimiser.step(self.vector, self.velocity, self.gradient)
+            if self.average is not None:
+                self.average.lerp_(self.vector, 1 - self.protocol.ema)
         self.clock.count(len(index))
         self.clock.watch("loss", loss)
 
@@ -249,7 +331,8 @@ class Trainer:
         validation = None
         if self.task.validation is not None:
             validation = accuracy(self.network, self.task.validation, self.task.info)
-            if self.best is not None and validation <= (self.best.validation or 0):
+            chosen_on_it = self.protocol.selection == "best_val"
+            if chosen_on_it and self.best and validation <= (self.best.validation or 0):
                 return
         tested = accuracy(self.network, self.task.test, self.task.info)
         chosen_on_test = self.protocol.selection == "best_test"
@@ -262,6 +345,7 @@ class Trainer:
         return {
             "vector": self.vector,
             "velocity": self.velocity,
+            "average": self.average,
             "buffers": dict(self.network.named_buffers()),
             "best": self.best,
         }
@@ -270,9 +354,60 @@ class Trainer:
         """Goes on from ``state_dict``."""
         self.vector.copy_(state["vector"])
         self.velocity.copy_(state["velocity"])
+        if self.average is not None:
+            self.average.copy_(state["average"])
         for name, buffer in self.network.named_buffers():
             buffer.copy_(state["buffers"][name])
         self.best = Measured(*state["best"]) if state["best"] else None
+
+
+class Batch(NamedTuple):
+    """What several networks see in a step.
+
+    Attributes:
+        images: augmented and mixed.
+        targets: what they are to be classified as.
+    """
+
+    images: Float[Tensor, "t n c h w"]
+    targets: Targets
+
+
+def prepare(trainers: Sequence[Trainer], index: Int64[Tensor, "t n"]) -> Batch:
+    """Draws, augments, mixes and labels a batch for each trainer.
+
+    Args:
+        trainers: share task and clock.
+        index: of the images, a row a trainer.
+    """
+    first, count = trainers[0], index.shape[1]
+    with first.clock.phase("augmentation"):
+        draws = [
+            each.augmentation.draw(1, each.drawing, samples=count) for each in trainers
+        ]
+        images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
+        images = first.augmentation.apply(images, draws[0].cat(draws))
+        labels = original = first.labels[index]
+        if first.mixer is not None:
+            mixes = [first.mixer.draw(count, each.pairing) for each in trainers]
+            mix = Mix.cat(mixes)
+            images, labels = mix.images(images), mix.labels(labels)
+    if first.task.teachers:
+        with first.clock.phase("teacher"):
+            logits = teach(first.task, images.flatten(0, 1))
+            labels = torch.unflatten(logits, 0, index.shape)
+    return Batch(images, Targets(labels, original))
+
+
+@torch.no_grad()
+def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """The plain mean of the teachers' logits."""
+    pieces = torch.split(images, images_per_call(images.device, task.info.size))
+    logits = [
+        torch.cat([teacher.eval()(piece) for piece in pieces])
+        for teacher in task.teachers
+    ]
+    return torch.stack(logits).mean(0)
 
 
 class TrainerStack:
@@ -288,9 +423,13 @@ class TrainerStack:
         self.trainers = trainers
         self.gradients = NetworkStack(trainers[0].flat)
         self.vectors = torch.stack([each.vector for each in trainers])
-        self.velocities = torch.zeros_like(self.vectors)
+        self.velocities = torch.stack([each.velocity for each in trainers])
         for row, each in enumerate(trainers):
             each.vector, each.velocity = self.vectors[row], self.velocities[row]
+        self.averages = self.vectors.clone() if trainers[0].protocol.ema else None
+        if self.averages is not None:
+            for row, each in enumerate(trainers):
+                each.average = self.averages[row]
 
     def epoch(self, index: int) -> None:
         """One pass of every network over the set."""
@@ -303,17 +442,17 @@ class TrainerStack:
             each.flat.attach(each.vector)
             each.measure(index)
 
-    def _step(self, optimiser: FlatSGD, index: Int64[Tensor, "k n"]) -> None:
+    def _step(
+        self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "k n"]
+    ) -> None:
         """One update of every network on images of its own."""
         first, clock = self.trainers[0], self.trainers[0].clock
-        with clock.phase("augmentation"):
-            draws = [each.draw(index.shape[1]) for each in self.trainers]
-            images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
-            images = first.augmentation.apply(images, Draw.cat(draws))
+        batch = prepare(self.trainers, index)
         with clock.phase("train"):
-            labels = first.labels[index]
-            stacked = self.gradients(self.vectors, images, labels)
+            stacked = self.gradients.under(first.criterion, self.vectors, *batch)
             optimiser.step(self.vectors, self.velocities, stacked.gradient)
+            if self.averages is not None:
+                self.averages.lerp_(self.vectors, 1 - first.protocol.ema)
         clock.count(index.numel())
         clock.watch("loss", stacked.losses.mean())
 

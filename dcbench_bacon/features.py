@@ -20,6 +20,7 @@ from dcbench_bacon import networks
 from dcbench_bacon.data import normalize
 from dcbench_bacon.evaluate import accuracy
 from dcbench_bacon.flat import FlatNetwork
+from dcbench_bacon.networks import Network
 from dcbench_bacon.schema import Positive
 from dcbench_bacon.semantic import ImageEncoder, load_model
 from dcbench_bacon.spec import Run, Settings, Split, State
@@ -53,6 +54,19 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
     network_batch: Positive = 256
     clip_model: str = "ViT-B-32"
     clip_weights: str = ""
+
+    @property
+    def training(self) -> Training:
+        """How the network is trained."""
+        return Training(
+            architecture=self.architecture,
+            epochs=self.network_epochs,
+            learning_rate=self.network_lr,
+            momentum=self.network_momentum,
+            weight_decay=self.network_weight_decay,
+            batch_size=self.network_batch,
+            augmentation=self.augmentation,
+        )
 
 
 class Features(NamedTuple):
@@ -97,34 +111,38 @@ def _clip(run: Run, settings: FeatureSettings) -> Features:
 
 def _network(run: Run, settings: FeatureSettings) -> Features:
     """The features of a network trained on the train split."""
-    training = Training(
-        architecture=settings.architecture,
-        epochs=settings.network_epochs,
-        learning_rate=settings.network_lr,
-        momentum=settings.network_momentum,
-        weight_decay=settings.network_weight_decay,
-        batch_size=settings.network_batch,
-        augmentation=settings.augmentation,
-    )
+    network, origin = trained(run, settings.training)
+    return Features(lambda images: network.embed(normalize(images, run.info)), origin)
+
+
+def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
+    """A network trained on the run's train split: made now, or found.
+
+    Args:
+        run: names and holds the images.
+        training: how.
+
+    Returns:
+        The network in evaluation mode, and JSON values that say where it comes from.
+    """
     name = _name(run, training)
-    trained = run.once(name, partial(_train, training=training))
+    content = run.once(name, partial(_train, training=training))
     network = networks.build(
         training.architecture,
         channels=run.info.channels,
         size=run.info.size,
         classes=run.info.classes,
     ).to(run.device)
-    FlatNetwork(network).attach(trained["vector"].to(run.device))
+    FlatNetwork(network).attach(content["vector"].to(run.device))
     for key, buffer in network.named_buffers():
-        buffer.copy_(trained["buffers"][key])
-    network.eval()
+        buffer.copy_(content["buffers"][key])
     origin = {
         "training": msgspec.to_builtins(training),
-        "train_accuracy": trained["train_accuracy"],
-        "weights_sha256": _sha256(trained["vector"], *trained["buffers"].values()),
+        "train_accuracy": content["train_accuracy"],
+        "weights_sha256": _sha256(content["vector"], *content["buffers"].values()),
         "file": name,
     }
-    return Features(lambda images: network.embed(normalize(images, run.info)), origin)
+    return network.eval(), origin
 
 
 def _train(run: Run, training: Training) -> State:

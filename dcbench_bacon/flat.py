@@ -6,7 +6,7 @@ operations whatever the number of layers, and what a checkpoint saves.
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -40,6 +40,15 @@ class FlatNetwork:
         """A copy of the parameters as they stand."""
         flat = [parameter.detach().reshape(-1) for parameter in self._parameters]
         return torch.cat(flat)
+
+    def matrices(self) -> Float[Tensor, "p"]:
+        """1 for entries of parameters of more than one dimension, 0 for the others."""
+        return torch.cat(
+            [
+                torch.full_like(each.detach(), each.ndim > 1).reshape(-1)
+                for each in self._parameters
+            ]
+        )
 
     def attach(
         self, vector: Float[Tensor, "p"], gradient: Float[Tensor, "p"] | None = None
@@ -111,16 +120,33 @@ class NetworkStack:
         images: Float[Tensor, "k n c h w"],
         labels: Shaped[Tensor, "k n *classes"],
     ) -> Stacked:
-        """Forward and backward.
+        """Forward and backward under the cross-entropy.
 
         Args:
             vectors: parameters, a row each.
             images: a batch each.
             labels: class indices, or rows that sum to 1.
         """
+        return self.under(F.cross_entropy, vectors, images, labels)
+
+    def under(
+        self,
+        loss: Callable[[Tensor, Any], Tensor],
+        vectors: Float[Tensor, "k p"],
+        images: Float[Tensor, "k n c h w"],
+        targets: Any,
+    ) -> Stacked:
+        """Forward and backward under any loss.
+
+        Args:
+            loss: of one network's logits and targets.
+            vectors: parameters, a row each.
+            images: a batch each.
+            targets: a tensor or a tuple of them, each with a row for every network.
+        """
         vectors = vectors.detach().requires_grad_()
         logits = self.logits(vectors, images)
-        losses = vmap(F.cross_entropy)(logits, labels)
+        losses = vmap(loss)(logits, targets)
         (gradient,) = torch.autograd.grad(losses.sum(), vectors)
         return Stacked(losses.detach(), logits.detach(), gradient)
 
@@ -138,11 +164,15 @@ class FlatSGD:
     Args:
         learning_rate: step size.
         momentum: share of the last update that is kept.
-        weight_decay: added to the gradient, times the parameters.
+        weight_decay: added to the gradient, times the parameters; a number, or one
+            for each parameter.
     """
 
     def __init__(
-        self, learning_rate: float, momentum: float, weight_decay: float
+        self,
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float | Float[Tensor, "p"],
     ) -> None:
         """Keeps the constants."""
         self.learning_rate = learning_rate
@@ -160,6 +190,57 @@ class FlatSGD:
         A velocity of zeros is a fresh optimiser: PyTorch's first step, which copies
         the gradient, gives the same.
         """
-        gradient.add_(vector, alpha=self.weight_decay)
+        if isinstance(self.weight_decay, Tensor):
+            gradient.addcmul_(vector, self.weight_decay)
+        else:
+            gradient.add_(vector, alpha=self.weight_decay)
         velocity.mul_(self.momentum).add_(gradient)
         vector.sub_(velocity, alpha=self.learning_rate)
+
+
+class FlatAdamW:
+    """AdamW on a vector, as ``torch.optim.AdamW`` does it.
+
+    Args:
+        learning_rate: step size.
+        weight_decay: shrinks the parameters by itself times the learning rate, apart
+            from the gradient; a number, or one for each parameter.
+        taken: steps since the moments were zero.
+    """
+
+    BETAS = (0.9, 0.999)
+    EPSILON = 1e-8
+
+    def __init__(
+        self,
+        learning_rate: float,
+        weight_decay: float | Float[Tensor, "p"],
+        taken: int = 0,
+    ) -> None:
+        """Keeps the constants."""
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.taken = taken
+
+    def step(
+        self,
+        vector: Float[Tensor, "*k p"],
+        moments: Float[Tensor, "*k q"],
+        gradient: Float[Tensor, "*k p"],
+    ) -> None:
+        """Updates ``vector`` and ``moments`` in place.
+
+        Args:
+            vector: the parameters.
+            moments: the means of gradients, then those of their squares: ``q = 2p``.
+            gradient: of the loss.
+        """
+        self.taken += 1
+        first, second = moments.tensor_split(2, dim=-1)
+        momentum, memory = self.BETAS
+        vector.mul_(1 - self.learning_rate * self.weight_decay)
+        first.lerp_(gradient, 1 - momentum)
+        second.mul_(memory).addcmul_(gradient, gradient, value=1 - memory)
+        scale = (second.sqrt() / (1 - memory**self.taken) ** 0.5).add_(self.EPSILON)
+        rate = self.learning_rate / (1 - momentum**self.taken)
+        vector.addcdiv_(first, scale, value=-rate)

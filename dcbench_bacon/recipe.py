@@ -4,9 +4,10 @@ A method's TOML file holds tables that are laid over each other, the later winni
 ``[defaults]``, ``["*"]``, ``["*".IPC]``, ``[DATASET]``, ``[DATASET.IPC]``; then the
 same tables under ``[profiles.NAME]``; then ``--set``. A file that names a ``base``
 lies over that method's file. A quoted key ``"protocol.KEY"`` in a method's table
-changes the protocol for that method. A table's key ``source`` says where its values
-come from and is shown by ``dcbench show``. The evaluation protocols in
-``protocols.toml`` follow the same rules under ``[NAME]``.
+changes the published protocol ``dc`` for that method; the other protocols are the same
+for all methods. A table's key ``source`` says where its values come from and is shown
+by ``dcbench show``. The evaluation protocols in ``protocols.toml`` follow the same
+rules under ``[NAME]``; a protocol's ``base`` is another protocol.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
@@ -25,8 +26,16 @@ from dcbench_bacon.errors import UsageError
 
 PROTOCOLS = Path(__file__).with_name("protocols.toml")
 PROTOCOL_PREFIX = "protocol."
-# Keys of the protocol that came after the first records, at what left things as before.
-ADDED: Mapping[str, Any] = {"use_learned_rate": False}
+PUBLISHED = "dc"  # the protocol of the methods' own papers
+# What a digest of a protocol always holds. Other fields were added later; at their
+# defaults they change nothing, so that the digests of older records stay.
+_FIRST_FIELDS = frozenset(
+    {
+        *("name", "architectures", "networks", "epochs", "learning_rate", "momentum"),
+        *("weight_decay", "batch_size", "augmentation", "precision", "selection"),
+        *("measure_every", "validation", "evaluate_every"),
+    }
+)
 Document = Mapping[str, Any]
 T = TypeVar("T", bound=Struct)
 Finder = Callable[[str], Path]
@@ -51,7 +60,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """What decides which values are in force, apart from method and cell."""
 
     profile: schema.Profile = "paper"
-    protocol: str = "dc"
+    protocol: str = PUBLISHED
     overrides: Mapping[str, str] = {}
     architectures: tuple[str, ...] = ()
     selection: schema.Selection | None = None
@@ -95,6 +104,8 @@ def resolve(
     _override(values, origins, method, settings)
     own = {key: values.pop(key) for key in list(values) if _is_protocol(key)}
     own_origins = {key: origins.pop(key) for key in own}
+    if request.protocol != PUBLISHED:
+        own, own_origins = {}, {}
     struct = _convert(values, settings, _where(path, method))
     judged, protocol_origins = _protocol(cell, request, own)
     recipe = schema.Recipe(
@@ -117,21 +128,34 @@ def protocol(cell: schema.Cell, request: Request) -> schema.Protocol:
 
 def digest(recipe: schema.Recipe) -> str:
     """Eight hex digits that identify everything the recipe puts in force."""
-    return _hash([recipe.settings, _identity(recipe.protocol), recipe.profile])
+    return _hash([recipe.settings, _decisive(recipe.protocol), recipe.profile])
 
 
 def distillation_digest(recipe: schema.Recipe) -> str:
     """The same for what decides the synthetic set alone.
 
     Two recipes that differ in their evaluation share one set, which is then distilled
-    once. Under ``best_val`` the method sees a smaller train split.
+    once. Where a validation split is held out the method sees a smaller train split.
     """
     protocol = recipe.protocol
     if protocol.evaluate_every:  # the run owes a history, and may choose by it
-        return _hash([recipe.settings, _identity(protocol)])
-    if protocol.selection == "final":
+        return _hash([recipe.settings, _decisive(protocol)])
+    selection = "best_val" if protocol.held_out else protocol.selection
+    if selection == "final":
         return _hash(recipe.settings)
-    return _hash([recipe.settings, protocol.selection, protocol.validation])
+    return _hash([recipe.settings, selection, protocol.validation])
+
+
+def _decisive(protocol: schema.Protocol) -> dict[str, Any]:
+    """The fields of a protocol that a digest holds."""
+    defaults = {
+        field.name: field.default for field in msgspec.structs.fields(schema.Protocol)
+    }
+    return {
+        name: value
+        for name, value in msgspec.structs.asdict(protocol).items()
+        if name in _FIRST_FIELDS or value != defaults[name]
+    }
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -173,7 +197,27 @@ def check_overrides(
 
 def protocol_names() -> list[str]:
     """The evaluation protocols that exist."""
-    return sorted(read(PROTOCOLS))
+    return list(read(PROTOCOLS))
+
+
+def protocol_titles() -> dict[str, str]:
+    """A line about every protocol."""
+    return {name: document["title"] for name, document in read(PROTOCOLS).items()}
+
+
+def protocol_requests(name: str) -> Iterator[tuple[schema.Cell, Request]]:
+    """A cell and a request for every table of a protocol, in every profile.
+
+    Raises:
+        UsageError: a table is not of images per class.
+    """
+    document = read(PROTOCOLS)[name]
+    for profile in get_args(schema.Profile):
+        own = document.get("profiles", {}).get(profile, {})
+        yield schema.Cell("any", "digits", 10), Request(profile=profile, protocol=name)
+        for _, dataset, ipc in tables(document if profile == "paper" else own):
+            cell = schema.Cell("any", dataset or "digits", ipc or 10)
+            yield cell, Request(profile=profile, protocol=name)
 
 
 def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
@@ -267,14 +311,12 @@ def _protocol(
     cell: schema.Cell, request: Request, method: Mapping[str, Any] | None = None
 ) -> tuple[schema.Protocol, dict[str, Origin]]:
     """The evaluation protocol in force, its keys prefixed in the origins."""
-    document = read(PROTOCOLS)
-    if request.protocol not in document:
+    if request.protocol not in protocol_names():
         raise UsageError(
             f"unknown protocol {request.protocol!r}. "
             f"There are: {', '.join(protocol_names())}"
         )
-    named = (f"{PROTOCOLS.name} {request.protocol}", document[request.protocol])
-    values, origins = _merge([named], cell, request.profile)
+    values, origins = _merge(_protocol_layers(request.protocol), cell, request.profile)
     for key, value in (method or {}).items():
         values[key.removeprefix(PROTOCOL_PREFIX)] = value
     for key, (value, option) in _explicit(request).items():
@@ -284,6 +326,16 @@ def _protocol(
     struct = _convert({**values, "name": request.protocol}, schema.Protocol, where)
     prefixed = {PROTOCOL_PREFIX + key: origin for key, origin in origins.items()}
     return struct, prefixed
+
+
+def _protocol_layers(name: str) -> list[tuple[str, Document]]:
+    """The tables of a protocol and of those it lies over, the lowest first."""
+    document, names = read(PROTOCOLS), [name]
+    while base := document[names[0]].get("base"):
+        if base not in document or base in names:
+            raise UsageError(f"{PROTOCOLS} [{names[0]}]: no base {base!r} to lie over")
+        names.insert(0, base)
+    return [(f"{PROTOCOLS.name} {each}", document[each]) for each in names]
 
 
 def _where(path: Path, overrides: Mapping[str, Any]) -> str:
@@ -307,12 +359,6 @@ def _literal(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _identity(protocol: schema.Protocol) -> dict[str, Any]:
-    """What of a protocol enters a digest: older records keep theirs when keys come."""
-    fields = msgspec.to_builtins(protocol)
-    return {k: v for k, v in fields.items() if k not in ADDED or v != ADDED[k]}
 
 
 def _hash(value: Any) -> str:

@@ -15,6 +15,11 @@ Selection = Literal["final", "best_val", "best_test"]
 CompileMode = Literal["auto", "on", "off"]
 Precision = Literal["fp32", "tf32", "bf16"]
 Profile = Literal["demo", "quick", "paper"]
+Optimiser = Literal["sgd", "adamw"]
+RateSchedule = Literal["drop", "cosine", "ssrs", "multistep"]
+Loss = Literal["ce", "kl", "mse"]
+MixingKind = Literal["none", "mixup", "cutmix"]
+AboveZero = Annotated[float, Meta(gt=0)]
 
 
 class DatasetInfo(Struct, frozen=True, kw_only=True):
@@ -64,33 +69,63 @@ class Cell(Struct, frozen=True, order=True):
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a set is evaluated: fresh networks trained on it, tested on real data.
 
+    The defaults are those of the published protocol ``dc``. A field added later must
+    keep what it has always done as its default: a digest holds it only where it is
+    set to something else (see ``recipe.digest``).
+
     Attributes:
         name: the protocol's name in ``protocols.toml``.
         architectures: the networks trained on the set.
         networks: fresh networks of each architecture.
-        epochs: passes over the (decoded) set; the last index is included, as in
-            the published loop, so ``epochs = 1000`` makes 1001 passes.
-        learning_rate: of SGD.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        epochs: passes over the (decoded) set; see ``one_more_pass``.
+        learning_rate: of the optimiser, before its schedule.
+        momentum: of SGD; AdamW has betas 0.9 and 0.999.
+        weight_decay: of the optimiser; AdamW's is decoupled from the gradient.
         batch_size: images a step.
-        augmentation: DSA operations joined by ``_``, drawn a sample; empty for none.
+        augmentation: DSA operations joined by ``_``, drawn a sample; empty for none;
+            or the name of a policy of ``policies``.
         precision: of the networks' arithmetic; see ``precision``.
         selection: which pass counts: the last, the best on a validation split
             held out of train, or (optimistic) the best on test.
         measure_every: passes between measurements when selection is not final.
-        validation: share of every class held out of train for ``best_val``.
+        validation: share of every class held out of train where ``held_out``.
         evaluate_every: distillation steps between evaluations on the way; 0 for none.
             When selection is not final, the best of these sets is kept.
         use_learned_rate: train at the learning rate that was distilled with the set,
             not at ``learning_rate``.
+        one_more_pass: the last index is included, as in the published loop, so that
+            ``epochs = 1000`` makes 1001 passes.
+        optimiser: ``sgd`` or ``adamw``.
+        decayed: the parameters whose weights decay: all, or those of more than one
+            dimension (no biases, no norms).
+        schedule: of the learning rate; see ``schedules``.
+        smoothing: zeta of ``cosine`` and ``ssrs``: how many times as long as the
+            training half a wave is; 1 is plain cosine, 2 ends at half the rate.
+        warm_up: passes before ``cosine`` in which the rate rises from a hundredth.
+        milestones: of ``multistep``, as shares of the passes.
+        drop: factor of the rate at each milestone, and at ``drop``'s only one.
+        loss: cross-entropy, Kullback-Leibler divergence from the labels, or squared
+            error of logits; see ``losses``.
+        temperature: of ``kl``, of labels and logits.
+        temperature_squared: whether ``kl`` is multiplied by the temperature's square.
+        original_weight: of a cross-entropy with the labels as they were before mixing,
+            added to the loss; gamma of G-VBSM and EDC.
+        teachers: networks trained on real images; the mean of their logits on the very
+            batch that the student sees is its label. Without them the labels are those
+            stored in the set.
+        mixing: of pairs of images of a batch; stored labels are mixed as the images.
+        mixing_alpha: the share kept of an image follows Beta(alpha, alpha).
+        ema: share of a moving average of the weights that is kept a step; the average
+            is what is tested. 0 for none.
+        learning_rates: candidates instead of ``learning_rate``; for each architecture
+            the one of the best mean accuracy on the validation split counts.
     """
 
     name: str
     architectures: tuple[str, ...] = ("ConvNet",)
     networks: Positive = 5
     epochs: Positive = 1000
-    learning_rate: Annotated[float, Meta(gt=0)] = 0.01
+    learning_rate: AboveZero = 0.01
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Meta(ge=0)] = 5e-4
     batch_size: Positive = 256
@@ -101,6 +136,33 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     evaluate_every: Annotated[int, Meta(ge=0)] = 0
     use_learned_rate: bool = False
+    one_more_pass: bool = True
+    optimiser: Optimiser = "sgd"
+    decayed: Literal["all", "matrices"] = "all"
+    schedule: RateSchedule = "drop"
+    smoothing: Annotated[float, Meta(ge=1)] = 1.0
+    warm_up: Annotated[int, Meta(ge=0)] = 0
+    milestones: tuple[Fraction, ...] = ()
+    drop: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    loss: Loss = "ce"
+    temperature: AboveZero = 1.0
+    temperature_squared: bool = False
+    original_weight: Annotated[float, Meta(ge=0)] = 0.0
+    teachers: tuple[str, ...] = ()
+    mixing: MixingKind = "none"
+    mixing_alpha: AboveZero = 1.0
+    ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    learning_rates: tuple[AboveZero, ...] = ()
+
+    @property
+    def passes(self) -> int:
+        """Passes over the set in all."""
+        return self.epochs + self.one_more_pass
+
+    @property
+    def held_out(self) -> bool:
+        """Whether something is chosen on a validation split held out of train."""
+        return self.selection == "best_val" or bool(self.learning_rates)
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
@@ -114,6 +176,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         validation: accuracy on the held-out split at that pass, if there is one.
         step: the distillation step of the set that was evaluated.
         seconds: training and testing.
+        learning_rate: the one that was chosen, where the protocol has several.
     """
 
     architecture: str
@@ -123,6 +186,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     seconds: float
     validation: Fraction | None = None
     step: int | None = None
+    learning_rate: float | None = None
 
 
 class Phase(Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from dcbench_bacon import container, data, networks, recipe, shared
+from dcbench_bacon import container, data, features, networks, policies, recipe, shared
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
@@ -171,12 +171,10 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
         UsageError: one does not; names the recipe and lists what there is.
     """
     settings, protocol = resolved.recipe.settings, resolved.recipe.protocol
-    strategies = (settings.get("augmentation", ""), protocol.augmentation)
-    architectures = (settings.get("architecture", "ConvNet"), *protocol.architectures)
     try:
-        for strategy in strategies:
-            parse_strategy(str(strategy))
-        check_architectures(map(str, architectures))
+        parse_strategy(str(settings.get("augmentation", "")))
+        check_architectures([str(settings.get("architecture", "ConvNet"))])
+        check_protocol(protocol)
     except UsageError as error:
         raise UsageError(f"recipe {path.name}: {error}") from error
 
@@ -198,6 +196,32 @@ def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
     return msgspec.structs.replace(protocol, learning_rate=learned)
 
 
+def check_protocol(protocol: Protocol) -> None:
+    """Makes sure that the networks and the augmentation of a protocol exist.
+
+    Raises:
+        UsageError: one does not; lists what there is.
+    """
+    policies.check(protocol.augmentation)
+    check_architectures((*protocol.architectures, *protocol.teachers))
+
+
+def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
+    """What a cell's method may see of train, and what is kept for validation."""
+    stream = Clock(str(cell), torch.device("cpu")).generator("validation")
+    return data.split_validation(train, share, stream)
+
+
+def find_teachers(run: Run, protocol: Protocol) -> tuple[networks.Network, ...]:
+    """The networks that ``protocol.teachers`` names, trained on the run's train split.
+
+    They are trained as those whose features selection uses, with the protocol's
+    learning rate left aside.
+    """
+    settings = [features.FeatureSettings(architecture=x) for x in protocol.teachers]
+    return tuple(features.trained(run, each.training)[0] for each in settings)
+
+
 def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
     """The recipe in force for a cell."""
     settings = method_class(cell.method).Settings
@@ -217,6 +241,7 @@ class Work:
 
     dataset: data.Dataset
     validation: Split | None = None
+    teachers: tuple[networks.Network, ...] = ()
 
     def __init__(self, job: Job, store: Store, options: Options) -> None:
         """Nothing has happened yet."""
@@ -234,6 +259,7 @@ class Work:
         if isinstance(method, Reference):
             return self._measure(method)
         assert isinstance(method, Method)
+        self.teachers = find_teachers(self._cell_run(), self.recipe.protocol)
         path = self.store.synthetic_path(cell, self.job.distillation_digest)
         if not path.exists():
             self._distill(method, path)
@@ -282,13 +308,8 @@ class Work:
         if cell.dataset != dataset.info.name:
             raise DataError(f"{self.job.source} holds {dataset.info.name}")
         train = dataset.train
-        if protocol.selection == "best_val":
-            stream = Clock(str(cell), self.options.device).generator(
-                "validation", "cpu"
-            )
-            train, self.validation = data.split_validation(
-                train, protocol.validation, stream
-            )
+        if protocol.held_out:
+            train, self.validation = hold_out(cell, train, protocol.validation)
         self.dataset = replace(dataset, train=train)
         check_ipc(cell, self.dataset)
 
@@ -368,8 +389,14 @@ class Work:
     def _task(self, synthetic: SyntheticSet) -> Task:
         """How a set of this cell is judged."""
         protocol = in_force(self.recipe.protocol, synthetic)
-        dataset = self.dataset
-        return Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
+        return Task(
+            synthetic,
+            self.dataset.test,
+            self.dataset.info,
+            protocol,
+            self.validation,
+            self.teachers,
+        )
 
     def _score(self, evaluations: Sequence[Evaluation]) -> float:
         """What snapshots are compared by; never test unless the name says so."""

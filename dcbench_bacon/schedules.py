@@ -1,0 +1,66 @@
+"""Learning rates as functions of the pass, the first of index 0.
+
+With E passes, a base rate r and smoothing zeta:
+
+* ``drop``: the published loop of ``dc``. After the pass of index ``E // 2 + 1`` the
+  rate falls once and the optimiser is built anew, so that its momentum is lost.
+* ``cosine``: ``r (1 + cos(pi e / (zeta E))) / 2``. Zeta 1 falls to zero (SRe2L,
+  G-VBSM); zeta 2 ends at r / 2 (RDED; EDC's smoothing schedule, arXiv:2404.13733).
+  After ``warm_up`` passes, in which the rate rises linearly from r / 100, E counts the
+  passes that are left (SRe2L on Tiny ImageNet).
+* ``ssrs``: the same up to 5E/6, from where it falls sixfold and then linearly to zero
+  (EDC's code, option ``cos2``).
+* ``multistep``: r times ``drop`` for every milestone reached (EDC on CIFAR-10).
+"""
+
+from math import cos, pi
+
+from dcbench_bacon.schema import Protocol
+
+WARM_UP_START = 0.01  # of the rate; torchvision's reference training, which SRe2L runs
+SUDDEN = 5 / 6  # share of the passes before the fall of ``ssrs``
+
+
+def learning_rate(protocol: Protocol, index: int) -> float:
+    """The learning rate of the pass of an index."""
+    factors = {
+        "drop": _drop,
+        "cosine": _cosine,
+        "ssrs": _ssrs,
+        "multistep": _multistep,
+    }
+    return protocol.learning_rate * factors[protocol.schedule](protocol, index)
+
+
+def restarts(protocol: Protocol, index: int) -> bool:
+    """Whether the optimiser forgets its momentum before this pass."""
+    return protocol.schedule == "drop" and index == _dropped(protocol)
+
+
+def _dropped(protocol: Protocol) -> int:
+    """The first pass at the lower rate."""
+    return protocol.epochs // 2 + 2
+
+
+def _drop(protocol: Protocol, index: int) -> float:
+    return protocol.drop if index >= _dropped(protocol) else 1.0
+
+
+def _cosine(protocol: Protocol, index: int) -> float:
+    left = index - protocol.warm_up
+    if left < 0:
+        risen = index / protocol.warm_up
+        return WARM_UP_START + (1 - WARM_UP_START) * risen
+    wave = protocol.smoothing * max(1, protocol.epochs - protocol.warm_up)
+    return (1 + cos(pi * left / wave)) / 2
+
+
+def _ssrs(protocol: Protocol, index: int) -> float:
+    share = index / protocol.epochs
+    smooth = (1 + cos(pi * min(share, SUDDEN) / protocol.smoothing)) / 2
+    return smooth if share <= SUDDEN else smooth * (1 - share)
+
+
+def _multistep(protocol: Protocol, index: int) -> float:
+    reached = sum(index >= each * protocol.epochs for each in protocol.milestones)
+    return protocol.drop**reached

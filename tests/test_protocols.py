@@ -1,0 +1,659 @@
+"""Protocols: training against a plain loop, recipes, and choices by validation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import commandline
+import msgspec
+import pytest
+import torch
+from commandline import invoke, settable
+from support import dataset
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import container, data, networks, recipe, schema, work
+from dcbench_bacon import evaluate as evaluation
+from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.clock import Clock, Policy
+from dcbench_bacon.data import normalize
+from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
+from dcbench_bacon.evaluate import Task, Trainer, evaluate
+from dcbench_bacon.flat import FlatNetwork
+from dcbench_bacon.mixing import Mixer
+from dcbench_bacon.networks import Network
+from dcbench_bacon.policies import POLICIES
+from dcbench_bacon.schema import Cell, Protocol
+from dcbench_bacon.spec import Split, SyntheticSet
+
+CPU = torch.device("cpu")
+SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
+REAL = dataset()
+TEST = Split(REAL.test.images[:18], REAL.test.labels[:18])
+VALIDATION = Split(REAL.test.images[18:], REAL.test.labels[18:])
+NAMES = recipe.protocol_names()
+
+
+def network(architecture: str = SMALL, seed: int = 0, classes: int = 3) -> Network:
+    generator = torch.Generator().manual_seed(seed)
+    return networks.build(
+        architecture, channels=1, size=8, classes=classes, generator=generator
+    )
+
+
+def synthetic(count: int = 12, *, soft: bool = True) -> SyntheticSet:
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randn(count, 1, 8, 8, generator=generator)
+    labels = F.one_hot(torch.arange(count) % 3, 3).float()
+    if soft:
+        labels = torch.randn(count, 3, generator=generator).softmax(1)
+    return SyntheticSet(images, labels)
+
+
+def task(protocol: Protocol, *, soft: bool = True) -> Task:
+    teachers = tuple(
+        network(name, seed=7 + i) for i, name in enumerate(protocol.teachers)
+    )
+    held_out = VALIDATION if protocol.held_out else None
+    return Task(synthetic(soft=soft), TEST, REAL.info, protocol, held_out, teachers)
+
+
+def small(name: str, **changes: object) -> Protocol:
+    """A protocol of ``protocols.toml`` for tiny networks, hard to tell from it."""
+    request = recipe.Request(protocol=name)
+    full = recipe.protocol(Cell("any", "digits", 10), request)
+    values = {
+        "architectures": (SMALL,),
+        "teachers": (SMALL, NORMED)[: len(full.teachers)],
+        "networks": 2,
+        "epochs": 6,
+        "batch_size": 5,
+        "learning_rate": 0.02,
+    }
+    return msgspec.structs.replace(full, **{**values, **changes})
+
+
+class Plain:
+    """A training loop with PyTorch's own modules, a sample at a time."""
+
+    def __init__(self, what: Task, architecture: str) -> None:
+        self.what, self.protocol = what, what.protocol
+        clock, stage = Clock("cell", CPU), f"evaluate/{architecture}/0"
+        self.network = networks.build(
+            architecture,
+            channels=1,
+            size=8,
+            classes=3,
+            generator=clock.generator(f"{stage}/init", device="cpu"),
+        )
+        self.average = [p.detach().clone() for p in self.network.parameters()]
+        self.shuffling = clock.generator(f"{stage}/shuffle")
+        self.drawing = clock.generator(f"{stage}/augmentation", device="cpu")
+        self.pairing = clock.generator(f"{stage}/mixing", device="cpu")
+        groups = [
+            {"params": [p for p in self.network.parameters() if p.ndim > 1]},
+            {
+                "params": [p for p in self.network.parameters() if p.ndim == 1],
+                "weight_decay": 0.0,
+            },
+        ]
+        decay = self.protocol.weight_decay
+        self.adamw = torch.optim.AdamW(groups, weight_decay=decay)
+
+    def train(self) -> None:
+        images, protocol = self.what.synthetic.images, self.protocol
+        for epoch in range(protocol.epochs):
+            share = epoch / (2 * protocol.epochs)
+            rate = protocol.learning_rate * (1 + torch.tensor(torch.pi * share).cos())
+            for group in self.adamw.param_groups:
+                group["lr"] = float(rate / 2)
+            order = torch.randperm(len(images), generator=self.shuffling)
+            for start in range(0, len(images), protocol.batch_size):
+                self.step(order[start : start + protocol.batch_size])
+
+    def step(self, rows: Tensor) -> None:
+        protocol, law = self.protocol, Augmentation("flip", (8, 8))
+        draw = law.draw(1, self.drawing, samples=len(rows))
+        flags = draw.values[0, :, 0]
+        images = torch.stack(
+            [
+                image.flip(-1) if flag else image
+                for image, flag in zip(
+                    self.what.synthetic.images[rows], flags, strict=True
+                )
+            ]
+        )
+        original = self.what.synthetic.labels[rows]
+        mix = Mixer("cutmix", 1.0, 8).draw(len(rows), self.pairing)
+        kept, partners = mix.kept[0], mix.partners[0]
+        mixed = kept * images + (1 - kept) * images[partners]
+        self.network.train()
+        logits = self.network(mixed)
+        if protocol.teachers:
+            with torch.no_grad():
+                teacher = sum(each.eval()(mixed) for each in self.what.teachers)
+            labels = (teacher / len(protocol.teachers)).softmax(1)
+            teacher = labels.log()
+        else:
+            share = kept.mean()
+            labels = share * original + (1 - share) * original[partners]
+            teacher = labels.log()
+        temperature = protocol.temperature
+        loss = F.kl_div(
+            (logits / temperature).log_softmax(1),
+            (teacher / temperature).log_softmax(1),
+            reduction="batchmean",
+            log_target=True,
+        ) + 0.1 * F.cross_entropy(logits, original)
+        self.adamw.zero_grad()
+        loss.backward()
+        self.adamw.step()
+        with torch.no_grad():
+            for mean, now in zip(self.average, self.network.parameters(), strict=True):
+                mean.copy_(protocol.ema * mean + (1 - protocol.ema) * now)
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
+    """Every trainer that ``evaluate`` makes, in order."""
+    made: list[Trainer] = []
+
+    class Kept(Trainer):
+        def __init__(
+            self, clock: Clock, task: Task, architecture: str, stream: str
+        ) -> None:
+            super().__init__(clock, task, architecture, stream)
+            made.append(self)
+
+    monkeypatch.setattr(evaluation, "Trainer", Kept)
+    return made
+
+
+def everything(**changes: object) -> Protocol:
+    """RDED's protocol with an average of weights and a term for original labels."""
+    values = {
+        "augmentation": "flip",
+        "temperature": 3.0,
+        "original_weight": 0.1,
+        "ema": 0.8,
+        "networks": 1,
+        "weight_decay": 0.3,
+    }
+    return small("rded", **{**values, **changes})
+
+
+@pytest.mark.parametrize("architecture", [SMALL, NORMED])
+@pytest.mark.parametrize("teachers", [(), (SMALL,), (SMALL, NORMED)])
+def test_training_is_that_of_a_plain_loop(
+    architecture: str, teachers: tuple[str, ...], trainers: list[Trainer]
+) -> None:
+    protocol = everything(architectures=(architecture,), teachers=teachers)
+    what = task(protocol)
+    evaluate(Clock("cell", CPU), what)
+    plain = Plain(what, architecture)
+    start = FlatNetwork(plain.network).vector()
+    plain.train()
+    found, expected = trainers[0], FlatNetwork(plain.network).vector()
+    felt = matters(plain.network)
+    average = torch.cat([each.flatten() for each in plain.average])
+    assert found.average is not None
+    for one, other in ((found.vector, expected), (found.average, average)):
+        assert torch.allclose(one[felt], other[felt], rtol=1e-3, atol=1e-4)
+    for one, other in ((start, expected), (expected, average)):
+        assert (one - other)[felt].abs().max() > 1e-2
+    for name, buffer in plain.network.named_buffers():
+        own = dict(found.network.named_buffers())[name]
+        if "mean" not in name:  # which the bias before it moves
+            assert torch.allclose(own.float(), buffer.float(), rtol=1e-3, atol=1e-4)
+
+
+def matters(network: Network) -> Tensor:
+    """Whether a parameter has a gradient; a bias before a norm has none but rounding.
+
+    Adam divides that by its own size, and takes steps as large as any other.
+    """
+    flags = [
+        torch.full((parameter.numel(),), name != "features.0.bias")
+        for name, parameter in network.named_parameters()
+    ]
+    return torch.cat(flags)
+
+
+def test_the_average_is_tested_and_the_live_network_is_left(
+    monkeypatch: pytest.MonkeyPatch, trainers: list[Trainer]
+) -> None:
+    tested: list[tuple[Tensor, Tensor]] = []
+
+    def spied(network: Network, split: Split, info: object) -> float:
+        means = dict(network.named_buffers())["features.1.running_mean"]
+        tested.append((FlatNetwork(network).vector(), means.clone()))
+        return 0.5
+
+    monkeypatch.setattr(evaluation, "accuracy", spied)
+    evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,))))
+    (found,), ((vector, means),) = list(trainers), list(tested)
+    assert found.average is not None
+    assert torch.equal(vector, found.average)
+    assert not torch.equal(found.average, found.vector)
+    assert torch.equal(FlatNetwork(found.network).vector(), found.vector)
+    evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,), ema=0.0)))
+    live = tested[1]
+    assert torch.equal(live[0], found.vector)  # the average does not touch training
+    assert torch.equal(live[1], means)  # batch statistics are the live ones
+
+
+def test_no_average_by_default(trainers: list[Trainer]) -> None:
+    evaluate(Clock("cell", CPU), task(small("dc")))
+    assert trainers[0].average is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_together_come_out_as_one_by_one(
+    name: str, trainers: list[Trainer]
+) -> None:
+    protocol = small(name)
+    what = task(protocol)
+    alone = evaluate(Clock("cell", CPU), what)
+    together = evaluate(Clock("cell", CPU), what, together=True)
+    felt = matters(trainers[0].network)
+    for one, other in zip(trainers[:2], trainers[2:], strict=True):
+        first, second = one.vector[felt], other.vector[felt]
+        assert torch.allclose(first, second, rtol=1e-2, atol=1e-3)
+        assert (one.average is None) == (protocol.ema == 0)
+        if one.average is not None and other.average is not None:
+            first, second = one.average[felt], other.average[felt]
+            assert torch.allclose(first, second, rtol=1e-2, atol=1e-3)
+    assert not torch.allclose(trainers[0].vector, trainers[1].vector, atol=1e-2)
+    for first, second in zip(alone, together, strict=True):
+        assert abs(first.accuracy - second.accuracy) <= 2 / len(TEST.labels)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_stopped_evaluation_goes_on_bit_for_bit(
+    together: bool, tmp_path: Path, trainers: list[Trainer]
+) -> None:
+    what = task(everything(networks=2))
+    quiet = evaluate(Clock("cell", CPU), what, together=together)
+    asked = iter([False, False, True])
+    policy = Policy(folder=tmp_path, stop=lambda: next(asked, False))
+    with pytest.raises(InterruptedRunError, match="after step 3"):
+        evaluate(Clock("cell", CPU, policy), what, together=together)
+    found = evaluate(Clock("cell", CPU, policy), what, together=together)
+    for one, other in zip(trainers[:2], trainers[-2:], strict=True):
+        assert torch.equal(one.vector, other.vector)
+        assert one.average is not None
+        assert other.average is not None
+        assert torch.equal(one.average, other.average)
+    pairs = zip(quiet, found, strict=True)
+    assert all(one.accuracy == other.accuracy for one, other in pairs)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip", *POLICIES])
+def test_every_augmentation_takes_as_many_steps(augmentation: str) -> None:
+    steps = []
+    for together in (False, True):
+        clock = Clock("cell", CPU)
+        protocol = small("dc", augmentation=augmentation, epochs=2)
+        evaluate(clock, task(protocol), together=together)
+        steps += [timing.images for timing in clock.timings.values()]
+    assert steps == [36, 36, 72]
+
+
+@pytest.fixture(scope="module")
+def digits(digits_cache: Path) -> data.Dataset:
+    return data.load("digits", cache=digits_cache)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_protocol_learns_digits(name: str, digits: data.Dataset) -> None:
+    protocol = small(
+        name,
+        networks=1,
+        epochs=25,
+        batch_size=16,
+        augmentation="none",
+        learning_rate=0.05 if name == "dc" else 0.01,
+    )
+    first = torch.cat([(digits.train.labels == k).nonzero()[:6, 0] for k in range(10)])
+    images = normalize(digits.train.images[first], digits.info)
+    labels = F.one_hot(digits.train.labels[first], 10).float()
+    teachers = tuple(taught(digits, each) for each in protocol.teachers)
+    what = Task(
+        SyntheticSet(images, labels), digits.test, digits.info, protocol, None, teachers
+    )
+    (found,) = evaluate(Clock("cell", CPU), what)
+    assert found.epoch == protocol.passes - 1
+    assert found.accuracy > 0.3, found.accuracy
+
+
+def taught(digits: data.Dataset, architecture: str) -> Network:
+    """A network that knows the real digits."""
+    pupil = network(architecture, classes=10)
+    adamw = torch.optim.AdamW(pupil.parameters(), lr=0.02)
+    images, generator = normalize(digits.train.images, digits.info), torch.Generator()
+    for _ in range(60):
+        rows = torch.randint(len(images), (64,), generator=generator)
+        loss = F.cross_entropy(pupil(images[rows]), digits.train.labels[rows])
+        adamw.zero_grad()
+        loss.backward()
+        adamw.step()
+    return pupil
+
+
+def test_a_missing_teacher_is_a_clear_error() -> None:
+    what = task(small("rded"))
+    with pytest.raises(UsageError, match=r"rded.*ConvNetD1W8.*0 teachers") as caught:
+        evaluate(Clock("cell", CPU), what._replace(teachers=()))
+    assert "protocol.teachers=[]" in str(caught.value)
+
+
+def test_teachers_label_what_the_network_sees() -> None:
+    protocol = small("edc", teachers=(SMALL, NORMED), networks=1)
+    what, seen = task(protocol), []
+    for each in what.teachers:
+        each.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    trainer = Trainer(Clock("cell", CPU), what, SMALL, "evaluate/x/0")
+    index = torch.arange(5)[None]
+    batch = evaluation.prepare([trainer], index)
+    assert all(torch.equal(each, batch.images[0]) for each in seen)
+    expected = sum(each.eval()(batch.images[0]) for each in what.teachers) / 2
+    torch.testing.assert_close(batch.targets.labels[0], expected.detach())
+    assert not batch.targets.labels.requires_grad
+    assert torch.equal(batch.targets.original[0], what.synthetic.labels[:5])
+    assert not torch.equal(batch.images[0], what.synthetic.images[:5])
+
+
+# Learning rates chosen on validation
+
+
+def rates(*candidates: float, **changes: object) -> Task:
+    return task(small("dc", learning_rates=candidates, **changes), soft=False)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_rate_of_the_best_mean_validation_accuracy_counts(
+    together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = {
+        id(VALIDATION): iter([0.1, 0.3, 0.5, 0.4, 0.6, 0.3]),  # of two networks each
+        id(TEST): iter([0.9, 0.8, 0.1, 0.2, 0.7, 0.7]),
+    }
+    monkeypatch.setattr(
+        evaluation, "accuracy", lambda network, split, info: next(script[id(split)])
+    )
+    found = evaluate(Clock("cell", CPU), rates(0.1, 0.01, 0.001), together=together)
+    assert [each.learning_rate for each in found] == [0.01, 0.01]
+    assert [each.accuracy for each in found] == [0.1, 0.2]
+    assert [each.validation for each in found] == [0.5, 0.4]
+
+
+def test_the_first_of_equally_good_rates_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "accuracy", lambda *_: 0.5)
+    found = evaluate(Clock("cell", CPU), rates(0.1, 0.01))
+    assert {each.learning_rate for each in found} == {0.1}
+
+
+def test_test_labels_do_not_reach_the_choice_of_a_rate() -> None:
+    chosen = set()
+    for key in "abcdefgh":
+        what = rates(0.2, 0.02, 0.002)
+        fair = evaluate(Clock(key, CPU), what)
+        poisoned = Split(TEST.images, (TEST.labels + 1) % 3)
+        other = evaluate(Clock(key, CPU), what._replace(test=poisoned))
+        keys = [(each.learning_rate, each.validation, each.epoch) for each in fair]
+        assert keys == [(e.learning_rate, e.validation, e.epoch) for e in other]
+        accuracies = [each.accuracy for each in fair]
+        assert accuracies != [each.accuracy for each in other]
+        chosen.add(keys[0][0])
+    assert len(chosen) > 1  # the choice does depend on something
+
+
+def test_a_chosen_rate_trains_as_if_it_were_the_only_one(
+    trainers: list[Trainer],
+) -> None:
+    evaluate(Clock("cell", CPU), rates(0.2, 0.02))
+    evaluate(Clock("cell", CPU), rates(0.02))
+    assert torch.equal(trainers[2].vector, trainers[4].vector)
+    assert not torch.equal(trainers[0].vector, trainers[2].vector)
+
+
+def test_a_rate_that_diverges_is_out() -> None:
+    what = rates(1e20, 0.02)
+    assert {e.learning_rate for e in evaluate(Clock("cell", CPU), what)} == {0.02}
+    with pytest.raises(DivergedError):
+        evaluate(Clock("cell", CPU), rates(1e20, 1e21))
+
+
+def test_rates_need_a_validation_split() -> None:
+    with pytest.raises(UsageError, match="validation split"):
+        evaluate(Clock("cell", CPU), rates(0.1)._replace(validation=None))
+
+
+# Recipes
+
+
+def test_defaults_of_fields_are_the_published_protocol() -> None:
+    published = recipe.protocol(Cell("dm", "cifar10", 10), recipe.Request())
+    assert published == Protocol(name="dc")
+    assert published.passes == 1001
+    assert not published.held_out
+
+
+def test_the_digest_is_blind_to_later_fields_at_their_defaults() -> None:
+    plain = schema.Recipe(settings={"steps": 3}, protocol=Protocol(name="dc"))
+    # What the version without the later fields gave.
+    assert recipe.digest(plain) == "79c72b3e"
+    changed = set()
+    for field, value in {
+        "ema": 0.9,
+        "loss": "kl",
+        "teachers": ("ConvNet",),
+        "epochs": 7,
+        "one_more_pass": False,
+    }.items():
+        other = msgspec.structs.replace(plain.protocol, **{field: value})
+        changed.add(recipe.digest(msgspec.structs.replace(plain, protocol=other)))
+    assert len(changed | {recipe.digest(plain)}) == 6
+
+
+def test_tuned_rates_share_the_set_of_best_val_and_not_that_of_final() -> None:
+    def digest(**changes: object) -> str:
+        protocol = Protocol(name="dc", **changes)  # type: ignore[arg-type]
+        made = schema.Recipe(settings={}, protocol=protocol)
+        return recipe.distillation_digest(made)
+
+    tuned = digest(learning_rates=(0.1,))
+    assert tuned == digest(selection="best_val")
+    assert tuned == digest(selection="best_val", learning_rates=(0.2,))
+    assert tuned != digest()
+    assert digest() == digest(ema=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "ipc", "expected"),
+    [
+        ("rded", "cifar10", 1, {"batch_size": 10, "smoothing": 2.0}),
+        ("rded", "cifar100", 10, {"batch_size": 100, "temperature": 20.0}),
+        ("rded", "tiny_imagenet", 50, {"batch_size": 100, "mixing": "cutmix"}),
+        ("sre2l", "cifar100", 50, {"temperature": 30.0, "mixing": "mixup"}),
+        ("sre2l", "tiny_imagenet", 50, {"optimiser": "sgd", "warm_up": 5}),
+        ("gvbsm", "cifar10", 10, {"loss": "mse", "original_weight": 0.15}),
+        ("gvbsm", "cifar100", 10, {"optimiser": "sgd", "batch_size": 64}),
+        ("edc", "cifar10", 1, {"batch_size": 10, "ema": 0.99, "drop": 0.5}),
+        ("edc", "tiny_imagenet", 1, {"epochs": 1000, "schedule": "cosine"}),
+        ("common", "cifar10", 50, {"batch_size": 100, "teachers": ("ConvNetBN",)}),
+        ("hard", "cifar10", 10, {"loss": "ce", "teachers": (), "epochs": 300}),
+    ],
+)
+def test_published_protocols(
+    name: str, dataset: str, ipc: int, expected: dict[str, object]
+) -> None:
+    cell = Cell("dm", dataset, ipc)
+    found = recipe.protocol(cell, recipe.Request(protocol=name))
+    assert {key: getattr(found, key) for key in expected} == expected
+    assert not found.one_more_pass
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_has_a_source(name: str) -> None:
+    document = recipe.read(recipe.PROTOCOLS)[name]
+    for tables in (document, *document.get("profiles", {}).values()):
+        for label, _, _ in recipe.tables(tables):
+            if "." not in label:
+                assert tables[label]["source"]
+
+
+def test_a_methods_own_keys_change_the_published_protocol_alone() -> None:
+    cell = Cell("dm", "tiny_imagenet", 1)
+    own = work.resolve(cell, recipe.Request()).recipe.protocol
+    assert own.architectures == ("ConvNetD4",)
+    fair = work.resolve(cell, recipe.Request(protocol="rded"))
+    assert fair.recipe.protocol.architectures == ("ResNet18BN",)
+    assert "rded" in fair.origins["protocol.architectures"].table
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[x]\ntitle = 'x'\n[x.defaults]\nloss = 'l1'", "loss"),
+        ("[x]\ntitle = 'x'\n[x.defaults]\nepoch = 3", "epoch"),
+        ("[x]\ntitle = 'x'\n[x.defaults]\naugmentation = 'blur'", "blur"),
+        ("[x]\ntitle = 'x'\n[x.defaults]\nteachers = ['Convnet']", "Convnet"),
+        ("[x]\ntitle = 'x'\n[x.nowhere]\nepochs = 3", "nowhere"),
+        ("[x]\ntitle = 'x'\n[x.digits.ten]\nepochs = 3", "ten"),
+        ("[x]\ntitle = 'x'\n[x.profiles.quick.digits]\nema = 1.0", "ema"),
+        ("[x]\ntitle = 'x'\nbase = 'y'", "base"),
+        ("[x]\ntitle = 'x'\nbase = 'x'", "base"),
+    ],
+)
+def test_check_names_the_problem(
+    line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = "[dc]\ntitle = 'dc'\n"
+    (tmp_path / "protocols.toml").write_text(published + line)
+    monkeypatch.setattr(recipe, "PROTOCOLS", tmp_path / "protocols.toml")
+    result = invoke("check")
+    assert result.exit_code == 1
+    (message,) = result.stderr.splitlines()
+    assert message.startswith("protocol x: ")
+    assert problem in message
+
+
+# The command line
+
+
+@pytest.fixture
+def _cache(digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+
+
+ONE = (
+    *("--methods", "random", "--datasets", "digits", "--ipc", 2),
+    *("--profile", "demo", "--device", "cpu", "--no-download"),
+    *("--architectures", SMALL),
+    *settable("protocol.epochs", 3),
+    *settable("protocol.networks", 2),
+)
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_run_records_the_rate_it_chose(tmp_path: Path) -> None:
+    candidates = settable("protocol.learning_rates", "[0.05, 1e-6]")
+    result = invoke("run", *ONE, *candidates, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    record = commandline.only_record(tmp_path)
+    assert record.recipe.protocol.learning_rates == (0.05, 1e-6)
+    rates = {each.learning_rate for each in record.evaluations}
+    assert len(rates) == 1
+    assert rates <= {0.05, 1e-6}
+    assert all(each.validation is not None for each in record.evaluations)
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Split | None] = []
+
+    def spied(clock: Clock, what: Task, *rest: object) -> list[schema.Evaluation]:
+        seen.append(what.validation)
+        return evaluate(clock, what)
+
+    monkeypatch.setattr(work, "evaluate", spied)
+    monkeypatch.setattr("dcbench_bacon.commands.evaluate", spied)
+    chosen = ("--selection", "best_val")
+    share = settable("protocol.validation", 0.2)
+    invoke("run", *ONE, *chosen, *share, "--output", tmp_path)
+    record = commandline.only_record(tmp_path)
+    (path,) = (tmp_path / "synthetic").glob("*.safetensors")
+    options = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))
+    again = ("--profile", "demo", "--architectures", SMALL, *chosen, *options)
+    result = invoke("evaluate", path, *again)
+    assert result.exit_code == 0, result.output
+    first, second = seen
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first.images, second.images)  # 0.2, though 0.1 was asked for
+    mean = sum(each.accuracy for each in record.evaluations) / 2
+    assert f"{100 * mean:.2f}" in result.output
+
+
+@pytest.mark.usefixtures("_cache")
+@pytest.mark.parametrize(
+    "option",
+    [("--selection", "best_val"), settable("protocol.learning_rates", "[0.1]")],
+)
+def test_a_file_of_which_nothing_was_held_out_is_refused(
+    option: tuple[str, str], tmp_path: Path
+) -> None:
+    invoke("run", *ONE, "--output", tmp_path)
+    (path,) = (tmp_path / "synthetic").glob("*.safetensors")
+    result = invoke("evaluate", path, "--architectures", SMALL, *option)
+    assert result.exit_code == 2
+    assert "was held out" in result.stderr
+    assert "dcbench run" in result.stderr
+    assert path.name in result.stderr
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_file_of_other_images_is_not_chosen_by_validation(tmp_path: Path) -> None:
+    invoke("run", *ONE, "--selection", "best_val", "--output", tmp_path)
+    (path,) = (tmp_path / "synthetic").glob("*.safetensors")
+    made = container.read(path)
+    container.write(
+        path,
+        replace(made, provenance={**made.provenance, "dataset_sha256": "0" * 64}),
+    )
+    chosen = ("--selection", "best_val")
+    result = invoke("evaluate", path, "--architectures", SMALL, *chosen)
+    assert result.exit_code == 2
+    assert "other images" in result.stderr
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_protocol_without_its_teacher_fails_before_it_distils(
+    tmp_path: Path,
+) -> None:
+    result = invoke("run", *ONE, "--protocol", "rded", "--output", tmp_path)
+    assert result.exit_code != 0
+    assert "protocol.teachers=[]" in result.output + result.stderr
+    assert not list((tmp_path / "synthetic").glob("*.safetensors"))
+
+
+@pytest.mark.usefixtures("_cache")
+@pytest.mark.parametrize("augmentation", ["none", "autoaugment", "cifar_aug"])
+def test_a_policy_is_a_value_of_the_protocol(augmentation: str, tmp_path: Path) -> None:
+    option = settable("protocol.augmentation", augmentation)
+    result = invoke("run", *ONE, *option, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    record = commandline.only_record(tmp_path)
+    assert record.recipe.protocol.augmentation == augmentation
+
+
+def test_protocols_are_listed_with_a_line_each() -> None:
+    lines = invoke("list", "protocols").output.splitlines()
+    assert [line.split()[0] for line in lines] == NAMES
+    assert {"dc", "sre2l", "rded", "gvbsm", "edc", "common", "hard"} <= set(NAMES)
+    assert all(len(line.split()) > 4 for line in lines)
