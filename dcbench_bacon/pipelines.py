@@ -2,17 +2,19 @@
 
 An objective (``objectives.py``) plugs into either. ``DistributionMatching`` is DM's
 (Zhao & Bilen, WACV 2023), ``ImprovedMatching`` IDM's (Zhao et al., CVPR 2023).
+Gradients are matched by a third, in ``gradient_matching.py``.
 """
 
 from typing import Annotated, Literal
 
 import torch
+from jaxtyping import Int64
 from msgspec import Meta
 from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon import networks
-from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.augment import Augmentation, Draw
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.matching import Batch, ImageSGD, Matcher, RealImages
 from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
@@ -88,13 +90,12 @@ class ImprovedMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
     update: Literal["closed", "sequential"] = "closed"
 
 
-class DistributionMatching:
-    """DM's pipeline: a fresh random network each step, whole images.
+class Pipeline:
+    """Synthetic images, their optimiser, and what is drawn for a step.
 
     Args:
         run: what the harness lends.
         settings: hyper-parameters.
-        objective: from features to a loss a class.
         partition: parts along each side of a synthetic image.
         visits: see ``ImageSGD``.
     """
@@ -103,7 +104,6 @@ class DistributionMatching:
         self,
         run: Run,
         settings: MatchingSettings,
-        objective: Objective,
         partition: int = 1,
         visits: int = 1,
     ) -> None:
@@ -135,10 +135,7 @@ class DistributionMatching:
             classes=info.classes,
         ).to(run.device)
         self.network.requires_grad_(False)
-        joint = any(True for _ in self.network.buffers())
-        self.matcher = Matcher(
-            run, self.real, objective, self.augmentation, partition, joint
-        )
+        self.joint = any(True for _ in self.network.buffers())  # batch statistics
 
     def _initial(self) -> Tensor:
         """The images before the first step."""
@@ -150,25 +147,11 @@ class DistributionMatching:
             shape, generator=self.run.generator("init"), device=self.run.device
         )
 
-    def step(self, index: int) -> None:
-        """One update of all images."""
-        with self.run.phase("queue"):
-            networks.reinitialize(self.network, self.run.generator("network"))
-        self._match(self._batch(self.network))
-
-    def _batch(self, network: networks.Network, weight: Tensor | None = None) -> Batch:
-        """Draws what a step matches: real images and an augmentation a class."""
+    def _draw(self) -> tuple[Int64[Tensor, "c n"], Draw]:
+        """What a step matches: real images and an augmentation a class."""
         with self.run.phase("data"):
             index = self.real.draw(self.settings.batch_real, self.sampling)
-            draw = self.augmentation.draw(len(index), self.drawing)
-        return Batch(network, index, draw, weight)
-
-    def _match(self, batch: Batch) -> None:
-        """Updates the images of all classes at once."""
-        losses, gradient = self.matcher(batch, self.images)
-        with self.run.phase("update"):
-            self.optimiser.step(self.images, gradient)
-        self.run.watch("loss", losses.mean())
+            return index, self.augmentation.draw(len(index), self.drawing)
 
     def synthetic(self) -> SyntheticSet:
         """The set as it stands."""
@@ -189,6 +172,49 @@ class DistributionMatching:
         """Goes on from ``state_dict``."""
         self.images.copy_(state["images"])
         self.optimiser.velocity.copy_(state["velocity"])
+
+
+class DistributionMatching(Pipeline):
+    """DM's pipeline: a fresh random network each step, whole images.
+
+    Args:
+        run: what the harness lends.
+        settings: hyper-parameters.
+        objective: from features to a loss a class.
+        partition: parts along each side of a synthetic image.
+        visits: see ``ImageSGD``.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: MatchingSettings,
+        objective: Objective,
+        partition: int = 1,
+        visits: int = 1,
+    ) -> None:
+        """Draws the initial images."""
+        super().__init__(run, settings, partition, visits)
+        self.matcher = Matcher(
+            run, self.real, objective, self.augmentation, partition, self.joint
+        )
+
+    def step(self, index: int) -> None:
+        """One update of all images."""
+        with self.run.phase("queue"):
+            networks.reinitialize(self.network, self.run.generator("network"))
+        self._match(self._batch(self.network))
+
+    def _batch(self, network: networks.Network, weight: Tensor | None = None) -> Batch:
+        """What a step matches, and the network it is matched in."""
+        return Batch(network, *self._draw(), weight)
+
+    def _match(self, batch: Batch) -> None:
+        """Updates the images of all classes at once."""
+        losses, gradient = self.matcher(batch, self.images)
+        with self.run.phase("update"):
+            self.optimiser.step(self.images, gradient)
+        self.run.watch("loss", losses.mean())
 
 
 class ImprovedMatching(DistributionMatching):
