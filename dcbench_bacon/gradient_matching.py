@@ -182,7 +182,7 @@ class GradientMatcher:
             real = self.real.take(index)
         with self.run.phase("augmentation"), torch.no_grad():
             real = self.augmentation.apply(real, draw)
-        with self.run.phase("real gradient"):
+        with self.run.phase("real forward"):  # and backward
             target = self._target(network, real, classes)
         with self.run.phase("synthetic"):
             own = images.detach().requires_grad_()
@@ -249,7 +249,7 @@ class GradientMatching(Pipeline):
 
     def step(self, index: int) -> None:
         """Brings the network to the step's stage, then updates all images."""
-        with self.run.phase("network"):
+        with self.run.phase("queue"):  # the timing table's name for networks
             if index % self.settings.outer_loop == 0:
                 networks.reinitialize(self.network, self.run.generator("network"))
                 self.velocity.zero_()
