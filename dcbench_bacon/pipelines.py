@@ -2,17 +2,19 @@
 
 An objective (``objectives.py``) plugs into either. ``DistributionMatching`` is DM's
 (Zhao & Bilen, WACV 2023), ``ImprovedMatching`` IDM's (Zhao et al., CVPR 2023).
+Gradients are matched by a third, in ``gradient_matching.py``.
 """
 
 from typing import Annotated, Literal
 
 import torch
+from jaxtyping import Int64
 from msgspec import Meta
 from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon import networks
-from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.augment import Augmentation, Draw
 from dcbench_bacon.compiling import compile_network
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.matching import Batch, ImageSGD, Matcher, RealImages
@@ -92,13 +94,12 @@ class ImprovedMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
     update: Literal["closed", "sequential"] = "closed"
 
 
-class DistributionMatching:
-    """DM's pipeline: a fresh random network each step, whole images.
+class Pipeline:
+    """Synthetic images, their optimiser, and what is drawn for a step.
 
     Args:
         run: what the harness lends.
         settings: hyper-parameters.
-        objective: from features to a loss a class.
         partition: parts along each side of a synthetic image.
         visits: see ``ImageSGD``.
     """
@@ -107,7 +108,6 @@ class DistributionMatching:
         self,
         run: Run,
         settings: MatchingSettings,
-        objective: Objective,
         partition: int = 1,
         visits: int = 1,
     ) -> None:
@@ -134,11 +134,7 @@ class DistributionMatching:
         )
         self.network = self._network()
         self.network.precision = settings.precision
-        compile_network(run, self.network, info, settings.steps * self._passes())
-        joint = any(True for _ in self.network.buffers())
-        self.matcher = Matcher(
-            run, self.real, objective, self.augmentation, partition, joint
-        )
+        self.joint = any(True for _ in self.network.buffers())  # batch statistics
 
     def _network(self) -> networks.Network:
         """The network whose parameters are drawn anew each step."""
@@ -151,12 +147,6 @@ class DistributionMatching:
         )
         return network.to(self.run.device).requires_grad_(False)
 
-    def _passes(self) -> int:
-        """Forward passes of an image in a step; a backward pass counts as two."""
-        real = self.run.info.classes * self.settings.batch_real
-        synthetic = self.images.shape[:2].numel() * self.partition**2
-        return real + 3 * synthetic
-
     def _initial(self) -> Tensor:
         """The images before the first step."""
         if self.settings.init == "real":
@@ -167,26 +157,11 @@ class DistributionMatching:
             shape, generator=self.run.generator("init"), device=self.run.device
         )
 
-    def step(self, index: int) -> None:
-        """One update of all images."""
-        with tensor_cores(self.settings.precision):
-            with self.run.phase("queue"):
-                networks.reinitialize(self.network, self.run.generator("network"))
-            self._match(self._batch(self.network))
-
-    def _batch(self, network: networks.Network, weight: Tensor | None = None) -> Batch:
-        """Draws what a step matches: real images and an augmentation a class."""
+    def _draw(self) -> tuple[Int64[Tensor, "c n"], Draw]:
+        """What a step matches: real images and an augmentation a class."""
         with self.run.phase("data"):
             index = self.real.draw(self.settings.batch_real, self.sampling)
-            draw = self.augmentation.draw(len(index), self.drawing)
-        return Batch(network, index, draw, weight)
-
-    def _match(self, batch: Batch) -> None:
-        """Updates the images of all classes at once."""
-        losses, gradient = self.matcher(batch, self.images)
-        with self.run.phase("update"):
-            self.optimiser.step(self.images, gradient)
-        self.run.watch("loss", losses.mean())
+            return index, self.augmentation.draw(len(index), self.drawing)
 
     def synthetic(self) -> SyntheticSet:
         """The set as it stands."""
@@ -207,6 +182,58 @@ class DistributionMatching:
         """Goes on from ``state_dict``."""
         self.images.copy_(state["images"])
         self.optimiser.velocity.copy_(state["velocity"])
+
+
+class DistributionMatching(Pipeline):
+    """DM's pipeline: a fresh random network each step, whole images.
+
+    Args:
+        run: what the harness lends.
+        settings: hyper-parameters.
+        objective: from features to a loss a class.
+        partition: parts along each side of a synthetic image.
+        visits: see ``ImageSGD``.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: MatchingSettings,
+        objective: Objective,
+        partition: int = 1,
+        visits: int = 1,
+    ) -> None:
+        """Draws the initial images."""
+        super().__init__(run, settings, partition, visits)
+        self.matcher = Matcher(
+            run, self.real, objective, self.augmentation, partition, self.joint
+        )
+        images = settings.steps * self._passes()
+        compile_network(run, self.network, run.info, images)
+
+    def _passes(self) -> int:
+        """Forward passes of an image in a step; a backward pass counts as two."""
+        real = self.run.info.classes * self.settings.batch_real
+        synthetic = self.images.shape[:2].numel() * self.partition**2
+        return real + 3 * synthetic
+
+    def step(self, index: int) -> None:
+        """One update of all images."""
+        with tensor_cores(self.settings.precision):
+            with self.run.phase("queue"):
+                networks.reinitialize(self.network, self.run.generator("network"))
+            self._match(self._batch(self.network))
+
+    def _batch(self, network: networks.Network, weight: Tensor | None = None) -> Batch:
+        """What a step matches, and the network it is matched in."""
+        return Batch(network, *self._draw(), weight)
+
+    def _match(self, batch: Batch) -> None:
+        """Updates the images of all classes at once."""
+        losses, gradient = self.matcher(batch, self.images)
+        with self.run.phase("update"):
+            self.optimiser.step(self.images, gradient)
+        self.run.watch("loss", losses.mean())
 
 
 class ImprovedMatching(DistributionMatching):
