@@ -7,12 +7,12 @@ import commandline
 import msgspec
 import pytest
 import torch
-from commandline import invoke, settable
+from commandline import found, invoke, judged, settable
 from support import dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import container, data, networks, recipe, schema, work
+from dcbench_bacon import container, data, features, networks, recipe, schema, work
 from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock, Policy
@@ -633,13 +633,20 @@ def test_a_file_of_other_images_is_not_chosen_by_validation(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("_cache")
-def test_a_protocol_without_its_teacher_fails_before_it_distils(
-    tmp_path: Path,
+def test_a_teacher_is_trained_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = invoke("run", *ONE, "--protocol", "rded", "--output", tmp_path)
-    assert result.exit_code != 0
-    assert "protocol.teachers=[]" in result.output + result.stderr
-    assert not list((tmp_path / "synthetic").glob("*.safetensors"))
+    teacher = settable("protocol.teachers", f'["{SMALL}"]')
+    command = ("run", *ONE, "--protocol", "rded", *teacher, "--output", tmp_path)
+    first = invoke(*command)
+    assert first.exit_code == 0, first.output
+    assert list((tmp_path / "shared").glob("features-*"))
+    monkeypatch.setattr(features, "train", None)  # would fail if it were called
+    again = invoke(*command, "--fresh")
+    assert again.exit_code == 0, again.output
+    invoke("run", *ONE, "--output", tmp_path)
+    learned, alone = (judged(record) for record in found(tmp_path))
+    assert learned != alone
 
 
 @pytest.mark.usefixtures("_cache")
