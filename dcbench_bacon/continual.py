@@ -15,6 +15,7 @@ networks are trained on all classes (IDM, BACON, MTT).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int64
@@ -83,18 +84,18 @@ def test_images(test: Split, seen: Sequence[int]) -> Split:
     return Split(test.images[kept], test.labels[kept])
 
 
-def check_classes(synthetic: SyntheticSet, names: Sequence[str]) -> None:
+def check_classes(path: Path, synthetic: SyntheticSet, names: Sequence[str]) -> None:
     """Makes sure that the set has an image of every class.
 
     Raises:
-        DataError: a class has none; names it.
+        DataError: a class has none; names it and the file.
     """
     counts = torch.bincount(synthetic.labels.argmax(1), minlength=len(names))
     for name, count in zip(names, counts.tolist(), strict=True):
         if not count:
             raise DataError(
-                f"no image of class {name!r}: a memory for continual learning needs "
-                "images of every class"
+                f"{path}: no image of class {name!r}; a memory for continual learning "
+                "needs images of every class, so give another set"
             )
 
 

@@ -35,11 +35,18 @@ from dcbench_bacon.downstream import (
     continual_folder,
     search_folder,
 )
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluate import Task
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
-from dcbench_bacon.schema import Cell, CompileMode, Protocol, Recipe
+from dcbench_bacon.schema import (
+    Cell,
+    CompileMode,
+    DatasetInfo,
+    Profile,
+    Protocol,
+    Recipe,
+)
 from dcbench_bacon.spec import Split, SyntheticSet
 from dcbench_bacon.trainings import Job, Outcome
 
@@ -49,6 +56,7 @@ REFERENCE = "reference"  # the protocol of the whole train split in a search
 class Opened(NamedTuple):
     """A set and the data set that its networks are tested on."""
 
+    path: Path
     synthetic: SyntheticSet
     identity: SetIdentity
     dataset: data.Dataset
@@ -90,7 +98,7 @@ class Sets:
     ) -> "Sets":
         """From the options of a command; checks them."""
         request = recipe.Request(
-            profile=msgspec.convert(profile or "paper", recipe.schema.Profile),
+            profile=msgspec.convert(profile or "paper", Profile),
             protocol=protocol,
             overrides=recipe.parse_overrides(pairs),
             architectures=architectures or (),
@@ -108,9 +116,10 @@ class Sets:
             synthetic, cell, loaded = open_set(
                 path, self.dataset, where, self.data_root
             )
+            _check_shapes(path, synthetic, loaded.info)
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)
-            opened = Opened(synthetic, identity, loaded)
+            opened = Opened(path, synthetic, identity, loaded)
             found.setdefault(identity.sha256 + loaded.fingerprint, opened)
         return list(found.values())
 
@@ -193,10 +202,23 @@ def search_architectures(
     return 1 if outcome.failures else 0
 
 
+def _check_shapes(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
+    """Makes sure that images and labels are what the file's header promises."""
+    found = (*synthetic.images.shape[1:], synthetic.labels.shape[1])
+    if found != (info.channels, info.size, info.size, info.classes):
+        shape = "x".join(map(str, found[:3]))
+        raise DataError(
+            f"{path}: images of {shape} with labels of {found[3]} classes do not fit "
+            f"{info.name}; name the right data set with --dataset"
+        )
+
+
 def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
     """What a file says of itself; one of another tool says nothing of a recipe."""
-    said = synthetic.provenance.get("recipe")
-    made = msgspec.convert(said, Recipe) if said else None
+    try:
+        made = msgspec.convert(synthetic.provenance["recipe"], Recipe)
+    except (KeyError, msgspec.ValidationError):
+        made = None
     return SetIdentity(
         cell=cell,
         recipe=recipe.distillation_digest(made) if made else "",
@@ -207,9 +229,9 @@ def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
 
 def _stages(sets: Sets, opened: Opened, *, tasks: int, orders: int) -> list[Job[Stage]]:
     """The trainings of one memory: every stage of every order."""
-    synthetic, identity, dataset = opened
+    path, synthetic, identity, dataset = opened
     info = dataset.info
-    continual.check_classes(synthetic, info.class_names)
+    continual.check_classes(path, synthetic, info.class_names)
     protocol = sets.protocol(identity.cell, dataset)
     given = sets.recipe(protocol, tasks=tasks)
 
@@ -239,7 +261,7 @@ def _candidates(
     sets: Sets, opened: Opened, names: Sequence[str]
 ) -> list[Job[Candidate]]:
     """The trainings of a search on one set."""
-    synthetic, identity, dataset = opened
+    _, synthetic, identity, dataset = opened
     protocol = sets.protocol(identity.cell, dataset)
     plan = Candidate(
         dataset=dataset.info.name,

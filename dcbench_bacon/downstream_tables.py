@@ -62,9 +62,10 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
     ]
     key = [*_ROW, "classes_seen"]
     frame = pd.DataFrame(rows, columns=[*key, "accuracy"])
+    frame = tables.ordered(frame, [*key, "accuracy"])  # sums round alike
     groups = frame.groupby(key, sort=False)["accuracy"]
     table = groups.agg(accuracy_mean="mean", accuracy_std="std", n="count")
-    return tables.ordered(table.reset_index(), key)[CONTINUAL]
+    return table.reset_index()[CONTINUAL]
 
 
 def stages(table: pd.DataFrame) -> pd.DataFrame:
@@ -107,15 +108,16 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
     """For people: without columns that say nothing."""
     tops = sorted(set(table["top"]))
-    renamed = table.drop(columns="top") if len(tops) < 2 else table
     among = f" (top {tops[0]})" if len(tops) == 1 else " (top)"
-    renamed = renamed.rename(
-        columns={f"{name}_top": _HEADINGS[name] + among for name in _CORRELATIONS}
-    )
-    if table["seed"].nunique() < 2:
-        renamed = renamed.drop(columns="seed")
+    headings = {f"{name}_top": _HEADINGS[name] + among for name in _CORRELATIONS}
+    texts = {
+        name: [f"{value:.2f}" if value == value else "—" for value in table[name]]
+        for name in (*_CORRELATIONS, *headings)
+    }
     images = [str(ipc or "all") for ipc in table["ipc"]]
-    return _page(renamed.assign(ipc=images), _SEARCH_NOTES)
+    silent = ["top"] * (len(tops) < 2) + ["seed"] * (table["seed"].nunique() < 2)
+    page = table.assign(**texts, ipc=images).drop(columns=silent)
+    return _page(page.rename(columns=headings), _SEARCH_NOTES)
 
 
 def render(table: pd.DataFrame, format: str) -> str:

@@ -149,6 +149,6 @@ def acquire(lock: FileLock, patience: float) -> bool:
     return True
 
 
-def slug(cell: Cell) -> str:
-    """A cell's name made safe for every file system."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", str(cell))
+def slug(name: Cell | str) -> str:
+    """The name of a cell or of a training made safe for every file system."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", str(name))

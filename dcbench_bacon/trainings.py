@@ -1,8 +1,8 @@
 """Trains what downstream uses ask for; what has a record is not trained again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Generic, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Generic
 
 import msgspec
 from filelock import FileLock
@@ -19,7 +19,8 @@ from dcbench_bacon.work import Options
 PATIENCE = 1.0  # seconds between two looks at whether to stop waiting
 
 
-class Job(NamedTuple, Generic[R]):
+@dataclass(frozen=True)
+class Job(Generic[R]):
     """A training to do.
 
     Attributes:
@@ -31,7 +32,8 @@ class Job(NamedTuple, Generic[R]):
     task: Callable[[], Task]
 
 
-class Outcome(NamedTuple, Generic[R]):
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
     """What became of jobs.
 
     Attributes:
