@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from dcbench_bacon import recipe
 from dcbench_bacon.errors import RecordError
@@ -34,12 +35,15 @@ def print_table(
     Args:
         output: the results folder.
         form: ``md``, ``csv``, ``latex`` or ``html``.
-        what: ``accuracy``, ``spread``, ``timing`` or ``unfinished``.
+        what: ``accuracy``, ``spread``, ``timing`` or ``unfinished``, or a downstream
+            use: ``continual`` or ``nas``.
         profiles: the records that enter.
         source: of published numbers; the preferred one without it.
     """
     from dcbench_bacon import published, tables
 
+    if what in ("continual", "nas"):
+        return _downstream(output, form, what, profiles)
     published.check_source(source)
     broken: list[RecordError] = []
     records = list(Store(output).records(broken))
@@ -66,6 +70,31 @@ def _format(each: Format) -> str:
     """What can be done with a format, and where it comes from."""
     uses = ["read" * each.reads, "written" * each.writes]
     return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
+
+
+def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) -> str:
+    """The table of a downstream use."""
+    from dcbench_bacon import downstream, downstream_tables
+
+    store = Store(output)
+    broken: list[RecordError] = []
+    every: list[Any]
+    if use == "continual":
+        every = list(downstream.continual_folder(store).records(broken))
+    else:
+        every = list(downstream.search_folder(store).records(broken))
+    for error in broken:
+        logger.warning("left out: %s", error)
+    chosen = [record for record in every if record.profile in profiles]
+    if not chosen and form != "csv":
+        others = {record.profile for record in every} - set(profiles)
+        hint = "".join(f" Try --profile {name}." for name in sorted(others))
+        logger.warning("no such records in %s.%s", output / use, hint)
+        return ""
+    make = (
+        downstream_tables.continual if use == "continual" else downstream_tables.search
+    )
+    return downstream_tables.render(make(chosen), form)
 
 
 def _columns(lines: dict[str, str]) -> str:

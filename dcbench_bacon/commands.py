@@ -184,6 +184,14 @@ def evaluate_files(
             print(f"{path}  {architecture}  {_spread(found)}", flush=True)
 
 
+def open_set(
+    path: Path, dataset: str | None, device: torch.device, root: Path | None
+) -> tuple[SyntheticSet, Cell, data.Dataset]:
+    """Reads a set and the data set that it is to be tested on."""
+    synthetic = container.read(path, device)
+    return synthetic, *_opened(path, synthetic, dataset, root)
+
+
 def _opened(
     path: Path, synthetic: SyntheticSet, dataset: str | None, root: Path | None
 ) -> tuple[Cell, data.Dataset]:

@@ -150,6 +150,7 @@ def _page(table: pd.DataFrame) -> _Page:
     """Any table of this module with headings and rounded numbers."""
     if "published_source" in table:
         return _compare(table)
+    notes = [_NOTES.get(note, note) for note in table.attrs.get("notes", ())]
     table = table.dropna(axis=1, how="all") if len(table) else table
     names = [str(name) for name in table.columns]
     headings = [_HEADINGS.get(name, name) for name in names]
@@ -164,7 +165,8 @@ def _page(table: pd.DataFrame) -> _Page:
         headings.append("Recipe")
         for row, recipe in zip(rows, table.index, strict=True):
             row.append(str(recipe))
-    return _Page(headings, rows, [_NOTES["sets"]] if "std_sets" in table else [])
+    notes += [_NOTES["sets"]] if "std_sets" in table else []
+    return _Page(headings, rows, notes)
 
 
 def _markdown(page: _Page) -> str:

@@ -14,9 +14,11 @@ from dcbench_bacon.published import lookup
 from dcbench_bacon.schema import Record, Timing
 
 __all__ = [
+    "CHANGED",
     "PHASES",
     "SUMMARY",
     "frame",
+    "ordered",
     "render",
     "spread",
     "summary",
@@ -62,6 +64,11 @@ def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
     if not known:
         return column
     return column.map(lambda name: f"{known.get(name, len(known)):03d}{name}")
+
+
+def ordered(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows sorted by columns, names in the order that every table has."""
+    return table.sort_values(list(columns), key=_rank, ignore_index=True)
 
 
 def _build(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:

@@ -21,7 +21,10 @@ COLUMNS = (
     "dataset,ipc,method,architecture,accuracy_mean,accuracy_std,n,published_mean,"
     "published_source,difference,profile,selection"
 )
-COMMANDS = ["run", "evaluate", "table", "list", "show", "data", "check"]
+COMMANDS = [
+    *("run", "evaluate", "table", "list", "show", "data", "check"),
+    *("continual", "nas"),
+]
 SIX = "color_crop_cutout_flip_scale_rotate"
 
 PROTOCOL = (
@@ -201,8 +204,8 @@ def test_list() -> None:
     assert [line.split()[0] for line in lines] == DATASETS.names()
     networks = invoke("list", "architectures").output.splitlines()
     assert {"ConvNet", "MLP", "LeNet", "AlexNet", "VGG11", "ResNet18"} <= set(networks)
-    (protocol,) = invoke("list", "protocols").output.splitlines()
-    assert protocol.split()[0] == "dc"
+    protocols = invoke("list", "protocols").output.splitlines()
+    assert [line.split()[0] for line in protocols] == ["dc", "reference"]
 
 
 def test_version() -> None:

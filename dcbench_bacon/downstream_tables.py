@@ -1,0 +1,234 @@
+"""Records of downstream uses to tables: pure functions of the records."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dcbench_bacon import nas, recipe, tables
+from dcbench_bacon.downstream import Candidate, Stage, Trained
+from dcbench_bacon.errors import DataError
+
+TOP = 5
+CONTINUAL = [
+    *("dataset", "ipc", "method", "architecture", "tasks", "classes_seen"),
+    *("accuracy_mean", "accuracy_std", "n", "profile", "recipe"),
+]
+SEARCH = [
+    *("dataset", "ipc", "method", "seed", "networks", "spearman", "kendall"),
+    *("top", "spearman_top", "kendall_top", "best", "whole_accuracy", "seconds"),
+    *("profile", "recipe"),
+]
+_ROW = ["dataset", "ipc", "method", "architecture", "tasks", "profile", "recipe"]
+_HEADINGS = {
+    **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "n": "n"},
+    **{"architecture": "Network", "tasks": "Tasks", "seed": "Seed"},
+    **{"networks": "Networks", "spearman": "Spearman", "kendall": "Kendall"},
+    **{"best": "Best found", "whole_accuracy": "Its whole-set accuracy (%)"},
+    **{"seconds": "Search (s)", "profile": "Profile", "recipe": "Recipe"},
+}
+_CORRELATIONS = ("spearman", "kendall")
+_CONTINUAL_NOTES = (
+    "Accuracy in percent on the test images of the classes seen so far: mean ± sample "
+    "standard deviation over n networks, those of all orders of classes and all sets "
+    "pooled. At every stage fresh networks are trained on the memory alone.",
+    "The memory is cut from a set that was distilled with all classes at hand.",
+)
+_SEARCH_NOTES = (
+    "Rank correlations (Spearman's rho, Kendall's tau-b) between the accuracies of the "
+    "same networks trained on the set and on the whole train split: over all networks, "
+    "and among those that are best on the set.",
+    "One half of the test images ranks networks trained on the set, the other half "
+    "gives the whole-set accuracies: nothing is chosen on the images that count. Whole "
+    "data set: its own ranking on one half against that on the other.",
+    "Search: seconds to train and test all networks on the set.",
+)
+
+
+def continual(records: Iterable[Stage]) -> pd.DataFrame:
+    """Long form: a row a method and number of classes seen; accuracies in percent.
+
+    ``accuracy_std`` pools networks, orders and sets (ddof 1, missing when n is 1).
+    """
+    rows = [
+        {
+            **_identity(record),
+            **{"architecture": each.architecture, "classes_seen": len(record.classes)},
+            "tasks": record.recipe.settings["tasks"],
+            "accuracy": 100 * each.accuracy,
+        }
+        for record in records
+        for each in record.evaluations
+    ]
+    key = [*_ROW, "classes_seen"]
+    frame = pd.DataFrame(rows, columns=[*key, "accuracy"])
+    frame = tables.ordered(frame, [*key, "accuracy"])  # sums round alike
+    groups = frame.groupby(key, sort=False)["accuracy"]
+    table = groups.agg(accuracy_mean="mean", accuracy_std="std", n="count")
+    return table.reset_index()[CONTINUAL]
+
+
+def stages(table: pd.DataFrame) -> pd.DataFrame:
+    """For people: a row a method, a column a number of classes seen."""
+    most = int(table["n"].max()) if len(table) else 0
+    counts = sorted(set(table["classes_seen"]))
+    rows = []
+    for key, group in table.groupby(_ROW, sort=False):
+        cells = {row["classes_seen"]: row for row in group.to_dict("records")}
+        row = dict(zip(_ROW, tuple(key), strict=True))
+        row |= {_plural(k): _accuracy(cells.get(k), most) for k in counts}
+        rows.append({**row, "n": most})
+    columns = [*_ROW[:5], *map(_plural, counts), "n", *_ROW[5:]]
+    return _page(pd.DataFrame(rows, columns=columns), _CONTINUAL_NOTES)
+
+
+def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
+    """A row a set: how well it ranks networks, and what a search on it finds.
+
+    A set is compared over the networks that it and the whole train split, under each
+    recipe there is for it, were both used to train. ``whole_accuracy`` is the mean
+    over networks in percent, ``seconds`` the sum over all networks of the row. Of
+    networks that are equal on the set, the first by name comes first.
+    """
+    groups: dict[str, list[Candidate]] = {}
+    for record in records:
+        groups.setdefault(_training(record), []).append(record)
+    references = [each for each in groups.values() if each[0].source is None]
+    rows = [
+        _searched(own, whole, top)
+        for own in groups.values()
+        for whole in references
+        if _comparable(own, whole)
+    ]
+    table = pd.DataFrame(rows, columns=[*SEARCH, "whole"])
+    key = ["dataset", "whole", "ipc", "method", "seed", "profile", "recipe"]
+    return tables.ordered(table, key)[SEARCH]
+
+
+def correlations(table: pd.DataFrame) -> pd.DataFrame:
+    """For people: without columns that say nothing."""
+    tops = sorted(set(table["top"]))
+    among = f" (top {tops[0]})" if len(tops) == 1 else " (top)"
+    headings = {f"{name}_top": _HEADINGS[name] + among for name in _CORRELATIONS}
+    texts = {
+        name: [f"{value:.2f}" if value == value else "—" for value in table[name]]
+        for name in (*_CORRELATIONS, *headings)
+    }
+    images = [str(ipc or "all") for ipc in table["ipc"]]
+    silent = ["top"] * (len(tops) < 2) + ["seed"] * (table["seed"].nunique() < 2)
+    page = table.assign(**texts, ipc=images).drop(columns=silent)
+    return _page(page.rename(columns=headings), _SEARCH_NOTES)
+
+
+def render(table: pd.DataFrame, format: str) -> str:
+    """Text of a table of ``continual`` or ``search``, as ``tables.render`` has it."""
+    if format != "csv":
+        table = stages(table) if "classes_seen" in table else correlations(table)
+    return tables.render(table, format)
+
+
+def _identity(record: Trained) -> dict[str, Any]:
+    """What every row of a record repeats; ``ipc`` 0 is the whole train split."""
+    source = record.source
+    return {
+        "dataset": record.dataset,
+        "ipc": source.cell.ipc if source else 0,
+        "method": source.cell.method if source else "whole",
+        "profile": record.profile + tables.CHANGED * bool(record.recipe.overrides),
+        "recipe": _recipes(record),
+    }
+
+
+def _recipes(record: Trained) -> str:
+    """What tells recipes apart: of distilling, of training."""
+    own = recipe.digest(record.recipe)
+    return f"{record.source.recipe}-{own}" if record.source else own
+
+
+def _training(record: Candidate) -> str:
+    """What all networks of one search share."""
+    sha256 = record.source.sha256 if record.source else ""
+    return "-".join([record.dataset_sha256, sha256, _recipes(record)])
+
+
+def _comparable(own: Sequence[Candidate], whole: Sequence[Candidate]) -> bool:
+    """Whether a reference is one for a group: same data, profile and some network."""
+    if own[0].source is None:
+        return own is whole
+    shared = _by_architecture(own).keys() & _by_architecture(whole).keys()
+    same_data = own[0].dataset_sha256 == whole[0].dataset_sha256
+    same_profile = own[0].recipe.profile == whole[0].recipe.profile
+    return bool(shared) and same_data and same_profile
+
+
+def _by_architecture(records: Sequence[Candidate]) -> dict[str, Candidate]:
+    found = {record.architecture: record for record in records}
+    return {name: found[name] for name in sorted(found)}
+
+
+def _searched(
+    own: Sequence[Candidate], whole: Sequence[Candidate], top: int
+) -> dict[str, Any]:
+    """The row of a set against one reference."""
+    mine, theirs = _by_architecture(own), _by_architecture(whole)
+    names = [name for name in mine if name in theirs]
+    proxies = [_ranked(mine[name]) for name in names]
+    scores = [_scored(theirs[name]) for name in names]
+    top = min(top, len(names))
+    found = nas.search(proxies, scores, top)
+    source = own[0].source
+    return {
+        **_identity(own[0]),
+        **{"seed": source.cell.seed if source else 0, "whole": source is None},
+        **{"networks": len(names), "top": top, "best": names[found.best]},
+        **{"spearman": found.overall.spearman, "kendall": found.overall.kendall},
+        "spearman_top": found.among_top.spearman,
+        "kendall_top": found.among_top.kendall,
+        "whole_accuracy": 100 * scores[found.best],
+        "seconds": sum(_seconds(mine[name]) for name in names),
+        "recipe": f"{_recipes(own[0])}-{_recipes(whole[0])}",
+    }
+
+
+def _ranked(record: Candidate) -> float:
+    """The mean accuracy on the images that rank."""
+    values = [each.validation for each in record.evaluations]
+    if None in values:
+        raise DataError(f"{record.label}: its record has no accuracies to rank by")
+    return sum(value or 0.0 for value in values) / len(values)
+
+
+def _scored(record: Candidate) -> float:
+    """The mean accuracy on the other images."""
+    values = [each.accuracy for each in record.evaluations]
+    return sum(values) / len(values)
+
+
+def _seconds(record: Candidate) -> float:
+    return sum(each.seconds for each in record.evaluations)
+
+
+def _plural(count: int) -> str:
+    return f"{count} class" + "es" * (count != 1)
+
+
+def _accuracy(cell: dict[str, Any] | None, most: int) -> str:
+    """Mean and deviation; n where it is not that of the others."""
+    if cell is None:
+        return "—"
+    mean, std, n = cell["accuracy_mean"], cell["accuracy_std"], cell["n"]
+    deviation = f" ± {std:.2f}" if std == std else ""
+    return f"{mean:.2f}{deviation}" + f" (n={n})" * (n != most)
+
+
+def _page(table: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:
+    """Headings and notes; recipe and profile only where they tell rows apart."""
+    profiles = " ".join(table["profile"]).split()
+    reduced = [name for name in ("quick", "demo", "set") if name in profiles]
+    identity = [name for name in (*_ROW[:-1], "seed") if name in table]
+    hidden = ["profile"] * (not reduced)
+    if not table.duplicated(identity).any():
+        hidden.append("recipe")
+    page = table.drop(columns=hidden).rename(columns=_HEADINGS)
+    page.attrs["notes"] = (*notes, *reduced)
+    return page
