@@ -188,7 +188,7 @@ def open_set(
     path: Path, dataset: str | None, device: torch.device, root: Path | None
 ) -> tuple[SyntheticSet, Cell, data.Dataset]:
     """Reads a set and the data set that it is to be tested on."""
-    synthetic = container.read(path, device)
+    synthetic = foreign.read(path, Claims(dataset=dataset), root).to(device)
     return synthetic, *_opened(path, synthetic, dataset, root)
 
 

@@ -1,6 +1,6 @@
 """Records of downstream uses to tables: pure functions of the records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -212,7 +212,7 @@ def _plural(count: int) -> str:
     return f"{count} class" + "es" * (count != 1)
 
 
-def _accuracy(cell: dict[str, Any] | None, most: int) -> str:
+def _accuracy(cell: Mapping[Any, Any] | None, most: int) -> str:
     """Mean and deviation; n where it is not that of the others."""
     if cell is None:
         return "—"

@@ -11,7 +11,7 @@ sees.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -386,7 +386,9 @@ def prepare(trainers: Sequence[Trainer], index: Int64[Tensor, "t n"]) -> Batch:
             each.augmentation.draw(1, each.drawing, samples=count) for each in trainers
         ]
         images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
-        images = first.augmentation.apply(images, draws[0].cat(draws))
+        # All of one kind, that of the augmentation that drew them.
+        joined: Any = draws[0].cat(draws)  # type: ignore[arg-type]
+        images = first.augmentation.apply(images, joined)
         labels = original = first.labels[index]
         if first.mixer is not None:
             mixes = [first.mixer.draw(count, each.pairing) for each in trainers]

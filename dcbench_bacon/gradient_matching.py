@@ -126,7 +126,7 @@ def gradient_distance(real: Gradients, synthetic: Gradients) -> Float[Tensor, "c
 def _cosines(
     left: Float[Tensor, "c out k"], right: Float[Tensor, "c out k"]
 ) -> Float[Tensor, "c out"]:
-    norms = left.norm(dim=-1) * right.norm(dim=-1)
+    norms: Tensor = left.norm(dim=-1) * right.norm(dim=-1)
     return (left * right).sum(-1) / (norms + EPSILON)
 
 

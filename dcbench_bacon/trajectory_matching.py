@@ -123,11 +123,11 @@ class Batch(NamedTuple):
     """The synthetic images of one student step.
 
     Attributes:
-        index: which, on their device.
+        images: which, on their device.
         draw: one DSA operation, with parameters for each of them.
     """
 
-    index: Int64[Tensor, "n"]
+    images: Int64[Tensor, "n"]
     draw: Draw
 
 
@@ -210,7 +210,7 @@ class Student:
         vector = start.detach().requires_grad_()
         images, rate = images.detach().requires_grad_(), rate.detach().requires_grad_()
         for batch in batches:
-            loss = self._loss(vector, self._augment(images, batch), batch.index)
+            loss = self._loss(vector, self._augment(images, batch), batch.images)
             (slope,) = torch.autograd.grad(loss, vector, create_graph=True)
             vector = vector - rate * slope
         distance = (vector - target).square().sum() / (start - target).square().sum()
@@ -230,7 +230,9 @@ class Student:
         for batch in batches:
             with torch.no_grad():
                 augmented = self._augment(images, batch)
-            path.append(path[-1] - rate * self._slope(path[-1], augmented, batch.index))
+            path.append(
+                path[-1] - rate * self._slope(path[-1], augmented, batch.images)
+            )
         scale = (start - target).square().sum()
         rest = path.pop() - target
         ahead = 2 / scale * rest  # the derivative by the parameters after the step
@@ -239,7 +241,7 @@ class Student:
             leaf = images.detach().requires_grad_()
             augmented = self._augment(leaf, batch)
             products = self._products(
-                path.pop(), augmented.detach(), batch.index, ahead
+                path.pop(), augmented.detach(), batch.images, ahead
             )
             ahead = ahead - rate * products.vector
             (own,) = torch.autograd.grad(augmented, leaf, products.images)
@@ -249,7 +251,7 @@ class Student:
 
     def _augment(self, images: Tensor, batch: Batch) -> Float[Tensor, "n c h w"]:
         """The images of a step."""
-        return self.augmentation.apply(images[batch.index][None], batch.draw)[0]
+        return self.augmentation.apply(images[batch.images][None], batch.draw)[0]
 
     def _loss(
         self, vector: Float[Tensor, "p"], images: Tensor, index: Tensor
@@ -264,7 +266,9 @@ class Student:
         self, images: Tensor, index: Tensor
     ) -> list[tuple[Tensor, Tensor, float]]:
         """Images and which they are, with their share of the step."""
-        pieces = zip(images.split(self.most), index.split(self.most), strict=True)
+        pieces = zip(
+            torch.split(images, self.most), torch.split(index, self.most), strict=True
+        )
         return [(some, which, len(which) / len(index)) for some, which in pieces]
 
     def _slope(
@@ -364,7 +368,7 @@ class TrajectoryMatching:
             self.optimiser.step(self.images, matched.images)
             self.rate_optimiser.step(self.rate, matched.rate)
             self.rate.clamp_(min=LEAST_RATE * self.settings.student_lr)
-        self.run.count(sum(len(batch.index) for batch in batches))
+        self.run.count(sum(len(batch.images) for batch in batches))
         self.run.watch("loss", matched.loss)
         self.run.watch("rate", self.rate)
 
@@ -386,7 +390,8 @@ class TrajectoryMatching:
         order: list[Tensor] = []
         while len(order) < steps:
             fresh = torch.randperm(total, generator=self.ordering)
-            order += fresh.to(self.run.device, non_blocking=True).split(size)
+            fresh = fresh.to(self.run.device, non_blocking=True)
+            order += torch.split(fresh, size)
         return [
             Batch(index, self.augmentation.draw(1, self.drawing, samples=len(index)))
             for index in order[:steps]

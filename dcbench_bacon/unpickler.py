@@ -116,7 +116,7 @@ class Machine:
         Raises:
             ValueError: it is damaged, or asks for more than data.
         """
-        for opcode, argument, _ in pickletools.genops(stream):
+        for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
             self.limits.operation()
             name = opcode.name
             if name == "STOP":
@@ -204,7 +204,7 @@ class Machine:
         self.stack.append(self.finder(key))
 
 
-Operation = Callable[[Machine, Any], None]
+Operation = Callable[[Machine, Any], object]
 
 
 def _append(machine: Machine, items: list[Any]) -> None:

@@ -269,7 +269,7 @@ def test_steps_equal_the_published_loop(
     tmp_path: Path, augmentation: str, architecture: str
 ) -> None:
     """Over two networks and the training between the updates."""
-    choices = {
+    choices: dict[str, Any] = {
         "augmentation": augmentation,
         "architecture": architecture,
         "image_lr": 0.01,

@@ -16,12 +16,13 @@ from support import cell_run, dataset
 from torch import Tensor
 
 from dcbench_bacon import container, networks, recipe, work
+from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.schema import Cell, Protocol
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.spec import Method, SyntheticSet
 from dcbench_bacon.trajectory_matching import (
     Batch,
     Matched,
@@ -135,7 +136,9 @@ def distil(folder: Path, policy: Policy | None = None, **changes: Any) -> Synthe
     run = cell_run(dataset(), folder, method="mtt")
     if policy:
         run.policy = replace(policy, folder=folder)
-    return work.method_class("mtt").create(settings(**changes)).distill(run)
+    method = work.method_class("mtt").create(settings(**changes))
+    assert isinstance(method, Method)
+    return method.distill(run)
 
 
 def test_recomputation_is_an_option_of_the_method(tmp_path: Path) -> None:
@@ -276,7 +279,7 @@ def test_the_set_is_judged_at_its_own_learning_rate(
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     seen = []
-    judge = work.evaluate
+    judge = evaluation.evaluate
 
     def evaluate(clock: Any, task: Any, *more: Any) -> Any:
         seen.append(task.protocol.learning_rate)
@@ -326,6 +329,6 @@ def test_published_settings_fit_each_other() -> None:
                 resolved = work.resolve(
                     Cell("mtt", name, ipc), recipe.Request(profile=profile)
                 )
-                chosen = {**resolved.recipe.settings, "zca": False}
+                chosen: dict[str, Any] = {**resolved.recipe.settings, "zca": False}
                 TrajectorySettings(**chosen).check()
                 assert resolved.recipe.protocol.use_learned_rate
