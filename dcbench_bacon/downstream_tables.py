@@ -216,7 +216,8 @@ def _accuracy(cell: Mapping[Any, Any] | None, most: int) -> str:
     """Mean and deviation; n where it is not that of the others."""
     if cell is None:
         return "—"
-    mean, std, n = cell["accuracy_mean"], cell["accuracy_std"], cell["n"]
+    mean, std = float(cell["accuracy_mean"]), float(cell["accuracy_std"])
+    n = int(cell["n"])
     deviation = f" ± {std:.2f}" if std == std else ""
     return f"{mean:.2f}{deviation}" + f" (n={n})" * (n != most)
 

@@ -190,7 +190,7 @@ def test_batches_use_every_image_before_any_twice(tmp_path: Path) -> None:
     run = cell_run(dataset(), tmp_path, method="mtt")
     chosen = TrajectorySettings(**{**SETTINGS, "student_steps": 4, "student_batch": 3})
     learner = TrajectoryMatching(run, chosen, work_store(run, chosen))
-    first, second, third, fourth = (batch.index for batch in learner._batches())
+    first, second, third, fourth = (batch.images for batch in learner._batches())
     for pair in ((first, second), (third, fourth)):
         assert torch.cat(pair).sort().values.tolist() == list(range(6))
 

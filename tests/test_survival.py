@@ -93,7 +93,7 @@ def assert_same(disturbed: Path, quiet: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["dm", "bacon"])
+@pytest.mark.parametrize("method", ["dm", "bacon", "dsa"])
 def test_killed_from_outside_at_random_moments(method: str, tmp_path: Path) -> None:
     quiet, disturbed = tmp_path / "quiet", tmp_path / "disturbed"
     draws = random.Random(method)
@@ -135,9 +135,10 @@ def test_killed_from_outside_at_random_moments(method: str, tmp_path: Path) -> N
     [
         ("dm", ()),
         ("bacon", ()),
+        ("dsa", settable("outer_loop", 4)),
         ("dm", (*settable("protocol.evaluate_every", 2), "--selection", "best_val")),
     ],
-    ids=["dm", "bacon", "dm-evaluated-on-the-way"],
+    ids=["dm", "bacon", "dsa", "dm-evaluated-on-the-way"],
 )
 def test_killed_at_every_kind_of_write(
     method: str, extra: tuple[str, ...], tmp_path: Path
