@@ -2,6 +2,7 @@
 
 import math
 from io import BytesIO
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
     axes.imshow(mosaic.numpy(), interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     points = 72 * side  # a point is 1/72 inch
-    style = {"color": "#222222", "parse_math": False}
+    style: dict[str, Any] = {"color": "#222222", "parse_math": False}
     for row, name in enumerate(info.class_names):
         middle = row * pitch + info.size / 2
         axes.annotate(
