@@ -14,7 +14,7 @@ import pickletools
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from mmap import mmap
-from typing import Any
+from typing import IO, Any, cast
 
 from dcbench_bacon.stored import StoredTensor, of_buffer
 
@@ -116,7 +116,8 @@ class Machine:
         Raises:
             ValueError: it is damaged, or asks for more than data.
         """
-        for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
+        # A mapped file has what genops uses of a file: read, readline and tell.
+        for opcode, argument, _ in pickletools.genops(cast(IO[bytes], stream)):
             self.limits.operation()
             name = opcode.name
             if name == "STOP":
@@ -204,7 +205,7 @@ class Machine:
         self.stack.append(self.finder(key))
 
 
-Operation = Callable[[Machine, Any], object]
+Operation = Callable[[Machine, Any], None]
 
 
 def _append(machine: Machine, items: list[Any]) -> None:
@@ -234,7 +235,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 _OPERATIONS: dict[str, Operation] = {
     "MARK": lambda m, _: m.marks.append(len(m.stack)),
     "POP": lambda m, _: m.stack.pop() and None,
-    "POP_MARK": lambda m, _: m.marked() and None,
+    "POP_MARK": lambda m, _: m.marked().clear(),
     "APPEND": lambda m, _: _append(m, m.take(1)),
     "APPENDS": lambda m, _: _append(m, m.marked()),
     "LIST": lambda m, _: m.stack.append(m.marked()),

@@ -399,6 +399,13 @@ def test_costly_files_cost_little(tmp_path: Path) -> None:
     assert "survived" in done.stdout
 
 
+def test_operations_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"N0" * 200_000 + b"N.")
+    assert load_torch(tmp_path / "a") == (None, False)
+    (tmp_path / "a").write_bytes(b"N0" * 300_000 + b"N.")
+    refused(tmp_path / "a", "more than 500000 operations")
+
+
 def good(writer: str) -> bytes:
     path = io.BytesIO()
     value = {"data": [[torch.ones(2, 1, 2, 2), torch.arange(2)]], "n": np.ones(2)}
