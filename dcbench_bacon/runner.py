@@ -77,8 +77,8 @@ def plan(grid: Grid, data_root: Path | None = None) -> list[Job]:
             for method in methods:
                 for seed in grid.seeds:
                     cell = cell_of(method, name, ipc, seed)
-                    if cell not in jobs:  # a reference has one for all ipc
-                        jobs[cell] = Job(cell, source, resolve(cell, grid.request))
+                    # A reference has one cell for all ipc.
+                    jobs[cell] = Job(cell, source, resolve(cell, grid.request))
     return list(jobs.values())
 
 

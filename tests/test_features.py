@@ -1,18 +1,23 @@
 """What distances are measured in, and the network that is trained once for all."""
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import commandline
 import msgspec
 import pytest
 import torch
+from commandline import settable
 from support import cell_run, dataset, method
 from test_semantic import registered, tiny_clip, weights  # noqa: F401 - fixtures
+from test_survival import assert_same
 from torch import Tensor
 
-from dcbench_bacon import checkpoint, data, features, networks, shared, work
+from dcbench_bacon import checkpoint, container, data, features, networks, shared, work
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.data import denormalize, normalize
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
@@ -142,7 +147,14 @@ def test_running_statistics_are_kept(tmp_path: Path) -> None:
             both.append(found.encode(images[:count]))
     assert torch.allclose(both[0][:1], both[1], atol=1e-5)  # not those of a batch
     content = checkpoint.read(kept(tmp_path)[0])["content"]
-    assert content["buffers"]["features.1.running_mean"].abs().max() > 0
+    network = networks.build("ConvNetD1W8BN", channels=1, size=8, classes=3)
+    FlatNetwork(network).attach(content["vector"])
+    for name, buffer in network.named_buffers():
+        buffer.copy_(content["buffers"][name])
+    network.eval()
+    with torch.no_grad():
+        expected = network.embed(normalize(images, dataset().info))
+    assert torch.allclose(both[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("after", [1, 3, 4, 8])
@@ -184,6 +196,58 @@ def test_a_damaged_checkpoint_is_begun_again(tmp_path: Path) -> None:
 
     (folder / "x").mkdir(parents=True)
     assert shared.once(folder, "x", Policy(), make) == {"a": 1}
+
+
+CHOSEN = (
+    *("run", "--datasets", "digits", "--profile", "demo", "--device", "cpu"),
+    *("--no-download", "--architectures", commandline.NETWORK),
+    *settable("architecture", commandline.NETWORK),
+    *settable("network_epochs", 1),
+    *settable("protocol.epochs", 6),
+    *settable("protocol.networks", 2),
+    *("--checkpoint-every", "0"),
+)
+
+
+@pytest.mark.slow
+def test_killed_at_every_kind_of_write(
+    tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def arguments(output: Path) -> list[str]:
+        return [*CHOSEN, "--methods", "k_means", "--ipc", "1", "--output", str(output)]
+
+    quiet, disturbed = tmp_path / "quiet", tmp_path / "disturbed"
+    script = Path(__file__).with_name("killed_at_writes.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "1", *arguments(disturbed)],
+        env=commandline.environment(COLUMNS="200"),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split("killed")[-1]) >= 5
+    assert commandline.run(*arguments(quiet))[0] == 0
+    assert_same(disturbed, quiet)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(
+    tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+    fixed = [*CHOSEN, "--output", str(tmp_path), "--ipc", "1", "--methods"]
+    both = [commandline.start(*fixed, name) for name in ("herding", "k_center")]
+    ends = [commandline.finish(process) for process in both]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert len(kept(tmp_path)) == 1
+    sets = [container.read(path) for path in (tmp_path / "synthetic").iterdir()]
+    assert len(sets) == 2
+    assert weights_of(sets[0]) == weights_of(sets[1])
 
 
 def test_two_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
