@@ -201,8 +201,8 @@ def test_list() -> None:
     assert [line.split()[0] for line in lines] == DATASETS.names()
     networks = invoke("list", "architectures").output.splitlines()
     assert {"ConvNet", "MLP", "LeNet", "AlexNet", "VGG11", "ResNet18"} <= set(networks)
-    (protocol,) = invoke("list", "protocols").output.splitlines()
-    assert protocol.split()[0] == "dc"
+    protocols = invoke("list", "protocols").output.splitlines()
+    assert [line.split()[0] for line in protocols][0] == "dc"
 
 
 def test_version() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import dataset
 from torch import Tensor
-from torchvision.transforms import AutoAugmentPolicy, RandAugment
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy, RandAugment
 from torchvision.transforms import functional as single
 from torchvision.transforms.v2 import functional as newer
 
@@ -17,6 +17,7 @@ from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.operations import CODES, NOTHING, OPERATIONS, operate
 from dcbench_bacon.policies import POLICIES
+from dcbench_bacon.schema import DatasetInfo
 
 NAMES = list(POLICIES)
 
@@ -29,7 +30,7 @@ def pixels(count: int = 6, channels: int = 3, size: int = 16) -> Tensor:
     return smooth.clamp(0, 1).mul(255).round() / 255
 
 
-def facts(channels: int = 3, size: int = 16) -> data.DatasetInfo:
+def facts(channels: int = 3, size: int = 16) -> DatasetInfo:
     return dataset(channels=channels, size=size).info
 
 
@@ -41,12 +42,15 @@ def policy(name: str, channels: int = 3, size: int = 16) -> policies.Policy:
 
 def sheared(image: Tensor, x: float, y: float) -> Tensor:
     degrees = [float(torch.atan(torch.tensor(level)).rad2deg()) for level in (x, y)]
-    return single.affine(image, 0.0, [0, 0], 1.0, degrees, center=[0, 0])
+    moved: Tensor = single.affine(image, 0.0, [0, 0], 1.0, degrees, center=[0, 0])
+    return moved
 
 
 def shifted(image: Tensor, x: float, y: float) -> Tensor:
     size = image.shape[-1]
-    return single.affine(image, 0.0, [int(x * size), int(y * size)], 1.0, [0.0, 0.0])
+    shift = [int(x * size), int(y * size)]
+    moved: Tensor = single.affine(image, 0.0, shift, 1.0, [0.0, 0.0])
+    return moved
 
 
 def as_bytes(function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
@@ -136,7 +140,7 @@ def test_each_operation_runs_once_on_the_images_that_drew_it(
 
 def expected_pair(image: Tensor, row: Tensor, choice: AutoAugmentPolicy) -> Tensor:
     """AutoAugment with torchvision's scale of magnitudes, for one image."""
-    law = policies.PublishedPolicies(choice)
+    law = AutoAugment(choice)
     size = image.shape[-1]
     scales = law._augmentation_space(10, (size, size))
     pair = law.policies[int(row[0] * len(law.policies))]

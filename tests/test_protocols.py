@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import commandline
 import msgspec
@@ -90,7 +91,7 @@ class Plain:
         self.shuffling = clock.generator(f"{stage}/shuffle")
         self.drawing = clock.generator(f"{stage}/augmentation", device="cpu")
         self.pairing = clock.generator(f"{stage}/mixing", device="cpu")
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in self.network.parameters() if p.ndim > 1]},
             {
                 "params": [p for p in self.network.parameters() if p.ndim == 1],
@@ -146,7 +147,7 @@ class Plain:
             log_target=True,
         ) + 0.1 * F.cross_entropy(logits, original)
         self.adamw.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.adamw.step()
         with torch.no_grad():
             for mean, now in zip(self.average, self.network.parameters(), strict=True):
@@ -264,8 +265,8 @@ def test_networks_together_come_out_as_one_by_one(
             first, second = one.average[felt], other.average[felt]
             assert torch.allclose(first, second, rtol=1e-2, atol=1e-3)
     assert not torch.allclose(trainers[0].vector, trainers[1].vector, atol=1e-2)
-    for first, second in zip(alone, together, strict=True):
-        assert abs(first.accuracy - second.accuracy) <= 2 / len(TEST.labels)
+    for single, joint in zip(alone, together, strict=True):
+        assert abs(single.accuracy - joint.accuracy) <= 2 / len(TEST.labels)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -335,7 +336,7 @@ def taught(digits: data.Dataset, architecture: str) -> Network:
         rows = torch.randint(len(images), (64,), generator=generator)
         loss = F.cross_entropy(pupil(images[rows]), digits.train.labels[rows])
         adamw.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         adamw.step()
     return pupil
 
