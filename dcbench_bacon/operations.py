@@ -172,7 +172,7 @@ def operate(images: Images, codes: Int64[Tensor, "n"], magnitudes: Values) -> Im
         magnitudes: one an image; on the CPU.
     """
     output = images.clone()
-    for code in torch.unique(codes).tolist():
+    for code in sorted(set(codes.tolist())):
         if code == NOTHING:
             continue
         members = (codes == code).nonzero()[:, 0]

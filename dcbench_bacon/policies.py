@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32
@@ -32,6 +32,19 @@ from dcbench_bacon.operations import CODES, NOTHING, OPERATIONS, Images, operate
 from dcbench_bacon.schema import DatasetInfo
 
 Uniform = Float32[Tensor, "n u"]
+
+
+@runtime_checkable
+class Augmenter(Protocol):
+    """What augments batches: it draws first, so that draws can be joined."""
+
+    def draw(self, groups: int, generator: torch.Generator, samples: int) -> Any:
+        """Draws for each image of each group; the draws' ``cat`` joins groups."""
+        ...
+
+    def apply(self, images: Groups, draw: Any) -> Groups:
+        """Augments normalised images by a draw for as many."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -326,7 +339,7 @@ POLICIES: dict[str, Callable[[DatasetInfo], Policy]] = {
 }
 
 
-def build(augmentation: str, info: DatasetInfo) -> Augmentation | Policy:
+def build(augmentation: str, info: DatasetInfo) -> Augmenter:
     """What ``protocol.augmentation`` names, for images of a data set.
 
     Raises:

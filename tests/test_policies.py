@@ -42,15 +42,15 @@ def policy(name: str, channels: int = 3, size: int = 16) -> policies.Policy:
 
 def sheared(image: Tensor, x: float, y: float) -> Tensor:
     degrees = [float(torch.atan(torch.tensor(level)).rad2deg()) for level in (x, y)]
-    made: Tensor = single.affine(image, 0.0, [0, 0], 1.0, degrees, center=[0, 0])
-    return made
+    moved: Tensor = single.affine(image, 0.0, [0, 0], 1.0, degrees, center=[0, 0])
+    return moved
 
 
 def shifted(image: Tensor, x: float, y: float) -> Tensor:
     size = image.shape[-1]
-    moved = [int(x * size), int(y * size)]
-    made: Tensor = single.affine(image, 0.0, moved, 1.0, [0.0, 0.0])
-    return made
+    shift = [int(x * size), int(y * size)]
+    moved: Tensor = single.affine(image, 0.0, shift, 1.0, [0.0, 0.0])
+    return moved
 
 
 def as_bytes(function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:

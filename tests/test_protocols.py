@@ -265,8 +265,8 @@ def test_networks_together_come_out_as_one_by_one(
             first, second = one.average[felt], other.average[felt]
             assert torch.allclose(first, second, rtol=1e-2, atol=1e-3)
     assert not torch.allclose(trainers[0].vector, trainers[1].vector, atol=1e-2)
-    for mine, theirs in zip(alone, together, strict=True):
-        assert abs(mine.accuracy - theirs.accuracy) <= 2 / len(TEST.labels)
+    for single, joint in zip(alone, together, strict=True):
+        assert abs(single.accuracy - joint.accuracy) <= 2 / len(TEST.labels)
 
 
 @pytest.mark.parametrize("together", [False, True])
