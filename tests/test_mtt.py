@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import commandline
+import msgspec
 import pytest
 import torch
 from commandline import found, invoke, only_record, only_set, settable
@@ -19,16 +20,12 @@ from dcbench_bacon import container, networks, recipe, work
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.trajectory_matching import (
-    Batch,
-    Matched,
-    Student,
-    TrajectoryMatching,
-    TrajectorySettings,
-)
+from dcbench_bacon.student import Batch, Matched, Student
+from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
 
 SETTINGS: dict[str, Any] = {
     "steps": 4,
@@ -276,13 +273,12 @@ def test_the_set_is_judged_at_its_own_learning_rate(
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     seen = []
-    judge = work.evaluate
 
-    def evaluate(clock: Any, task: Any, *more: Any) -> Any:
+    def judged(clock: Any, task: Any, *more: Any) -> Any:
         seen.append(task.protocol.learning_rate)
-        return judge(clock, task, *more)
+        return evaluate(clock, task, *more)
 
-    monkeypatch.setattr(work, "evaluate", evaluate)
+    monkeypatch.setattr(work, "evaluate", judged)
     own, fixed = tmp_path / "own", tmp_path / "fixed"
     assert invoke(*command(own)).exit_code == 0
     off = settable("protocol.use_learned_rate", "false")
@@ -327,5 +323,5 @@ def test_published_settings_fit_each_other() -> None:
                     Cell("mtt", name, ipc), recipe.Request(profile=profile)
                 )
                 chosen = {**resolved.recipe.settings, "zca": False}
-                TrajectorySettings(**chosen).check()
+                msgspec.convert(chosen, TrajectorySettings).check()
                 assert resolved.recipe.protocol.use_learned_rate

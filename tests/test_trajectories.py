@@ -71,7 +71,7 @@ def by_hand(store: ExpertStore, expert: int) -> Tensor:
         seed = stable_seed(store.key, expert, passed)
         stream = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(source.train.labels), generator=stream)
-        for index in order.split(training.batch_size):
+        for index in torch.split(order, training.batch_size):
             draw = augmentation.draw(1, stream, samples=len(index))
             images = normalize(source.train.images[index], source.info)
             images = augmentation.apply(images[None], draw)[0]
