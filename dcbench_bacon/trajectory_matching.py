@@ -5,17 +5,15 @@ images; the loss is how far from a later snapshot of the expert it ends, relativ
 far the expert went. Its gradient goes through all N steps.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from dcbench_bacon.augment import Augmentation, Draw
+from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.experts import expert_network
 from dcbench_bacon.flat import FlatNetwork
@@ -25,6 +23,7 @@ from dcbench_bacon.pipelines import Momentum, NonNegative, Rate
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import Positive, Precision
 from dcbench_bacon.spec import Run, Settings, State, SyntheticSet
+from dcbench_bacon.student import Batch, Student
 from dcbench_bacon.trajectories import ExpertStore, ExpertTraining, Pair
 
 # A step that is differentiated twice keeps about so many times the activations.
@@ -119,195 +118,6 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
             )
 
 
-class Batch(NamedTuple):
-    """The synthetic images of one student step.
-
-    Attributes:
-        images: which, on their device.
-        draw: one DSA operation, with parameters for each of them.
-    """
-
-    images: Int64[Tensor, "n"]
-    draw: Draw
-
-
-class Matched(NamedTuple):
-    """The loss of a student and its gradients."""
-
-    loss: Float[Tensor, ""]
-    images: Float[Tensor, "m c h w"]
-    rate: Float[Tensor, ""]
-
-
-class Student:
-    """Steps of SGD on synthetic images, and the gradient through them.
-
-    With v_0 the start, g the gradient of the cross-entropy and a the learning rate, the
-    student is v_(i+1) = v_i - a g(v_i, x_i), and the loss |v_N - target|^2 divided by
-    |v_0 - target|^2. Its gradient goes back step by step: with u_N its derivative by
-    v_N and s_i the product of g(v_i, x_i) and u_(i+1),
-
-        u_i = u_(i+1) - a ds_i/dv_i,   by x_i: -a ds_i/dx_i,   by a: -s_i, summed.
-
-    With ``recompute`` the student first goes all the way without a graph, keeping its
-    parameters alone, and the graph of each step is built again on the way back. Memory
-    is then bounded by N + 6 vectors of parameters and the twice differentiated graph of
-    one step on ``most`` images, whatever N and the batch: larger batches go piece by
-    piece, which is exact for networks that treat images one by one. Without it, the
-    graph of all steps is kept: faster by a forward and a backward pass a step.
-
-    Args:
-        flat: the design; its parameters are not used.
-        labels: the class of each synthetic image.
-        augmentation: of the images of a step.
-        recompute: see above.
-        most: images in one piece.
-    """
-
-    def __init__(
-        self,
-        flat: FlatNetwork,
-        labels: Int64[Tensor, "m"],
-        augmentation: Augmentation,
-        *,
-        recompute: bool = True,
-        most: int = 2**31,
-    ) -> None:
-        """Keeps the parts."""
-        self.flat = flat
-        self.labels = labels
-        self.augmentation = augmentation
-        self.recompute = recompute
-        self.most = most
-
-    def __call__(
-        self,
-        pair: tuple[Float[Tensor, "p"], Float[Tensor, "p"]],
-        images: Float[Tensor, "m c h w"],
-        rate: Float[Tensor, ""],
-        batches: Sequence[Batch],
-    ) -> Matched:
-        """Trains the student, and differentiates where it ends.
-
-        Args:
-            pair: parameters of the expert, to start from and to end at.
-            images: the synthetic images.
-            rate: the student's learning rate.
-            batches: one a step.
-        """
-        find = self._step_by_step if self.recompute else self._at_once
-        return find(pair, images, rate, batches)
-
-    def _at_once(
-        self,
-        pair: tuple[Tensor, Tensor],
-        images: Tensor,
-        rate: Tensor,
-        batches: Sequence[Batch],
-    ) -> Matched:
-        """Builds the graph of all steps and goes back through it."""
-        start, target = pair
-        vector = start.detach().requires_grad_()
-        images, rate = images.detach().requires_grad_(), rate.detach().requires_grad_()
-        for batch in batches:
-            loss = self._loss(vector, self._augment(images, batch), batch.images)
-            (slope,) = torch.autograd.grad(loss, vector, create_graph=True)
-            vector = vector - rate * slope
-        distance = (vector - target).square().sum() / (start - target).square().sum()
-        gradients = torch.autograd.grad(distance, (images, rate))
-        return Matched(distance.detach(), *gradients)
-
-    def _step_by_step(
-        self,
-        pair: tuple[Tensor, Tensor],
-        images: Tensor,
-        rate: Tensor,
-        batches: Sequence[Batch],
-    ) -> Matched:
-        """Goes forward without a graph, then back with that of one step at a time."""
-        start, target = pair
-        path = [start]
-        for batch in batches:
-            with torch.no_grad():
-                augmented = self._augment(images, batch)
-            path.append(
-                path[-1] - rate * self._slope(path[-1], augmented, batch.images)
-            )
-        scale = (start - target).square().sum()
-        rest = path.pop() - target
-        ahead = 2 / scale * rest  # the derivative by the parameters after the step
-        to_images, to_rate = torch.zeros_like(images), torch.zeros_like(rate)
-        for batch in reversed(batches):
-            leaf = images.detach().requires_grad_()
-            augmented = self._augment(leaf, batch)
-            products = self._products(
-                path.pop(), augmented.detach(), batch.images, ahead
-            )
-            ahead = ahead - rate * products.vector
-            (own,) = torch.autograd.grad(augmented, leaf, products.images)
-            to_images.sub_(rate * own)
-            to_rate.sub_(products.value)
-        return Matched(rest.square().sum() / scale, to_images, to_rate)
-
-    def _augment(self, images: Tensor, batch: Batch) -> Float[Tensor, "n c h w"]:
-        """The images of a step."""
-        return self.augmentation.apply(images[batch.images][None], batch.draw)[0]
-
-    def _loss(
-        self, vector: Float[Tensor, "p"], images: Tensor, index: Tensor
-    ) -> Float[Tensor, ""]:
-        """The sum of cross-entropies divided by the images of the step."""
-        views = self.flat.views(vector[None])
-        parameters = {name: view[0] for name, view in views.items()}
-        logits = functional_call(self.flat.network, parameters, (images,))
-        return F.cross_entropy(logits, self.labels[index])
-
-    def _pieces(
-        self, images: Tensor, index: Tensor
-    ) -> list[tuple[Tensor, Tensor, float]]:
-        """Images and which they are, with their share of the step."""
-        pieces = zip(
-            torch.split(images, self.most), torch.split(index, self.most), strict=True
-        )
-        return [(some, which, len(which) / len(index)) for some, which in pieces]
-
-    def _slope(
-        self, vector: Tensor, images: Tensor, index: Tensor
-    ) -> Float[Tensor, "p"]:
-        """The gradient of the loss by the parameters."""
-        vector = vector.detach().requires_grad_()
-        total = torch.zeros_like(vector)
-        for some, which, share in self._pieces(images, index):
-            loss = share * self._loss(vector, some, which)
-            total += torch.autograd.grad(loss, vector)[0]
-        return total.detach()
-
-    def _products(
-        self, vector: Tensor, images: Tensor, index: Tensor, ahead: Float[Tensor, "p"]
-    ) -> "Products":
-        """The slope times a vector, and the derivatives of that."""
-        vector = vector.detach().requires_grad_()
-        value, to_vector, to_images = 0 * ahead[0], torch.zeros_like(ahead), []
-        for some, which, share in self._pieces(images, index):
-            leaf = some.detach().requires_grad_()
-            loss = share * self._loss(vector, leaf, which)
-            (slope,) = torch.autograd.grad(loss, vector, create_graph=True)
-            product = slope @ ahead
-            by_vector, by_leaf = torch.autograd.grad(product, (vector, leaf))
-            value = value + product.detach()
-            to_vector += by_vector
-            to_images.append(by_leaf)
-        return Products(value, to_vector, torch.cat(to_images))
-
-
-class Products(NamedTuple):
-    """s = slope times a vector, and its derivatives by parameters and images."""
-
-    value: Float[Tensor, ""]
-    vector: Float[Tensor, "p"]
-    images: Float[Tensor, "n c h w"]
-
-
 class TrajectoryMatching:
     """The images and the learning rate that make students follow experts.
 
@@ -368,7 +178,7 @@ class TrajectoryMatching:
             self.optimiser.step(self.images, matched.images)
             self.rate_optimiser.step(self.rate, matched.rate)
             self.rate.clamp_(min=LEAST_RATE * self.settings.student_lr)
-        self.run.count(sum(len(batch.images) for batch in batches))
+        self.run.count(sum(len(batch.index) for batch in batches))
         self.run.watch("loss", matched.loss)
         self.run.watch("rate", self.rate)
 
@@ -390,8 +200,7 @@ class TrajectoryMatching:
         order: list[Tensor] = []
         while len(order) < steps:
             fresh = torch.randperm(total, generator=self.ordering)
-            fresh = fresh.to(self.run.device, non_blocking=True)
-            order += torch.split(fresh, size)
+            order += torch.split(fresh.to(self.run.device, non_blocking=True), size)
         return [
             Batch(index, self.augmentation.draw(1, self.drawing, samples=len(index)))
             for index in order[:steps]

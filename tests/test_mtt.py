@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import commandline
+import msgspec
 import pytest
 import torch
 from commandline import found, invoke, only_record, only_set, settable
@@ -16,20 +17,15 @@ from support import cell_run, dataset
 from torch import Tensor
 
 from dcbench_bacon import container, networks, recipe, work
-from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.schema import Cell, Protocol
-from dcbench_bacon.spec import Method, SyntheticSet
-from dcbench_bacon.trajectory_matching import (
-    Batch,
-    Matched,
-    Student,
-    TrajectoryMatching,
-    TrajectorySettings,
-)
+from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.student import Batch, Matched, Student
+from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
 
 SETTINGS: dict[str, Any] = {
     "steps": 4,
@@ -136,9 +132,7 @@ def distil(folder: Path, policy: Policy | None = None, **changes: Any) -> Synthe
     run = cell_run(dataset(), folder, method="mtt")
     if policy:
         run.policy = replace(policy, folder=folder)
-    method = work.method_class("mtt").create(settings(**changes))
-    assert isinstance(method, Method)
-    return method.distill(run)
+    return work.method_class("mtt").create(settings(**changes)).distill(run)
 
 
 def test_recomputation_is_an_option_of_the_method(tmp_path: Path) -> None:
@@ -190,7 +184,7 @@ def test_batches_use_every_image_before_any_twice(tmp_path: Path) -> None:
     run = cell_run(dataset(), tmp_path, method="mtt")
     chosen = TrajectorySettings(**{**SETTINGS, "student_steps": 4, "student_batch": 3})
     learner = TrajectoryMatching(run, chosen, work_store(run, chosen))
-    first, second, third, fourth = (batch.images for batch in learner._batches())
+    first, second, third, fourth = (batch.index for batch in learner._batches())
     for pair in ((first, second), (third, fourth)):
         assert torch.cat(pair).sort().values.tolist() == list(range(6))
 
@@ -279,13 +273,12 @@ def test_the_set_is_judged_at_its_own_learning_rate(
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     seen = []
-    judge = evaluation.evaluate
 
-    def evaluate(clock: Any, task: Any, *more: Any) -> Any:
+    def judged(clock: Any, task: Any, *more: Any) -> Any:
         seen.append(task.protocol.learning_rate)
-        return judge(clock, task, *more)
+        return evaluate(clock, task, *more)
 
-    monkeypatch.setattr(work, "evaluate", evaluate)
+    monkeypatch.setattr(work, "evaluate", judged)
     own, fixed = tmp_path / "own", tmp_path / "fixed"
     assert invoke(*command(own)).exit_code == 0
     off = settable("protocol.use_learned_rate", "false")
@@ -329,6 +322,6 @@ def test_published_settings_fit_each_other() -> None:
                 resolved = work.resolve(
                     Cell("mtt", name, ipc), recipe.Request(profile=profile)
                 )
-                chosen: dict[str, Any] = {**resolved.recipe.settings, "zca": False}
-                TrajectorySettings(**chosen).check()
+                chosen = {**resolved.recipe.settings, "zca": False}
+                msgspec.convert(chosen, TrajectorySettings).check()
                 assert resolved.recipe.protocol.use_learned_rate
