@@ -1,6 +1,6 @@
 """Records of downstream uses to tables: pure functions of the records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -212,13 +212,14 @@ def _plural(count: int) -> str:
     return f"{count} class" + "es" * (count != 1)
 
 
-def _accuracy(cell: dict[str, Any] | None, most: int) -> str:
+def _accuracy(cell: Mapping[Hashable, Any] | None, most: int) -> str:
     """Mean and deviation; n where it is not that of the others."""
     if cell is None:
         return "—"
     mean, std, n = cell["accuracy_mean"], cell["accuracy_std"], cell["n"]
     deviation = f" ± {std:.2f}" if std == std else ""
-    return f"{mean:.2f}{deviation}" + f" (n={n})" * (n != most)
+    missing = "" if n == most else f" (n={n})"
+    return f"{mean:.2f}{deviation}{missing}"
 
 
 def _page(table: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:

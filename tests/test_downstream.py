@@ -8,6 +8,7 @@ import io
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -256,7 +257,7 @@ def test_the_name_of_a_record_tells_apart_all_that_decides_it(tmp_path: Path) ->
     folder = continual_folder(Store(tmp_path))
     plan = msgspec.structs.replace(stages()[0], evaluations=())
     protocol = Protocol(name="dc", epochs=7)
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"dataset_sha256": "other"},
         {"source": identity("dm", recipe="bbbbbbbb")},
         {"source": msgspec.structs.replace(identity("dm"), sha256="other")},
@@ -350,7 +351,8 @@ def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
 def test_what_is_done_is_not_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, told = search_folder(Store(tmp_path)), []
+    folder = search_folder(Store(tmp_path))
+    told: list[str] = []
     options = work.Options(CPU, tell=told.append)
     first = trainings.run([job()], folder, options)
     with monkeypatch.context() as patch:
@@ -363,9 +365,12 @@ def test_what_is_done_is_not_done_again(
     assert any("warning" in line for line in told)
     epochs: list[int] = []
     plain = Trainer.epoch
-    monkeypatch.setattr(
-        Trainer, "epoch", lambda self, index: (epochs.append(index), plain(self, index))
-    )
+
+    def counted(self: Trainer, index: int) -> None:
+        epochs.append(index)
+        plain(self, index)
+
+    monkeypatch.setattr(Trainer, "epoch", counted)
     fresh = work.Options(CPU, fresh=True)
     assert values(trainings.run([job()], folder, fresh).records) == values(
         first.records
