@@ -1,6 +1,6 @@
 """Records of downstream uses to tables: pure functions of the records."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -212,14 +212,15 @@ def _plural(count: int) -> str:
     return f"{count} class" + "es" * (count != 1)
 
 
-def _accuracy(cell: Mapping[Any, Any] | None, most: int) -> str:
+def _accuracy(cell: Mapping[Hashable, Any] | None, most: int) -> str:
     """Mean and deviation; n where it is not that of the others."""
     if cell is None:
         return "—"
     mean, std = float(cell["accuracy_mean"]), float(cell["accuracy_std"])
     n = int(cell["n"])
     deviation = f" ± {std:.2f}" if std == std else ""
-    return f"{mean:.2f}{deviation}" + f" (n={n})" * (n != most)
+    missing = "" if n == most else f" (n={n})"
+    return f"{mean:.2f}{deviation}{missing}"
 
 
 def _page(table: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:

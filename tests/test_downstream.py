@@ -8,6 +8,7 @@ import io
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -364,9 +365,12 @@ def test_what_is_done_is_not_done_again(
     assert any("warning" in line for line in told)
     epochs: list[int] = []
     plain = Trainer.epoch
-    monkeypatch.setattr(
-        Trainer, "epoch", lambda self, index: (epochs.append(index), plain(self, index))
-    )
+
+    def counted(self: Trainer, index: int) -> None:
+        epochs.append(index)
+        plain(self, index)
+
+    monkeypatch.setattr(Trainer, "epoch", counted)
     fresh = work.Options(CPU, fresh=True)
     assert values(trainings.run([job()], folder, fresh).records) == values(
         first.records

@@ -1,0 +1,159 @@
+"""The sets that a downstream use is given, and how networks are trained on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from rich.console import Console
+
+from dcbench_bacon import container, data, progress, recipe, runner, trainings, work
+from dcbench_bacon.clock import Policy
+from dcbench_bacon.commands import choose_device, open_set
+from dcbench_bacon.compiling import Compiler
+from dcbench_bacon.downstream import Folder, R, SetIdentity
+from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.memory import keep_freed_memory
+from dcbench_bacon.schema import (
+    Cell,
+    CompileMode,
+    DatasetInfo,
+    Profile,
+    Protocol,
+    Recipe,
+)
+from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.trainings import Job, Outcome
+
+
+class Opened(NamedTuple):
+    """A set and the data set that its networks are tested on."""
+
+    path: Path
+    synthetic: SyntheticSet
+    identity: SetIdentity
+    dataset: data.Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """The files of a command, and how their networks are trained.
+
+    Attributes:
+        files: synthetic sets.
+        dataset: what to test on; by default what each file names.
+        device: as typed.
+        compiling: of networks.
+        data_root: where data sets lie.
+        output: the results folder.
+        fresh: train again what has a record.
+        request: profile, protocol and overrides.
+    """
+
+    files: Sequence[Path]
+    dataset: str | None
+    device: str
+    compiling: CompileMode
+    data_root: Path | None
+    output: Path
+    fresh: bool
+    request: recipe.Request
+
+    @classmethod
+    def asked(
+        cls,
+        *,
+        profile: str | None,
+        pairs: tuple[str, ...],
+        protocol: str,
+        architectures: tuple[str, ...] | None = None,
+        **given: Any,
+    ) -> "Sets":
+        """From the options of a command; checks them."""
+        request = recipe.Request(
+            profile=msgspec.convert(profile or "paper", Profile),
+            protocol=protocol,
+            overrides=recipe.parse_overrides(pairs),
+            architectures=architectures or (),
+        )
+        recipe.check_overrides(request.overrides, [])
+        work.check_architectures(request.architectures)
+        return cls(request=request, **given)
+
+    def open(self) -> list[Opened]:
+        """Reads every file and its data set; the same data are kept once."""
+        where = choose_device(self.device)
+        kept: dict[str, data.Dataset] = {}
+        found: dict[str, Opened] = {}
+        for path in self.files:
+            synthetic, cell, loaded = open_set(
+                path, self.dataset, where, self.data_root
+            )
+            _check_shapes(path, synthetic, loaded.info)
+            loaded = kept.setdefault(loaded.fingerprint, loaded)
+            identity = _identity(synthetic, cell)
+            opened = Opened(path, synthetic, identity, loaded)
+            found.setdefault(identity.sha256 + loaded.fingerprint, opened)
+        return list(found.values())
+
+    def protocol(self, cell: Cell, dataset: data.Dataset) -> Protocol:
+        """How networks are trained on a set: alike for all methods."""
+        where = msgspec.structs.replace(cell, dataset=dataset.info.name)
+        protocol = recipe.protocol(where, self.request)
+        if protocol.selection != "final":
+            raise UsageError(
+                f"--set protocol.selection={protocol.selection}: leave it out; "
+                "downstream uses report the last pass"
+            )
+        return protocol
+
+    def recipe(self, protocol: Protocol, **settings: int) -> Recipe:
+        """A recipe to record."""
+        return Recipe(
+            settings=dict(settings),
+            protocol=protocol,
+            profile=self.request.profile,
+            overrides=dict(self.request.overrides),
+        )
+
+    def run(self, jobs: Sequence[Job[R]], folder: Folder[R]) -> Outcome[R]:
+        """Runs jobs, showing progress; Ctrl-C loses nothing."""
+        keep_freed_memory()
+        console = Console(stderr=True)
+        tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        with runner.stoppable() as stop:
+            policy = Policy(
+                stop=stop,
+                reporter=progress.reporter(console),
+                compiler=Compiler(self.compiling),
+            )
+            where = choose_device(self.device)
+            options = work.Options(where, fresh=self.fresh, policy=policy, tell=tell)
+            return trainings.run(jobs, folder, options)
+
+
+def _check_shapes(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
+    """Makes sure that images and labels are what the file's header promises."""
+    found = (*synthetic.images.shape[1:], synthetic.labels.shape[1])
+    if found != (info.channels, info.size, info.size, info.classes):
+        shape = "x".join(map(str, found[:3]))
+        raise DataError(
+            f"{path}: images of {shape} with labels of {found[3]} classes do not fit "
+            f"{info.name}; name the right data set with --dataset"
+        )
+
+
+def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
+    """What a file says of itself; one of another tool says nothing of a recipe."""
+    try:
+        made = msgspec.convert(synthetic.provenance["recipe"], Recipe)
+    except (KeyError, msgspec.ValidationError):
+        made = None
+    return SetIdentity(
+        cell=cell,
+        recipe=recipe.distillation_digest(made) if made else "",
+        profile=made.profile if made else "paper",
+        sha256=container.digest(synthetic),
+    )
