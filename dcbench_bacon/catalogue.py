@@ -14,9 +14,15 @@ logger = logging.getLogger(__name__)
 def listing(what: str) -> str:
     """The names of a kind, each with a line about it."""
     if what == "architectures":
-        from dcbench_bacon import networks  # torch: networks are classes of it
+        from dcbench_bacon import networks, pools  # torch: networks are classes of it
 
-        return "\n".join(networks.names())
+        names = networks.names()
+        more = {
+            "ConvNet...": "D<depth> W<width> AS|AR|AL|ASwish NN|BN|LN|IN|GN NP|MP|AP",
+            "torchvision:NAME": "a classifier of torchvision, without weights",
+            "timm:NAME": "a classifier of timm (pip install timm), without weights",
+        }
+        return "\n".join([*names, "", _columns(more | pools.described(len(names)))])
     if what == "protocols":
         documents = recipe.read(recipe.PROTOCOLS)
         return _columns(

@@ -217,7 +217,10 @@ profile_option = click.option(
 )
 protocol_options = options(
     click.option(
-        "--architectures", type=Texts(), help="Networks to train on each set."
+        "--architectures",
+        type=Texts(),
+        help="Networks to train on each set, or pools of them: S M B W D A P N, all; "
+        "see dcbench list architectures.",
     ),
     click.option(
         "--protocol", default="dc", show_default=True, help="How to evaluate."

@@ -156,10 +156,11 @@ def evaluate_files(
     for path in files:
         synthetic = container.read(path, where)
         cell, loaded = _opened(path, synthetic, dataset, data_root)
+        asked = _with_pools(request, synthetic)
         if cell.method in METHODS.names():
-            protocol = work.resolve(cell, request).recipe.protocol
+            protocol = work.resolve(cell, asked).recipe.protocol
         else:  # made by a method that is not installed here
-            protocol = recipe.protocol(cell, request)
+            protocol = recipe.protocol(cell, asked)
         if protocol.selection == "best_val":
             raise UsageError(
                 "--selection best_val needs a split that was held out when the set was "
@@ -171,6 +172,20 @@ def evaluate_files(
         for architecture, found in _by_architecture(evaluate(clock, task)).items():
             console.file.flush()
             print(f"{path}  {architecture}  {_spread(found)}", flush=True)
+
+
+def _with_pools(request: recipe.Request, synthetic: SyntheticSet) -> recipe.Request:
+    """A request with plain names of networks, ``S`` being the one that the file says.
+
+    What the recipe in force today says may be another one.
+    """
+    try:
+        made_by = msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
+        distilled_on = work.distilled_on(made_by)
+    except (KeyError, msgspec.ValidationError):  # another tool's file
+        distilled_on = work.DISTILLED_ON
+    names = work.plain(request.architectures, distilled_on)
+    return msgspec.structs.replace(request, architectures=names)
 
 
 def _opened(

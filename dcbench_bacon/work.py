@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from dcbench_bacon import container, data, networks, recipe
+from dcbench_bacon import container, data, networks, pools, recipe
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
@@ -17,11 +17,12 @@ from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, Evaluation, Record, Timing
+from dcbench_bacon.schema import Cell, Evaluation, Recipe, Record, Timing
 from dcbench_bacon.spec import Method, Split, SyntheticSet
 from dcbench_bacon.timing import environment
 
 logger = logging.getLogger(__name__)
+DISTILLED_ON = "ConvNet"  # stands in where a set was selected, not distilled
 
 
 class Job(NamedTuple):
@@ -106,13 +107,13 @@ def recipe_file(method: str) -> Path:
 
 
 def check_architectures(names: Iterable[str]) -> None:
-    """Builds each network once, small.
+    """Makes sure that there is a network or a pool of each name.
 
     Raises:
-        UsageError: there is no such network.
+        UsageError: there is none.
     """
-    for name in names:
-        networks.build(name, channels=1, size=networks.MINIMUM_SIZE, classes=2)
+    for name in plain(names, DISTILLED_ON):
+        networks.check(name)
 
 
 def check_names(resolved: recipe.Resolved, path: Path) -> None:
@@ -123,7 +124,7 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
     """
     settings, protocol = resolved.recipe.settings, resolved.recipe.protocol
     strategies = (settings.get("augmentation", ""), protocol.augmentation)
-    architectures = (settings.get("architecture", "ConvNet"), *protocol.architectures)
+    architectures = (distilled_on(resolved.recipe), *protocol.architectures)
     try:
         for strategy in strategies:
             parse_strategy(str(strategy))
@@ -137,7 +138,25 @@ def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
     settings = method_class(cell.method).Settings
     resolved = recipe.resolve(recipe_file, settings, cell, request)
     check_names(resolved, recipe_file(cell.method))
-    return resolved
+    found = resolved.recipe
+    names = plain(found.protocol.architectures, distilled_on(found))
+    protocol = msgspec.structs.replace(found.protocol, architectures=names)
+    return resolved._replace(recipe=msgspec.structs.replace(found, protocol=protocol))
+
+
+def distilled_on(found: Recipe) -> str:
+    """The network of a recipe; for a method without one the field's default."""
+    return str(found.settings.get("architecture") or DISTILLED_ON)
+
+
+def plain(names: Iterable[str], source: str) -> tuple[str, ...]:
+    """Names of networks in place of pools.
+
+    Args:
+        names: as they were typed.
+        source: the network that the set was distilled on.
+    """
+    return pools.expand(names, source, networks.names())
 
 
 class Work:
