@@ -215,6 +215,13 @@ profile_option = click.option(
     help="demo and quick are reduced recipes; paper, the default, is the published one "
     "(run without --datasets: demo).",
 )
+profiles_option = click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    type=click.Choice(get_args(Profile)),
+    help="Which records enter; paper alone by default. May be repeated.",
+)
 protocol_options = options(
     click.option(
         "--architectures",
@@ -330,18 +337,15 @@ Examples:
 @format_option
 @click.option(
     "--what",
-    type=click.Choice(["accuracy", "spread", "timing", "unfinished"]),
+    type=click.Choice(
+        ["accuracy", "spread", "transfer", "scores", "timing", "unfinished"]
+    ),
     default="accuracy",
     show_default=True,
-    help="Accuracies, their spread between sets and networks, cost, or failures.",
+    help="Accuracies, their spread between sets and networks, every set on every "
+    "network, scores against random images and the whole set, cost, or failures.",
 )
-@click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    type=click.Choice(get_args(Profile)),
-    help="Which records enter; paper alone by default. May be repeated.",
-)
+@profiles_option
 @click.option("--source", help="Compare with this source of published numbers.")
 @output_option
 def table(
@@ -351,6 +355,38 @@ def table(
     from dcbench_bacon.catalogue import print_table
 
     click.echo(print_table(output, form, what, profiles or ("paper",), source))
+
+
+@main.group()
+def plot() -> None:
+    """Draw figures from the records alone."""
+
+
+@plot.command(
+    epilog="""\b
+Examples:
+  dcbench plot transfer --profile quick              PNG files in results/figures
+  dcbench plot transfer --format pdf --output elsewhere
+"""
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["png", "svg", "pdf"]),
+    default="png",
+    show_default=True,
+)
+@profiles_option
+@output_option
+def transfer(form: str, profiles: tuple[str, ...], output: Path) -> None:
+    """Draw the accuracy of every set on every network as heat maps.
+
+    One file a data set, number of images per class, profile and selection.
+    """
+    from dcbench_bacon.catalogue import plot_transfer
+
+    for path in plot_transfer(output, form, profiles or ("paper",)):
+        click.echo(path)
 
 
 @main.command(

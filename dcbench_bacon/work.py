@@ -202,6 +202,7 @@ class Work:
             dataset_sha256=dataset.fingerprint,
             synthetic_sha256=container.digest(synthetic),
             synthetic_bytes=synthetic.images.nbytes + synthetic.labels.nbytes,
+            label_bytes=synthetic.labels.nbytes,
         )
 
     def _take(self, dataset: data.Dataset) -> None:
