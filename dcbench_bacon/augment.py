@@ -6,6 +6,7 @@ matching loss compares like with like. ``Augmentation`` draws, and runs the oper
 of ``dsa`` over the groups, one call an operation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -58,6 +59,12 @@ class Draw:
     def __getitem__(self, groups: slice) -> "Draw":
         """The draws of some of the groups."""
         return Draw(self.operations[groups], self.values[groups])
+
+    @staticmethod
+    def cat(draws: "Sequence[Draw]") -> "Draw":
+        """The draws one after another."""
+        operations = tuple(name for draw in draws for name in draw.operations)
+        return Draw(operations, torch.cat([draw.values for draw in draws]))
 
 
 class Augmentation:

@@ -18,7 +18,7 @@ from dcbench_bacon.errors import (
     UsageError,
 )
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
-from dcbench_bacon.schema import Profile, Selection
+from dcbench_bacon.schema import CompileMode, Profile, Selection
 
 PAPER_DATASETS = (
     "mnist",
@@ -195,6 +195,14 @@ output_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ..."
 )
+compile_option = click.option(
+    "--compile",
+    "compiling",
+    type=click.Choice(get_args(CompileMode)),
+    default="auto",
+    show_default=True,
+    help="torch.compile: auto where the work pays for it and a compiler is there.",
+)
 set_option = click.option(
     "--set",
     "pairs",
@@ -275,6 +283,7 @@ Examples:
 @set_option
 @protocol_options
 @device_option
+@compile_option
 @data_root_option
 @output_option
 @click.option("--fresh", is_flag=True, help="Run finished cells again.")
@@ -318,6 +327,7 @@ Examples:
 @set_option
 @protocol_options
 @device_option
+@compile_option
 @data_root_option
 def evaluate(**given: Any) -> None:
     """Train fresh networks on saved sets and test them on real images."""
@@ -403,6 +413,14 @@ Examples:
 @profile_option
 @set_option
 @device_option
+@click.option(
+    "--compile",
+    "compiling",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="torch.compile, as a run of the recipe's length would use it.",
+)
 @data_root_option
 @output_option
 @format_option

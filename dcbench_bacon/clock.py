@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import msgspec
 import torch
 from torch import Tensor
 
 from dcbench_bacon import checkpoint
+from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.schema import Timing
-from dcbench_bacon.spec import Learner, SyntheticSet
+from dcbench_bacon.spec import Learner, P, SyntheticSet, T
 from dcbench_bacon.timing import Stopwatch, reset_peak
 
 DIVERGED = 1e4  # a loss this many times its first value will not come back
@@ -77,6 +79,7 @@ class Policy:
         stop: asked after each step whether to stop.
         reporter: shows progress.
         warm_up: steps of each stage that are not timed.
+        compiler: what becomes of functions that methods offer for compilation.
     """
 
     folder: Path | None = None
@@ -85,6 +88,7 @@ class Policy:
     stop: Callable[[], bool] = lambda: False
     reporter: Reporter = field(default_factory=Silent)
     warm_up: int = 0
+    compiler: Compiler = field(default_factory=Compiler)
 
 
 class Clock:
@@ -115,6 +119,7 @@ class Clock:
         self._stopwatch: Stopwatch | None = None
         self._watched: dict[str, Tensor] = {}
         self._first: dict[str, float] = {}
+        self._compilation = ""
 
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
         """The stream of one purpose; the same object on every call."""
@@ -142,6 +147,13 @@ class Clock:
         """Registers a value that must stay finite and near its first size."""
         self._watched[name] = value.detach()
 
+    def compiled(self, function: Callable[P, T], flops: float) -> Callable[P, T]:
+        """See ``Run.compiled``; what was decided enters the next stage's timing."""
+        compiler = self.policy.compiler
+        obstacle = compiler.obstacle(self.device, flops)
+        self._compilation = f"no: {obstacle}" if obstacle else "yes"
+        return function if obstacle else compiler.wrap(function)
+
     def steps(
         self, stage: str, count: int, state: Learner | None = None
     ) -> Iterator[int]:
@@ -152,13 +164,14 @@ class Clock:
         title = f"{self.key} {stage}"
         self.policy.reporter.start(title, index, count)
         saved = looked = time.monotonic()
-        wait = self.policy.interval
+        wait, warm_up = self.policy.interval, 0.0
         try:
             if self._due(index, state):  # killed between checkpoint and evaluation
                 self._evaluate(index, state)
                 self.policy.reporter.start(title, index, count)
             while index < count:
                 if 0 < index == self.policy.warm_up:
+                    warm_up = self._stopwatch.timing().seconds
                     self._stopwatch = Stopwatch(self.device)
                 with self._stopwatch.step():
                     yield index
@@ -182,7 +195,11 @@ class Clock:
             self._save(stage, index, count, state)
             self.policy.reporter.update(index, self._look())
         finally:
-            self.timings[stage] = self._stopwatch.timing()
+            self.timings[stage] = msgspec.structs.replace(
+                self._stopwatch.timing(),
+                warm_up=warm_up,
+                compilation=self._compilation,
+            )
             self._stopwatch, self._watched, self._first = outer
             self.policy.reporter.stop()
 

@@ -23,6 +23,7 @@ from dcbench_bacon import (
     work,
 )
 from dcbench_bacon.clock import Clock, Policy
+from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.memory import keep_freed_memory
@@ -43,6 +44,7 @@ def run_grid(
     ipc: tuple[int, ...] | None,
     seeds: tuple[int, ...],
     device: str,
+    compiling: schema.CompileMode,
     data_root: Path | None,
     output: Path,
     fresh: bool,
@@ -85,6 +87,7 @@ def run_grid(
                 deadline=time.monotonic() + (time_budget or math.inf),
                 stop=stop,
                 reporter=reporter,
+                compiler=Compiler(compiling),
             ),
             tell=lambda line: _say(console, line),
         )
@@ -105,6 +108,7 @@ def profile_grid(
     ipc: tuple[int, ...] | None,
     steps: int,
     device: str,
+    compiling: schema.CompileMode,
     data_root: Path | None,
     output: Path,
     form: str,
@@ -129,7 +133,7 @@ def profile_grid(
     )
     with runner.stoppable() as stop:
         shown = progress.reporter(Console(stderr=True))
-        policy = Policy(stop=stop, reporter=shown)
+        policy = Policy(stop=stop, reporter=shown, compiler=Compiler(compiling))
         options = work.Options(where, data_root, policy=policy)
         records = []
         for record in profiler.profile(grid, options, steps):
@@ -143,6 +147,7 @@ def evaluate_files(
     files: Sequence[Path],
     dataset: str | None,
     device: str,
+    compiling: schema.CompileMode,
     data_root: Path | None,
     **requested: Any,
 ) -> None:
@@ -166,7 +171,9 @@ def evaluate_files(
                 "--selection best_val needs a split that was held out when the set was "
                 "distilled; give it to dcbench run"
             )
-        policy = Policy(reporter=progress.reporter(console))
+        policy = Policy(
+            reporter=progress.reporter(console), compiler=Compiler(compiling)
+        )
         clock = Clock(str(cell), where, policy)
         task = Task(synthetic, loaded.test, loaded.info, protocol)
         for architecture, found in _by_architecture(evaluate(clock, task)).items():

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from dcbench_bacon.decoded import ARRAYS, Stored, cached, digests
 from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.files import cache_folder
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import Split
@@ -303,8 +304,7 @@ def _statistics(info: DatasetInfo, device: torch.device) -> tuple[Tensor, Tensor
 
 def _default(variable: str, folder: str) -> Path:
     """The folder an environment variable names, or one in the user's cache."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(os.environ.get(variable) or caches / "dcbench" / folder)
+    return Path(os.environ.get(variable) or cache_folder(folder))
 
 
 def _sources(source: Source) -> Sequence[Path | str]:

@@ -7,6 +7,12 @@ from pathlib import Path
 from dcbench_bacon.errors import OutputError
 
 
+def cache_folder(name: str) -> Path:
+    """A folder in the user's cache, which may not exist yet."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "dcbench" / name
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a temporary file beside ``path``, flushes it to disk and renames it.
 

@@ -4,9 +4,17 @@ A vector is what a queue of networks stores a row each, what SGD updates in thre
 operations whatever the number of layers, and what a checkpoint saves.
 """
 
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from dcbench_bacon.compiling import Decider
 
 
 class FlatNetwork:
@@ -20,6 +28,7 @@ class FlatNetwork:
     def __init__(self, network: nn.Module) -> None:
         """Measures the parameters."""
         self.network = network
+        self._names = [name for name, _ in network.named_parameters()]
         self._parameters = list(network.parameters())
         self._sizes = [parameter.numel() for parameter in self._parameters]
 
@@ -53,6 +62,74 @@ class FlatNetwork:
             grad = gradients[index].view_as(parameter) if gradients else None
             parameter.grad = grad
         return self.network
+
+    def views(self, vectors: Float[Tensor, "k p"]) -> dict[str, Tensor]:
+        """The parameters of ``k`` networks by name, each with ``k`` in front."""
+        pieces = zip(
+            self._names,
+            self._parameters,
+            torch.split(vectors, self._sizes, dim=1),
+            strict=True,
+        )
+        return {
+            name: piece.reshape(-1, *parameter.shape)
+            for name, parameter, piece in pieces
+        }
+
+
+class Stacked(NamedTuple):
+    """What ``NetworkStack`` returns for k networks."""
+
+    losses: Float[Tensor, "k"]
+    logits: Float[Tensor, "k n classes"]
+    gradient: Float[Tensor, "k p"]
+
+
+class NetworkStack:
+    """Cross-entropies and gradients of several networks of one design, in one pass.
+
+    A network on a GPU leaves most of it idle at the batches of the field, so a few of
+    them take little longer than one. On a CPU one after another is as fast.
+
+    Args:
+        flat: the design, which must have no buffers; its parameters are not used.
+    """
+
+    def __init__(self, flat: FlatNetwork) -> None:
+        """Copies the design without its parameters."""
+        self.flat = flat
+        self.skeleton = copy.deepcopy(flat.network).to("meta")
+        self.logits: Callable[[Tensor, Tensor], Tensor] = self._logits
+
+    def compile(self, run: Decider, flops: float) -> None:
+        """Compiles the forward pass if that pays; see ``Run.compiled``."""
+        self.logits = run.compiled(self._logits, flops)
+
+    def __call__(
+        self,
+        vectors: Float[Tensor, "k p"],
+        images: Float[Tensor, "k n c h w"],
+        labels: Shaped[Tensor, "k n *classes"],
+    ) -> Stacked:
+        """Forward and backward.
+
+        Args:
+            vectors: parameters, a row each.
+            images: a batch each.
+            labels: class indices, or rows that sum to 1.
+        """
+        vectors = vectors.detach().requires_grad_()
+        logits = self.logits(vectors, images)
+        losses = vmap(F.cross_entropy)(logits, labels)
+        (gradient,) = torch.autograd.grad(losses.sum(), vectors)
+        return Stacked(losses.detach(), logits.detach(), gradient)
+
+    def _logits(self, vectors: Tensor, images: Tensor) -> Tensor:
+        def logits_of(parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
+            logits: Tensor = functional_call(self.skeleton, parameters, (batch,))
+            return logits
+
+        return vmap(logits_of)(self.flat.views(vectors), images)
 
 
 class FlatSGD:

@@ -62,15 +62,24 @@ class RealImages:
         images = normalize(self.images[index.flatten()], self.run.info)
         return torch.unflatten(images, 0, index.shape)
 
-    def batch(
-        self, count: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, "n"]]:
-        """A normalised mini-batch drawn from all classes, with its labels."""
-        total = len(self.labels)
-        index = torch.randint(
-            total, (count,), generator=generator, device=self.labels.device
-        )
-        return normalize(self.images[index], self.run.info), self.labels[index]
+    def minibatches(
+        self, shape: tuple[int, ...], generator: torch.Generator
+    ) -> Int64[Tensor, "*shape"]:
+        """Draws image indices from all classes, with replacement.
+
+        Args:
+            shape: of what is returned.
+            generator: on the run's device.
+        """
+        where = self.labels.device
+        return torch.randint(len(self.labels), shape, generator=generator, device=where)
+
+    def labelled(
+        self, index: Int64[Tensor, "*shape"]
+    ) -> tuple[Float[Tensor, "*shape c h w"], Int64[Tensor, "*shape"]]:
+        """The normalised images at indices, with their labels."""
+        images = normalize(self.images[index.flatten()], self.run.info)
+        return torch.unflatten(images, 0, index.shape), self.labels[index]
 
     def initial(
         self, partition: int, generator: torch.Generator

@@ -1,5 +1,6 @@
 """IDM's queue of networks at different stages of training (IDM, section 3.3)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from dcbench_bacon import networks
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatNetwork, FlatSGD
+from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.networks import Network
 from dcbench_bacon.spec import Run, State
@@ -57,6 +58,8 @@ class NetworkQueue:
             )
         self.template = template.to(run.device)
         self.flat = FlatNetwork(self.template)
+        self.stack = NetworkStack(self.flat)
+        self.together = run.device.type == "cuda"
         self.optimiser = FlatSGD(
             options.learning_rate, options.momentum, options.weight_decay
         )
@@ -108,9 +111,23 @@ class NetworkQueue:
         self.seen.zero_()
 
     def train(
+        self,
+        rows: Sequence[int],
+        images: Float[Tensor, "k n c h w"],
+        labels: Int64[Tensor, "k n"],
+    ) -> None:
+        """One SGD step of each of k networks; counts their accuracies."""
+        fits = labels.numel() <= images_per_call(self.device, images.shape[-1])
+        if self.together and fits:
+            self._train_together(rows, images, labels)
+        else:
+            for row, some, wanted in zip(rows, images, labels, strict=True):
+                self._train(row, some, wanted)
+
+    def _train(
         self, row: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, "n"]
     ) -> None:
-        """One SGD step of a network on a mini-batch; counts its accuracy."""
+        """One network, in pieces that fit into memory."""
         vector = self.parameters[row]
         network = self.flat.attach(vector, self.gradient.zero_())
         most = images_per_call(self.device, images.shape[-1])
@@ -123,6 +140,25 @@ class NetworkQueue:
             self.correct[row] += (logits.detach().argmax(1) == wanted).sum()
         self.seen[row] += len(labels)
         self.optimiser.step(vector, self.velocities[row], self.gradient)
+
+    def _train_together(
+        self,
+        rows: Sequence[int],
+        images: Float[Tensor, "k n c h w"],
+        labels: Int64[Tensor, "k n"],
+    ) -> None:
+        """All networks in one pass."""
+        # Rows one by one: an index of several would have to travel to the device.
+        vectors = torch.stack([self.parameters[row] for row in rows])
+        velocities = torch.stack([self.velocities[row] for row in rows])
+        stacked = self.stack(vectors, images, labels)
+        self.optimiser.step(vectors, velocities, stacked.gradient)
+        correct = (stacked.logits.argmax(2) == labels).sum(1)
+        for index, row in enumerate(rows):
+            self.parameters[row] = vectors[index]
+            self.velocities[row] = velocities[index]
+            self.correct[row] += correct[index]
+            self.seen[row] += labels.shape[1]
 
     def state_dict(self) -> State:
         """The rows in use and the meters."""

@@ -32,6 +32,8 @@ from torch.nn import functional as F
 
 from dcbench_bacon import vit
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.precision import layers
+from dcbench_bacon.schema import Precision
 
 __all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
 
@@ -46,7 +48,10 @@ class Network(nn.Module):
         features: layers applied in order; for a ConvNet four a block, flat:
             convolution, norm, activation, pooling, with an identity for what is absent.
         classifier: maps the flattened output of ``features`` to logits.
+        precision: of the arithmetic inside; what goes in and out is not touched.
     """
+
+    precision: Precision = "fp32"
 
     def __init__(self, features: nn.Sequential, width: int, classes: int) -> None:
         """Joins the layers, whose flattened output is ``width`` long, to logits."""
@@ -58,8 +63,10 @@ class Network(nn.Module):
         self, images: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n k"]]:
         """The features and the logits, from one pass."""
-        features = self.embed(images)
-        return features, self.classifier(features)
+        with layers(self.precision, images.device):
+            features = self._embed(images)
+            logits = self.classifier(features)
+        return features.to(images.dtype), logits.to(images.dtype)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """The logits."""
@@ -71,6 +78,10 @@ class Network(nn.Module):
         A ConvNet's last pooling, flattened (2,048 wide at 28 and 32 pixels); the
         penultimate activation of the other networks.
         """
+        with layers(self.precision, images.device):
+            return self._embed(images).to(images.dtype)
+
+    def _embed(self, images: Tensor) -> Tensor:
         features: Tensor = self.features(_plainly_strided(images))
         return features.flatten(1)
 

@@ -13,11 +13,13 @@ from torch.nn import functional as F
 
 from dcbench_bacon import networks
 from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.compiling import compile_network
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.matching import Batch, ImageSGD, Matcher, RealImages
 from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import Objective
-from dcbench_bacon.schema import Positive
+from dcbench_bacon.precision import tensor_cores
+from dcbench_bacon.schema import Positive, Precision
 from dcbench_bacon.spec import Run, Settings, State, SyntheticSet
 
 Rate = Annotated[float, Meta(gt=0)]
@@ -38,6 +40,7 @@ class MatchingSettings(Settings, frozen=True, kw_only=True):
         augmentation: DSA operations joined by ``_``; empty for none.
         align_corners: of scaling and rotation; False as published.
         architecture: of the networks whose features are matched.
+        precision: of the networks' arithmetic; see ``precision``.
     """
 
     steps: Positive = 20_000
@@ -48,6 +51,7 @@ class MatchingSettings(Settings, frozen=True, kw_only=True):
     augmentation: str = "color_crop_cutout_flip_scale_rotate"
     align_corners: bool = False
     architecture: str = "ConvNet"
+    precision: Precision = "tf32"
 
 
 class ImprovedMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
@@ -128,17 +132,30 @@ class DistributionMatching:
             (info.size, info.size),
             align_corners=settings.align_corners,
         )
-        self.network = networks.build(
-            settings.architecture,
-            channels=info.channels,
-            size=info.size,
-            classes=info.classes,
-        ).to(run.device)
-        self.network.requires_grad_(False)
+        self.network = self._network()
+        self.network.precision = settings.precision
+        compile_network(run, self.network, info, settings.steps * self._passes())
         joint = any(True for _ in self.network.buffers())
         self.matcher = Matcher(
             run, self.real, objective, self.augmentation, partition, joint
         )
+
+    def _network(self) -> networks.Network:
+        """The network whose parameters are drawn anew each step."""
+        info = self.run.info
+        network = networks.build(
+            self.settings.architecture,
+            channels=info.channels,
+            size=info.size,
+            classes=info.classes,
+        )
+        return network.to(self.run.device).requires_grad_(False)
+
+    def _passes(self) -> int:
+        """Forward passes of an image in a step; a backward pass counts as two."""
+        real = self.run.info.classes * self.settings.batch_real
+        synthetic = self.images.shape[:2].numel() * self.partition**2
+        return real + 3 * synthetic
 
     def _initial(self) -> Tensor:
         """The images before the first step."""
@@ -152,9 +169,10 @@ class DistributionMatching:
 
     def step(self, index: int) -> None:
         """One update of all images."""
-        with self.run.phase("queue"):
-            networks.reinitialize(self.network, self.run.generator("network"))
-        self._match(self._batch(self.network))
+        with tensor_cores(self.settings.precision):
+            with self.run.phase("queue"):
+                networks.reinitialize(self.network, self.run.generator("network"))
+            self._match(self._batch(self.network))
 
     def _batch(self, network: networks.Network, weight: Tensor | None = None) -> Batch:
         """Draws what a step matches: real images and an augmentation a class."""
@@ -206,8 +224,13 @@ class ImprovedMatching(DistributionMatching):
         self, run: Run, settings: ImprovedMatchingSettings, objective: Objective
     ) -> None:
         """Draws the initial images and fills the queue."""
+        self.minibatches = run.generator("queue/minibatches")
         visits = run.info.classes if settings.update == "closed" else 1
         super().__init__(run, settings, objective, settings.partition, visits)
+
+    def _network(self) -> networks.Network:
+        """The network that takes its parameters from the queue."""
+        settings = self.settings
         options = QueueOptions(
             capacity=settings.queue_size,
             start=settings.queue_start,
@@ -215,11 +238,21 @@ class ImprovedMatching(DistributionMatching):
             momentum=settings.network_momentum,
             weight_decay=settings.network_weight_decay,
         )
-        self.queue = NetworkQueue(run, settings.architecture, options)
-        self.minibatches = run.generator("queue/minibatches")
+        self.queue = NetworkQueue(self.run, settings.architecture, options)
+        return self.queue.template
+
+    def _passes(self) -> int:
+        """Those of matching, and of training the queue."""
+        settings = self.settings
+        trained = settings.queue_trained * settings.queue_train_steps
+        return super()._passes() + 3 * trained * settings.queue_batch
 
     def step(self, index: int) -> None:
         """One update of all images, then some training of the queue."""
+        with tensor_cores(self.settings.precision):
+            self._step(index)
+
+    def _step(self, index: int) -> None:
         settings = self.settings
         with self.run.phase("queue"):
             every = settings.meter_reset_interval
@@ -254,11 +287,12 @@ class ImprovedMatching(DistributionMatching):
     def _train(self) -> None:
         """Trains ``queue_trained`` networks, each on mini-batches of its own."""
         settings = self.settings
-        for row in self.queue.pick(settings.queue_trained):
-            for _ in range(settings.queue_train_steps):
-                batch = self.real.batch(settings.queue_batch, self.minibatches)
-                self.queue.train(row, *batch)
-                self.run.count(settings.queue_batch)
+        rows = self.queue.pick(settings.queue_trained)
+        shape = (len(rows), settings.queue_train_steps, settings.queue_batch)
+        index = self.real.minibatches(shape, self.minibatches)
+        for some in index.unbind(1):
+            self.queue.train(rows, *self.real.labelled(some))
+            self.run.count(some.numel())
 
     def state_dict(self) -> State:
         """The images, their velocity and the queue."""

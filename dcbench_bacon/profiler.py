@@ -80,8 +80,7 @@ def stand_in(info: DatasetInfo, device: torch.device) -> data.Dataset:
 def _profile(job: Job, options: Options, product: float) -> Record:
     """Times one cell, then counts the operations of a step."""
     dataset = _dataset(job, options)
-    reporter = options.policy.reporter
-    policy = Policy(warm_up=WARM_UP, reporter=reporter, stop=options.policy.stop)
+    policy = replace(options.policy, warm_up=WARM_UP)
     timings = _distill(job, dataset, replace(options, policy=policy), 0)
     with FlopCounterMode(display=False) as one:
         _distill(job, dataset, replace(options, policy=Policy()), 1)

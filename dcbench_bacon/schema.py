@@ -12,6 +12,8 @@ Positive = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Status = Literal["done", "failed", "diverged"]
 Selection = Literal["final", "best_val", "best_test"]
+CompileMode = Literal["auto", "on", "off"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Profile = Literal["demo", "quick", "paper"]
 
 
@@ -73,6 +75,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weight_decay: of SGD.
         batch_size: images a step.
         augmentation: DSA operations joined by ``_``, drawn a sample; empty for none.
+        precision: of the networks' arithmetic; see ``precision``.
         selection: which pass counts: the last, the best on a validation split
             held out of train, or (optimistic) the best on test.
         measure_every: passes between measurements when selection is not final.
@@ -90,6 +93,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 5e-4
     batch_size: Positive = 256
     augmentation: str = "color_crop_cutout_flip_scale_rotate"
+    precision: Precision = "tf32"
     selection: Selection = "final"
     measure_every: Positive = 50
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
@@ -139,6 +143,8 @@ class Timing(Struct, frozen=True, kw_only=True):
         step_flops: floating-point operations of a step, where they were counted.
         product_flops: operations a second of a large matrix product on the same
             device in the same run.
+        warm_up: seconds of the steps that were left out, compilation included.
+        compilation: whether networks were compiled, or why not.
     """
 
     seconds: float = 0.0
@@ -150,6 +156,8 @@ class Timing(Struct, frozen=True, kw_only=True):
     phases: dict[str, Phase] = field(default_factory=dict)
     step_flops: float | None = None
     product_flops: float | None = None
+    warm_up: float = 0.0
+    compilation: str = ""
 
 
 class Environment(Struct, frozen=True, kw_only=True):

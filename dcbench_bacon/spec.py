@@ -6,10 +6,10 @@ disk live in ``schema`` and are named here too, so that a plug-in imports one mo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -31,6 +31,8 @@ __all__ = [
     "SyntheticSet",
 ]
 
+P = ParamSpec("P")
+T = TypeVar("T")
 State = dict[str, Any]
 """Nested dictionaries and lists of tensors and JSON values: a checkpoint's content."""
 
@@ -173,6 +175,15 @@ class Run(Protocol):
 
     def count(self, images: int) -> None:
         """Adds to the images that went through a network."""
+        ...
+
+    def compiled(self, function: Callable[P, T], flops: float) -> Callable[P, T]:
+        """The function, compiled if the user wants it and there is enough to do.
+
+        Args:
+            function: takes and returns tensors of few different shapes.
+            flops: floating-point operations that all calls of the stage will need.
+        """
         ...
 
     def steps(

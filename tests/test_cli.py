@@ -103,6 +103,7 @@ def test_published_settings(
         "augmentation": SIX,
         "align_corners": False,
         "architecture": "ConvNet",
+        "precision": "tf32",
         "partition": 2,
         "ce_weight": weight,
         "accuracy_unit": "percent",
@@ -139,6 +140,7 @@ def test_published_settings_of_dm(dataset: str, ipc: int) -> None:
         "augmentation": SIX,
         "align_corners": False,
         "architecture": "ConvNetD4" if deep else "ConvNet",
+        "precision": "tf32",
     }
     assert settings("dm", dataset, ipc) == expected
     both = settings("bacon+dm", dataset, ipc)

@@ -487,3 +487,69 @@ def test_the_set_is_left_as_it_was() -> None:
     before = images.images.clone()
     evaluate(Clock("cell", CPU), task(rules(augmentation=DSA), images))
     assert torch.equal(images.images, before)
+
+
+def stacked(count: int = 3, **changes: object) -> Task:
+    """Several networks, with all that differs between them."""
+    return task(rules(networks=count, augmentation=DSA, **changes), synthetic(7, 2))
+
+
+@pytest.mark.parametrize("architecture", [SMALL, "MLP", "ConvNetD2W8"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_networks_together_come_out_as_one_by_one(
+    architecture: str, soft: bool, trainers: list[Trainer]
+) -> None:
+    what = task(
+        rules(networks=3, augmentation=DSA, architectures=(architecture,)),
+        synthetic(7, 2, soft=soft),
+    )
+    alone = evaluate(Clock("cell", CPU), what)
+    together = evaluate(Clock("cell", CPU), what, together=True)
+    for one, other in zip(trainers[:3], trainers[3:], strict=True):
+        assert torch.allclose(one.vector, other.vector, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(one.velocity, other.velocity, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(trainers[0].vector, trainers[1].vector, atol=1e-2)
+    for first, second in zip(alone, together, strict=True):
+        assert (first.trial, first.epoch) == (second.trial, second.epoch)
+        assert abs(first.accuracy - second.accuracy) <= 1 / len(TEST.labels)
+
+
+def test_selection_is_each_networks_own_when_together() -> None:
+    what = stacked(selection="best_val", epochs=9)._replace(validation=VALIDATION)
+    alone = evaluate(Clock("cell", CPU), what)
+    together = evaluate(Clock("cell", CPU), what, together=True)
+    assert [each.epoch for each in alone] == [each.epoch for each in together]
+    assert len({each.epoch for each in together}) > 1
+
+
+def test_memory_bounds_how_many_train_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = Clock("cell", CPU)
+    evaluate(whole, stacked(), together=True)
+    assert list(whole.timings) == [f"evaluate/{SMALL}/0-2"]
+    monkeypatch.setattr(evaluation, "images_per_call", lambda *_: 10)
+    clock = Clock("cell", CPU)
+    evaluate(clock, stacked(), together=True)  # batches of five
+    assert list(clock.timings) == [f"evaluate/{SMALL}/0-1", f"evaluate/{SMALL}/2-2"]
+
+
+def test_batch_norm_trains_alone_even_when_together_is_asked_for() -> None:
+    clock = Clock("cell", CPU)
+    evaluate(clock, stacked(2, architectures=(NORMED,)), together=True)
+    assert list(clock.timings) == [stage(NORMED, trial) for trial in range(2)]
+
+
+def test_networks_stopped_together_go_on_bit_for_bit(
+    tmp_path: Path, trainers: list[Trainer]
+) -> None:
+    quiet = evaluate(Clock("cell", CPU), stacked(), together=True)
+    asked = iter([False, False, True])
+    policy = Policy(folder=tmp_path, stop=lambda: next(asked, False))
+    with pytest.raises(InterruptedRunError, match="after step 3"):
+        evaluate(Clock("cell", CPU, policy), stacked(), together=True)
+    found = evaluate(Clock("cell", CPU, policy), stacked(), together=True)
+    for one, other in zip(trainers[:3], trainers[6:], strict=True):
+        assert torch.equal(one.vector, other.vector)
+    pairs = zip(quiet, found, strict=True)
+    assert all(one.accuracy == other.accuracy for one, other in pairs)

@@ -30,6 +30,26 @@ def minibatch(seed: int, count: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
+def train(ours: NetworkQueue, row: int, seed: int) -> None:
+    images, labels = minibatch(seed)
+    ours.train([row], images[None], labels[None])
+
+
+def test_networks_trained_together_come_out_as_one_by_one(tmp_path: Path) -> None:
+    apart, joined = queue(tmp_path), queue(tmp_path / "other")
+    joined.together = True
+    for seed in range(3):
+        pairs = [minibatch(2 * seed), minibatch(2 * seed + 1)]
+        images, labels = (torch.stack(each) for each in zip(*pairs, strict=True))
+        for each in (apart, joined):
+            each.train([2, 0], images, labels)
+    assert torch.allclose(apart.parameters, joined.parameters, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(apart.velocities, joined.velocities, rtol=1e-4, atol=1e-6)
+    assert torch.equal(apart.correct, joined.correct)
+    assert torch.equal(apart.seen, joined.seen)
+    assert apart.seen[:3].tolist() == [30, 0, 30]
+
+
 def test_training_equals_torch_sgd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +63,7 @@ def test_training_equals_torch_sgd(
         images, labels = minibatch(step)
         if step == 2:  # in pieces: gradients accumulate to the same
             monkeypatch.setattr(network_queue, "images_per_call", lambda *_: 3)
-        ours.train(1, images, labels)
+        ours.train([1], images[None], labels[None])
         logits = alone(images)
         correct += int((logits.argmax(1) == labels).sum())
         sgd.zero_grad()
@@ -75,7 +95,7 @@ def test_the_oldest_makes_room(tmp_path: Path) -> None:
     ours.push()
     assert len(ours) == 4
     assert torch.equal(ours.parameters[0], first)
-    ours.train(0, *minibatch(0))
+    train(ours, 0, 0)
     ours.push()
     assert len(ours) == 4
     assert not torch.equal(ours.parameters[0], first)
@@ -100,10 +120,10 @@ def test_networks_of_batch_statistics_are_refused(tmp_path: Path) -> None:
 
 def test_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
     ours, other = queue(tmp_path), queue(tmp_path, capacity=100, start=1)
-    ours.train(2, *minibatch(0))
+    train(ours, 2, 0)
     other.load_state_dict(ours.state_dict())
     for each in (ours, other):
-        each.train(2, *minibatch(1))
+        train(each, 2, 1)
     assert len(other) == 3
     assert torch.equal(ours.parameters, other.parameters)
     assert torch.equal(ours.velocities, other.velocities)

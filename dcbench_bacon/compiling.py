@@ -1,0 +1,109 @@
+"""``torch.compile`` where it pays: whether, of what, and the reason."""
+
+import copy
+import logging
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dcbench_bacon.files import cache_folder
+from dcbench_bacon.networks import Network
+from dcbench_bacon.schema import CompileMode, DatasetInfo
+from dcbench_bacon.spec import P, T
+
+logger = logging.getLogger(__name__)
+# Forward operations of a stage from which compiling pays under ``auto``. On two CPU
+# cores compiling a step takes about a minute the first time and saves a fifth of the
+# time (0.2 TFLOP/s); a GPU has done as much work in no time.
+PAYS = {"cpu": 1e14, "cuda": 5e15}
+_SHAPES = 64  # variants of a function that are kept; dynamo's own limit is 8
+
+
+@runtime_checkable
+class Decider(Protocol):
+    """Decides what is compiled: a run, or the clock that it is made of."""
+
+    def compiled(self, function: Callable[P, T], flops: float) -> Callable[P, T]:
+        """See ``Run.compiled``."""
+        ...
+
+
+class Compiler:
+    """Compiles functions, or leaves them as they are.
+
+    Args:
+        mode: ``auto`` compiles where there is enough work to pay for it and falls
+            back when no compiler works; ``on`` compiles however little there is to do.
+    """
+
+    def __init__(self, mode: CompileMode = "off") -> None:
+        """Decides nothing yet."""
+        self.mode = mode
+
+    def obstacle(self, device: torch.device, flops: float) -> str | None:
+        """Why a function with so much to do is not compiled; none if it is."""
+        if self.mode == "off":
+            return "not asked for"
+        enough = PAYS.get(device.type, float("inf"))
+        if self.mode == "auto" and flops < enough:
+            return f"{flops / 1e12:.3g} TFLOP of work; it pays from {enough / 1e12:.3g}"
+        return broken(device)
+
+    def wrap(self, function: Callable[P, T]) -> Callable[P, T]:
+        """The function, to be compiled when it is first called with a shape."""
+        torch._dynamo.config.recompile_limit = _SHAPES
+        compiled: Callable[P, T] = torch.compile(function, dynamic=False)
+        return compiled
+
+
+def compile_network(
+    run: Decider, network: Network, info: DatasetInfo, images: int
+) -> None:
+    """Compiles a network's two ways to be called, if that pays.
+
+    Args:
+        run: decides.
+        network: gets compiled attributes; its parameters may be exchanged later on.
+        info: facts of the images it will see.
+        images: how many forward passes of an image are to come, with a backward pass
+            counted as two.
+    """
+    flops = forward_flops(network, info) * images
+    network.embed = run.compiled(network.embed, flops)  # type: ignore[method-assign]
+    network.features_and_logits = run.compiled(  # type: ignore[method-assign]
+        network.features_and_logits, flops
+    )
+
+
+def forward_flops(network: Network, info: DatasetInfo) -> float:
+    """Operations of one image's forward pass, a multiply-add counted as two."""
+    shape = (2, info.channels, info.size, info.size)  # batch norm refuses one image
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(network).to("meta")(torch.empty(shape, device="meta"))
+    return float(counter.get_total_flops()) / 2
+
+
+@cache
+def broken(device: torch.device) -> str | None:
+    """Why nothing can be compiled for a device; none if a small network can."""
+    folder = os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled"))
+    )
+    logger.debug("compiled code is kept in %s", folder)
+    # It warns of a missing CUDA runtime on every machine without one.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    probe = nn.Sequential(nn.Conv2d(1, 1, 3), nn.GroupNorm(1, 1), nn.ReLU()).to(device)
+    try:
+        compiled = torch.compile(probe, dynamic=False)
+        torch.autograd.backward(compiled(torch.zeros(1, 1, 4, 4, device=device)).sum())
+    except Exception as error:  # noqa: BLE001 - whatever a compiler dies of
+        reason = (str(error).strip().splitlines() or [""])[0]
+        kind = type(error).__name__
+        logger.warning("torch.compile does not work here (%s: %s)", kind, reason)
+        return f"torch.compile does not work here ({kind})"
+    return None

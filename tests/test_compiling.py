@@ -1,0 +1,107 @@
+"""Where compiling pays, what precision rounds, and that neither changes a result."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from compiled import CPU, REAL, clock, network, outcome
+
+from dcbench_bacon import compiling
+from dcbench_bacon.compiling import PAYS, Compiler, broken, forward_flops
+from dcbench_bacon.flat import FlatNetwork
+from dcbench_bacon.precision import tensor_cores
+from dcbench_bacon.schema import Precision
+
+
+def test_compiled_code_computes_what_eager_code_does() -> None:
+    script = Path(__file__).with_name("compiled.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    if done.stdout.startswith("nothing to compile with"):
+        pytest.skip(done.stdout)
+    assert (done.returncode, done.stdout) == (0, "all the same\n"), done.stderr
+
+
+def test_auto_compiles_when_the_work_pays_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiling, "broken", lambda device: None)
+    compiler = Compiler("auto")
+    assert compiler.obstacle(CPU, 2 * PAYS["cpu"]) is None
+    assert "TFLOP of work" in (compiler.obstacle(CPU, PAYS["cpu"] / 2) or "")
+    assert Compiler("on").obstacle(CPU, 0.0) is None
+    assert Compiler("off").obstacle(CPU, 1e30) == "not asked for"
+    assert compiler.obstacle(torch.device("meta"), 1e30) is not None
+
+
+def test_without_a_compiler_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("g++: not found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    broken.cache_clear()
+    try:
+        own = clock("on")
+        assert own.compiled(abs, 1e30) is abs
+        for _ in own.steps("stage", 1):
+            pass
+        assert "does not work here (OSError)" in own.timings["stage"].compilation
+        assert caplog.messages == [
+            "torch.compile does not work here (OSError: g++: not found)"
+        ]
+    finally:
+        broken.cache_clear()
+
+
+def test_operations_are_counted_by_hand() -> None:
+    convolution = 2 * 8 * 9 * 8 * 8  # multiply-adds of 8 maps of 8x8 from one channel
+    classifier = 2 * 8 * 4 * 4 * 3
+    assert forward_flops(network(), REAL.info) == convolution + classifier
+
+
+def test_tf32_is_allowed_inside_and_put_back() -> None:
+    libraries = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+
+    def state() -> list[str]:
+        return [library.fp32_precision for library in libraries]
+
+    before = state()
+    kinds: list[tuple[Precision, str]] = [
+        ("fp32", "ieee"),
+        ("tf32", "tf32"),
+        ("bf16", "tf32"),
+    ]
+    for precision, setting in kinds:
+        with tensor_cores(precision):
+            assert state() == [setting] * 2
+        assert state() == before
+    with pytest.raises(KeyError), tensor_cores("fp32"):
+        raise KeyError
+    assert state() == before
+
+
+def test_bf16_rounds_inside_alone() -> None:
+    images = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    exact = outcome(network(), images)
+    model = network()
+    model.precision = "bf16"
+    kinds = []
+    model.features[0].register_forward_hook(lambda *x: kinds.append(x[2].dtype))
+    rounded = outcome(model, images)
+    assert set(kinds) == {torch.bfloat16}
+    for one, other in zip(rounded, exact, strict=True):
+        assert one.dtype == torch.float32
+        assert not torch.equal(one, other)
+    for one, other in zip(rounded[:3], exact[:3], strict=True):
+        assert (one - other).norm() < 0.02 * other.norm()
+
+
+def test_a_flat_network_gives_views_of_its_rows() -> None:
+    flat = FlatNetwork(network())
+    rows = torch.stack([flat.vector(), 2 * flat.vector()])
+    views = flat.views(rows)
+    for name, parameter in flat.network.named_parameters():
+        assert torch.equal(views[name][1], 2 * parameter)
