@@ -339,6 +339,63 @@ def evaluate(**given: Any) -> None:
 @main.command(
     epilog="""\b
 Examples:
+  dcbench quality results/synthetic/cifar10-ipc10-*.safetensors
+  dcbench quality my.safetensors --dataset cifar10 --clip-weights laion2b_s34b_b79k
+"""
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--dataset", help="The real images; by default what the file names.")
+@click.option(
+    "--architecture",
+    default="ConvNet",
+    show_default=True,
+    help="Of the network that is trained on the train split for its features.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Of its training.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=2),
+    default=5000,
+    show_default=True,
+    help="Real images to compare with, at most.",
+)
+@click.option(
+    "--clip-model",
+    default="ViT-B-32",
+    show_default=True,
+    help="An image-text model of open_clip, which needs --clip-weights.",
+)
+@click.option(
+    "--clip-weights",
+    default="",
+    metavar="FILE|NAME",
+    help="Its weights: a file, or a name that open_clip downloads. Without them there "
+    "is no row of such a model and no zero-shot agreement.",
+)
+@device_option
+@data_root_option
+@format_option
+def quality(**given: Any) -> None:
+    """Compare synthetic images with real ones in feature space.
+
+    Squared MMD and Frechet distance to test images, in the features of a network
+    trained on the train split and of an image-text model, beside those of as many
+    random training images; the share of images that the model gives their own class.
+    """
+    from dcbench_bacon.commands import quality_of_files
+
+    click.echo(quality_of_files(**given))
+
+
+@main.command(
+    epilog="""\b
+Examples:
   dcbench table                                  paper records, as Markdown
   dcbench table --profile quick --format csv
   dcbench table --what timing

@@ -181,6 +181,34 @@ def evaluate_files(
             print(f"{path}  {architecture}  {_spread(found)}", flush=True)
 
 
+def quality_of_files(
+    *,
+    files: Sequence[Path],
+    dataset: str | None,
+    device: str,
+    data_root: Path | None,
+    form: str,
+    **requested: Any,
+) -> str:
+    """The table of how far the images of saved sets are from real ones."""
+    from dcbench_bacon import quality
+
+    keep_freed_memory()
+    where = choose_device(device)
+    request = quality.Request(**requested)
+    work.check_architectures([request.architecture])
+    sets = [(path, container.read(path, where)) for path in files]
+    opened = [_opened(path, each, dataset, data_root)[1] for path, each in sets]
+    names = sorted({each.info.name for each in opened})
+    if len(names) > 1:
+        raise UsageError(
+            f"these files are of {' and '.join(names)}: give those of one data set"
+        )
+    policy = Policy(reporter=progress.reporter(Console(stderr=True)))
+    found = quality.appraise_files(sets, opened[0], request, policy)
+    return tables.render(found, form)
+
+
 def _with_pools(request: recipe.Request, synthetic: SyntheticSet) -> recipe.Request:
     """A request with plain names of networks, ``S`` being the one that the file says.
 

@@ -30,7 +30,7 @@ SCORES = [
 ]
 _SET = [
     *("dataset", "ipc", "method", "distilled_on", "profile", "selection"),
-    *("set", "protocol", "but_for_augmentation", "augmented"),
+    *("set", "protocol", "but_for_augmentation", "but_for_passes", "augmented"),
 ]
 
 
@@ -142,23 +142,20 @@ def _accuracy(result: _Result) -> dict[str, float]:
     }
 
 
-def _reference(
-    result: _Result, results: list[_Result], method: str, **changes: object
-) -> _Result | None:
+def _reference(result: _Result, results: list[_Result], method: str) -> _Result | None:
     """The results of a reference under the same protocol on the same network.
+
+    For the whole training set a pass is as many updates as hundreds over a small set:
+    it has a number of passes of its own, and no number of images per class.
 
     Args:
         result: what is held against it.
         results: all there are.
-        method: ``random``, which has the same images per class, or ``whole``, for
-            which they mean nothing.
-        changes: values that other keys are to have; None for any.
+        method: of the reference.
     """
-    same = ("dataset", "architecture", "but_for_augmentation", "augmented", "protocol")
-    wanted = {key: result.key[key] for key in same} | {"method": method, **changes}
-    if method != WHOLE:
-        wanted["ipc"] = result.key["ipc"]
-    wanted = {key: value for key, value in wanted.items() if value is not None}
+    same = ("but_for_passes",) if method == WHOLE else ("protocol", "ipc")
+    shared = ("dataset", "architecture", *same)
+    wanted = {key: result.key[key] for key in shared} | {"method": method}
     for other in results:
         one_profile = _profile(other) == _profile(result)
         if one_profile and wanted.items() <= other.key.items():
@@ -204,9 +201,7 @@ def _augmentation_score(
     result: _Result, random: _Result, results: list[_Result]
 ) -> float:
     """ARS, or nan when only one of the two ways of training was recorded."""
-    other = {"augmented": not result.key["augmented"], "protocol": None}
-    method, made = result.key["method"], result.key["set"]
-    twin = _reference(result, results, method, set=made, **other)
+    twin = _twin(result, results)
     if twin is None:
         return math.nan
     gains = {
@@ -214,6 +209,16 @@ def _augmentation_score(
         twin.key["augmented"]: _gain(twin, _reference(twin, results, RANDOM)),
     }
     return formulas.augmentation_robust_score(gains[True], gains[False])
+
+
+def _twin(result: _Result, results: list[_Result]) -> _Result | None:
+    """The same set with augmentation if this is without, or the other way round."""
+    same = ("dataset", "ipc", "method", "architecture", "set", "but_for_augmentation")
+    for other in results:
+        alike = all(other.key[key] == result.key[key] for key in same)
+        if alike and other.key["augmented"] != result.key["augmented"]:
+            return other
+    return None
 
 
 def _cost(result: _Result) -> dict[str, float]:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 _LEFT = {
     *("Data set", "Method", "Network", "Profile", "Recipe", "Selection"),
     *("Stage", "Status", "Error", "Device", "torch", "Distilled on"),
+    *("Set", "Features"),
 }
 _TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},

@@ -41,6 +41,12 @@ _NOTES = {
     "first, then each method's README, then others.",
     "sets": "Between sets: standard deviation over seeds of the means per seed. "
     "Between networks: mean over seeds of the deviation within a seed (n - 1 both).",
+    "quality": "Distances to test images in feature space; (real): of as many random "
+    "training images. MMD²: unbiased, Gaussian kernel as wide as the median distance "
+    "of real images; around 0, also below it, if nothing tells the images apart. "
+    "Fréchet: of fitted Gaussians; larger for fewer images: compare sets of one size.",
+    "agreement": "Agreement: share of images whose nearest prompt ('a photo of a ...') "
+    "is that of their class.",
     "transfer": "Rows: the set, by its method and the network it was distilled on. "
     "Columns: the network that was trained on it and tested.",
     "random": "Over random: percentage points above as many random real images, with a "
@@ -49,7 +55,8 @@ _NOTES = {
     "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
     "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions.",
     "references": "A dash: no record of random images (or of the whole training set, "
-    "for HLR and LRS; with and without augmentation, for ARS) under the same protocol.",
+    "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
+    "The whole training set may have a number of passes of its own.",
     "cost": "Seconds: to distil a set, and to train and test the networks of the row "
     "on it; means over sets. Size: images and labels as stored, labels in brackets.",
 }
@@ -73,6 +80,10 @@ _HEADINGS = {
     **{"other_ms": "Other (ms)", "images_per_second": "Images/s"},
     **{"tflops": "TFLOP/s", "share": "Of a matrix product (%)"},
     **{"peak_gb": "Peak (GB)", "device": "Device", "torch": "torch"},
+    **{"set": "Set", "images": "Images", "features": "Features"},
+    **{"mmd": "MMD²", "mmd_real": "MMD² (real)"},
+    **{"frechet": "Fréchet", "frechet_real": "Fréchet (real)"},
+    **{"agreement": "Agreement", "agreement_real": "Agreement (real)"},
     **{"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"},
     **{"distilled_on": "Distilled on", "distillation_seconds": "Distil (s)"},
     "evaluation_seconds": "Evaluate (s)",
@@ -234,7 +245,9 @@ def _page(table: pd.DataFrame) -> Page:
         headings.append("Recipe")
         for row, recipe in zip(rows, table.index, strict=True):
             row.append(str(recipe))
-    return Page(headings, rows, [_NOTES["sets"]] if "std_sets" in table else [])
+    told = {"std_sets": "sets", "mmd": "quality", "agreement": "agreement"}
+    notes = [_NOTES[note] for column, note in told.items() if column in table]
+    return Page(headings, rows, notes)
 
 
 def render(table: pd.DataFrame, format: str) -> str:

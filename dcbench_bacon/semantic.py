@@ -18,7 +18,73 @@ from dcbench_bacon.schema import DatasetInfo
 PROMPT = "a photo of a {}"
 
 
-class SemanticScore:
+def load_model(name: str, weights: str, option: str) -> Any:
+    """Builds a model from open_clip's registry and loads its weights.
+
+    Args:
+        name: of a model, such as ``ViT-B-32``.
+        weights: a local file, or a name that open_clip may download.
+        option: the setting that asks for it, for messages.
+
+    Raises:
+        UsageError: no such model, no weights given, or none found.
+    """
+    import open_clip
+
+    if not weights:
+        raise UsageError(
+            f"{option} needs weights: --set clip_weights=FILE (or a name of "
+            "open_clip's, such as laion2b_s34b_b79k, where there is a network)"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not Path(weights).is_file() and weights not in tags:
+        raise UsageError(
+            f"--set clip_weights={weights}: no such file, and not a name of "
+            f"weights for {name}. There are: {', '.join(tags) or 'none'}"
+        )
+    try:
+        return open_clip.create_model(name, pretrained=weights)
+    except Exception as error:  # a damaged file can make a loader raise anything
+        raise UsageError(
+            f"--set clip_model={name}, clip_weights={weights}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+class ImageEncoder:
+    """The image half of an open_clip model, for the images of a data set.
+
+    Args:
+        model: an open_clip model; it is frozen.
+        info: statistics, to undo the normalisation.
+        device: where the model runs.
+    """
+
+    def __init__(self, model: Any, info: DatasetInfo, device: torch.device) -> None:
+        """Takes over the model's size and statistics."""
+        self.info = info
+        self.model = model.to(device).eval().requires_grad_(False)
+        side = model.visual.image_size
+        self.size: int = side if isinstance(side, int) else side[0]
+        mean, std = model.visual.image_mean, model.visual.image_std
+        self.mean = torch.tensor(mean or (0.0,) * 3, device=device).view(3, 1, 1)
+        self.std = torch.tensor(std or (1.0,) * 3, device=device).view(3, 1, 1)
+
+    def encode(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """The model's embeddings, of length one.
+
+        Args:
+            images: normalised with the data set's statistics; gradients flow through.
+        """
+        flat = denormalize(images, self.info).clamp(0, 1).expand(-1, 3, -1, -1)
+        resized = F.interpolate(
+            flat, size=(self.size, self.size), mode="bicubic", align_corners=False
+        )
+        encoded = self.model.encode_image((resized - self.mean) / self.std)
+        return F.normalize(encoded, dim=-1)
+
+
+class SemanticScore(ImageEncoder):
     """One minus the cosine similarity of images and the prompt of their class.
 
     Args:
@@ -32,13 +98,7 @@ class SemanticScore:
         self, model: Any, tokenizer: Any, info: DatasetInfo, device: torch.device
     ) -> None:
         """Encodes the prompts once."""
-        self.info = info
-        self.model = model.to(device).eval().requires_grad_(False)
-        side = model.visual.image_size
-        self.size: int = side if isinstance(side, int) else side[0]
-        mean, std = model.visual.image_mean, model.visual.image_std
-        self.mean = torch.tensor(mean or (0.0,) * 3, device=device).view(3, 1, 1)
-        self.std = torch.tensor(std or (1.0,) * 3, device=device).view(3, 1, 1)
+        super().__init__(model, info, device)
         names = [name.replace("_", " ") for name in info.class_names]
         with torch.no_grad():
             tokens = tokenizer([PROMPT.format(name) for name in names]).to(device)
@@ -61,24 +121,7 @@ class SemanticScore:
         """
         import open_clip
 
-        if not weights:
-            raise UsageError(
-                "clip='semantic' needs weights: --set clip_weights=FILE (or a name of "
-                "open_clip's, such as laion2b_s34b_b79k, where there is a network)"
-            )
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        if not Path(weights).is_file() and weights not in tags:
-            raise UsageError(
-                f"--set clip_weights={weights}: no such file, and not a name of "
-                f"weights for {name}. There are: {', '.join(tags) or 'none'}"
-            )
-        try:
-            model = open_clip.create_model(name, pretrained=weights)
-        except Exception as error:  # a damaged file can make a loader raise anything
-            raise UsageError(
-                f"--set clip_model={name}, clip_weights={weights}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        model = load_model(name, weights, "clip='semantic'")
         return cls(model, open_clip.get_tokenizer(name), info, device)
 
     def __call__(
@@ -90,12 +133,7 @@ class SemanticScore:
             images: normalised with the data set's statistics; gradients flow through.
             classes: the class of each row.
         """
-        flat = denormalize(images.flatten(0, 1), self.info).clamp(0, 1)
-        flat = flat.expand(-1, 3, -1, -1)
-        resized = F.interpolate(
-            flat, size=(self.size, self.size), mode="bicubic", align_corners=False
-        )
-        encoded = self.model.encode_image((resized - self.mean) / self.std)
-        directions = torch.unflatten(F.normalize(encoded, dim=-1), 0, images.shape[:2])
+        encoded = self.encode(images.flatten(0, 1))
+        directions = torch.unflatten(encoded, 0, images.shape[:2])
         agreement = (directions * self.text[classes].unsqueeze(1)).sum(-1)
         return 1 - agreement.mean(1)

@@ -47,7 +47,8 @@ _ORDER: dict[str, tuple[str, ...]] = {
 }
 _CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
-    *("distilled_on", "set", "protocol", "but_for_augmentation", "augmented"),
+    *("distilled_on", "set", "protocol"),
+    *("but_for_augmentation", "but_for_passes", "augmented"),
     *("distillation_seconds", "set_bytes", "label_bytes"),
 )
 _GROUP = [*_CELL, "architecture", "profile", "selection", "digest"]
@@ -101,6 +102,7 @@ def _origin(record: Record) -> dict[str, object]:
         **{"set": distillation_digest(record.recipe)},
         **{"protocol": protocol_digest(judged)},
         **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
+        **{"but_for_passes": protocol_digest(judged, "epochs")},
         **{"augmented": judged.augmentation not in ("", "none")},
         "distillation_seconds": sum(
             cost.seconds for cost in record.distillation.values()

@@ -57,7 +57,7 @@ def records() -> list[Record]:
     return [
         made("random", (0.25, 0.27)),
         made("random", (0.20, 0.22), rules=PLAIN),
-        made("whole", (0.85,), ipc=1),
+        made("whole", (0.85,), ipc=1, rules={"epochs": 100}),
         made("dm", (0.48, 0.50)),
         made("dm", (0.49, 0.51), seed=1),
         made("dm", (0.40, 0.44), rules=PLAIN),
@@ -123,7 +123,7 @@ def test_scores_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("rules", "network"),
-    [({"epochs": 7}, "ConvNet"), (PLAIN, "ConvNet"), ({}, "MLP")],
+    [({"learning_rate": 0.5}, "ConvNet"), (PLAIN, "ConvNet"), ({}, "MLP")],
 )
 def test_references_of_another_protocol_do_not_count(
     rules: dict[str, Any], network: str
@@ -136,6 +136,17 @@ def test_references_of_another_protocol_do_not_count(
     row = scored(found, method="dm")
     for key in ("over_random", "hlr", "ior", "lrs", "ars"):
         assert math.isnan(row[key]), key
+
+
+def test_passes_may_differ_for_the_whole_set_alone() -> None:
+    rules = {"epochs": 7}
+    references = [
+        made("random", (0.2,), rules=rules),
+        made("whole", (0.8,), rules=rules),
+    ]
+    row = scored([made("dm", (0.5,)), *references], method="dm")
+    assert math.isnan(row["ior"])
+    assert row["hlr"] == pytest.approx(0.3)
 
 
 def test_more_networks_are_the_same_protocol() -> None:

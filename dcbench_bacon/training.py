@@ -1,0 +1,160 @@
+"""Training on real images, which stay on the device as bytes.
+
+Each batch is normalised and augmented by itself, so that 50,000 images take 150 MB
+and not 600. Every batch is a step of its own: a pass over a large data set can be
+stopped and resumed in its middle. The rest is the protocol's (``evaluate.py``):
+``epochs + 1`` passes of SGD, and from the pass of index ``epochs // 2 + 2`` on a tenth
+of the learning rate with a momentum that starts anew.
+"""
+
+import torch
+from msgspec import Struct
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import networks
+from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.data import normalize
+from dcbench_bacon.flat import FlatNetwork, FlatSGD
+from dcbench_bacon.networks import Network
+from dcbench_bacon.schema import Protocol
+from dcbench_bacon.spec import Run, State
+
+
+class Training(Struct, frozen=True, kw_only=True):
+    """How a network is trained; the attributes are those of ``schema.Protocol``.
+
+    Attributes:
+        architecture: as ``networks.build`` takes it.
+        epochs: one less than the passes.
+        learning_rate: of SGD, before it drops.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: images a step.
+        augmentation: DSA operations joined by ``_``, parameters drawn an image; empty
+            for none.
+    """
+
+    architecture: str
+    epochs: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    augmentation: str
+
+    @classmethod
+    def of(cls, protocol: Protocol, architecture: str) -> "Training":
+        """The training of a protocol, for one of its architectures."""
+        shared = [field for field in cls.__struct_fields__ if field != "architecture"]
+        return cls(
+            architecture=architecture,
+            **{field: getattr(protocol, field) for field in shared},
+        )
+
+
+def train(run: Run, training: Training, stage: str) -> Network:
+    """Trains a network on the run's train split, as a stage of the run.
+
+    Args:
+        run: supplies images, random streams and the clock.
+        training: how.
+        stage: names the stage and the random streams.
+
+    Returns:
+        The network in evaluation mode.
+    """
+    learner = Trainer(run, training, stage)
+    for index in run.steps(stage, learner.steps, state=learner):
+        learner.step(index)
+    return learner.network.eval()
+
+
+class Trainer:
+    """A network in training on real images.
+
+    Args:
+        run: supplies images, random streams and phases.
+        training: how.
+        stream: names the random streams.
+    """
+
+    def __init__(self, run: Run, training: Training, stream: str) -> None:
+        """Builds the network."""
+        self.run = run
+        self.training = training
+        info = run.info
+        self.network = networks.build(
+            training.architecture,
+            channels=info.channels,
+            size=info.size,
+            classes=info.classes,
+            generator=run.generator(f"{stream}/init", device="cpu"),
+        ).to(run.device)
+        self.shuffling = run.generator(f"{stream}/shuffle")
+        self.drawing = run.generator(f"{stream}/augmentation", device="cpu")
+        self.augmentation = Augmentation(training.augmentation, (info.size, info.size))
+        self.flat = FlatNetwork(self.network)
+        self.vector = self.flat.vector()
+        self.velocity = torch.zeros_like(self.vector)
+        self.gradient = torch.zeros_like(self.vector)
+        self.flat.attach(self.vector, self.gradient)
+        self.order = torch.arange(len(run.train.labels), device=run.device)
+        self.batches = -(-len(self.order) // training.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Batches of all passes."""
+        return self.batches * (self.training.epochs + 1)
+
+    def step(self, index: int) -> None:
+        """One update; the first of a pass draws its order."""
+        training = self.training
+        epoch, batch = divmod(index, self.batches)
+        dropped = training.epochs // 2 + 2  # the first pass after the drop
+        if batch == 0:
+            self._begin(afresh=epoch == dropped)
+        rate = training.learning_rate * (0.1 if epoch >= dropped else 1)
+        optimiser = FlatSGD(rate, training.momentum, training.weight_decay)
+        start = batch * training.batch_size
+        self._update(optimiser, self.order[start : start + training.batch_size])
+
+    def _begin(self, afresh: bool) -> None:
+        """Draws the order of a pass, and forgets the momentum if ``afresh``."""
+        self.order = torch.randperm(
+            len(self.order), generator=self.shuffling, device=self.order.device
+        )
+        if afresh:
+            self.velocity.zero_()
+
+    def _update(self, optimiser: FlatSGD, index: Tensor) -> None:
+        """One update on the images at ``index``."""
+        with self.run.phase("augmentation"):
+            images = normalize(self.run.train.images[index], self.run.info)
+            draw = self.augmentation.draw(1, self.drawing, samples=len(images))
+            images = self.augmentation.apply(images.unsqueeze(0), draw).squeeze(0)
+        with self.run.phase("train"):
+            self.network.train()
+            self.flat.attach(self.vector, self.gradient.zero_())
+            loss = F.cross_entropy(self.network(images), self.run.train.labels[index])
+            torch.autograd.backward(loss)
+            optimiser.step(self.vector, self.velocity, self.gradient)
+        self.run.count(len(index))
+        self.run.watch("loss", loss)
+
+    def state_dict(self) -> State:
+        """The network, its optimiser and the order of the pass."""
+        return {
+            "vector": self.vector,
+            "velocity": self.velocity,
+            "buffers": dict(self.network.named_buffers()),
+            "order": self.order,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        self.vector.copy_(state["vector"])
+        self.velocity.copy_(state["velocity"])
+        self.order.copy_(state["order"])
+        for name, buffer in self.network.named_buffers():
+            buffer.copy_(state["buffers"][name])
