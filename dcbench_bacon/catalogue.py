@@ -9,6 +9,7 @@ from dcbench_bacon.errors import RecordError
 from dcbench_bacon.formats import FORMATS, Format
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
+from dcbench_bacon.schema import Record
 
 logger = logging.getLogger(__name__)
 
@@ -16,9 +17,15 @@ logger = logging.getLogger(__name__)
 def listing(what: str) -> str:
     """The names of a kind, each with a line about it."""
     if what == "architectures":
-        from dcbench_bacon import networks  # torch: networks are classes of it
+        from dcbench_bacon import networks, pools  # torch: networks are classes of it
 
-        return "\n".join(networks.names())
+        names = networks.names()
+        more = {
+            "ConvNet...": "D<depth> W<width> AS|AR|AL|ASwish NN|BN|LN|IN|GN NP|MP|AP",
+            "torchvision:NAME": "a classifier of torchvision, without weights",
+            "timm:NAME": "a classifier of timm (pip install timm), without weights",
+        }
+        return "\n".join([*names, "", _columns(more | pools.described(len(names)))])
     if what == "protocols":
         return _columns(recipe.protocol_titles())
     if what == "formats":
@@ -35,35 +42,68 @@ def print_table(
     Args:
         output: the results folder.
         form: ``md``, ``csv``, ``latex`` or ``html``.
-        what: ``accuracy``, ``spread``, ``timing`` or ``unfinished``, or a downstream
-            use: ``continual`` or ``nas``.
+        what: ``accuracy``, ``spread``, ``transfer``, ``scores``, ``timing`` or
+            ``unfinished``, or a downstream use: ``continual`` or ``nas``.
         profiles: the records that enter.
         source: of published numbers; the preferred one without it.
     """
-    from dcbench_bacon import published, tables
+    from dcbench_bacon import comparison, published, tables
 
     if what in ("continual", "nas"):
         return _downstream(output, form, what, profiles)
     published.check_source(source)
+    records = _readable(output)
+    if what == "accuracy":
+        table = tables.summary(tables.frame(records), profiles=profiles, source=source)
+    elif what in ("spread", "transfer", "scores"):
+        makers = (tables.spread, comparison.transfer, comparison.scores)
+        maker = next(each for each in makers if each.__name__ == what)
+        table = maker(tables.frame(records), profiles=profiles)
+    else:
+        if what == "timing":
+            records += Store(output).records([], "timing")
+        chosen = [each for each in records if each.recipe.profile in profiles]
+        table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
+    if table.empty and form != "csv":
+        _say_none(output, records, profiles)
+        return ""
+    return tables.render(table, form)
+
+
+def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Path]:
+    """Writes heat maps of the records in a results folder.
+
+    Args:
+        output: the results folder; the figures go to ``figures`` in it.
+        form: ``png``, ``svg`` or ``pdf``.
+        profiles: the records that enter.
+
+    Returns:
+        The files, in the order of the table.
+    """
+    from dcbench_bacon import comparison, plots, tables
+
+    records = _readable(output)
+    table = comparison.transfer(tables.frame(records), profiles=profiles)
+    if table.empty:
+        _say_none(output, records, profiles)
+    return plots.transfer(table, output / "figures", form)
+
+
+def _readable(output: Path) -> list[Record]:
+    """The records of a folder; those that cannot be read are named and left out."""
     broken: list[RecordError] = []
     records = list(Store(output).records(broken))
     for error in broken:
         logger.warning("left out: %s", error)
-    if what == "accuracy":
-        table = tables.summary(tables.frame(records), profiles=profiles, source=source)
-    elif what == "spread":
-        table = tables.spread(tables.frame(records), profiles=profiles)
-    else:
-        if what == "timing":
-            records += Store(output).records(broken, "timing")
-        chosen = [each for each in records if each.recipe.profile in profiles]
-        table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
-    if table.empty and form != "csv":
-        others = {each.recipe.profile for each in records} - set(profiles)
-        hint = "".join(f" Try --profile {name}." for name in sorted(others))
-        logger.warning("no such records in %s.%s", output / "records", hint)
-        return ""
-    return tables.render(table, form)
+    return records
+
+
+def _say_none(output: Path, records: list[Record], profiles: tuple[str, ...]) -> None:
+    """Says that there are no such records, and which there are."""
+    others = {each.recipe.profile for each in records} - set(profiles)
+    hint = "".join(f" Try --profile {name}." for name in sorted(others))
+    logger.warning("no such records in %s.%s", output / "records", hint)
 
 
 def _format(each: Format) -> str:

@@ -224,9 +224,19 @@ profile_option = click.option(
     help="demo and quick are reduced recipes; paper, the default, is the published one "
     "(run without --datasets: demo).",
 )
+profiles_option = click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    type=click.Choice(get_args(Profile)),
+    help="Which records enter; paper alone by default. May be repeated.",
+)
 protocol_options = options(
     click.option(
-        "--architectures", type=Texts(), help="Networks to train on each set."
+        "--architectures",
+        type=Texts(),
+        help="Networks to train on each set, or pools of them: S M B W D A P N, all; "
+        "see dcbench list architectures.",
     ),
     click.option(
         "--protocol", default="dc", show_default=True, help="How to evaluate."
@@ -519,6 +529,63 @@ def nas(**given: Any) -> None:
 @main.command(
     epilog="""\b
 Examples:
+  dcbench quality results/synthetic/cifar10-ipc10-*.safetensors
+  dcbench quality my.safetensors --dataset cifar10 --clip-weights laion2b_s34b_b79k
+"""
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--dataset", help="The real images; by default what the file names.")
+@click.option(
+    "--architecture",
+    default="ConvNet",
+    show_default=True,
+    help="Of the network that is trained on the train split for its features.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Of its training.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=2),
+    default=5000,
+    show_default=True,
+    help="Real images to compare with, at most.",
+)
+@click.option(
+    "--clip-model",
+    default="ViT-B-32",
+    show_default=True,
+    help="An image-text model of open_clip, which needs --clip-weights.",
+)
+@click.option(
+    "--clip-weights",
+    default="",
+    metavar="FILE|NAME",
+    help="Its weights: a file, or a name that open_clip downloads. Without them there "
+    "is no row of such a model and no zero-shot agreement.",
+)
+@device_option
+@data_root_option
+@format_option
+def quality(**given: Any) -> None:
+    """Compare synthetic images with real ones in feature space.
+
+    Squared MMD and Frechet distance to test images, in the features of a network
+    trained on the train split and of an image-text model, beside those of as many
+    random training images; the share of images that the model gives their own class.
+    """
+    from dcbench_bacon.commands import quality_of_files
+
+    click.echo(quality_of_files(**given))
+
+
+@main.command(
+    epilog="""\b
+Examples:
   dcbench table                                  paper records, as Markdown
   dcbench table --profile quick --format csv
   dcbench table --what timing
@@ -528,20 +595,18 @@ Examples:
 @click.option(
     "--what",
     type=click.Choice(
-        ["accuracy", "spread", "timing", "unfinished", "continual", "nas"]
+        [
+            *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
+            *("continual", "nas"),
+        ]
     ),
     default="accuracy",
     show_default=True,
-    help="Accuracies, their spread between sets and networks, cost, failures, or what "
+    help="Accuracies, their spread between sets and networks, every set on every "
+    "network, scores against random images and the whole set, cost, failures, or what "
     "dcbench continual and dcbench nas have recorded.",
 )
-@click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    type=click.Choice(get_args(Profile)),
-    help="Which records enter; paper alone by default. May be repeated.",
-)
+@profiles_option
 @click.option("--source", help="Compare with this source of published numbers.")
 @output_option
 def table(
@@ -551,6 +616,38 @@ def table(
     from dcbench_bacon.catalogue import print_table
 
     click.echo(print_table(output, form, what, profiles or ("paper",), source))
+
+
+@main.group()
+def plot() -> None:
+    """Draw figures from the records alone."""
+
+
+@plot.command(
+    epilog="""\b
+Examples:
+  dcbench plot transfer --profile quick              PNG files in results/figures
+  dcbench plot transfer --format pdf --output elsewhere
+"""
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["png", "svg", "pdf"]),
+    default="png",
+    show_default=True,
+)
+@profiles_option
+@output_option
+def transfer(form: str, profiles: tuple[str, ...], output: Path) -> None:
+    """Draw the accuracy of every set on every network as heat maps.
+
+    One file a data set, number of images per class, profile and selection.
+    """
+    from dcbench_bacon.catalogue import plot_transfer
+
+    for path in plot_transfer(output, form, profiles or ("paper",)):
+        click.echo(path)
 
 
 @main.command(

@@ -163,10 +163,11 @@ def evaluate_files(
     for path in files:
         synthetic = foreign.read(path, claims, data_root).to(where)
         cell, loaded = _opened(path, synthetic, claims.dataset, data_root)
+        asked = _with_pools(request, synthetic)
         if cell.method in METHODS.names():
-            protocol = work.resolve(cell, request).recipe.protocol
+            protocol = work.resolve(cell, asked).recipe.protocol
         else:  # made by a method that is not installed here
-            protocol = recipe.protocol(cell, request)
+            protocol = recipe.protocol(cell, asked)
         validation = None
         if protocol.held_out:
             loaded, validation = _held_out(path, synthetic, cell, loaded)
@@ -190,6 +191,49 @@ def open_set(
     """Reads a set and the data set that it is to be tested on."""
     synthetic = foreign.read(path, Claims(dataset=dataset), root).to(device)
     return synthetic, *_opened(path, synthetic, dataset, root)
+
+
+def quality_of_files(
+    *,
+    files: Sequence[Path],
+    dataset: str | None,
+    device: str,
+    data_root: Path | None,
+    form: str,
+    **requested: Any,
+) -> str:
+    """The table of how far the images of saved sets are from real ones."""
+    from dcbench_bacon import quality
+
+    keep_freed_memory()
+    where = choose_device(device)
+    request = quality.Request(**requested)
+    work.check_architectures([request.architecture])
+    found_sets = [open_set(path, dataset, where, data_root) for path in files]
+    sets = [(path, each[0]) for path, each in zip(files, found_sets, strict=True)]
+    opened = [each[2] for each in found_sets]
+    names = sorted({each.info.name for each in opened})
+    if len(names) > 1:
+        raise UsageError(
+            f"these files are of {' and '.join(names)}: give those of one data set"
+        )
+    policy = Policy(reporter=progress.reporter(Console(stderr=True)))
+    found = quality.appraise_files(sets, opened[0], request, policy)
+    return tables.render(found, form)
+
+
+def _with_pools(request: recipe.Request, synthetic: SyntheticSet) -> recipe.Request:
+    """A request with plain names of networks, ``S`` being the one that the file says.
+
+    What the recipe in force today says may be another one.
+    """
+    try:
+        made_by = msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
+        distilled_on = work.distilled_on(made_by)
+    except (KeyError, msgspec.ValidationError):  # another tool's file
+        distilled_on = work.DISTILLED_ON
+    names = work.plain(request.architectures, distilled_on)
+    return msgspec.structs.replace(request, architectures=names)
 
 
 def _opened(

@@ -12,24 +12,30 @@ VICO-UoE/DatasetCondensation), which IDM and BACON share. What differs, and why:
   depend on the image. At 28, 32 and 64 pixels only ``ConvNetD6`` is touched (28, 32).
 * No module works in place, so ``torch.func`` applies; only the running statistics of
   batch norm rule out ``vmap``, in training mode.
+
+Beside them stand the ``ViT`` of ``vit``, ResNet18 with the stem for ImageNet, and the
+networks of torchvision and timm (``external``). 64 pixels want ``ConvNetD4``, which DM
+and DC-BENCH train on Tiny ImageNet; IDM and BACON have ``ConvNet`` there, three deep.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dcbench_bacon import vit
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.precision import layers
 from dcbench_bacon.schema import Precision
 
-__all__ = ["MINIMUM_SIZE", "Network", "build", "names", "reinitialize"]
+__all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
 
 MINIMUM_SIZE = 8
 """Pixels along a side of the smallest image that every network takes."""
@@ -88,6 +94,15 @@ def _plainly_strided(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w
     equal in every value must not give different bits.
     """
     return images.flatten().view(images.shape) if images.is_contiguous() else images
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A module that draws all its parameters, and those of its parts, by itself."""
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draws them anew, in place."""
+        ...
 
 
 class Residual(nn.Module):
@@ -227,19 +242,27 @@ def _residual(
     return Residual(body, nn.Sequential(projection, *pool, _norm(norm, width, 0)))
 
 
-def _resnet18(channels: int, size: int, norm: str, pooled: bool) -> list[nn.Module]:
+def _resnet18(
+    channels: int, size: int, norm: str, pooled: bool = False, imagenet: bool = False
+) -> list[nn.Module]:
     """Eight basic blocks after a 3x3 convolution: class ResNet.
 
     If ``pooled``, average poolings stand for the strides and the last map is flattened,
-    not averaged: class ResNet_AP.
+    not averaged: class ResNet_AP. If ``imagenet``, the stem is a 7x7 convolution and a
+    pooling, each of stride 2 (He et al., CVPR 2016, table 1).
     """
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, 64, 3, padding=1, bias=False),
-        _norm(norm, 64, size),
-        nn.ReLU(),
-        _residual(64, 64, norm),
-        _residual(64, 64, norm),
-    ]
+    kernel = 7 if imagenet else 3
+    stem = nn.Conv2d(
+        *(channels, 64, kernel),
+        stride=2 if imagenet else 1,
+        padding=kernel // 2,
+        bias=False,
+    )
+    layers: list[nn.Module] = [stem, _norm(norm, 64, size), nn.ReLU()]
+    if imagenet:
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        size = math.ceil(size / 4)
+    layers += [_residual(64, 64, norm), _residual(64, 64, norm)]
     for width in (128, 256, 512):
         factor = 2 if size >= (4 if pooled else 3) else 1
         size = size // factor if pooled else math.ceil(size / factor)
@@ -255,10 +278,13 @@ _FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
     "AlexNetBN": partial(_alexnet, norm="B"),
     "VGG11": partial(_vgg11, norm="I"),
     "VGG11BN": partial(_vgg11, norm="B"),
-    "ResNet18": partial(_resnet18, norm="I", pooled=False),
-    "ResNet18BN": partial(_resnet18, norm="B", pooled=False),
+    "ResNet18": partial(_resnet18, norm="I"),
+    "ResNet18BN": partial(_resnet18, norm="B"),
     "ResNet18_AP": partial(_resnet18, norm="I", pooled=True),
     "ResNet18BN_AP": partial(_resnet18, norm="B", pooled=True),
+    "ResNet18ImageNet": partial(_resnet18, norm="I", imagenet=True),
+    "ResNet18ImageNetBN": partial(_resnet18, norm="B", imagenet=True),
+    "ViT": vit.layers,
 }
 # The evaluation pools of utils.py, get_eval_pool, plus depths 5 and 6 (IDM).
 _CONVNETS = (
@@ -297,7 +323,8 @@ def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
         raise UsageError(
             f"unknown network {name!r}.{guess} There are: {', '.join(names())}; a "
             "ConvNet takes one each of D<depth>, W<width>, activation (AS AR AL "
-            "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order"
+            "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order; or "
+            "torchvision:NAME or timm:NAME"
         )
     depth, width = int(choices.pop("depth", 3)), int(choices.pop("width", 128))
     return _stack(channels, size, [(width, 3, True)] * depth, **choices)[0]
@@ -316,7 +343,8 @@ def build(
     Args:
         name: one of ``names``, or ``ConvNet`` and at most one each of ``D<depth>``,
             ``W<width>``, an activation, a norm and a pooling, as in
-            ``ConvNetD4W64BN``. What is left out is D3, W128, AR, IN, AP.
+            ``ConvNetD4W64BN`` (what is left out is D3, W128, AR, IN, AP), or
+            ``torchvision:NAME`` or ``timm:NAME``.
         channels: of the images.
         size: pixels along a side of the images, ``MINIMUM_SIZE`` or more.
         classes: number of logits.
@@ -331,17 +359,50 @@ def build(
             f"{name} needs {MINIMUM_SIZE} pixels a side, a channel and a class or "
             f"more, not size {size}, channels {channels}, classes {classes}"
         )
-    with torch.device("meta"):
-        features = nn.Sequential(*_layers(name, channels, size))
-        # Two images: batch norm refuses to train on one.
-        width = features(torch.empty(2, channels, size, size)).flatten(1).shape[1]
-        network = Network(features, width, classes)
-    network.to_empty(device="cpu")
+    if ":" in name:
+        from dcbench_bacon import external  # which loads libraries of networks
+
+        network = external.assemble(name, channels, size, classes)
+    else:
+        network = _assemble(name, channels, size, classes)
+        network.to_empty(device="cpu")
     if generator is None:
         generator = torch.Generator()
         generator.seed()
     reinitialize(network, generator)
     return network
+
+
+def _assemble(name: str, channels: int, size: int, classes: int) -> Network:
+    """A network of ours without storage for its parameters."""
+    with torch.device("meta"):
+        features = nn.Sequential(*_layers(name, channels, size))
+        # Two images: batch norm refuses to train on one.
+        width = features(torch.empty(2, channels, size, size)).flatten(1).shape[1]
+        return Network(features, width, classes)
+
+
+@cache
+def check(name: str) -> None:
+    """Makes sure that there is a network of this name, without building it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if ":" in name:
+        from dcbench_bacon import external
+
+        external.fit(name, MINIMUM_SIZE)
+    else:
+        _assemble(name, 1, MINIMUM_SIZE, 2)
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """A module and its parts, but for the parts of one that draws them itself."""
+    yield module
+    if not isinstance(module, Drawn):
+        for part in module.children():
+            yield from _parts(part)
 
 
 @torch.no_grad()
@@ -351,7 +412,7 @@ def reinitialize(network: Network, generator: torch.Generator) -> None:
     The values are those of ``build`` with a generator in the same state, wherever the
     network lies and whatever its dtype and memory format. They follow PyTorch's
     defaults: uniform within ``1 / sqrt(fan_in)`` for convolutions and linear layers,
-    ones and zeros for norms.
+    ones and zeros for norms. External networks keep their own scheme.
 
     Args:
         network: made by ``build``.
@@ -359,8 +420,10 @@ def reinitialize(network: Network, generator: torch.Generator) -> None:
     """
     # Drawn aside: another dtype or order of memory would change what is drawn in place.
     empty = partial(torch.empty, dtype=torch.float32, device=generator.device)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+    for module in _parts(network):
+        if isinstance(module, Drawn):
+            module.draw(generator)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
             bound = 1 / math.sqrt(module.weight[0].numel())
             for parameter in module.parameters(recurse=False):
                 values = empty(parameter.shape)

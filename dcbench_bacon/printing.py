@@ -1,16 +1,14 @@
 """Tables as text: CSV for programs, Markdown, LaTeX, HTML and a terminal for people."""
 
-import html
-import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
-from tabulate import tabulate
 
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.markup import Page, hypertext, latex, markdown
 from dcbench_bacon.published import cite
 
 FORMATS = ("md", "csv", "latex", "html")
@@ -31,6 +29,7 @@ _MARKS = {"best_test": "†", "best_val": "‡"}
 _NOTES = {
     "best_test": "† Chosen on the test set: optimistic.",
     "best_val": "‡ Pass chosen on a validation split held out of train.",
+    "final": "Without a mark: accuracy after the last pass (selection final).",
     "quick": "Profile quick: a reduced recipe, not comparable with published numbers.",
     "demo": "Profile demo: a reduced recipe, not comparable with published numbers.",
     "set": "Profile with set: keys of the recipe were overridden with --set.",
@@ -42,12 +41,35 @@ _NOTES = {
     "first, then each method's README, then others.",
     "sets": "Between sets: standard deviation over seeds of the means per seed. "
     "Between networks: mean over seeds of the deviation within a seed (n - 1 both).",
+    "quality": "Distances to test images in feature space; (real): of as many random "
+    "training images. MMD²: unbiased, Gaussian kernel as wide as the median distance "
+    "of real images; around 0, also below it, if nothing tells the images apart. "
+    "Fréchet: of fitted Gaussians; larger for fewer images: compare sets of one size.",
+    "agreement": "Agreement: share of images whose nearest prompt ('a photo of a ...') "
+    "is that of their class.",
+    "transfer": "Rows: the set, by its method and the network it was distilled on. "
+    "Columns: the network that was trained on it and tested.",
+    "random": "Over random: percentage points above as many random real images, with a "
+    "95 % bootstrap interval (10,000 resamples of sets, then of networks; with one set "
+    "it holds the variation between networks alone).",
+    "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
+    "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions.",
+    "references": "A dash: no record of random images (or of the whole training set, "
+    "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
+    "The whole training set may have a number of passes of its own.",
+    "cost": "Seconds: to distil a set, and to train and test the networks of the row "
+    "on it; means over sets. Size: images and labels as stored, labels in brackets.",
 }
 
 
 _HEADINGS = {
     **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "error": "Error"},
-    **{"architecture": "Network", "profile": "Profile", "selection": "Selection"},
+    **{
+        "distilled_on": "Distilled on",
+        "architecture": "Network",
+        "profile": "Profile",
+        "selection": "Selection",
+    },
     **{"seed": "Seed", "status": "Status", "stage": "Stage", "steps": "Steps"},
     **{"accuracy_mean": "Mean (%)", "sets": "Sets", "networks": "Networks"},
     **{"std_sets": "Between sets", "std_networks": "Between networks"},
@@ -58,42 +80,19 @@ _HEADINGS = {
     **{"other_ms": "Other (ms)", "images_per_second": "Images/s"},
     **{"tflops": "TFLOP/s", "share": "Of a matrix product (%)"},
     **{"peak_gb": "Peak (GB)", "device": "Device", "torch": "torch"},
+    **{"set": "Set", "images": "Images", "features": "Features"},
+    **{"mmd": "MMD²", "mmd_real": "MMD² (real)"},
+    **{"frechet": "Fréchet", "frechet_real": "Fréchet (real)"},
+    **{"agreement": "Agreement", "agreement_real": "Agreement (real)"},
+    **{"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"},
+    **{"distilled_on": "Distilled on", "distillation_seconds": "Distil (s)"},
+    "evaluation_seconds": "Evaluate (s)",
 }
-_LEFT = {
-    *("Data set", "Method", "Network", "Profile", "Recipe", "Selection"),
-    *("Stage", "Status", "Error", "Device", "torch"),
-}
-_TEX = {
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"},
-    **{"^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$"},
-    **{">": r"\textgreater{}", "|": r"\textbar{}"},
-    **{"‡": r"$^\ddagger$", "—": "---", "<": r"\textless{}"},
-}
-_CSS = """body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;max-width:70rem;
-margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;
-border-top:2px solid;border-bottom:2px solid;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .75rem;text-align:left;white-space:nowrap}
-th{border-bottom:1px solid}.r{text-align:right}.g td{border-top:1px solid #bbb}
-tbody tr:hover{background:#f2f5f9}ul{list-style:none;padding:0;font-size:.85rem;
-color:#555}div{overflow-x:auto}"""
 
 
-class _Page(NamedTuple):
-    """A table as people read it, before any markup."""
-
-    headings: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-
-    @property
-    def right(self) -> list[bool]:
-        """Which columns hold numbers."""
-        return [heading not in _LEFT for heading in self.headings]
-
-    def opens(self, row: int) -> bool:
-        """Whether a row starts another data set or number of images per class."""
-        return row > 0 and self.rows[row][:2] != self.rows[row - 1][:2]
+def title(name: str) -> str:
+    """What people call a data set or a method."""
+    return _TITLES.get(name, name)
 
 
 def _number(value: object, column: str = "") -> str:
@@ -101,7 +100,7 @@ def _number(value: object, column: str = "") -> str:
     if column == "ipc" and value == 0:
         return "all"
     if not isinstance(value, float):
-        return _TITLES.get(str(value), str(value))
+        return title(str(value))
     if value != value:
         return "—"
     if column in _PERCENT:
@@ -116,40 +115,124 @@ def _ambiguous(table: pd.DataFrame, columns: Sequence[str]) -> bool:
     return table.index.name == "recipe" and bool(table.duplicated(list(columns)).any())
 
 
-def _compare(table: pd.DataFrame) -> _Page:
+def _reduced(table: pd.DataFrame) -> list[str]:
+    """What sets the records apart from the published recipes."""
+    profiles = " ".join(table["profile"]).split()
+    return [name for name in ("quick", "demo", "set") if name in profiles]
+
+
+def _chosen(table: pd.DataFrame) -> list[str]:
+    """The selections of the records, those that are marked first."""
+    return [name for name in (*_MARKS, "final") if name in set(table["selection"])]
+
+
+def _accuracy(row: Mapping[Any, Any]) -> str:
+    """Mean and deviation, and a mark if the pass was chosen."""
+    mean, std = row["accuracy_mean"], row["accuracy_std"]
+    spread = f" ± {std:.2f}" if std == std else ""
+    return f"{mean:.2f}{spread} (n={row['n']}){_MARKS.get(row['selection'], '')}"
+
+
+def _compare(table: pd.DataFrame) -> Page:
     """A summary in words: measured beside published, with marks and footnotes."""
     cited = [str(key) for key in dict.fromkeys(table["published_source"]) if key]
     headings = ["Data set", "IPC", "Method", "Network", "Measured (%)"]
     headings += ["Published (%)", "Difference"] * bool(cited)
-    profiles = " ".join(table["profile"]).split()
-    reduced = [name for name in ("quick", "demo", "set") if name in profiles]
-    recipe = _ambiguous(table, (*_SHOWN, "selection"))
+    reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
     headings += ["Profile"] * bool(reduced) + ["Recipe"] * recipe
     rows = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        mean, std = row["accuracy_mean"], row["accuracy_std"]
-        measured = f"{mean:.2f}" + (f" ± {std:.2f}" if std == std else "")
-        measured += f" (n={row['n']}){_MARKS.get(row['selection'], '')}"
         published = difference = "—"
         if row["published_source"]:
             number = cited.index(row["published_source"]) + 1
             published = f"{row['published_mean']} [{number}]"
             difference = f"{round(row['difference'], 2) + 0.0:+.2f}"
         texts = [_number(row[name], name) for name in _SHOWN[:4]]
-        texts += [measured] + [published, difference] * bool(cited)
+        texts += [_accuracy(row)] + [published, difference] * bool(cited)
         texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
-    chosen = [name for name in _MARKS if name in set(table["selection"])]
     compared = ("difference", "published") if cited else ("unpublished",)
-    notes = [_NOTES[name] for name in ("std", *chosen, *reduced, *compared)]
+    notes = [_NOTES[name] for name in ("std", *_chosen(table), *reduced, *compared)]
     notes += [f"[{i}] {cite(key)}" for i, key in enumerate(cited, 1)]
-    return _Page(headings, rows, notes)
+    return Page(headings, rows, notes)
 
 
-def _page(table: pd.DataFrame) -> _Page:
+def _matrix(table: pd.DataFrame) -> Page:
+    """Sets against the networks trained on them."""
+    networks = list(dict.fromkeys(table["architecture"]))
+    reduced = _reduced(table)
+    shown = ["dataset", "ipc", "method", "distilled_on"] + ["profile"] * bool(reduced)
+    recipe = _ambiguous(table, (*shown, "selection", "architecture"))
+    headings = [_HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
+    rows = []
+    groups = table.groupby(["recipe", *shown, "selection"], sort=False)
+    for _, group in groups:
+        cells = {row["architecture"]: row for row in group.to_dict("records")}
+        first = group.iloc[0]
+        texts = [_number(first[name]) or "—" for name in shown]
+        texts += [str(group.index[0])] * recipe
+        texts += [_accuracy(cells[n]) if n in cells else "—" for n in networks]
+        rows.append(texts)
+    notes = ("transfer", "std", *_chosen(table), *reduced)
+    return Page(headings, rows, [_NOTES[name] for name in notes])
+
+
+def _scored(table: pd.DataFrame) -> Page:
+    """Scores in words: the difference with its interval, the size with the labels'."""
+    reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
+    fractions = ("hlr", "ior", "lrs", "ars")
+    costs = ("distillation_seconds", "evaluation_seconds")
+    headings = [_HEADINGS[name] for name in _SHOWN[:4]]
+    headings += ["Mean (%)", "Between sets", "Between networks", "Sets", "n"]
+    headings += ["Over random", *(_HEADINGS[name] for name in (*fractions, *costs))]
+    headings += ["Size (kB)"] + ["Profile"] * bool(reduced) + ["Recipe"] * recipe
+    rows = []
+    for index, row in zip(table.index, table.to_dict("records"), strict=True):
+        texts = [_number(row[name]) for name in _SHOWN[:4]]
+        texts.append(f"{row['accuracy_mean']:.2f}{_MARKS.get(row['selection'], '')}")
+        texts += [_number(row[name], name) for name in ("std_sets", "std_networks")]
+        texts += [str(row["sets"]), str(row["n"]), _interval(row)]
+        texts += [_score(row[name]) for name in fractions]
+        texts += [_number(row[name]) for name in costs] + [_size(row)]
+        texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
+        rows.append(texts)
+    told = ("sets", *_chosen(table), *reduced)
+    notes = (*told, "random", "scores", "references", "cost")
+    return Page(headings, rows, [_NOTES[name] for name in notes])
+
+
+def _interval(row: Mapping[Any, Any]) -> str:
+    """A difference in percentage points with the bounds of its interval."""
+    difference, low, high = (
+        row[f"over_random{bound}"] for bound in ("", "_low", "_high")
+    )
+    if difference != difference:
+        return "—"
+    bounds = "" if low != low else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{difference:+.2f}{bounds}"
+
+
+def _score(value: float) -> str:
+    """A score with three digits behind the point."""
+    return "—" if value != value else f"{value:.3f}"
+
+
+def _size(row: Mapping[Any, Any]) -> str:
+    """Thousands of bytes, those of the labels in brackets."""
+    whole, labels = row["set_bytes"], row["label_bytes"]
+    if whole != whole:
+        return "—"
+    return f"{whole / 1e3:.1f}" + (f" ({labels / 1e3:.1f})" if labels == labels else "")
+
+
+def _page(table: pd.DataFrame) -> Page:
     """Any table of this module with headings and rounded numbers."""
     if "published_source" in table:
         return _compare(table)
+    if "distilled_on" in table:
+        return _matrix(table)
+    if "lrs" in table:
+        return _scored(table)
     notes = [_NOTES.get(note, note) for note in table.attrs.get("notes", ())]
     table = table.dropna(axis=1, how="all") if len(table) else table
     names = [str(name) for name in table.columns]
@@ -166,78 +249,15 @@ def _page(table: pd.DataFrame) -> _Page:
         for row, recipe in zip(rows, table.index, strict=True):
             row.append(str(recipe))
     notes += [_NOTES["sets"]] if "std_sets" in table else []
-    return _Page(headings, rows, notes)
-
-
-def _markdown(page: _Page) -> str:
-    """A pipe table and a list of footnotes."""
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in page.rows]
-    align = ["right" if right else "left" for right in page.right]
-    body = tabulate(
-        cells,
-        page.headings,
-        tablefmt="pipe",
-        disable_numparse=True,
-        colalign=align if cells else None,
-    )
-    notes = "".join(f"- {note}\n" for note in page.notes)
-    return f"{body}\n" + (f"\n{notes}" if notes else "")
-
-
-def _tex(text: str) -> str:
-    """Text with everything escaped that LaTeX would read as a command."""
-    escaped = "".join(_TEX.get(char, char) for char in text)
-    return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
-
-
-def _latex(page: _Page) -> str:
-    """A ``table`` of booktabs rules, with the footnotes below it."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(_tex(cell) for cell in cells) + r" \\"
-
-    lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"]
-    align = "".join("r" if right else "l" for right in page.right)
-    lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-    lines += [line(page.headings), r"\midrule"]
-    for number, row in enumerate(page.rows):
-        lines += [r"\midrule"] * page.opens(number) + [line(row)]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if page.notes:
-        lines += [r"\par\medskip", r"\begin{minipage}{\linewidth}\footnotesize"]
-        lines += [rf"{_tex(note)}\par" for note in page.notes] + [r"\end{minipage}"]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _html(page: _Page) -> str:
-    """One page that needs no other file."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=r' * right}>{html.escape(cell)}</{tag}>"
-            for cell, right in zip(cells, page.right, strict=True)
-        )
-
-    rows = "\n".join(
-        f"<tr{' class=g' * page.opens(number)}>{line('td', row)}</tr>"
-        for number, row in enumerate(page.rows)
-    )
-    notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in page.notes)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n'
-        f"<title>dcbench</title>\n<style>\n{_CSS}\n</style>\n</head>\n<body>\n"
-        f"<h1>dcbench</h1>\n<div><table>\n<thead><tr>{line('th', page.headings)}"
-        f"</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n"
-        f"<ul>\n{notes}\n</ul>\n</body>\n</html>\n"
-    )
+    return Page(headings, rows, notes)
 
 
 def render(table: pd.DataFrame, format: str) -> str:
     """Text of any table of this module.
 
     Args:
-        table: from ``summary``, ``spread``, ``timing`` or ``unfinished``.
+        table: from ``summary``, ``spread``, ``timing``, ``unfinished``, or from
+            ``transfer`` or ``scores`` of ``comparison``.
         format: ``csv`` for programs (plain names, eight digits), ``md``, ``latex``
             or ``html`` for people (titles, marks, footnotes).
 
@@ -247,7 +267,7 @@ def render(table: pd.DataFrame, format: str) -> str:
     if format == "csv":
         text: str = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
         return text
-    writers = {"md": _markdown, "latex": _latex, "html": _html}
+    writers = {"md": markdown, "latex": latex, "html": hypertext}
     if format not in writers:
         raise UsageError(f"unknown format {format!r}; there are: {', '.join(FORMATS)}")
     return writers[format](_page(table))

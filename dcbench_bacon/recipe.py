@@ -158,6 +158,22 @@ def _decisive(protocol: schema.Protocol) -> dict[str, Any]:
     }
 
 
+def protocol_digest(protocol: schema.Protocol, *without: str) -> str:
+    """The same for what makes accuracies of different sets comparable.
+
+    The networks and how many of each are left out: rows and columns of tables name
+    them, and both may grow from one record to the next.
+
+    Args:
+        protocol: of a record.
+        without: further fields that may differ.
+    """
+    fields = msgspec.to_builtins(protocol)
+    for key in ("architectures", "networks", *without):
+        del fields[key]
+    return _hash(fields)
+
+
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
     """Splits the ``key=value`` texts of ``--set``.
 

@@ -270,6 +270,7 @@ class Record(Struct, frozen=True, kw_only=True):
         dataset_sha256: of the pixels and labels of train and test.
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
+        label_bytes: of the labels among them.
         error: type and message when the cell did not finish.
     """
 
@@ -286,4 +287,5 @@ class Record(Struct, frozen=True, kw_only=True):
     dataset_sha256: str | None = None
     synthetic_sha256: str | None = None
     synthetic_bytes: int | None = None
+    label_bytes: int | None = None
     error: str | None = None

@@ -4,6 +4,7 @@ Every function gives the same output whatever the order of the records. Tables c
 the recipe digest as their index, so that two recipes are two rows and never one mean.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from dcbench_bacon.printing import render, to_rich
 from dcbench_bacon.published import lookup
+from dcbench_bacon.recipe import distillation_digest, protocol_digest
 from dcbench_bacon.schema import Record, Timing
 
 __all__ = [
@@ -50,6 +52,11 @@ _ORDER: dict[str, tuple[str, ...]] = {
     "profile": ("paper", "quick", "demo"),
 }
 _CELL = ["dataset", "ipc", "method"]
+_ORIGIN = (
+    *("distilled_on", "set", "protocol"),
+    *("but_for_augmentation", "but_for_passes", "augmented"),
+    *("distillation_seconds", "set_bytes", "label_bytes"),
+)
 _GROUP = [*_CELL, "architecture", "profile", "selection", "digest"]
 
 
@@ -63,7 +70,14 @@ def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
     known = {name: i for i, name in enumerate(_ORDER.get(str(column.name), ()))}
     if not known:
         return column
-    return column.map(lambda name: f"{known.get(name, len(known)):03d}{name}")
+    return column.map(
+        lambda name: f"{known.get(name, len(known)):03d}{_natural(str(name))}"
+    )
+
+
+def _natural(name: str) -> str:
+    """A key that sorts numbers by their size: W32 comes before W128."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(9), name)
 
 
 def ordered(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -92,15 +106,37 @@ def _identity(record: Record) -> dict[str, object]:
     }
 
 
+def _origin(record: Record) -> dict[str, object]:
+    """How the set of a record was made and judged, and what it cost.
+
+    Records of one set under one protocol share ``set`` and ``protocol``, whatever
+    networks each of them trained.
+    """
+    judged = record.recipe.protocol
+    return {
+        **{"distilled_on": record.recipe.settings.get("architecture") or ""},
+        **{"set": distillation_digest(record.recipe)},
+        **{"protocol": protocol_digest(judged)},
+        **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
+        **{"but_for_passes": protocol_digest(judged, "epochs")},
+        **{"augmented": judged.augmentation not in ("", "none")},
+        "distillation_seconds": sum(
+            cost.seconds for cost in record.distillation.values()
+        ),
+        **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
+    }
+
+
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """Long form, one row an evaluation; accuracies are fractions."""
     columns = [
         *(*_CELL, "seed", "architecture", "trial", "accuracy", "seconds"),
-        *("profile", "selection", "digest", "status"),
+        *("profile", "selection", "digest", "status", *_ORIGIN),
     ]
     rows = [
         {
             **_identity(record),
+            **_origin(record),
             **{"architecture": each.architecture, "trial": each.trial},
             **{"accuracy": each.accuracy, "seconds": each.seconds},
         }

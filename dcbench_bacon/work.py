@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from dcbench_bacon import container, data, features, networks, policies, recipe, shared
+from dcbench_bacon import (
+    container,
+    data,
+    features,
+    networks,
+    policies,
+    pools,
+    recipe,
+    shared,
+)
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
@@ -18,7 +27,7 @@ from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, Evaluation, Protocol, Record, Timing
+from dcbench_bacon.schema import Cell, Evaluation, Protocol, Recipe, Record, Timing
 from dcbench_bacon.spec import (
     Configured,
     Method,
@@ -31,6 +40,7 @@ from dcbench_bacon.spec import (
 from dcbench_bacon.timing import environment
 
 logger = logging.getLogger(__name__)
+DISTILLED_ON = "ConvNet"  # stands in where a set was selected, not distilled
 
 
 class Job(NamedTuple):
@@ -155,13 +165,13 @@ def recipe_file(method: str) -> Path:
 
 
 def check_architectures(names: Iterable[str]) -> None:
-    """Builds each network once, small.
+    """Makes sure that there is a network or a pool of each name.
 
     Raises:
-        UsageError: there is no such network.
+        UsageError: there is none.
     """
-    for name in names:
-        networks.build(name, channels=1, size=networks.MINIMUM_SIZE, classes=2)
+    for name in plain(names, DISTILLED_ON):
+        networks.check(name)
 
 
 def check_names(resolved: recipe.Resolved, path: Path) -> None:
@@ -173,7 +183,7 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
     settings, protocol = resolved.recipe.settings, resolved.recipe.protocol
     try:
         parse_strategy(str(settings.get("augmentation", "")))
-        check_architectures([str(settings.get("architecture", "ConvNet"))])
+        check_architectures([distilled_on(resolved.recipe)])
         check_protocol(protocol)
     except UsageError as error:
         raise UsageError(f"recipe {path.name}: {error}") from error
@@ -227,7 +237,25 @@ def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
     settings = method_class(cell.method).Settings
     resolved = recipe.resolve(recipe_file, settings, cell, request)
     check_names(resolved, recipe_file(cell.method))
-    return resolved
+    found = resolved.recipe
+    names = plain(found.protocol.architectures, distilled_on(found))
+    protocol = msgspec.structs.replace(found.protocol, architectures=names)
+    return resolved._replace(recipe=msgspec.structs.replace(found, protocol=protocol))
+
+
+def distilled_on(found: Recipe) -> str:
+    """The network of a recipe; for a method without one the field's default."""
+    return str(found.settings.get("architecture") or DISTILLED_ON)
+
+
+def plain(names: Iterable[str], source: str) -> tuple[str, ...]:
+    """Names of networks in place of pools.
+
+    Args:
+        names: as they were typed.
+        source: the network that the set was distilled on.
+    """
+    return pools.expand(names, source, networks.names())
 
 
 class Work:
@@ -278,6 +306,7 @@ class Work:
             dataset_sha256=dataset.fingerprint,
             synthetic_sha256=container.digest(synthetic),
             synthetic_bytes=synthetic.images.nbytes + synthetic.labels.nbytes,
+            label_bytes=synthetic.labels.nbytes,
         )
 
     def _measure(self, reference: Reference) -> Record:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
-from dcbench_bacon import networks
+from dcbench_bacon import networks, vit
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.flat import FlatNetwork, FlatSGD
 from dcbench_bacon.networks import Network, build, reinitialize
 
 NAMES = networks.names()
@@ -69,6 +70,18 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
         # A classifier of 512*4*4 for 512, or of 512*3*3.
         ("ResNet18_AP", 3, 32, 10, 11_173_962 + 10 * 512 * 15),
         ("ResNet18BN_AP", 1, 28, 10, 11_172_810 + 10 * 512 * 8),
+        # A stem of 7x7 for 3x3.
+        ("ResNet18ImageNet", 3, 64, 10, 11_173_962 + 64 * 3 * (49 - 9)),
+        ("ResNet18ImageNetBN", 1, 28, 10, 11_172_810 + 64 * (49 - 9)),
+        # Patches, class token, positions; six blocks; norm and classifier.
+        (
+            *("ViT", 3, 32, 10),
+            (3 * 16 + 1) * 512
+            + (1 + 65) * 512
+            + 6 * (4 * 512 + 512 * 1536 + 513 * 512 + 2 * 513 * 512)
+            + 2 * 512
+            + 513 * 10,
+        ),
     ],
 )
 @pytest.mark.usefixtures("on_meta")
@@ -130,6 +143,73 @@ def test_backward_everywhere(name: str, size: int, channels: int) -> None:
     check_alive(name, size, channels)
 
 
+def check_training(name: str, size: int, channels: int) -> None:
+    """Asserts that an epoch of two steps moves every parameter to a finite value."""
+    made = network(name, channels=channels, size=size)
+    flat, sgd = FlatNetwork(made), FlatSGD(0.01, 0.9, 5e-4)
+    vector = flat.vector()
+    before, velocity = vector.clone(), torch.zeros_like(vector)
+    for batch in torch.split(images(4, channels, size), 2):
+        gradient = torch.zeros_like(vector)
+        flat.attach(vector, gradient)
+        loss = F.cross_entropy(made(batch), torch.tensor([0, 1]))
+        torch.autograd.backward(loss)
+        sgd.step(vector, velocity, gradient)
+        assert loss.isfinite()
+    assert vector.isfinite().all()
+    sizes = [parameter.numel() for parameter in made.parameters()]
+    moved = torch.split(vector != before, sizes)
+    assert all(part.any() for part in moved)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 28, 32, 64])
+@pytest.mark.parametrize("name", NAMES)
+def test_trains_everywhere(name: str, size: int, channels: int) -> None:
+    check_training(name, size, channels)
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"), [(8, 4), (9, 3), (11, 1), (28, 4), (32, 4), (64, 8)]
+)
+def test_patches_divide_the_image(size: int, patch: int) -> None:
+    assert vit.patch_size(size) == patch
+    convolution = network("ViT", size=size).features[0]
+    assert convolution.kernel_size == convolution.stride == (patch, patch)
+
+
+def test_attention_is_pytorchs() -> None:
+    ours = vit.Attention()
+    theirs = nn.MultiheadAttention(vit.WIDTH, vit.HEADS, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(ours.inwards.weight)
+        theirs.in_proj_bias.zero_()
+        theirs.out_proj.weight.copy_(ours.outwards.weight)
+        theirs.out_proj.bias.copy_(ours.outwards.bias)
+    tokens = torch.randn(2, 5, vit.WIDTH, generator=seeded())
+    normed = ours.norm(tokens)
+    expected = tokens + theirs(normed, normed, normed)[0]
+    torch.testing.assert_close(ours(tokens), expected)
+
+
+def test_a_transformer_has_second_derivatives() -> None:
+    made, pixels = network("ViT"), images(2).requires_grad_()
+    loss = F.cross_entropy(made(pixels), torch.tensor([0, 1]))
+    gradients = torch.autograd.grad(loss, list(made.parameters()), create_graph=True)
+    norm = torch.stack([each.square().sum() for each in gradients]).sum()
+    (second,) = torch.autograd.grad(norm, pixels)
+    assert second.isfinite().all()
+    assert second.abs().max() > 0
+
+
+def test_check_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "reinitialize", None)
+    for name in (*NAMES, "ConvNetD7W5"):
+        networks.check(name)
+    with pytest.raises(UsageError, match="Did you mean 'ConvNet'"):
+        networks.check("ConvNte")
+
+
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (32, 3)])
 def test_embedding_is_the_last_pooling_flattened(size: int, channels: int) -> None:
     made = network("ConvNet", channels=channels, size=size)
@@ -139,7 +219,11 @@ def test_embedding_is_the_last_pooling_flattened(size: int, channels: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("MLP", 128), ("LeNet", 84), ("VGG11", 512), ("ResNet18", 512)]
+    ("name", "width"),
+    [
+        *(("MLP", 128), ("LeNet", 84), ("VGG11", 512), ("ResNet18", 512)),
+        *(("ResNet18ImageNet", 512), ("ViT", 512)),
+    ],
 )
 @pytest.mark.parametrize("size", [28, 32, 64])
 @pytest.mark.usefixtures("on_meta")
@@ -198,7 +282,7 @@ def test_the_values_are_pytorchs_defaults() -> None:
     assert 0.9 * bound < next(made.parameters()).abs().max() <= bound
 
 
-@pytest.mark.parametrize("name", [*SMALL, "ConvNetW8BN", "ResNet18BN"])
+@pytest.mark.parametrize("name", [*SMALL, "ConvNetW8BN", "ResNet18BN", "ViT"])
 def test_reinitialize_is_build(name: str) -> None:
     made, expected = network(name, seed=3), network(name, seed=7)
     made(images(2))  # moves running statistics
@@ -300,7 +384,8 @@ def test_batch_norm_trains_and_evaluates(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*SMALL, "ConvNetW8GN", "ConvNetW8ASwish", "ConvNetW8AL", "ConvNetW8AS"]
+    "name",
+    [*SMALL, "ConvNetW8GN", "ConvNetW8ASwish", "ConvNetW8AL", "ConvNetW8AS", "ViT"],
 )
 def test_stacked_networks_match_single_ones(name: str) -> None:
     made = [network(name, seed=seed).double() for seed in range(2)]

@@ -1,0 +1,230 @@
+"""Sets against each other: across networks (transfer), and against their references.
+
+Both tables are made from the long form of ``tables.frame``. Records of one set under
+one protocol count together, whatever networks each trained. The index names set and
+protocol, so that two recipes are two rows and never one mean.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dcbench_bacon import scores as formulas
+from dcbench_bacon.tables import CHANGED
+
+__all__ = ["SCORES", "TRANSFER", "scores", "transfer"]
+
+RANDOM, WHOLE = "random", "whole"  # the methods that others are held against
+
+TRANSFER = [
+    *("dataset", "ipc", "method", "distilled_on", "architecture"),
+    *("accuracy_mean", "accuracy_std", "sets", "n", "profile", "selection"),
+]
+SCORES = [
+    *("dataset", "ipc", "method", "architecture", "accuracy_mean", "std_sets", "sets"),
+    *("std_networks", "n", "over_random", "over_random_low", "over_random_high"),
+    *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
+    *("set_bytes", "label_bytes", "profile", "selection"),
+]
+_SET = [
+    *("dataset", "ipc", "method", "distilled_on", "profile", "selection"),
+    *("set", "protocol", "but_for_augmentation", "but_for_passes", "augmented"),
+]
+
+
+class _Result(NamedTuple):
+    """The networks of one architecture trained on the sets of one recipe."""
+
+    key: dict[str, Any]
+    rows: pd.DataFrame
+
+    @property
+    def accuracies(self) -> list[list[float]]:
+        """One list a set, fractions."""
+        groups = self.rows.groupby("seed")["accuracy"]
+        return [group.tolist() for _, group in groups]
+
+    @property
+    def recipe(self) -> str:
+        """Set and protocol, as the index shows them."""
+        return f"{self.key['set']}-{self.key['protocol']}"
+
+
+def _results(frame: pd.DataFrame, profiles: Sequence[str]) -> list[_Result]:
+    """Finished evaluations by set and network, each network of a set once."""
+    chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
+    kept = frame[(frame["status"] == "done") & chosen]
+    keys = [*_SET, "architecture"]
+    kept = kept.drop_duplicates([*keys, "seed", "trial"])
+    return [
+        _Result(dict(zip(keys, tuple(key), strict=True)), group)
+        for key, group in kept.groupby(keys, sort=False)
+    ]
+
+
+def _table(results: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """A frame of these columns, indexed by recipe, even when there is no row."""
+    table = pd.DataFrame(results, columns=[*columns, "recipe"])
+    return table.set_index("recipe")
+
+
+def transfer(
+    frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
+) -> pd.DataFrame:
+    """Accuracy of every set on every network, a row each; percent.
+
+    ``distilled_on`` is the network of the distillation, empty for a selection of real
+    images. ``accuracy_std`` pools all networks and seeds (ddof 1, missing if n is 1).
+
+    Args:
+        frame: the long form of ``tables.frame``; only records that are done count.
+        profiles: whose records enter.
+    """
+    rows = []
+    for result in _results(frame, profiles):
+        percent = result.rows["accuracy"] * 100
+        rows.append(
+            {
+                **result.key,
+                **{"accuracy_mean": round(float(percent.mean()), 9)},
+                **{"accuracy_std": float(percent.std(ddof=1)), "n": len(percent)},
+                **{"sets": result.rows["seed"].nunique(), "recipe": result.recipe},
+            }
+        )
+    numbers = dict.fromkeys(("accuracy_mean", "accuracy_std"), float)
+    return _table(rows, TRANSFER).astype(numbers)
+
+
+def scores(
+    frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
+) -> pd.DataFrame:
+    """Accuracy with both deviations, scores against references, and cost.
+
+    Accuracies, deviations and ``over_random`` are percent; HLR, IOR, LRS and ARS are
+    fractions, see the module ``scores``. What needs random images or the whole
+    training set is missing where there is no record of them under the same protocol;
+    ARS takes records of both with and without augmentation. Seconds are means over
+    sets: of distilling one, and of training and testing the networks of the row on it.
+
+    Args:
+        frame: the long form of ``tables.frame``; only records that are done count.
+        profiles: whose records enter.
+    """
+    results = _results(frame, profiles)
+    rows = [
+        {
+            **result.key,
+            **_accuracy(result),
+            **_against(result, results),
+            **_cost(result),
+            "recipe": result.recipe,
+        }
+        for result in results
+    ]
+    numbers = [
+        *("accuracy_mean", "std_sets", "std_networks", *SCORES[9:16]),
+        *("distillation_seconds", "evaluation_seconds", "set_bytes", "label_bytes"),
+    ]
+    return _table(rows, SCORES).astype(dict.fromkeys(numbers, float))
+
+
+def _accuracy(result: _Result) -> dict[str, float]:
+    """Mean and both deviations, percent."""
+    found = result.accuracies
+    return {
+        "accuracy_mean": round(100 * formulas.mean(found), 9),
+        "std_sets": 100 * formulas.between_sets(found),
+        "std_networks": 100 * formulas.between_networks(found),
+        "sets": len(found),
+        "n": sum(map(len, found)),
+    }
+
+
+def _reference(result: _Result, results: list[_Result], method: str) -> _Result | None:
+    """The results of a reference under the same protocol on the same network.
+
+    For the whole training set a pass is as many updates as hundreds over a small set:
+    it has a number of passes of its own, and no number of images per class.
+
+    Args:
+        result: what is held against it.
+        results: all there are.
+        method: of the reference.
+    """
+    same = ("but_for_passes",) if method == WHOLE else ("protocol", "ipc")
+    shared = ("dataset", "architecture", *same)
+    wanted = {key: result.key[key] for key in shared} | {"method": method}
+    for other in results:
+        one_profile = _profile(other) == _profile(result)
+        if one_profile and wanted.items() <= other.key.items():
+            return other
+    return None
+
+
+def _profile(result: _Result) -> str:
+    """The profile, whatever was overridden: that is seen in set and protocol."""
+    return str(result.key["profile"]).removesuffix(CHANGED)
+
+
+def _gain(result: _Result, random: _Result | None) -> float:
+    """Improvement over random images; nan without a record of them."""
+    if random is None:
+        return math.nan
+    ours, theirs = formulas.mean(result.accuracies), formulas.mean(random.accuracies)
+    return formulas.improvement_over_random(ours, theirs)
+
+
+def _against(result: _Result, results: list[_Result]) -> dict[str, float]:
+    """The scores that need other records; what there are."""
+    found: dict[str, float] = {}
+    random = _reference(result, results, RANDOM)
+    whole = _reference(result, results, WHOLE)
+    is_reference = result.key["method"] in (RANDOM, WHOLE)
+    if random and not is_reference:
+        interval = formulas.bootstrap(result.accuracies, random.accuracies)
+        names = ("over_random", "over_random_low", "over_random_high")
+        found |= {name: 100 * v for name, v in zip(names, interval, strict=True)}
+        found["ior"] = _gain(result, random)
+        found["ars"] = _augmentation_score(result, random, results)
+    if whole and result.key["method"] != WHOLE:
+        reached = formulas.mean(whole.accuracies)
+        ours = formulas.mean(result.accuracies)
+        found["hlr"] = formulas.hard_label_recovery(reached, ours)
+    if "hlr" in found and "ior" in found:
+        found["lrs"] = formulas.label_robust_score(found["hlr"], found["ior"])
+    return found
+
+
+def _augmentation_score(
+    result: _Result, random: _Result, results: list[_Result]
+) -> float:
+    """ARS, or nan when only one of the two ways of training was recorded."""
+    twin = _twin(result, results)
+    if twin is None:
+        return math.nan
+    gains = {
+        result.key["augmented"]: _gain(result, random),
+        twin.key["augmented"]: _gain(twin, _reference(twin, results, RANDOM)),
+    }
+    return formulas.augmentation_robust_score(gains[True], gains[False])
+
+
+def _twin(result: _Result, results: list[_Result]) -> _Result | None:
+    """The same set with augmentation if this is without, or the other way round."""
+    same = ("dataset", "ipc", "method", "architecture", "set", "but_for_augmentation")
+    for other in results:
+        alike = all(other.key[key] == result.key[key] for key in same)
+        if alike and other.key["augmented"] != result.key["augmented"]:
+            return other
+    return None
+
+
+def _cost(result: _Result) -> dict[str, float]:
+    """Seconds and bytes, means over sets."""
+    sets = result.rows.groupby("seed")
+    fixed = ["distillation_seconds", "set_bytes", "label_bytes"]
+    costs = sets[fixed].first().astype(float).mean()
+    spent = float(sets["seconds"].sum().mean())
+    return {"evaluation_seconds": spent, **{key: float(costs[key]) for key in fixed}}

@@ -1,0 +1,214 @@
+"""Figures from the tables of records; nothing is measured again.
+
+The colours are those of cividis (Nunez, Anderton and Renslow, PLOS ONE 2018), which
+look the same to colour-blind readers and keep their order in grey.
+"""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from dcbench_bacon.files import write_atomically
+from dcbench_bacon.printing import title
+
+_MAP = colormaps["cividis"]
+_CELL = (0.95, 0.52)  # inches
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "dcbench",  # the same file from the same records
+    "pdf.fonttype": 42,
+}
+_UNDATED: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {},
+}
+_SELECTED = {
+    "final": "after the last pass",
+    "best_val": "pass chosen on a validation split",
+    "best_test": "pass chosen on the test set: optimistic",
+}
+
+
+def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
+    """Writes heat maps of how sets do on other networks.
+
+    Args:
+        table: from ``comparison.transfer``.
+        folder: where the files go.
+        form: ``png``, ``svg`` or ``pdf``.
+
+    Returns:
+        One file a data set, images per class, profile and selection.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    paths = []
+    keys = ["dataset", "ipc", "profile", "selection"]
+    for key, group in table.groupby(keys, sort=False):
+        dataset, ipc, profile, selection = map(str, tuple(key))
+        name = f"transfer-{dataset}-ipc{ipc}-{profile}-{selection}"
+        path = folder / f"{_slug(name.replace(' + ', '-'))}.{form}"
+        with rc_context(_STYLE):
+            content = _written(heat_map(group), form)
+        write_atomically(path, content)
+        paths.append(path)
+    return paths
+
+
+def _slug(name: str) -> str:
+    """A name made safe for every file system; records may come from anywhere."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
+
+
+def heat_map(table: pd.DataFrame) -> Figure:
+    """Sets down, networks across, mean accuracy in colour and in figures.
+
+    A frame marks the network that a set was distilled on; what was not measured is
+    hatched.
+
+    Args:
+        table: from ``comparison.transfer``, of one data set, number of images per
+            class, profile and selection.
+    """
+    columns = list(dict.fromkeys(table["architecture"]))
+    labels = _labels(table)
+    rows = list(dict.fromkeys(labels))
+    means = np.full((len(rows), len(columns)), np.nan)
+    figure = Figure(
+        figsize=(2.6 + _CELL[0] * len(columns), 1.7 + _CELL[1] * len(rows)),
+        layout="constrained",
+    )
+    axes = figure.add_subplot()
+    scale = _scale(table["accuracy_mean"])
+    for label, row in zip(labels, table.to_dict("records"), strict=True):
+        y, x = rows.index(label), columns.index(row["architecture"])
+        means[y, x] = row["accuracy_mean"]
+        _write(axes, x, y, row, _ink(scale, row["accuracy_mean"]))
+        if row["architecture"] == row["distilled_on"]:
+            _frame(axes, x, y)
+    _hatch(axes, means)
+    image = axes.imshow(means, cmap=_MAP, norm=scale, aspect="auto")
+    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
+    bar.set_label("Test accuracy (%)")
+    bar.outline.set_visible(False)
+    _finish(axes, rows, columns, table)
+    return figure
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    """The label of each row of the table: method, network, recipe where it matters."""
+    names = [
+        title(method) + (f"\n({network})" if network else "")
+        for method, network in zip(table["method"], table["distilled_on"], strict=True)
+    ]
+    recipes: dict[str, set[str]] = {}
+    for name, recipe in zip(names, table.index, strict=True):
+        recipes.setdefault(name, set()).add(recipe)
+    return [
+        f"{name} {recipe}" if len(recipes[name]) > 1 else name
+        for name, recipe in zip(names, table.index, strict=True)
+    ]
+
+
+def _scale(means: "pd.Series[float]") -> Normalize:
+    """From the worst to the best, at least one point apart."""
+    low, high = float(means.min()), float(means.max())
+    return Normalize(low, max(high, low + 1))
+
+
+def _ink(scale: Normalize, value: float) -> str:
+    """White or black, whichever is easier to read on the colour of a value."""
+    red, green, blue, _ = _MAP(scale(value))
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45 else "white"
+
+
+def _write(axes: Axes, x: int, y: int, row: dict[Any, Any], ink: str) -> None:
+    """The mean, and below it the deviation."""
+    mean, std = row["accuracy_mean"], row["accuracy_std"]
+    deviates = std == std
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+    axes.text(x, y - 0.12 * deviates, f"{mean:.1f}", **style, fontsize=10)
+    if deviates:
+        axes.text(x, y + 0.26, f"± {std:.1f}", **style, fontsize=7)
+
+
+def _frame(axes: Axes, x: int, y: int) -> None:
+    """Marks a cell."""
+    box = Rectangle((x - 0.46, y - 0.45), 0.92, 0.9, fill=False)
+    box.set(edgecolor="white", linewidth=1.6)
+    axes.add_patch(box)
+
+
+def _hatch(axes: Axes, means: np.ndarray) -> None:
+    """Marks what was not measured."""
+    for y, x in zip(*np.nonzero(np.isnan(means)), strict=True):
+        box = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="#f0f0f0")
+        box.set(edgecolor="#c0c0c0", hatch="///", linewidth=0)
+        axes.add_patch(box)
+
+
+def _finish(
+    axes: Axes, rows: list[str], columns: list[str], table: pd.DataFrame
+) -> None:
+    """Labels, title and lines between the cells."""
+    first = table.iloc[0]
+    turned = max(map(len, columns)) > 9
+    axes.set_xticks(range(len(columns)), columns)
+    if turned:
+        axes.tick_params(axis="x", rotation=35)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("Trained on the set and tested")
+    axes.set_ylabel("Set (distilled on)")
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(_headline(first), fontweight="bold", pad=22)
+    axes.annotate(
+        _details(table),
+        (0.5, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+    )
+
+
+def _headline(row: "pd.Series[Any]") -> str:
+    """Data set and images per class."""
+    ipc = int(row["ipc"])
+    return f"{title(row['dataset'])}, {ipc} image{'s' * (ipc > 1)} per class"
+
+
+def _details(table: pd.DataFrame) -> str:
+    """Which pass counts, how many networks, which recipes."""
+    first = table.iloc[0]
+    counts = sorted({int(table["n"].min()), int(table["n"].max())})
+    networks = " to ".join(map(str, counts))
+    selected = _SELECTED[first["selection"]]
+    told = f"{selected}; n = {networks} networks; profile {first['profile']}"
+    framed = bool((table["architecture"] == table["distilled_on"]).any())
+    return told + "; framed: the network of the distillation" * framed
+
+
+def _written(figure: Figure, form: str) -> bytes:
+    """The file's content, the same for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, dpi=200, metadata=_UNDATED[form])
+    return buffer.getvalue()

@@ -1,0 +1,238 @@
+"""How far synthetic images are from real ones, and whether they show their classes.
+
+Real images are those of the test split, which neither the set nor the network that
+gives the features has seen. Beside each number stands that of as many random training
+images: what real images of that number reach.
+
+- The features of a network that is trained on the train split need nothing but data.
+- The features of an open_clip model and its zero-shot agreement need its weights, from
+  a local file or by open_clip's download.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from dcbench_bacon.clock import Policy
+from dcbench_bacon.data import Dataset, normalize
+from dcbench_bacon.distances import bandwidth, frechet, mmd
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.evaluate import accuracy
+from dcbench_bacon.memory import images_per_call
+from dcbench_bacon.schema import Cell
+from dcbench_bacon.semantic import SemanticScore
+from dcbench_bacon.spec import Run, SyntheticSet
+from dcbench_bacon.training import Training, train
+from dcbench_bacon.work import CellRun, Options
+
+COLUMNS = [
+    *("set", "images", "features", "mmd", "mmd_real", "frechet", "frechet_real"),
+    *("agreement", "agreement_real"),
+]
+Encoder = Callable[[Float32[Tensor, "n c h w"]], Float[Tensor, "n d"]]
+"""From normalised images to features."""
+
+
+class Labelled(NamedTuple):
+    """Normalised images and the index of the class of each."""
+
+    images: Float32[Tensor, "n c h w"]
+    classes: Int64[Tensor, "n"]
+
+
+class Judge(NamedTuple):
+    """What images are judged by.
+
+    Attributes:
+        title: names it in the table.
+        encode: gives the features that distances are taken between.
+        score: an image-text model that names the class of an image, if it is one.
+    """
+
+    title: str
+    encode: Encoder
+    score: SemanticScore | None = None
+
+
+class Request(NamedTuple):
+    """What is asked of the images.
+
+    Attributes:
+        architecture: of the network trained on the train split.
+        epochs: one less than its passes.
+        images: real ones at most; the cost grows with their square.
+        clip_model: open_clip's name of a model.
+        clip_weights: a local file or open_clip's name of weights; empty for no model.
+    """
+
+    architecture: str = "ConvNet"
+    epochs: int = 50
+    images: int = 5000
+    clip_model: str = "ViT-B-32"
+    clip_weights: str = ""
+
+
+def run_on(dataset: Dataset, options: Options, seed: int = 0) -> Run:
+    """The run that trains the network and draws real images; no file depends on it."""
+    cell = Cell("quality", dataset.info.name, 1, seed)
+    return CellRun(cell, dataset, options, None)
+
+
+def judges(run: Run, request: Request) -> Iterator[Judge]:
+    """A network trained on the train split, and an image-text model if it has weights.
+
+    Raises:
+        UsageError: the model or its weights are not there.
+    """
+    if request.clip_weights:  # before the training: a wrong name shows at once
+        yield image_text_model(run, request)
+    yield trained_network(run, request)
+
+
+def trained_network(run: Run, request: Request) -> Judge:
+    """The classifier's input of a network; the training is that of ``features``."""
+    training = Training(
+        architecture=request.architecture,
+        epochs=request.epochs,
+        learning_rate=0.01,
+        momentum=0.9,
+        weight_decay=5e-4,
+        batch_size=256,
+        augmentation="color_crop_cutout_flip_scale_rotate",
+    )
+    network = train(run, training, "features")
+    reached = 100 * accuracy(network, run.train, run.info)
+    title = f"{request.architecture}, {reached:.1f} % of train right"
+    return Judge(title, network.embed)
+
+
+def image_text_model(run: Run, request: Request) -> Judge:
+    """The embeddings of an open_clip model, of length one.
+
+    Raises:
+        UsageError: the model or its weights are not there.
+    """
+    model, weights = request.clip_model, request.clip_weights
+    try:
+        score = SemanticScore.load(model, weights, run.info, run.device)
+    except UsageError as error:  # it speaks of the settings of a recipe
+        said = str(error).replace("--set clip_model=", "--clip-model ")
+        said = said.replace("--set clip_weights=", "--clip-weights ")
+        raise UsageError(said.replace(", clip_weights=", " --clip-weights ")) from error
+    return Judge(f"CLIP {model}", score.encode, score)
+
+
+def appraise(
+    run: Run, dataset: Dataset, sets: Sequence[tuple[str, SyntheticSet]], judge: Judge
+) -> list[dict[str, Any]]:
+    """Distances of sets from the test images of a data set, a row each.
+
+    Args:
+        run: draws the training images that stand beside a set.
+        dataset: its test split is what sets are held against, whole.
+        sets: by name.
+        judge: gives the features.
+    """
+    real = encode(judge.encode, normalize(dataset.test.images, dataset.info))
+    width = bandwidth(real)
+    rows = []
+    for name, synthetic in sets:
+        ours = _labelled(synthetic)
+        row: dict[str, Any] = {"set": name, "images": len(ours.images)}
+        row["features"] = judge.title
+        both = {"": ours, "_real": _drawn(run, dataset, len(ours.images))}
+        for ending, images in both.items():
+            features = encode(judge.encode, images.images)
+            row[f"mmd{ending}"] = mmd(features, real, width)
+            row[f"frechet{ending}"] = frechet(features, real)
+            if judge.score:
+                row[f"agreement{ending}"] = agreement(features, images, judge.score)
+        rows.append(row)
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of ``appraise``, those of one set together."""
+    numbers = dict.fromkeys(COLUMNS[3:], float)
+    frame = pd.DataFrame(list(rows), columns=COLUMNS).astype(numbers)
+    order = list(dict.fromkeys(frame["set"]))
+    return frame.sort_values(
+        "set", key=lambda names: names.map(order.index), kind="stable"
+    )
+
+
+def encode(
+    encoder: Encoder, images: Float32[Tensor, "n c h w"]
+) -> Float[Tensor, "n d"]:
+    """The features of any number of images."""
+    most = images_per_call(images.device, images.shape[-1])
+    with torch.no_grad():
+        return torch.cat([encoder(piece) for piece in torch.split(images, most)])
+
+
+def agreement(
+    features: Float[Tensor, "n d"], images: Labelled, score: SemanticScore
+) -> float:
+    """The share of images whose nearest prompt is that of their own class.
+
+    Args:
+        features: of the images, by the model of ``score``.
+        images: the same; a soft label counts as the class with its largest share.
+        score: holds the prompts, ``a photo of a ...``, a class each.
+    """
+    nearest = (features @ score.text.T).argmax(1)
+    return float((nearest == images.classes).double().mean())
+
+
+def limited(dataset: Dataset, most: int, generator: torch.Generator) -> Dataset:
+    """The data set with at most so many test images, drawn at random."""
+    count = len(dataset.test.labels)
+    if count <= most:
+        return dataset
+    chosen = torch.randperm(count, generator=generator, device=generator.device)
+    index = chosen[:most].to(dataset.test.labels.device)
+    test = replace(
+        dataset.test,
+        images=dataset.test.images[index],
+        labels=dataset.test.labels[index],
+    )
+    return replace(dataset, test=test)
+
+
+def appraise_files(
+    named: Sequence[tuple[Path, SyntheticSet]],
+    dataset: Dataset,
+    request: Request,
+    policy: Policy,
+) -> pd.DataFrame:
+    """The table of several files of one data set.
+
+    Raises:
+        UsageError: a network, a model or its weights are not there.
+    """
+    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy))
+    fewer = limited(dataset, request.images, run.generator("test images", "cpu"))
+    sets = [(path.name, synthetic) for path, synthetic in named]
+    found = [appraise(run, fewer, sets, judge) for judge in judges(run, request)]
+    return table([row for rows in found for row in rows])
+
+
+def _labelled(synthetic: SyntheticSet) -> Labelled:
+    """The images as networks see them."""
+    decoded = synthetic.decode()
+    return Labelled(decoded.images, decoded.labels.argmax(1))
+
+
+def _drawn(run: Run, dataset: Dataset, count: int) -> Labelled:
+    """Random training images; fewer if there are not as many."""
+    stream = run.generator(f"{count} training images", "cpu")
+    train = dataset.train
+    order = torch.randperm(len(train.labels), generator=stream)
+    index = order[:count].to(train.labels.device)
+    return Labelled(normalize(train.images[index], dataset.info), train.labels[index])

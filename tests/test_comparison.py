@@ -1,0 +1,322 @@
+"""Transfer and scores: what is compared with what, by hand; and the heat map."""
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from commandline import invoke
+from matplotlib.colors import Normalize
+from test_tables import record
+
+from dcbench_bacon import comparison, plots, scores, tables
+from dcbench_bacon.records import Store
+from dcbench_bacon.schema import Cell, Record
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def made(
+    method: str,
+    accuracies: tuple[float, ...],
+    *,
+    seed: int = 0,
+    ipc: int = 10,
+    network: str = "ConvNet",
+    distilled_on: str | None = None,
+    rules: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    **others: Any,
+) -> Record:
+    """A record whose protocol and settings differ as given."""
+    plain = record(
+        Cell(method, "cifar10", ipc, seed), accuracies, architecture=network, **others
+    )
+    changed: dict[str, Any] = {"architectures": (network,), **(rules or {})}
+    protocol = msgspec.structs.replace(plain.recipe.protocol, **changed)
+    learnt = method not in ("random", "whole")
+    own = {"architecture": distilled_on or "ConvNet"} if learnt else {}
+    recipe = msgspec.structs.replace(
+        plain.recipe, protocol=protocol, settings={**own, **(settings or {})}
+    )
+    return msgspec.structs.replace(
+        plain, recipe=recipe, synthetic_bytes=120_400, label_bytes=400
+    )
+
+
+FIGURES = ("ipc1-paper-final", "ipc10-paper-final", "ipc10-paper-best_test")
+PLAIN = {"augmentation": "none"}
+
+
+def records() -> list[Record]:
+    """Two methods with their references, with and without augmentation."""
+    return [
+        made("random", (0.25, 0.27)),
+        made("random", (0.20, 0.22), rules=PLAIN),
+        made("whole", (0.85,), ipc=1, rules={"epochs": 100}),
+        made("dm", (0.48, 0.50)),
+        made("dm", (0.49, 0.51), seed=1),
+        made("dm", (0.40, 0.44), rules=PLAIN),
+        made("bacon", (0.62, 0.64, 0.61)),
+        made("dm", (0.30, 0.31), network="MLP"),
+        made("bacon", (0.45,), network="MLP", selection="best_test"),
+        made("idm", (0.5, 0.52), network="ResNet18", distilled_on="ConvNetD4"),
+        made("dm", (0.9,), profile="quick", digest="00000009"),
+        made("dm", (), status="failed"),
+    ]
+
+
+def outputs() -> dict[str, str]:
+    """The text of every golden file."""
+    long = tables.frame(records())
+    found = {
+        "transfer": comparison.transfer(long),
+        "scores": comparison.scores(long),
+    }
+    return {
+        f"{name}.{kind}": tables.render(table, form)
+        for name, table in found.items()
+        for kind, form in (("csv", "csv"), ("md", "md"), ("tex", "latex"))
+    }
+
+
+@pytest.mark.parametrize("name", sorted(outputs()))
+def test_golden(name: str) -> None:
+    assert outputs()[name] == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def scored(found: list[Record], **values: object) -> "pd.Series[Any]":
+    """The one row of the scores with these values."""
+    table = comparison.scores(tables.frame(found))
+    for key, value in values.items():
+        table = table[table[key] == value]
+    (_, row), *others = list(table.iterrows())
+    assert not others
+    return row
+
+
+def test_scores_by_hand() -> None:
+    table = comparison.scores(tables.frame(records()))
+    row = table[(table["method"] == "dm") & (table["sets"] == 2)].iloc[0]
+    ours, theirs = [[0.48, 0.50], [0.49, 0.51]], [[0.25, 0.27]]
+    assert row["accuracy_mean"] == pytest.approx(49.5)
+    assert row["std_sets"] == pytest.approx(100 * scores.between_sets(ours))
+    assert row["std_networks"] == pytest.approx(100 * scores.between_networks(ours))
+    interval = scores.bootstrap(ours, theirs)
+    assert row["over_random"] == pytest.approx(23.5)
+    assert row["over_random_low"] == pytest.approx(100 * interval.low)
+    assert row["over_random_high"] == pytest.approx(100 * interval.high)
+    hlr, ior = 0.85 - 0.495, 0.495 - 0.26
+    assert row["hlr"] == pytest.approx(hlr)
+    assert row["ior"] == pytest.approx(ior)
+    assert row["lrs"] == pytest.approx(scores.label_robust_score(hlr, ior))
+    expected = scores.augmentation_robust_score(ior, 0.42 - 0.21)
+    assert row["ars"] == pytest.approx(expected)
+    assert row["distillation_seconds"] == pytest.approx(2.0)
+    assert row["evaluation_seconds"] == pytest.approx(2 * 1.5)
+    assert (row["set_bytes"], row["label_bytes"]) == (120_400, 400)
+
+
+@pytest.mark.parametrize(
+    ("rules", "network"),
+    [({"learning_rate": 0.5}, "ConvNet"), (PLAIN, "ConvNet"), ({}, "MLP")],
+)
+def test_references_of_another_protocol_do_not_count(
+    rules: dict[str, Any], network: str
+) -> None:
+    found = [
+        made("dm", (0.5,)),
+        made("random", (0.2,), rules=rules, network=network),
+        made("whole", (0.8,), rules=rules, network=network),
+    ]
+    row = scored(found, method="dm")
+    for key in ("over_random", "hlr", "ior", "lrs", "ars"):
+        assert math.isnan(row[key]), key
+
+
+def test_passes_may_differ_for_the_whole_set_alone() -> None:
+    rules = {"epochs": 7}
+    references = [
+        made("random", (0.2,), rules=rules),
+        made("whole", (0.8,), rules=rules),
+    ]
+    row = scored([made("dm", (0.5,)), *references], method="dm")
+    assert math.isnan(row["ior"])
+    assert row["hlr"] == pytest.approx(0.3)
+
+
+def test_more_networks_are_the_same_protocol() -> None:
+    found = [
+        made("dm", (0.5,), rules={"architectures": ("ConvNet", "MLP"), "networks": 2}),
+        made("random", (0.2,)),
+    ]
+    assert scored(found, method="dm")["ior"] == pytest.approx(0.3)
+
+
+def test_random_images_are_as_many_and_the_whole_set_is_one() -> None:
+    found = [
+        made("dm", (0.5,), ipc=10),
+        made("random", (0.2,), ipc=1),
+        made("whole", (0.8,), ipc=1),
+    ]
+    row = scored(found, method="dm")
+    assert math.isnan(row["ior"])
+    assert row["hlr"] == pytest.approx(0.3)
+
+
+def test_other_profiles_are_no_reference() -> None:
+    found = [made("dm", (0.5,)), made("random", (0.2,), profile="quick")]
+    table = comparison.scores(tables.frame(found), profiles=("paper", "quick"))
+    assert table["ior"].isna().all()
+
+
+def test_what_was_overridden_is_compared_by_what_it_is() -> None:
+    """ARS takes a run with ``--set protocol.augmentation=none``."""
+    plain = [made("dm", (0.4,), rules=PLAIN), made("random", (0.2,), rules=PLAIN)]
+    overridden = [
+        msgspec.structs.replace(
+            each,
+            recipe=msgspec.structs.replace(
+                each.recipe, overrides={"protocol.augmentation": "none"}
+            ),
+        )
+        for each in plain
+    ]
+    found = [made("dm", (0.5,)), made("random", (0.1,)), *overridden]
+    row = scored(found, method="dm", profile="paper")
+    assert row["ars"] == pytest.approx(scores.augmentation_robust_score(0.4, 0.2))
+
+
+def test_one_set_evaluated_twice_is_one_row() -> None:
+    """A second run trains further networks, and the first ones again."""
+    first = made("dm", (0.5, 0.6), digest="0000000a")
+    again = made("dm", (0.5, 0.6), digest="0000000b")
+    more = made("dm", (0.3,), network="MLP", digest="0000000c")
+    table = comparison.transfer(tables.frame([first, again, more]))
+    assert list(table["n"]) == [2, 1]
+    assert len(set(table.index)) == 1
+    text = tables.render(table, "md")
+    assert text.count("| DM ") == 1
+
+
+def test_two_recipes_are_two_rows() -> None:
+    found = [made("dm", (0.5,)), made("dm", (0.6,), settings={"steps": 7})]
+    table = comparison.transfer(tables.frame(found))
+    assert sorted(table["accuracy_mean"]) == [50.0, 60.0]
+    text = tables.render(table, "md")
+    assert text.count("| DM ") == 2
+    assert all(recipe in text for recipe in table.index)
+
+
+def test_order_of_records_changes_nothing() -> None:
+    shuffled = records()
+    random.Random(3).shuffle(shuffled)
+    for make in (comparison.transfer, comparison.scores):
+        pd.testing.assert_frame_equal(
+            make(tables.frame(shuffled)), make(tables.frame(records()))
+        )
+
+
+def test_selection_is_always_told() -> None:
+    long = tables.frame(records())
+    for table in (comparison.transfer(long), comparison.scores(long)):
+        text = tables.render(table, "md")
+        assert "45.00 (n=1)†" in text or "45.00†" in text
+        assert "optimistic" in text
+        assert "selection final" in text
+
+
+@pytest.mark.parametrize("kind", ["csv", "md", "latex", "html"])
+def test_no_records_is_an_empty_table(kind: str) -> None:
+    long = tables.frame([])
+    for table in (comparison.transfer(long), comparison.scores(long)):
+        assert table.empty
+        assert tables.render(table, kind)
+
+
+def test_figures(tmp_path: Path) -> None:
+    table = comparison.transfer(tables.frame(records()))
+    for form, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        paths = plots.transfer(table, tmp_path / "one", form)
+        again = plots.transfer(table, tmp_path / "two", form)
+        assert [path.name for path in paths] == [
+            f"transfer-cifar10-{name}.{form}" for name in FIGURES
+        ]
+        for first, second in zip(paths, again, strict=True):
+            assert first.read_bytes().startswith(begins)
+            assert first.read_bytes() == second.read_bytes()
+
+
+def test_no_name_leaves_the_folder(tmp_path: Path) -> None:
+    found = [record(Cell("dm", "../../up", 1), (0.5,))]
+    (path,) = plots.transfer(
+        comparison.transfer(tables.frame(found)), tmp_path / "in", "png"
+    )
+    assert path.resolve().parent == (tmp_path / "in").resolve()
+
+
+def test_the_heat_map_shows_the_table() -> None:
+    table = comparison.transfer(tables.frame(records()))
+    table = table[(table["selection"] == "final") & (table["ipc"] == 10)]
+    figure = plots.heat_map(table)
+    axes = figure.axes[0]
+    words = [text.get_text() for text in axes.texts]
+    for row in table.to_dict("records"):
+        assert f"{row['accuracy_mean']:.1f}" in words
+    assert "CIFAR-10, 10 images per class" in axes.get_title()
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    assert columns == ["ConvNet", "MLP", "ResNet18"]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows[0].startswith("Random")
+    assert any("(ConvNetD4)" in row for row in rows)
+    (image,) = axes.get_images()
+    measured = table["accuracy_mean"].sort_values().tolist()
+    shown = np.ma.masked_invalid(np.ma.asarray(image.get_array())).compressed()
+    assert sorted(shown.tolist()) == pytest.approx(measured)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 0.7, 1.0])
+def test_figures_can_be_read_on_their_colour(value: float) -> None:
+    """Contrast of at least 4.5 : 1, as WCAG 2 asks."""
+
+    def luminance(color: tuple[float, ...]) -> float:
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+            for c in color[:3]
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    scale = Normalize(0, 1)
+    ink = plots._ink(scale, value)
+    light = luminance(plots._MAP(value))
+    other = 1.0 if ink == "white" else 0.0
+    high, low = max(light, other), min(light, other)
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_the_commands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path).open()
+    for number, each in enumerate(records()):
+        store.write(msgspec.structs.replace(each, digest=f"{number:08d}"))
+    for what in ("transfer", "scores"):
+        result = invoke("table", "--what", what, "--output", tmp_path)
+        assert result.exit_code == 0, result.output
+        assert "| CIFAR-10" in result.output
+    result = invoke("plot", "transfer", "--output", tmp_path, "--format", "svg")
+    assert result.exit_code == 0, result.output
+    paths = [Path(line) for line in result.stdout.split()]
+    assert len(paths) == 3
+    assert all(path.read_text().startswith("<?xml") for path in paths)
+    result = invoke("plot", "transfer", "--output", tmp_path, "--profile", "demo")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "Try --profile paper" in caplog.text
+
+
+if __name__ == "__main__":
+    for _name, _text in outputs().items():
+        (GOLDEN / _name).write_text(_text, encoding="utf-8")

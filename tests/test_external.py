@@ -1,0 +1,156 @@
+"""Networks of torchvision and timm: sizes, seeds and clear refusals."""
+
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dcbench_bacon import external, networks
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.networks import Network
+
+SMALL = [
+    *("torchvision:resnet18", "torchvision:mobilenet_v3_small"),
+    *("timm:resnet10t", "timm:convnext_atto", "timm:test_vit"),
+]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network(name: str, *, channels: int = 3, size: int = 8, seed: int = 0) -> Network:
+    return networks.build(
+        name, channels=channels, size=size, classes=4, generator=seeded(seed)
+    )
+
+
+def images(n: int = 2, channels: int = 3, size: int = 8) -> Tensor:
+    return torch.randn(n, channels, size, size, generator=seeded(1))
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 28, 32, 64])
+def test_a_training_step(name: str, size: int, channels: int) -> None:
+    made = network(name, channels=channels, size=size)
+    pixels = images(4, channels, size)
+    features, logits = made.features_and_logits(pixels)
+    assert features.shape == (4, made.classifier.in_features)
+    assert logits.shape == (4, 4)
+    loss = F.cross_entropy(logits, torch.arange(4))
+    gradients = torch.autograd.grad(loss, list(made.parameters()))
+    with torch.no_grad():
+        for parameter, gradient in zip(made.parameters(), gradients, strict=True):
+            assert gradient.isfinite().all()
+            parameter.sub_(gradient, alpha=0.01)
+    assert made(pixels).isfinite().all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_generator_decides_all_bits(name: str) -> None:
+    before = torch.get_rng_state()
+    first, same, other = network(name), network(name), network(name, seed=1)
+    used = seeded(1)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, same.state_dict()[key]), key
+    for key in ("classifier.weight", next(iter(first.state_dict()))):
+        assert not torch.equal(first.state_dict()[key], other.state_dict()[key])
+    first(images())  # moves running statistics
+    networks.reinitialize(first, used)
+    for key, value in other.state_dict().items():
+        assert torch.equal(value, first.state_dict()[key]), key
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_values_are_those_of_the_library() -> None:
+    """Whatever seed: the same operations, drawn from another stream."""
+    from torchvision import models
+
+    made = network("torchvision:resnet18", size=32, seed=5)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        theirs = models.resnet18()
+    body = made.get_submodule("features.1.model")
+    mine = dict(body.named_parameters())
+    for key, value in theirs.named_parameters():
+        assert key.startswith("fc.") or torch.equal(value, mine[key]), key
+
+
+@pytest.mark.parametrize("name", ["torchvision:efficientnet_b0", "timm:test_vit"])
+def test_nothing_in_a_forward_is_random(name: str) -> None:
+    made, pixels = network(name).train(), images(4)
+    assert torch.equal(made(pixels), made(pixels))
+    kept = [made for made in made.modules() if getattr(made, "inplace", False)]
+    assert kept == []
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "side"),
+    [
+        ("torchvision:resnet18", 8, 8),
+        ("torchvision:alexnet", 8, 64),
+        ("torchvision:alexnet", 28, 112),
+        ("torchvision:convnext_tiny", 8, 32),
+        ("torchvision:convnext_tiny", 28, 56),
+        ("timm:vit_tiny_patch16_224", 32, 224),
+        ("timm:vit_tiny_patch16_224", 64, 224),
+        ("timm:test_vit", 8, 16),
+    ],
+)
+def test_images_are_enlarged_only_as_far_as_needed(
+    name: str, size: int, side: int
+) -> None:
+    assert external.fit(name, size)[0] == side
+
+
+def test_images_arrive_repeated_and_enlarged() -> None:
+    grey = images(2, 1, 4)
+    found = external.Fit(8)(grey)
+    expected = F.interpolate(grey.expand(-1, 3, -1, -1), (8, 8), mode="bilinear")
+    assert torch.equal(found, expected)
+    assert external.Fit(8)(images()) is not None
+    untouched = images()
+    assert external.Fit(8)(untouched) is untouched
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("torchvision:resnet19", "torchvision has no classifier 'resnet19'.*resnet18"),
+        ("timm:resnet19", "timm has no classifier 'resnet19'. Did you mean"),
+        ("timm:hf-hub:someone/something", "timm has no classifier"),
+        ("torchvision:squeezenet1_0", "does not end in one linear classifier"),
+        ("torch:resnet18", "write torchvision:NAME or timm:NAME"),
+        ("timm:", "timm has no classifier ''"),
+    ],
+)
+def test_refusals(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        networks.check(name)
+    with pytest.raises(UsageError, match=words):
+        network(name)
+
+
+def test_five_channels_are_refused() -> None:
+    with pytest.raises(UsageError, match="1 or 3 channels, not 5"):
+        network("torchvision:resnet18", channels=5)
+
+
+def test_a_network_that_no_size_suits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "_maker", lambda name: lambda: nn.Conv2d(3, 1, 500))
+    with pytest.raises(UsageError, match=r"cannot be evaluated on 9 pixels: .*500"):
+        external.fit("timm:of this test", 9)
+
+
+def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UsageError, match="pip install timm"):
+        external.fit("timm:resnet10t", 13)
+
+
+def test_tags_of_weights_name_the_same_network() -> None:
+    tagged, plain = "timm:resnet10t.c3_in1k", "timm:resnet10t"
+    assert external.fit(tagged, 8) == external.fit(plain, 8)
