@@ -83,7 +83,7 @@ def _root_trace(one: Float[Tensor, "m d"], two: Float[Tensor, "n d"]) -> Tensor:
     if len(one) > len(two):
         one, two = two, one
     cross = one @ two.T
-    values = torch.linalg.eigvalsh(cross @ cross.T)
+    values: Tensor = torch.linalg.eigvalsh(cross @ cross.T)
     return values.clamp(min=0).sqrt().sum()
 
 
@@ -92,4 +92,5 @@ def _factor(rows: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
     if len(rows) <= rows.shape[1]:
         return rows
     values, vectors = torch.linalg.eigh(rows.T @ rows)
-    return values.clamp(min=0).sqrt()[:, None] * vectors.T
+    factor: Tensor = values.clamp(min=0).sqrt()[:, None] * vectors.T
+    return factor

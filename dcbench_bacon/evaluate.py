@@ -387,7 +387,7 @@ def prepare(trainers: Sequence[Trainer], index: Int64[Tensor, "t n"]) -> Batch:
         ]
         images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
         # All of one kind, that of the augmentation that drew them.
-        joined: Any = draws[0].cat(draws)  # type: ignore[arg-type]
+        joined: Any = draws[0].cat(draws)
         images = first.augmentation.apply(images, joined)
         labels = original = first.labels[index]
         if first.mixer is not None:

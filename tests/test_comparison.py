@@ -275,7 +275,7 @@ def test_the_heat_map_shows_the_table() -> None:
     assert any("(ConvNetD4)" in row for row in rows)
     (image,) = axes.get_images()
     measured = table["accuracy_mean"].sort_values().tolist()
-    shown = np.ma.masked_invalid(np.ma.asarray(image.get_array())).compressed()
+    shown: Any = np.ma.masked_invalid(np.ma.asarray(image.get_array())).compressed()
     assert sorted(shown.tolist()) == pytest.approx(measured)
 
 

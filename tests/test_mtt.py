@@ -23,7 +23,7 @@ from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
 from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.schema import Cell, Protocol
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.spec import Method, SyntheticSet
 from dcbench_bacon.student import Batch, Matched, Student
 from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
 
@@ -132,7 +132,9 @@ def distil(folder: Path, policy: Policy | None = None, **changes: Any) -> Synthe
     run = cell_run(dataset(), folder, method="mtt")
     if policy:
         run.policy = replace(policy, folder=folder)
-    return work.method_class("mtt").create(settings(**changes)).distill(run)
+    method = work.method_class("mtt").create(settings(**changes))
+    assert isinstance(method, Method)
+    return method.distill(run)
 
 
 def test_recomputation_is_an_option_of_the_method(tmp_path: Path) -> None:
