@@ -18,6 +18,7 @@ CPU = torch.device("cpu")
 SMALL = {
     "steps": "2",
     "batch_real": "8",
+    "init": "real",  # two steps from noise do not show a class
     "architecture": "ConvNetD1W8",
     "queue_size": "3",
     "queue_train_steps": "1",
