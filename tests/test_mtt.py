@@ -41,6 +41,7 @@ SETTINGS: dict[str, Any] = {
     "experts": 2,
     "expert_passes": 3,
     "expert_lr": 0.1,
+    "expert_momentum": 0.5,
     "expert_batch": 10,
 }
 STEPS = 2 * 3 + 4  # of both stages
