@@ -192,7 +192,8 @@ class Student:
         value, to_vector, to_images = 0 * ahead[0], torch.zeros_like(ahead), []
         for some, which, share in self._pieces(images, index):
             leaf = some.detach().requires_grad_()
-            loss = share * self._loss(vector, leaf, which)
+            # A view, since a counter of operations refuses leaves as inputs.
+            loss = share * self._loss(vector, leaf.view_as(leaf), which)
             (slope,) = torch.autograd.grad(loss, vector, create_graph=True)
             product = slope @ ahead
             by_vector, by_leaf = torch.autograd.grad(product, (vector, leaf))

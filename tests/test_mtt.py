@@ -16,12 +16,13 @@ from commandline import found, invoke, only_record, only_set, settable
 from support import cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import container, networks, recipe, work
+from dcbench_bacon import container, networks, profiler, recipe, work
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
 from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork
+from dcbench_bacon.runner import Grid
 from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import Method, SyntheticSet
 from dcbench_bacon.student import Batch, Matched, Student
@@ -40,6 +41,7 @@ SETTINGS: dict[str, Any] = {
     "experts": 2,
     "expert_passes": 3,
     "expert_lr": 0.1,
+    "expert_momentum": 0.5,
     "expert_batch": 10,
 }
 STEPS = 2 * 3 + 4  # of both stages
@@ -289,6 +291,33 @@ def test_the_set_is_judged_at_its_own_learning_rate(
     assert seen == [container.read(path).provenance["learning_rate"], 0.05]
     assert torch.equal(only_set(own), only_set(fixed))
     assert only_record(own).digest != only_record(fixed).digest
+
+
+def test_a_step_is_timed_without_the_experts_of_the_recipe(
+    tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+    grid = Grid(
+        methods=("mtt",),
+        datasets=("digits",),
+        ipc=(2,),
+        seeds=(0,),
+        request=recipe.Request(
+            overrides={"architecture": "ConvNetW8D2", "student_steps": "3"}
+        ),
+    )
+    (record,) = profiler.profile(grid, work.Options(torch.device("cpu")), 2)
+    experts, match = (record.distillation[name] for name in ("experts", "match"))
+    assert experts.steps == 1  # one pass of one expert, not 50 of 100
+    assert experts.step_flops is None
+    assert match.steps == 2
+    assert match.images == 2 * 3 * 20
+    # By hand: 3x3 convolutions of 8 and 4 pixels a side and the classifier. A forward
+    # and a backward pass on the way out; on the way back both again, and the backward
+    # of each: at least three times the forward pass each time.
+    forward = 2 * (9 * 8 * 8**2 + 9 * 8 * 8 * 4**2 + 8 * 2**2 * 10)
+    assert match.step_flops is not None
+    assert 6 * 60 * forward < match.step_flops < 12 * 60 * forward
 
 
 @pytest.mark.parametrize("learned", [None, -0.1, 0.0, float("nan"), "0.1"])
