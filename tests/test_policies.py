@@ -224,6 +224,10 @@ def test_the_law_of_resized_crops(generator: torch.Generator) -> None:
     sides, starts = law.boxes(rows, 64)
     assert (starts >= 0).all()
     assert (starts + sides <= 64).all()
+    where = starts / (64 - sides).clamp(min=1)
+    assert ((where.mean(0) - 0.5).abs() < 0.05).all()
+    assert where.min() == 0
+    assert where.max() == 1
     areas, ratios = sides.prod(1) / 64**2, sides[:, 1] / sides[:, 0]
     assert areas.min() > 0.23
     assert 0.7 < ratios.min() < 0.8

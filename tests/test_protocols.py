@@ -497,6 +497,19 @@ def test_published_protocols(
     assert not found.one_more_pass
 
 
+@pytest.mark.parametrize("profile", ["demo", "quick", "paper"])
+@pytest.mark.parametrize("name", NAMES)
+def test_profiles_are_shorter_and_keep_what_a_protocol_is(
+    name: str, profile: schema.Profile
+) -> None:
+    cell = Cell("dm", "digits", 10)
+    full = recipe.protocol(cell, recipe.Request(protocol=name))
+    found = recipe.protocol(cell, recipe.Request(protocol=name, profile=profile))
+    assert bool(found.teachers) == (name not in ("dc", "hard"))
+    assert (found.loss, found.mixing, found.ema) == (full.loss, full.mixing, full.ema)
+    assert (found.epochs < full.epochs) == (profile != "paper")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_table_has_a_source(name: str) -> None:
     document = recipe.read(recipe.PROTOCOLS)[name]
