@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dcbench_bacon import recipe
 from dcbench_bacon.errors import RecordError
+from dcbench_bacon.formats import FORMATS, Format
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import Record
@@ -29,6 +30,8 @@ def listing(what: str) -> str:
         return _columns(
             {name: documents[name]["defaults"]["source"] for name in documents}
         )
+    if what == "formats":
+        return _columns({name: _format(each) for name, each in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS
     return _columns({name: registry.summary(name) for name in registry.names()})
 
@@ -101,6 +104,12 @@ def _say_none(output: Path, records: list[Record], profiles: tuple[str, ...]) ->
     others = {each.recipe.profile for each in records} - set(profiles)
     hint = "".join(f" Try --profile {name}." for name in sorted(others))
     logger.warning("no such records in %s.%s", output / "records", hint)
+
+
+def _format(each: Format) -> str:
+    """What can be done with a format, and where it comes from."""
+    uses = ["read" * each.reads, "written" * each.writes]
+    return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
 
 
 def _columns(lines: dict[str, str]) -> str:

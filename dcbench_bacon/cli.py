@@ -17,6 +17,7 @@ from dcbench_bacon.errors import (
     InterruptedRunError,
     UsageError,
 )
+from dcbench_bacon.formats import FORMATS, Claims, Labels
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import CompileMode, Profile, Selection
 
@@ -246,6 +247,50 @@ protocol_options = options(
         help="Which pass counts; best_test is optimistic, and tables mark it.",
     ),
 )
+claim_options = options(
+    click.option(
+        "--dataset", help="What the set was made from; by default what the file says."
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["auto", *(n for n, each in FORMATS.items() if each.reads)]),
+        default="auto",
+        show_default=True,
+        callback=lambda _, __, name: None if name == "auto" else name,
+        help="Of the file; auto guesses. See dcbench list formats.",
+    ),
+    click.option(
+        "--index", type=int, help="Which of several sets in a file; the first is 0."
+    ),
+    click.option(
+        "--partition",
+        type=click.IntRange(min=1),
+        help="Each image holds this many smaller ones squared (IDM, BACON, IDC: 2).",
+    ),
+    click.option("--zca/--no-zca", default=None, help="Images are ZCA-whitened."),
+    click.option(
+        "--pixels/--normalized",
+        default=None,
+        help="Images are pixels in [0, 1], or normalised.",
+    ),
+    click.option(
+        "--statistics",
+        metavar="DATASET",
+        help="Images were normalised with the mean and std of another data set.",
+    ),
+    click.option(
+        "--labels",
+        type=click.Choice(get_args(Labels)),
+        help="Rows of labels as they are, their largest, or softmax of logits.",
+    ),
+    click.option(
+        "--learned-rate",
+        "learning_rate",
+        type=click.FloatRange(min=0, min_open=True),
+        help="The learning rate that was learned with the images.",
+    ),
+)
 
 
 @click.group(
@@ -319,10 +364,12 @@ def run(**given: Any) -> None:
 Examples:
   dcbench evaluate results/synthetic/digits-ipc1-dm-s0-1a2b3c4d.safetensors
   dcbench evaluate my.safetensors --dataset cifar10 --architectures ConvNet,ResNet18
+  dcbench evaluate res_DM_CIFAR10_ConvNet_10ipc.pt --partition 2 --index 4
+  dcbench evaluate logged_files/CIFAR100/images_best.pt --no-zca --learned-rate 0.02
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dataset", help="What to test on; by default what the file names.")
+@claim_options
 @profile_option
 @set_option
 @protocol_options
@@ -330,10 +377,48 @@ Examples:
 @compile_option
 @data_root_option
 def evaluate(**given: Any) -> None:
-    """Train fresh networks on saved sets and test them on real images."""
+    """Train fresh networks on saved sets and test them on real images.
+
+    Sets of other tools are read as well, without running what a pickle may ask for.
+    What such a file does not say is guessed with a warning that names the option.
+    """
     from dcbench_bacon.commands import evaluate_files
 
-    evaluate_files(**given)
+    evaluate_files(claims=Claims.taken(given), **given)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  dcbench convert res_DSA_CIFAR10_ConvNet_10ipc.pt --to dcbench --output dsa.safetensors
+  dcbench convert bacon.safetensors --to picture --output bacon.png --decode
+  dcbench convert acc_0.45.pkl --dataset svhn --partition 2 --to mtt --output svhn-mtt
+"""
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice([name for name, each in FORMATS.items() if each.writes]),
+    help="The format to write.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The file to write; a new folder for mtt, dd_ranking and folder.",
+)
+@click.option("--decode", is_flag=True, help="Cut partitioned images apart first.")
+@claim_options
+@data_root_option
+def convert(**given: Any) -> None:
+    """Turn a synthetic set of any format into another, or into a picture.
+
+    See `dcbench list formats`. Formats of float32 keep every bit.
+    """
+    from dcbench_bacon.conversion import convert_file
+
+    click.echo(convert_file(claims=Claims.taken(given), **given))
 
 
 @main.command(
@@ -344,7 +429,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dataset", help="The real images; by default what the file names.")
+@claim_options
 @click.option(
     "--architecture",
     default="ConvNet",
@@ -378,9 +463,16 @@ Examples:
     help="Its weights: a file, or a name that open_clip downloads. Without them there "
     "is no row of such a model and no zero-shot agreement.",
 )
+@click.option(
+    "--table",
+    type=click.Choice(["md", "csv", "latex", "html"]),
+    default="md",
+    show_default=True,
+    help="How to print the numbers.",
+)
 @device_option
 @data_root_option
-@format_option
+@output_option
 def quality(**given: Any) -> None:
     """Compare synthetic images with real ones in feature space.
 
@@ -390,7 +482,7 @@ def quality(**given: Any) -> None:
     """
     from dcbench_bacon.commands import quality_of_files
 
-    click.echo(quality_of_files(**given))
+    click.echo(quality_of_files(claims=Claims.taken(given), **given))
 
 
 @main.command(
@@ -494,7 +586,8 @@ def profile(**given: Any) -> None:
 
 @main.command(name="list")
 @click.argument(
-    "what", type=click.Choice(["methods", "datasets", "architectures", "protocols"])
+    "what",
+    type=click.Choice(["methods", "datasets", "architectures", "protocols", "formats"]),
 )
 def list_(what: str) -> None:
     """List what exists."""

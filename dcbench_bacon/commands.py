@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 from dcbench_bacon import (
-    container,
     data,
+    foreign,
     profiler,
     progress,
     recipe,
@@ -26,6 +26,7 @@ from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
@@ -145,7 +146,7 @@ def profile_grid(
 def evaluate_files(
     *,
     files: Sequence[Path],
-    dataset: str | None,
+    claims: Claims,
     device: str,
     compiling: schema.CompileMode,
     data_root: Path | None,
@@ -159,8 +160,8 @@ def evaluate_files(
     work.check_architectures(request.architectures)
     recipe.check_overrides(request.overrides, [])
     for path in files:
-        synthetic = container.read(path, where)
-        cell, loaded = _opened(path, synthetic, dataset, data_root)
+        synthetic = foreign.read(path, claims, data_root).to(where)
+        cell, loaded = _opened(path, synthetic, claims.dataset, data_root)
         asked = _with_pools(request, synthetic)
         if cell.method in METHODS.names():
             protocol = work.resolve(cell, asked).recipe.protocol
@@ -171,6 +172,7 @@ def evaluate_files(
                 "--selection best_val needs a split that was held out when the set was "
                 "distilled; give it to dcbench run"
             )
+        foreign.caution(path, synthetic, protocol.learning_rate)
         policy = Policy(
             reporter=progress.reporter(console), compiler=Compiler(compiling)
         )
@@ -184,10 +186,11 @@ def evaluate_files(
 def quality_of_files(
     *,
     files: Sequence[Path],
-    dataset: str | None,
+    claims: Claims,
     device: str,
     data_root: Path | None,
-    form: str,
+    output: Path,
+    table: str,
     **requested: Any,
 ) -> str:
     """The table of how far the images of saved sets are from real ones."""
@@ -197,16 +200,17 @@ def quality_of_files(
     where = choose_device(device)
     request = quality.Request(**requested)
     work.check_architectures([request.architecture])
-    sets = [(path, container.read(path, where)) for path in files]
-    opened = [_opened(path, each, dataset, data_root)[1] for path, each in sets]
+    sets = [(path, foreign.read(path, claims, data_root).to(where)) for path in files]
+    opened = [_opened(path, each, claims.dataset, data_root)[1] for path, each in sets]
     names = sorted({each.info.name for each in opened})
     if len(names) > 1:
         raise UsageError(
             f"these files are of {' and '.join(names)}: give those of one data set"
         )
     policy = Policy(reporter=progress.reporter(Console(stderr=True)))
-    found = quality.appraise_files(sets, opened[0], request, policy)
-    return tables.render(found, form)
+    shared = Store(output).shared
+    found = quality.appraise_files(sets, opened[0], request, policy, shared)
+    return tables.render(found, table)
 
 
 def _with_pools(request: recipe.Request, synthetic: SyntheticSet) -> recipe.Request:
@@ -265,7 +269,7 @@ def _shape(info: DatasetInfo) -> str:
 def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str:
     """The recipe of a cell, a line a key: value, table and source."""
     name = data.cell_name(dataset)
-    cell = Cell(METHODS.resolve(method), name, ipc)
+    cell = work.cell_of(METHODS.resolve(method), name, ipc)
     request = _request("paper", **requested)
     recipe.check_overrides(request.overrides, [work.method_class(cell.method).Settings])
     resolved = work.resolve(cell, request)

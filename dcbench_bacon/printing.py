@@ -97,6 +97,8 @@ def title(name: str) -> str:
 
 def _number(value: object, column: str = "") -> str:
     """A cell of any column: few digits, a dash where there is nothing."""
+    if column == "ipc" and value == 0:
+        return "all"
     if not isinstance(value, float):
         return title(str(value))
     if value != value:
@@ -145,7 +147,7 @@ def _compare(table: pd.DataFrame) -> Page:
             number = cited.index(row["published_source"]) + 1
             published = f"{row['published_mean']} [{number}]"
             difference = f"{round(row['difference'], 2) + 0.0:+.2f}"
-        texts = [_number(row[name]) for name in _SHOWN[:4]]
+        texts = [_number(row[name], name) for name in _SHOWN[:4]]
         texts += [_accuracy(row)] + [published, difference] * bool(cited)
         texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
@@ -167,7 +169,7 @@ def _matrix(table: pd.DataFrame) -> Page:
     for _, group in groups:
         cells = {row["architecture"]: row for row in group.to_dict("records")}
         first = group.iloc[0]
-        texts = [_number(first[name]) or "—" for name in shown]
+        texts = [_number(first[name], name) or "—" for name in shown]
         texts += [str(group.index[0])] * recipe
         texts += [_accuracy(cells[n]) if n in cells else "—" for n in networks]
         rows.append(texts)
@@ -186,7 +188,7 @@ def _scored(table: pd.DataFrame) -> Page:
     headings += ["Size (kB)"] + ["Profile"] * bool(reduced) + ["Recipe"] * recipe
     rows = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        texts = [_number(row[name]) for name in _SHOWN[:4]]
+        texts = [_number(row[name], name) for name in _SHOWN[:4]]
         texts.append(f"{row['accuracy_mean']:.2f}{_MARKS.get(row['selection'], '')}")
         texts += [_number(row[name], name) for name in ("std_sets", "std_networks")]
         texts += [str(row["sets"]), str(row["n"]), _interval(row)]

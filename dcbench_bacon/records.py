@@ -21,7 +21,8 @@ class Store:
     """One results folder.
 
     Args:
-        root: holds ``records/``, ``timing/``, ``synthetic/`` and ``checkpoints/``.
+        root: holds ``records/``, ``timing/``, ``synthetic/``, ``checkpoints/`` and
+            ``shared/``: what several cells need, such as a trained network.
     """
 
     def __init__(self, root: Path) -> None:
@@ -67,6 +68,11 @@ class Store:
     def checkpoint_folder(self, cell: Cell, digest: str) -> Path:
         """Where the stages of a cell leave their checkpoints."""
         return self.root / "checkpoints" / f"{slug(cell)}-{digest}"
+
+    @property
+    def shared(self) -> Path:
+        """Where what several cells need lies."""
+        return self.root / "shared"
 
     def find(self, cell: Cell, digest: str) -> Record | None:
         """The record of a cell, or None when there is none.
@@ -149,6 +155,6 @@ def acquire(lock: FileLock, patience: float) -> bool:
     return True
 
 
-def slug(cell: Cell) -> str:
-    """A cell's name made safe for every file system."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", str(cell))
+def slug(name: object) -> str:
+    """The name of a cell, or of anything, made safe for every file system."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", str(name))

@@ -23,8 +23,8 @@ from dcbench_bacon.errors import (
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store, acquire
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, Record
-from dcbench_bacon.work import Job, Options, Work, method_class, resolve
+from dcbench_bacon.schema import Record
+from dcbench_bacon.work import Job, Options, Work, cell_of, method_class, resolve
 
 logger = logging.getLogger(__name__)
 Outcome = Literal["done", "skipped", "failed", "diverged"]
@@ -65,7 +65,7 @@ def plan(grid: Grid, data_root: Path | None = None) -> list[Job]:
     methods = [METHODS.resolve(name) for name in grid.methods]
     settings = [method_class(name).Settings for name in methods]
     recipe.check_overrides(grid.request.overrides, settings)
-    jobs = []
+    jobs = {}
     names: dict[str, str] = {}
     for source in grid.datasets:
         name = data.cell_name(source, data_root)
@@ -76,9 +76,10 @@ def plan(grid: Grid, data_root: Path | None = None) -> list[Job]:
         for ipc in grid.ipc:
             for method in methods:
                 for seed in grid.seeds:
-                    cell = Cell(method, name, ipc, seed)
-                    jobs.append(Job(cell, source, resolve(cell, grid.request)))
-    return jobs
+                    cell = cell_of(method, name, ipc, seed)
+                    if cell not in jobs:  # a reference has one for all ipc
+                        jobs[cell] = Job(cell, source, resolve(cell, grid.request))
+    return list(jobs.values())
 
 
 def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]:

@@ -47,13 +47,13 @@ class Cell(Struct, frozen=True, order=True):
     Attributes:
         method: the method's name as typed, for example ``bacon+idm``.
         dataset: the data set's name.
-        ipc: synthetic images per class.
+        ipc: synthetic images per class; 0 for the whole train split.
         seed: which repetition; every random stream derives from the cell.
     """
 
     method: str
     dataset: str
-    ipc: Positive
+    ipc: Annotated[int, Meta(ge=0)]
     seed: Annotated[int, Meta(ge=0)] = 0
 
     def __str__(self) -> str:

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, ParamSpec, TypeVar, runtime_checkable
+from typing import Protocol as Interface
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -17,13 +18,17 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon.schema import Cell, DatasetInfo
+from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation, Protocol, Timing
 
 __all__ = [
     "Cell",
+    "Configured",
     "DatasetInfo",
+    "Evaluation",
     "Learner",
     "Method",
+    "Protocol",
+    "Reference",
     "Run",
     "Settings",
     "Split",
@@ -33,6 +38,7 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Made = TypeVar("Made", bound="Configured")
 State = dict[str, Any]
 """Nested dictionaries and lists of tensors and JSON values: a checkpoint's content."""
 
@@ -124,7 +130,7 @@ def decode(
 
 
 @runtime_checkable
-class Learner(Protocol):
+class Learner(Interface):
     """The state of a stage: what a checkpoint holds, and the set as it stands."""
 
     def state_dict(self) -> State:
@@ -137,7 +143,7 @@ class Learner(Protocol):
 
 
 @runtime_checkable
-class Run(Protocol):
+class Run(Interface):
     """What the harness lends a method for one cell."""
 
     @property
@@ -158,6 +164,11 @@ class Run(Protocol):
     @property
     def device(self) -> torch.device:
         """Where ``train`` lies and the work is done."""
+        ...
+
+    @property
+    def timings(self) -> Mapping[str, Timing]:
+        """What the stages that have ended cost."""
         ...
 
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
@@ -210,9 +221,26 @@ class Run(Protocol):
         """
         ...
 
+    def once(self, name: str, make: Callable[["Run"], State]) -> State:
+        """What several cells need: made by the first, read from disk by the others.
 
-class Method(ABC):
-    """A way to make a synthetic set; one subclass a module of ``methods/``."""
+        The cost of making it counts for each of them. Two processes that ask at once
+        make it once, and after a kill whoever asks next goes on from its checkpoint.
+
+        Args:
+            name: of the file in the results folder; must name everything that decides
+                the content.
+            make: takes a run of the same cell whose random streams derive from
+                ``name`` alone.
+
+        Returns:
+            What ``make`` returned, its tensors on the CPU.
+        """
+        ...
+
+
+class Configured(ABC):
+    """What a module of ``methods/`` defines: something with hyper-parameters."""
 
     Settings: ClassVar[type[Settings]]
 
@@ -225,12 +253,33 @@ class Method(ABC):
         self.settings = settings
 
     @classmethod
-    def create(cls, settings: Mapping[str, Any]) -> "Method":
-        """Builds the method from a recipe's settings; raises on an unknown key."""
+    def create(cls: type[Made], settings: Mapping[str, Any]) -> Made:
+        """Builds an instance from a recipe's settings; raises on an unknown key."""
         import msgspec
 
         return cls(msgspec.convert(dict(settings), cls.Settings))
 
+
+class Method(Configured):
+    """A way to make a synthetic set; one subclass a module of ``methods/``."""
+
     @abstractmethod
     def distill(self, run: Run) -> SyntheticSet:
         """Makes the set: ``run.cell.ipc`` images of every class, in class order."""
+
+
+class Reference(Configured):
+    """A row of the tables that is no set: networks trained on the train split itself.
+
+    It has one cell a data set and seed, of ``ipc`` 0, whatever ``--ipc`` asks for.
+    """
+
+    @abstractmethod
+    def measure(self, run: Run, test: Split, protocol: Protocol) -> list[Evaluation]:
+        """Trains and tests the networks of the protocol, one stage each.
+
+        Args:
+            run: what the harness lends.
+            test: real images to test on.
+            protocol: how; its augmentation is that of the training.
+        """

@@ -6,6 +6,7 @@ the recipe digest as their index, so that two recipes are two rows and never one
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -41,7 +42,10 @@ _ORDER: dict[str, tuple[str, ...]] = {
         *("mnist", "fashion_mnist", "svhn"),
         *("cifar10", "cifar100", "tiny_imagenet"),
     ),
-    "method": ("random", "dm", "idm", "bacon", "bacon+idm", "bacon+dm"),
+    "method": (
+        *("random", "herding", "k_center", "k_means"),
+        *("dm", "idm", "bacon", "bacon+idm", "bacon+dm"),
+    ),
     "architecture": ("ConvNet", "ConvNetD4"),
     "profile": ("paper", "quick", "demo"),
 }
@@ -54,8 +58,13 @@ _ORIGIN = (
 _GROUP = [*_CELL, "architecture", "profile", "selection", "digest"]
 
 
-def _rank(column: "pd.Series[str]") -> "pd.Series[str]":
-    """The sort key of a column: names of ``_ORDER`` first, in their order."""
+def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The sort key of a column: names of ``_ORDER`` first, in their order.
+
+    The whole train split, IPC 0, comes after every number of images.
+    """
+    if column.name == "ipc":
+        return column.where(column > 0, column.max() + 1)
     known = {name: i for i, name in enumerate(_ORDER.get(str(column.name), ()))}
     if not known:
         return column

@@ -14,10 +14,12 @@ from torch.nn import functional as F
 
 from dcbench_bacon import networks
 from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.compiling import compile_network
 from dcbench_bacon.data import normalize
 from dcbench_bacon.flat import FlatNetwork, FlatSGD
 from dcbench_bacon.networks import Network
-from dcbench_bacon.schema import Protocol
+from dcbench_bacon.precision import tensor_cores
+from dcbench_bacon.schema import Precision, Protocol
 from dcbench_bacon.spec import Run, State
 
 
@@ -33,6 +35,7 @@ class Training(Struct, frozen=True, kw_only=True):
         batch_size: images a step.
         augmentation: DSA operations joined by ``_``, parameters drawn an image; empty
             for none.
+        precision: of the network's arithmetic.
     """
 
     architecture: str
@@ -42,6 +45,7 @@ class Training(Struct, frozen=True, kw_only=True):
     weight_decay: float
     batch_size: int
     augmentation: str
+    precision: Precision = "tf32"
 
     @classmethod
     def of(cls, protocol: Protocol, architecture: str) -> "Training":
@@ -91,6 +95,9 @@ class Trainer:
             classes=info.classes,
             generator=run.generator(f"{stream}/init", device="cpu"),
         ).to(run.device)
+        self.network.precision = training.precision
+        passes = 3 * (training.epochs + 1) * len(run.train.labels)
+        compile_network(run, self.network, info, passes)
         self.shuffling = run.generator(f"{stream}/shuffle")
         self.drawing = run.generator(f"{stream}/augmentation", device="cpu")
         self.augmentation = Augmentation(training.augmentation, (info.size, info.size))
@@ -133,7 +140,7 @@ class Trainer:
             images = normalize(self.run.train.images[index], self.run.info)
             draw = self.augmentation.draw(1, self.drawing, samples=len(images))
             images = self.augmentation.apply(images.unsqueeze(0), draw).squeeze(0)
-        with self.run.phase("train"):
+        with self.run.phase("train"), tensor_cores(self.training.precision):
             self.network.train()
             self.flat.attach(self.vector, self.gradient.zero_())
             loss = F.cross_entropy(self.network(images), self.run.train.labels[index])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from dcbench_bacon import container, data, networks, pools, recipe
+from dcbench_bacon import container, data, networks, pools, recipe, shared
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
@@ -18,7 +18,15 @@ from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell, Evaluation, Recipe, Record, Timing
-from dcbench_bacon.spec import Method, Split, SyntheticSet
+from dcbench_bacon.spec import (
+    Configured,
+    Method,
+    Reference,
+    Run,
+    Split,
+    State,
+    SyntheticSet,
+)
 from dcbench_bacon.timing import environment
 
 logger = logging.getLogger(__name__)
@@ -69,21 +77,55 @@ class Options:
 
 
 class CellRun(Clock):
-    """The run that a method sees: the clock, and what belongs to the cell."""
+    """The run that a method sees: the clock, and what belongs to the cell.
+
+    Args:
+        cell: what is run.
+        dataset: what it is run on.
+        options: how it runs.
+        folder: of its checkpoints; none are written without it.
+        shared: where what several cells need is kept; not kept without it.
+        key: what the random streams derive from, instead of the cell.
+    """
 
     def __init__(
-        self, cell: Cell, dataset: data.Dataset, options: Options, folder: Path | None
+        self,
+        cell: Cell,
+        dataset: data.Dataset,
+        options: Options,
+        folder: Path | None,
+        shared: Path | None = None,
+        *,
+        key: str | None = None,
     ) -> None:
         """Joins clock and data."""
         policy = replace(options.policy, folder=folder)
-        super().__init__(str(cell), options.device, policy)
+        super().__init__(key or str(cell), options.device, policy)
         self.cell = cell
         self.info = dataset.info
         self.train = dataset.train
+        self.shared = shared
+        self._parts = (cell, dataset, options)
+
+    def once(self, name: str, make: Callable[[Run], State]) -> State:
+        """See ``Run.once``."""
+
+        def made(folder: Path | None) -> State:
+            run = CellRun(*self._parts, folder, key=name)
+            content = make(run)
+            return {"content": content, "timings": msgspec.to_builtins(run.timings)}
+
+        if self.shared is None:
+            found = made(None)
+        else:
+            found = shared.once(self.shared, name, self.policy, made)
+        self.timings |= msgspec.convert(found["timings"], dict[str, Timing])
+        content: State = found["content"]
+        return content
 
 
-def method_class(name: str) -> type[Method]:
-    """The method of a module: the one subclass of ``Method`` that it defines.
+def method_class(name: str) -> type[Configured]:
+    """What a module of ``methods/`` defines: a ``Method``, or a ``Reference``.
 
     Raises:
         UsageError: the module defines none, or several.
@@ -93,12 +135,18 @@ def method_class(name: str) -> type[Method]:
         value
         for value in vars(module).values()
         if isinstance(value, type)
-        and issubclass(value, Method)
+        and issubclass(value, Method | Reference)
         and value.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise UsageError(f"{module.__name__} defines {len(found)} methods, not one")
     return found[0]
+
+
+def cell_of(method: str, dataset: str, ipc: int, seed: int = 0) -> Cell:
+    """The cell of a method; that of a reference is the same for all ``ipc``."""
+    reference = issubclass(method_class(method), Reference)
+    return Cell(method, dataset, 0 if reference else ipc, seed)
 
 
 def recipe_file(method: str) -> Path:
@@ -183,9 +231,13 @@ class Work:
         """Distils (or finds the set on disk), evaluates, and makes the record."""
         cell, protocol = self.job.cell, self.recipe.protocol
         self._take(dataset)
+        method = method_class(cell.method).create(self.recipe.settings)
+        if isinstance(method, Reference):
+            return self._measure(method)
+        assert isinstance(method, Method)
         path = self.store.synthetic_path(cell, self.job.distillation_digest)
         if not path.exists():
-            self._distill(path)
+            self._distill(method, path)
         synthetic = self._read(path)
         run = CellRun(cell, self.dataset, self.options, self.folder)
         task = Task(synthetic, dataset.test, dataset.info, protocol, self.validation)
@@ -203,6 +255,28 @@ class Work:
             synthetic_sha256=container.digest(synthetic),
             synthetic_bytes=synthetic.images.nbytes + synthetic.labels.nbytes,
             label_bytes=synthetic.labels.nbytes,
+        )
+
+    def _measure(self, reference: Reference) -> Record:
+        """Trains on the real images; there is no set to make or to keep."""
+        if self.recipe.protocol.selection != "final":
+            raise UsageError(
+                f"{self.job.cell.method} is measured after its last pass alone; leave "
+                "it out of --methods, or leave out --selection"
+            )
+        run = self._cell_run()
+        found = reference.measure(run, self.dataset.test, self.recipe.protocol)
+        return self.record(
+            "done",
+            evaluations=tuple(found),
+            evaluation=run.timings,
+            dataset_sha256=self.dataset.fingerprint,
+        )
+
+    def _cell_run(self) -> CellRun:
+        """The run of this cell."""
+        return CellRun(
+            self.job.cell, self.dataset, self.options, self.folder, self.store.shared
         )
 
     def _take(self, dataset: data.Dataset) -> None:
@@ -245,13 +319,12 @@ class Work:
             **fields,
         )
 
-    def _distill(self, path: Path) -> None:
+    def _distill(self, method: Method, path: Path) -> None:
         """Runs the method and stores its set with where it comes from."""
         cell = self.job.cell
-        run = CellRun(cell, self.dataset, self.options, self.folder)
+        run = self._cell_run()
         if every := self.recipe.protocol.evaluate_every:
             run.schedule = Schedule(every, self._evaluate_snapshot)
-        method = method_class(cell.method).create(self.recipe.settings)
         synthetic = method.distill(run)
         if not torch.isfinite(synthetic.images).all():
             raise DivergedError("the images are not finite; try a smaller image_lr")

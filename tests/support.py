@@ -1,6 +1,7 @@
 """What several test files build: runs in memory and fixed real images."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from dcbench_bacon import data, work
 from dcbench_bacon.matching import RealImages
 from dcbench_bacon.schema import Cell, DatasetInfo
-from dcbench_bacon.spec import Split
+from dcbench_bacon.spec import Method, Split
 
 
 def dataset(
@@ -50,6 +51,13 @@ def cell_run(
     )
     cell = Cell(method, source.info.name, ipc)
     return work.CellRun(cell, moved, work.Options(where), folder)
+
+
+def method(name: str, settings: dict[str, Any]) -> Method:
+    """A method that makes sets, by name."""
+    made = work.method_class(name).create(settings)
+    assert isinstance(made, Method)
+    return made
 
 
 class FixedImages(RealImages):

@@ -18,10 +18,12 @@ import torch
 from support import cell_run, dataset
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from dcbench_bacon import data, networks
 from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.clock import Clock
+from dcbench_bacon.clock import Clock, Policy
+from dcbench_bacon.compiling import Compiler, compile_network
 from dcbench_bacon.evaluate import Task, Trainer
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.objectives import Bacon, Objective, SquaredMeanDistance
@@ -31,13 +33,21 @@ from dcbench_bacon.pipelines import (
     ImprovedMatchingSettings,
     MatchingSettings,
 )
-from dcbench_bacon.schema import Protocol
+from dcbench_bacon.schema import CompileMode, Precision, Protocol
 from dcbench_bacon.spec import SyntheticSet, decode
+from dcbench_bacon.timing import peak_bytes
+from dcbench_bacon.work import CellRun
 
 IPC, REAL, CLASSES, SIZE = 10, 256, 10, 32  # CIFAR-10, IPC 10, as published
+CPU = torch.device("cpu")
+MODES: list[CompileMode] = ["off", "on"]
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 Benchmark = Any  # pytest-benchmark has no types
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # torch's own: its compiler looks at every attribute of the images.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
+]
 
 
 class Losses(NamedTuple):
@@ -138,6 +148,45 @@ def reference_epoch() -> None:
         sgd.step()
 
 
+@cache
+def source() -> data.Dataset:
+    return dataset(classes=CLASSES, per_class=500, channels=3, size=SIZE)
+
+
+def our_run(name: str, mode: CompileMode) -> CellRun:
+    """A run without files."""
+    keep_freed_memory()
+    run = cell_run(source(), Path(), method=name, ipc=IPC)
+    run.policy = Policy(compiler=Compiler(mode))
+    return run
+
+
+def our_dm(mode: CompileMode) -> Callable[[], None]:
+    run, settings = our_run("dm", mode), MatchingSettings()
+    learner = DistributionMatching(run, settings, SquaredMeanDistance())
+    return lambda: learner.step(0)
+
+
+def our_queue(
+    name: str, mode: CompileMode, precision: Precision = "fp32"
+) -> Callable[[], None]:
+    settings = ImprovedMatchingSettings(precision=precision)
+    learner = ImprovedMatching(our_run(name, mode), settings, LOSSES[name].ours)
+    return lambda: learner.step(1)
+
+
+def our_epoch(mode: CompileMode) -> Callable[[], None]:
+    keep_freed_memory()
+    labels = F.one_hot(torch.arange(400) % CLASSES, CLASSES).float()
+    protocol = Protocol(name="dc")
+    info = source().info
+    task = Task(SyntheticSet(pixels(400), labels), source().test, info, protocol)
+    clock = Clock("benchmark", CPU, Policy(compiler=Compiler(mode)))
+    trainer = Trainer(clock, task, "ConvNet", "one/0")
+    compile_network(clock, trainer.network, info, 1)
+    return lambda: trainer.epoch(0)
+
+
 def measure(benchmark: Benchmark, step: Callable[[], object], rounds: int = 3) -> None:
     benchmark.pedantic(step, rounds=rounds, warmup_rounds=1)
     benchmark.extra_info["threads"] = torch.get_num_threads()
@@ -150,32 +199,56 @@ def test_dm_reference(benchmark: Benchmark, other_process: Callable[..., Any]) -
 
 
 @pytest.mark.benchmark(group="step: DM, IPC 10")
-def test_dm(benchmark: Benchmark, tmp_path: Path) -> None:
-    keep_freed_memory()
-    run = cell_run(source(), tmp_path, ipc=IPC)
-    learner = DistributionMatching(run, MatchingSettings(), SquaredMeanDistance())
-    measure(benchmark, lambda: learner.step(0))
+@pytest.mark.parametrize("mode", MODES)
+def test_dm(benchmark: Benchmark, mode: CompileMode) -> None:
+    measure(benchmark, our_dm(mode))
 
 
-def source() -> data.Dataset:
-    return dataset(classes=CLASSES, per_class=500, channels=3, size=SIZE)
+@pytest.mark.benchmark(group="step: IDM, IPC 10")
+def test_idm_reference(benchmark: Benchmark, other_process: Callable[..., Any]) -> None:
+    measure(benchmark, lambda: other_process(reference_queue, "idm"))
 
 
-@pytest.mark.parametrize("name", LOSSES)
-class TestQueue:
-    @pytest.mark.benchmark(group="step: IDM and BACON, IPC 10")
-    def test_reference(
-        self, benchmark: Benchmark, other_process: Callable[..., Any], name: str
-    ) -> None:
-        measure(benchmark, lambda: other_process(reference_queue, name))
+@pytest.mark.benchmark(group="step: IDM, IPC 10")
+@pytest.mark.parametrize("mode", MODES)
+def test_idm(benchmark: Benchmark, mode: CompileMode) -> None:
+    measure(benchmark, our_queue("idm", mode))
 
-    @pytest.mark.benchmark(group="step: IDM and BACON, IPC 10")
-    def test_step(self, benchmark: Benchmark, tmp_path: Path, name: str) -> None:
-        keep_freed_memory()
-        run = cell_run(source(), tmp_path, method=name, ipc=IPC)
-        settings = ImprovedMatchingSettings()
-        learner = ImprovedMatching(run, settings, LOSSES[name].ours)
-        measure(benchmark, lambda: learner.step(1))
+
+@pytest.mark.benchmark(group="step: BACON, IPC 10")
+def test_bacon_reference(
+    benchmark: Benchmark, other_process: Callable[..., Any]
+) -> None:
+    measure(benchmark, lambda: other_process(reference_queue, "bacon"))
+
+
+@pytest.mark.benchmark(group="step: BACON, IPC 10")
+@pytest.mark.parametrize("mode", MODES)
+def test_bacon(benchmark: Benchmark, mode: CompileMode) -> None:
+    measure(benchmark, our_queue("bacon", mode))
+
+
+@pytest.mark.benchmark(group="step: BACON, IPC 10")
+def test_bacon_in_bf16(benchmark: Benchmark) -> None:
+    measure(benchmark, our_queue("bacon", "on", "bf16"))
+
+
+@pytest.mark.benchmark(group="step: BACON, IPC 10")
+def test_bacon_floor(benchmark: Benchmark) -> None:
+    """The step's operations at the rate of a large matrix product."""
+    step = our_queue("bacon", "off")
+    with FlopCounterMode(display=False) as counter:
+        step()
+    side = 2048
+    left, right = torch.randn(2, side, side)
+    products = round(counter.get_total_flops() / (2 * side**3))
+    benchmark.extra_info["flops"] = counter.get_total_flops()
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.mm(left, right)
+
+    measure(benchmark, multiply)
 
 
 @pytest.mark.benchmark(group="evaluation epoch, 400 images")
@@ -186,15 +259,35 @@ def test_epoch_reference(
 
 
 @pytest.mark.benchmark(group="evaluation epoch, 400 images")
-def test_epoch(benchmark: Benchmark) -> None:
-    keep_freed_memory()
-    test = source()
-    labels = F.one_hot(torch.arange(400) % CLASSES, CLASSES).float()
-    task = Task(
-        SyntheticSet(pixels(400), labels), test.test, test.info, Protocol(name="dc")
-    )
-    trainer = Trainer(Clock("benchmark", torch.device("cpu")), task, "ConvNet", "one")
-    measure(benchmark, lambda: trainer.epoch(0), rounds=5)
+@pytest.mark.parametrize("mode", MODES)
+def test_epoch(benchmark: Benchmark, mode: CompileMode) -> None:
+    measure(benchmark, our_epoch(mode), rounds=5)
+
+
+PEAKS: dict[str, Callable[[], object]] = {
+    "DM, ours": lambda: our_dm("off")(),
+    "DM, reference": reference_dm,
+    "BACON, ours": lambda: our_queue("bacon", "off")(),
+    "BACON, ours compiled": lambda: our_queue("bacon", "on")(),
+    "BACON, reference": lambda: reference_queue("bacon"),
+    "evaluation, ours": lambda: our_epoch("off")(),
+    "evaluation, reference": reference_epoch,
+}
+
+
+def peak_of(name: str) -> int:
+    """Peak resident bytes of a process that does it twice and nothing else."""
+    for _ in range(2):
+        PEAKS[name]()
+    return peak_bytes(CPU)
+
+
+@pytest.mark.benchmark(group="peak memory, in extra_info")
+@pytest.mark.parametrize("name", PEAKS)
+def test_peak_memory(benchmark: Benchmark, name: str) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        run = pool.submit(peak_of, name).result
+        benchmark.extra_info["peak_bytes"] = benchmark.pedantic(run, rounds=1)
 
 
 @pytest.mark.benchmark(group="augmentation of a step, 10 x 256 images")

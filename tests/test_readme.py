@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import cell_run, dataset
+from support import cell_run, dataset, method
 
 from dcbench_bacon import recipe, work
 from dcbench_bacon.registry import METHODS
@@ -41,6 +41,6 @@ def test_its_recipe_lies_over_that_of_dm(mine: str) -> None:
 def test_it_distils(mine: str, tmp_path: Path) -> None:
     run = cell_run(dataset(), tmp_path, method=mine)
     settings = {"steps": 2, "architecture": "ConvNetD1W8", "batch_real": 4}
-    made = work.method_class(mine).create(settings).distill(run)
+    made = method(mine, settings).distill(run)
     assert made.images.shape == (6, 1, 8, 8)
     assert torch.isfinite(made.images).all()

@@ -1,0 +1,205 @@
+"""Foreign files on disk: mapped, bounded, and the zip archives among them listed."""
+
+import hashlib
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+from dcbench_bacon.errors import DataError, DcbenchError
+from dcbench_bacon.stored import Storage, StoredTensor, of_buffer
+from dcbench_bacon.torch_pickles import ADMITTED, describe, read_sequence
+from dcbench_bacon.unpickler import Limits, Machine
+
+MOST_BYTES = 16 * 2**30  # refuses a file that no distilled set comes near
+_MOST_MEMBERS = 10_000
+_MOST_PICKLE = 64 * 2**20  # of a zip archive: shapes and scores, no numbers of images
+_MOST_RATIO = 20  # float images hardly shrink; one-hot labels do, and are few
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_SMALL = 2**26  # bytes that a compressed file may hold whatever its ratio
+_ENTRY = b"PK\x01\x02"  # begins each entry of a zip's directory
+_LOCAL = struct.Struct("<26xHH")  # its sizes of name and extra field end a local header
+# The header that numpy writes; Python 2 wrote sizes as 3L.
+_HEADER = re.compile(
+    rb"{'descr': '[<|=](\w\d+)', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,20}L?,? ?)*)\), ?} *\n?"
+)
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Turns what a reader raises over bad content into an error that names the file."""
+    try:
+        yield
+    except DcbenchError:
+        raise
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        kind = (
+            ""
+            if isinstance(error, (OSError, ValueError))
+            else f"{type(error).__name__}: "
+        )
+        raise DataError(f"{path} cannot be read: {kind}{reason!s:.300}") from error
+
+
+def mapped(path: Path) -> mmap:
+    """The content of a file, read as it is used.
+
+    Raises:
+        ValueError: it is empty or absurdly large.
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if not 0 < size <= MOST_BYTES:
+            raise ValueError(f"{size} bytes; 1 to {MOST_BYTES} are read")
+        return mmap(file.fileno(), 0, access=ACCESS_READ)
+
+
+def sha256(paths: Sequence[Path]) -> str:
+    """Of a file, or of the digests and names of several."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(digests) == 1:
+        return digests[0]
+    lines = (f"{d}  {p.name}\n" for d, p in zip(digests, paths, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def members(
+    path: Path, content: mmap, ratio: int = _MOST_RATIO
+) -> dict[str, zipfile.ZipInfo]:
+    """The directory of a zip archive, once its sizes have been found sensible.
+
+    Args:
+        path: of the archive.
+        content: the same, mapped.
+        ratio: how many times its own size the archive may hold.
+
+    Raises:
+        ValueError: too many members, or more content than the ratio allows.
+    """
+    place, count = content.find(_ENTRY), 0
+    while place >= 0:
+        count += 1
+        if count > _MOST_MEMBERS:
+            raise ValueError(f"more than {_MOST_MEMBERS} members")
+        place = content.find(_ENTRY, place + 1)
+    with zipfile.ZipFile(path) as archive:
+        found = archive.infolist()
+    if any(info.compress_type not in _METHODS for info in found):
+        raise ValueError("members compressed by other means than deflate")
+    total = sum(info.file_size for info in found)
+    allowed = len(content) if ratio == 1 else max(ratio * len(content), _SMALL)
+    if total > min(allowed, MOST_BYTES):
+        raise ValueError(
+            f"an archive of {len(content)} bytes that claims to hold {total}; "
+            "no set of images shrinks like that"
+        )
+    return {info.filename: info for info in found}
+
+
+def load_torch(path: Path) -> tuple[Any, bool]:
+    """Reads a file of ``torch.save`` or ``pickle.dump``; tensors stay in the file.
+
+    Returns:
+        The object, with ``StoredTensor`` for tensors and arrays, and whether
+        ``torch.save`` wrote it.
+
+    Raises:
+        DataError: it is damaged, too large, or asks for more than data.
+    """
+    with damaged(path):
+        content = mapped(path)
+        if content[:4] == b"PK\x03\x04":
+            return _load_zip(path, content), True
+        value = read_sequence(content, content, Limits(len(content)))
+        # The magic number's pickle is 15 bytes of protocol 2.
+        return value, content[:3] == b"\x80\x02\x8a"
+
+
+def _load_zip(path: Path, content: mmap) -> Any:
+    """An archive of ``torch.save``, which stores its members as they are."""
+    found = members(path, content, ratio=1)
+    pickles = [name for name in found if name.count("/") == 1]
+    (pickle,) = [name for name in pickles if name.endswith("/data.pkl")] or [""]
+    if not pickle:
+        raise ValueError("a zip archive without data.pkl; torch.save writes one")
+    prefix = pickle.removesuffix("data.pkl")
+    if f"{prefix}byteorder" in found:
+        start, end = _extent(content, found[f"{prefix}byteorder"])
+        if content[start:end] != b"little":
+            raise ValueError("numbers of another byte order")
+    storages: dict[str, Storage] = {}
+
+    def find(key: Any) -> Storage:
+        name, storage = describe(key)
+        if name not in storages:
+            start, end = _extent(content, found[f"{prefix}data/{name}"])
+            if storage.place(content, start) != end:
+                raise ValueError("a storage of another size than its member")
+            storages[name] = storage
+        if (storage.dtype, storage.count) != _kind(storages[name]):
+            raise ValueError("a storage of two kinds")
+        return storages[name]
+
+    start, end = _extent(content, found[pickle])
+    if end - start > _MOST_PICKLE:
+        raise ValueError(f"a data.pkl of {end - start} bytes")
+    stream = BytesIO(content[start:end])
+    return Machine(ADMITTED, Limits(end - start), find).run(stream)
+
+
+def _kind(storage: Storage) -> tuple[Any, int]:
+    return storage.dtype, storage.count
+
+
+def _extent(content: mmap, info: zipfile.ZipInfo) -> tuple[int, int]:
+    """Where a member lies that is stored as it is."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(
+            f"a compressed member {info.filename[:80]}; torch.save's are not"
+        )
+    header = content[info.header_offset : info.header_offset + _LOCAL.size]
+    start = info.header_offset + _LOCAL.size + sum(_LOCAL.unpack(header))
+    if start + info.file_size > len(content):
+        raise ValueError(f"a member {info.filename[:80]} beyond the end")
+    return start, start + info.file_size
+
+
+def load_arrays(path: Path) -> dict[str, StoredTensor]:
+    """Reads the arrays of an ``.npz`` file.
+
+    Raises:
+        DataError: it is damaged, too large, or holds other things than numbers.
+    """
+    with damaged(path):
+        found = members(path, mapped(path))
+        with zipfile.ZipFile(path) as archive:
+            return {
+                name.removesuffix(".npy"): _array(archive.read(info))
+                for name, info in found.items()
+            }
+
+
+def _array(content: bytes) -> StoredTensor:
+    """An array in numpy's format."""
+    if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
+        raise ValueError("an array that is not in numpy's format")
+    form = struct.Struct("<8xH" if content[6] == 1 else "<8xI")
+    (length,) = form.unpack(content[: form.size])
+    start = form.size + length
+    match = _HEADER.fullmatch(content[form.size : start])
+    if match is None:
+        raise ValueError("an array whose header is none of plain numbers")
+    kind, fortran, sizes = (group.decode() for group in match.groups())
+    shape = tuple(map(int, re.findall(r"\d+", sizes)))
+    return of_buffer(kind, shape, memoryview(content)[start:], fortran == "True")

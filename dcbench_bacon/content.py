@@ -1,0 +1,142 @@
+"""What a foreign file holds before any of it is read, and what its readers share."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dcbench_bacon.archives import damaged, load_torch
+from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.stored import Source, StoredTensor
+
+
+class Guess(NamedTuple):
+    """A value nobody stated, and why it was taken."""
+
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a file holds, before anything of it is read.
+
+    Attributes:
+        images: one tensor, or several to be joined.
+        labels: the same; nothing for images in the order of their classes.
+        files: all that belong to the set.
+        class_names: of the labels, where the file gives them names.
+        channels_last: images are (n, h, w, c).
+        says: what the file or its format states, by the names of ``Claims``.
+        guesses: what it leaves open.
+        notes: more to tell the user.
+    """
+
+    images: tuple[Source, ...]
+    labels: tuple[Source, ...] = ()
+    files: tuple[Path, ...]
+    class_names: tuple[str, ...] = ()
+    channels_last: bool = False
+    says: Mapping[str, Any] = field(default_factory=dict)
+    guesses: Mapping[str, Guess] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def of_files(
+    images: Sequence[Path],
+    labels: Sequence[Path],
+    rate: Path | None,
+    says: dict[str, Any],
+    guesses: dict[str, Guess],
+) -> Content:
+    """The content of tensors that lie in a file each."""
+    if rate:
+        says = {**says, "learning_rate": scalar(rate, load_torch(rate)[0])}
+    return Content(
+        images=tuple(map(tensor, images)),
+        labels=tuple(map(tensor, labels)),
+        files=(*images, *labels, *([rate] if rate else [])),
+        says=says,
+        guesses=guesses,
+    )
+
+
+def tensor(path: Path) -> StoredTensor:
+    """The one tensor of a file."""
+    value, _ = load_torch(path)
+    if not isinstance(value, StoredTensor):
+        raise DataError(f"{path} holds a {type(value).__name__}, not one tensor")
+    return value
+
+
+def array(path: Path, arrays: Mapping[str, StoredTensor], name: str) -> StoredTensor:
+    """An array that a file must have."""
+    if name not in arrays:
+        raise DataError(f"{path} has no array {name!r}; a set has images and labels")
+    return arrays[name]
+
+
+def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
+    """Images and labels that are stored together."""
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        images, labels = value
+        if isinstance(images, StoredTensor) and isinstance(labels, StoredTensor):
+            return images, labels
+    raise DataError(
+        f"{path} holds no pair of tensors, images and labels, where its format has "
+        "one; name another --format (dcbench list formats)"
+    )
+
+
+def choose(
+    path: Path, entries: Any, index: int | None, default: int
+) -> tuple[Any, tuple[str, ...]]:
+    """One of several sets, and how many there are."""
+    if not isinstance(entries, list) or not entries:
+        raise DataError(
+            f"{path} holds no list of sets where its format has one; name another "
+            "--format (dcbench list formats)"
+        )
+    count = len(entries)
+    number = (default if index is None else index) % count
+    if index is not None and not -count <= index < count:
+        raise UsageError(f"{path} holds {count} sets; --index is 0 to {count - 1}")
+    if count == 1 or index is not None:
+        return entries[number], ()
+    note = f"holds {count} sets, of which {number} is taken; choose with --index"
+    return entries[number], (note,)
+
+
+def scalar(path: Path, value: Any) -> float:
+    """A number, or a tensor of one."""
+    with damaged(path):
+        number = value.read() if isinstance(value, StoredTensor) else value
+        result = float(number)
+    if not math.isfinite(result):
+        raise DataError(f"{path}: a learning rate or fact that is not finite")
+    return result
+
+
+def channels_last(shape: Sequence[int]) -> bool:
+    """Whether images of this shape are (n, h, w, c)."""
+    return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
+
+
+def file_of(path: Path, *names: str) -> Path:
+    """The file of images, where its folder is named."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in names if (path / name).is_file()]
+    return found[0] if found else path / names[0]
+
+
+def swapped(path: Path, without: str = "", new: str = "labels") -> str:
+    """The name of a file that belongs to one of images."""
+    return path.name.replace(without, "").replace("images", new)
+
+
+def beside(path: Path, *names: str) -> Path | None:
+    """The first of some files that lies in the same folder."""
+    places = [path.with_name(name) for name in names if name != path.name]
+    return next((place for place in places if place.is_file()), None)

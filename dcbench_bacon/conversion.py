@@ -1,0 +1,39 @@
+"""What ``dcbench convert`` does."""
+
+from pathlib import Path
+
+import msgspec
+
+from dcbench_bacon import exporters, foreign
+from dcbench_bacon.errors import DataError
+from dcbench_bacon.formats import Claims
+from dcbench_bacon.schema import DatasetInfo
+
+
+def convert_file(
+    *,
+    file: Path,
+    to: str,
+    output: Path,
+    decode: bool,
+    data_root: Path | None,
+    claims: Claims,
+) -> str:
+    """Reads a set in any format and writes it in another.
+
+    Returns:
+        A line that says what was written.
+    """
+    synthetic = foreign.read(file, claims, data_root)
+    try:
+        info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise DataError(f"{file} does not say what it was made from") from error
+    if decode:
+        synthetic = synthetic.decode()
+    exporters.write(output, to, synthetic, info)
+    count, channels, *_ = synthetic.images.shape
+    shape = f"{channels}x{info.size}x{info.size}"
+    partition = synthetic.partition
+    note = f", {partition**2} smaller ones in each" if partition > 1 else ""
+    return f"{output}: {count} images of {info.title}, {shape}{note}, as {to}"

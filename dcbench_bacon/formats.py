@@ -1,0 +1,68 @@
+"""The file formats of synthetic sets, by name; imports nothing heavy."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+Labels = Literal["stored", "hard", "softmax"]
+
+
+class Format(NamedTuple):
+    """What a format is and where it comes from.
+
+    Attributes:
+        title: a line about it.
+        reads: whether sets are imported from it.
+        writes: whether sets are exported to it.
+    """
+
+    title: str
+    reads: bool = True
+    writes: bool = False
+
+
+FORMATS = {
+    "dcbench": Format("dcbench's own *.safetensors, which say everything", True, True),
+    "vico": Format("res_*.pt of DC, DSA, DM, IDM, BACON, DataDAM", True, True),
+    "best": Format("best pickles of IDM and BACON: acc_*.pkl"),
+    "mtt": Format("images_best.pt and labels_best.pt of MTT, TESLA, DATM", True, True),
+    "idc": Format("data_best.pt of IDC and DREAM: images in [0, 1] and targets"),
+    "dd": Format("steps of Wang's dataset distillation: images, labels, rates"),
+    "pair": Format("DC-BENCH's *_images.pt and *_labels.pt: K-means and random"),
+    "kip": Format("npz of KIP: images with channels last, real-valued labels"),
+    "dd_ranking": Format("DD-Ranking's image tensor, labels.pt beside it", True, True),
+    "npz": Format("numpy arrays images and labels, and what they mean", True, True),
+    "folder": Format("a folder for each class, of images such as PNG", True, True),
+    "picture": Format("one PNG of the whole set, a row a class", False, True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What the user says about a file; none where nothing was said.
+
+    Attributes:
+        form: the name of its format; a guess without it.
+        dataset: the data set it was made from, as typed.
+        index: which of several sets in the file.
+        partition: each image holds ``partition**2`` smaller ones.
+        zca: whether the images are ZCA-whitened.
+        pixels: whether the images are pixels in [0, 1], not normalised.
+        statistics: the data set whose mean and std normalised the images.
+        labels: what to make of labels: one-hot by argmax, or softmax of logits.
+        learning_rate: learned together with the images.
+    """
+
+    form: str | None = None
+    dataset: str | None = None
+    index: int | None = None
+    partition: int | None = None
+    zca: bool | None = None
+    pixels: bool | None = None
+    statistics: str | None = None
+    labels: Labels | None = None
+    learning_rate: float | None = None
+
+    @classmethod
+    def taken(cls, given: dict[str, Any]) -> "Claims":
+        """Takes the claims out of the options of a command."""
+        return cls(**{each.name: given.pop(each.name) for each in fields(cls)})

@@ -1,0 +1,78 @@
+"""A folder for each class, of image files: the layout of torchvision's ImageFolder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dcbench_bacon.archives import damaged
+from dcbench_bacon.errors import DataError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_MOST_FILES = 1_000_000
+_GREY = ("1", "L", "LA")
+
+
+class ImageFiles:
+    """Image files of one size as one tensor of bytes, decoded when read.
+
+    Args:
+        paths: of the files; the first gives the shape of all.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Looks at the header of the first file."""
+        self.paths = paths
+        with damaged(paths[0]), Image.open(paths[0]) as first:
+            self.mode = "L" if first.mode in _GREY else "RGB"
+            self.size = first.size
+        channels = len(self.mode)
+        self.shape = (len(paths), channels, self.size[1], self.size[0])
+
+    def read(self) -> Tensor:
+        """Decodes the files.
+
+        Raises:
+            DataError: one is damaged or of another size.
+        """
+        images = np.empty(self.shape, np.uint8)
+        for index, path in enumerate(self.paths):
+            with damaged(path), Image.open(path) as image:
+                if image.size != self.size:
+                    raise DataError(
+                        f"{path}: {image.size} pixels, {self.paths[0]} has {self.size}"
+                    )
+                pixels = np.asarray(image.convert(self.mode))
+                images[index] = (
+                    pixels if self.mode == "L" else pixels.transpose(2, 0, 1)
+                )
+        return torch.from_numpy(images)
+
+
+def classes(folder: Path) -> dict[str, list[Path]]:
+    """The image files of every class folder, both in sorted order.
+
+    Raises:
+        DataError: there are none, or absurdly many.
+    """
+    with damaged(folder):
+        inner = sorted(each for each in folder.iterdir() if each.is_dir())
+        found = {
+            path.name: sorted(
+                p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES
+            )
+            for path in inner
+            if not path.name.startswith(".")
+        }
+    count = sum(map(len, found.values()))
+    if not 0 < count <= _MOST_FILES:
+        raise DataError(
+            f"{folder}: {count} images in the folders of {len(found)} classes; a set "
+            "is a folder for each class, with images in it"
+        )
+    return found

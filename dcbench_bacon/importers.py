@@ -1,0 +1,275 @@
+"""Reads the synthetic sets of other tools, one small function a format.
+
+A reader says what a file holds; ``foreign.adopt`` settles what it means and checks it.
+The layouts are those of the tools' own code; see the docstring of each reader.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dcbench_bacon import image_folder
+from dcbench_bacon.archives import damaged, load_arrays, load_torch, mapped, members
+from dcbench_bacon.content import (
+    Content,
+    Guess,
+    array,
+    beside,
+    channels_last,
+    choose,
+    file_of,
+    of_files,
+    pair,
+    scalar,
+    swapped,
+)
+from dcbench_bacon.errors import DataError
+from dcbench_bacon.stored import StoredTensor, of_buffer
+
+Reader = Callable[[Path, int | None], Content]
+_FOUR = "IDM and BACON keep four images in each"
+_NO_ZCA = Guess(False, "MTT and its heirs whiten by ZCA on some data sets")
+
+
+def guess(path: Path) -> str:
+    """The format of a file, from its name and what it holds.
+
+    Raises:
+        DataError: it looks like none; names the option that states it.
+    """
+    if path.is_dir():
+        names = {"images_best*.pt": "mtt", "images.pt": "dd_ranking"}
+        found = [form for name, form in names.items() if any(path.glob(name))]
+        return found[0] if found else "folder"
+    if path.suffix == ".safetensors":
+        return "dcbench"
+    with damaged(path):
+        content = mapped(path)
+        if content[8:9] == b"{":  # the header of safetensors
+            return "dcbench"
+        arrays = content[:2] == b"PK" and any(
+            name.endswith(".npy") for name in members(path, content)
+        )
+    if arrays:
+        shape = array(path, load_arrays(path), "images").shape
+        return "kip" if channels_last(shape) else "npz"
+    return _guess_torch(path, *load_torch(path))
+
+
+def _guess_torch(path: Path, value: Any, by_torch: bool) -> str:
+    """The format of what a torch file or a pickle holds."""
+    if isinstance(value, dict) and "data" in value:
+        return "vico"
+    if isinstance(value, StoredTensor):
+        if re.match(r"images_(best|zca|\d)", path.name):
+            return "mtt"
+        return "pair" if path.stem.endswith("_images") else "dd_ranking"
+    if isinstance(value, (list, tuple)) and value:
+        if all(isinstance(step, (list, tuple)) and len(step) > 2 for step in value):
+            return "dd"
+        if len(value) == 2:
+            return "idc" if by_torch else "best"
+    raise DataError(
+        f"{path} holds a {type(value).__name__} that looks like no known set; if it is "
+        "one, name its --format (dcbench list formats)"
+    )
+
+
+def vico(path: Path, index: int | None) -> Content:
+    """``res_{METHOD}_{DATASET}_{MODEL}_{IPC}ipc.pt``: a dictionary with ``data``.
+
+    ``data`` is a list over experiments of [images, labels]. VICO's DC, DSA and DM
+    write it, and IDM and BACON, whose images hold four smaller ones each; their
+    default file name says DM.
+    """
+    value, _ = load_torch(path)
+    entries = value.get("data") if isinstance(value, dict) else None
+    entry, notes = choose(path, entries, index, default=0)
+    images, labels = pair(path, entry)
+    name = path.name.lower()
+    guesses = {}
+    if re.search("idm|bacon", name):
+        guesses["partition"] = Guess(2, f"from its name; {_FOUR}")
+    elif not re.search("_(dc|dsa|mtt|random|datadam)_", name):
+        guesses["partition"] = Guess(1, f"the file does not say; {_FOUR}")
+    if "datadam" in name:
+        guesses["zca"] = Guess(False, "DataDAM whitens by ZCA on some data sets")
+    return Content(
+        images=(images,), labels=(labels,), files=(path,), guesses=guesses, notes=notes
+    )
+
+
+def best(path: Path, index: int | None) -> Content:
+    """``acc_{accuracy}.pkl`` of IDM and BACON: a pickled tuple (images, labels).
+
+    The tensors are those of a GPU, four images in each.
+    """
+    value, _ = load_torch(path)
+    images, labels = pair(path, value)
+    guesses = {"partition": Guess(2, _FOUR)}
+    return Content(images=(images,), labels=(labels,), files=(path,), guesses=guesses)
+
+
+def idc(path: Path, index: int | None) -> Content:
+    """``data_best.pt`` of IDC and DREAM: (images, labels), pixels in [0, 1].
+
+    Each image holds ``factor**2`` smaller ones; the factor is 2 but for ImageNet.
+    """
+    value, _ = load_torch(path)
+    images, labels = pair(path, value)
+    guesses = {"partition": Guess(2, "IDC and DREAM keep four images in each")}
+    says = {"pixels": True}
+    return Content(
+        images=(images,), labels=(labels,), files=(path,), says=says, guesses=guesses
+    )
+
+
+def dd(path: Path, index: int | None) -> Content:
+    """A list of steps (images, labels, learning rate), as Wang et al. train on.
+
+    One step is a set; the last by default, as in DD-RobustBench.
+    """
+    value, _ = load_torch(path)
+    step, notes = choose(path, value, index, default=-1)
+    if not isinstance(step, (list, tuple)) or len(step) < 3:
+        raise DataError(f"{path}: a step that is no (images, labels, learning rate)")
+    images, labels = pair(path, step[:2])
+    says = {"learning_rate": scalar(path, step[2])}
+    return Content(
+        images=(images,), labels=(labels,), files=(path,), says=says, notes=notes
+    )
+
+
+def mtt(path: Path, index: int | None) -> Content:
+    """``images_best.pt`` with ``labels_best.pt``, and DATM's ``lr_best.pt``.
+
+    The folder or the file of images may be named. Tiny ImageNet's 50 images a class
+    come in parts, ``images_best_0.pt`` to ``_4.pt``. With ZCA the images are whitened;
+    ``images_zca_*.pt`` holds them as pixels.
+    """
+    path = file_of(path, "images_best.pt", "images_best_0.pt")
+    paths, labels = [path], [beside(path, swapped(path), swapped(path, "zca_"))]
+    if re.fullmatch(r"images_best_\d+\.pt", path.name):
+        pieces = path.parent.glob("images_best_[0-9]*.pt")
+        paths = sorted(pieces, key=lambda piece: int(piece.stem.rpartition("_")[2]))
+        labels = [beside(piece, swapped(piece)) for piece in paths]
+        labels = labels if all(labels) else [beside(path, "labels_best.pt")]
+    given = [label for label in labels if label]
+    if not given:
+        raise DataError(f"{path}: no {swapped(path)} beside it; MTT writes both")
+    shown = path.name.startswith("images_zca")
+    says: dict[str, Any] = {"pixels": True, "zca": False} if shown else {}
+    rate = beside(path, swapped(path, new="lr"), "lr_best.pt")
+    guesses = {} if shown else {"zca": _NO_ZCA}
+    if rate is None:
+        guesses["learning_rate"] = Guess(None, "MTT learns one and does not save it")
+    return of_files(paths, given, rate, says, guesses)
+
+
+def dc_bench(path: Path, index: int | None) -> Content:
+    """DC-BENCH's ``*_images.pt`` with ``*_labels.pt``: K-means and random images.
+
+    Those whose name says ``normalize`` are normalised; of others nothing says it.
+    """
+    names = (swapped(path), swapped(path, "normalize_"), "labels.pt")
+    labels = beside(path, *names)
+    if labels is None:
+        raise DataError(f"{path}: no {names[0]} beside it; DC-BENCH writes both")
+    plain = "normalize" not in path.name
+    reason = Guess(False, "its name does not say 'normalize'")
+    return of_files([path], [labels], None, {}, {"pixels": reason} if plain else {})
+
+
+def dd_ranking(path: Path, index: int | None) -> Content:
+    """A tensor of images, with one of labels beside it if need be.
+
+    DD-Ranking takes images in the order of their classes where labels are not given.
+    The labels of ``X.pt`` are looked for in ``X_labels.pt`` and ``labels.pt``, a
+    learned rate in ``X_lr.pt`` and ``lr.pt``; a folder holds ``images.pt``.
+    """
+    path = file_of(path, "images.pt")
+    names = [f"{path.stem}_{{}}.pt", "{}.pt"]
+    labels = beside(path, swapped(path), *(name.format("labels") for name in names))
+    rate = beside(path, *(name.format("lr") for name in names))
+    return of_files([path], [labels] if labels else [], rate, {}, {})
+
+
+def kip(path: Path, index: int | None) -> Content:
+    """KIP's npz: ``images`` (n, h, w, c) and real-valued ``labels`` (n, k).
+
+    The labels are learned and no probabilities; DC-BENCH takes the largest of a row.
+    """
+    arrays = load_arrays(path)
+    images, labels = (array(path, arrays, name) for name in ("images", "labels"))
+    reason = Guess("hard", "KIP's labels are no probabilities")
+    return Content(
+        images=(images,),
+        labels=(labels,),
+        files=(path,),
+        channels_last=True,
+        guesses={"labels": reason} if len(labels.shape) > 1 else {},
+    )
+
+
+def npz(path: Path, index: int | None) -> Content:
+    """Arrays ``images`` (n, c, h, w) and ``labels``, and single numbers that say more.
+
+    These are ``partition``, ``zca``, ``pixels`` and ``learning_rate``, as the exporter
+    writes them; labels are class indices or rows of probabilities.
+    """
+    arrays = load_arrays(path)
+    images = array(path, arrays, "images")
+    kinds: dict[str, Callable[[float], Any]] = {
+        "partition": int,
+        "zca": bool,
+        "pixels": bool,
+        "learning_rate": float,
+    }
+    says = {
+        key: kind(scalar(path, arrays[key]))
+        for key, kind in kinds.items()
+        if key in arrays
+    }
+    return Content(
+        images=(images,),
+        labels=(arrays["labels"],) if "labels" in arrays else (),
+        files=(path,),
+        channels_last=channels_last(images.shape),
+        says=says,
+    )
+
+
+def folder(path: Path, index: int | None) -> Content:
+    """A folder for each class with image files, as SRe2L, RDED and others write.
+
+    Folders are named as the classes of the data set, or sorted like them.
+    """
+    found = image_folder.classes(path)
+    files = [file for each in found.values() for file in each]
+    counts = [len(each) for each in found.values()]
+    indices = np.repeat(np.arange(len(found), dtype=np.int64), counts)
+    return Content(
+        images=(image_folder.ImageFiles(files),),
+        labels=(of_buffer("i8", indices.shape, indices.tobytes()),),
+        files=tuple(files),
+        class_names=tuple(found),
+        says={"pixels": True},
+    )
+
+
+READERS: dict[str, Reader] = {
+    "vico": vico,
+    "best": best,
+    "mtt": mtt,
+    "idc": idc,
+    "dd": dd,
+    "pair": dc_bench,
+    "kip": kip,
+    "dd_ranking": dd_ranking,
+    "npz": npz,
+    "folder": folder,
+}
+SEVERAL = ("vico", "dd")  # formats whose files may hold several sets

@@ -1,0 +1,94 @@
+"""A picture of a synthetic set for a slide or a paper: a row a class, named."""
+
+import math
+from io import BytesIO
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dcbench_bacon import data
+from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.spec import SyntheticSet
+
+MOST_COLUMNS = 20
+_SIDE = 0.55  # of an image, in inches
+_TALLEST = 40.0  # inches
+_DOTS = 200  # per inch
+
+
+def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
+    """Draws the first images of every class.
+
+    Args:
+        synthetic: decoded or not; whitened images are stretched to their own range.
+        info: of its data set.
+
+    Returns:
+        The content of a PNG file.
+    """
+    labels = synthetic.labels.argmax(1)
+    most = int(torch.bincount(labels).max())
+    columns = min(most, MOST_COLUMNS)
+    mosaic = _mosaic(_pixels(synthetic, info), labels, info.classes, columns)
+    side = min(_SIDE, _TALLEST / info.classes)
+    pitch = info.size + _gap(info.size)
+    height, width, _ = mosaic.shape
+    figure = Figure((width * side / pitch, height * side / pitch))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(mosaic.numpy(), interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    points = 72 * side  # a point is 1/72 inch
+    style = {"color": "#222222", "parse_math": False}
+    for row, name in enumerate(info.class_names):
+        middle = row * pitch + info.size / 2
+        axes.annotate(
+            name,
+            (0, middle),
+            (-0.2 * points, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center_baseline",
+            fontsize=0.3 * points,
+            **style,
+        )
+    shown = f"{most} images per class" if most > 1 else "1 image per class"
+    shown += f", {columns} shown" if columns < most else ""
+    axes.set_title(f"{info.title}, {shown}", loc="left", fontsize=12, **style)
+    stream = BytesIO()
+    figure.savefig(
+        stream, format="png", dpi=_DOTS, facecolor="white", bbox_inches="tight"
+    )
+    return stream.getvalue()
+
+
+def _pixels(synthetic: SyntheticSet, info: DatasetInfo) -> Tensor:
+    """Images to look at: (n, 3, h, w) in [0, 1]."""
+    images = synthetic.images.detach().cpu()
+    if synthetic.provenance.get("zca"):
+        low = images.amin((1, 2, 3), keepdim=True)
+        span = images.amax((1, 2, 3), keepdim=True) - low
+        pixels = (images - low) / span.clamp(min=1e-12)
+    else:
+        pixels = data.denormalize(images, info).clamp(0, 1)
+    return pixels.expand(-1, 3, -1, -1)
+
+
+def _gap(size: int) -> int:
+    """White between two images, in their pixels."""
+    return math.ceil(size / 16)
+
+
+def _mosaic(pixels: Tensor, labels: Tensor, classes: int, columns: int) -> Tensor:
+    """All images on white: (height, width, 3)."""
+    size = pixels.shape[-1]
+    pitch = size + _gap(size)
+    mosaic = torch.ones(classes * pitch, columns * pitch, 3)
+    seen = [0] * classes
+    for image, label in zip(pixels, labels.tolist(), strict=True):
+        column = seen[label]
+        seen[label] += 1
+        if column < columns:
+            top, left = label * pitch, column * pitch
+            mosaic[top : top + size, left : left + size] = image.permute(1, 2, 0)
+    return mosaic[: -_gap(size), : -_gap(size)]

@@ -1,0 +1,73 @@
+"""What several cells need, such as a trained network: made once, kept on disk."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from dcbench_bacon import checkpoint
+from dcbench_bacon.clock import Policy
+from dcbench_bacon.errors import InterruptedRunError, RecordError
+from dcbench_bacon.records import acquire, slug
+from dcbench_bacon.spec import State
+
+logger = logging.getLogger(__name__)
+LOOK_SECONDS = 1.0  # between two looks at whether to go on waiting
+
+
+def once(
+    folder: Path, name: str, policy: Policy, make: Callable[[Path], State]
+) -> State:
+    """Reads a file, after making it if there is none that can be read.
+
+    Processes that ask for the same name at once wait for the first of them. What a
+    killed one left in the folder of checkpoints is there for the next.
+
+    Args:
+        folder: of all such files.
+        name: of the file, without its ending.
+        policy: asked while waiting whether to stop.
+        make: takes the folder of its checkpoints, which is removed when it is done.
+
+    Raises:
+        InterruptedRunError: stopped while another process was at work on it.
+    """
+    path = folder / f"{slug(name)}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{slug(name)}.lock")
+    while not acquire(lock, LOOK_SECONDS):
+        if policy.stop() or time.monotonic() > policy.deadline:
+            raise InterruptedRunError(f"stopped while another process makes {name}")
+    try:
+        found = _read(path)
+        if found is None:
+            found = _made(path.with_suffix(""), make)
+            checkpoint.write(path, found)
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        return found
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> State | None:
+    """The content of a file; none if it does not exist or is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return dict(checkpoint.read(path))
+    except RecordError as error:
+        logger.warning("made again: %s", error)
+        return None
+
+
+def _made(checkpoints: Path, make: Callable[[Path], State]) -> State:
+    """What ``make`` makes, from the start if its checkpoint cannot be read."""
+    try:
+        return make(checkpoints)
+    except RecordError as error:
+        logger.warning("begun again: %s", error)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return make(checkpoints)

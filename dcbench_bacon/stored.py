@@ -1,0 +1,181 @@
+"""Tensors that lie in a file: their shape is known and checked before they are read.
+
+The readers of foreign files return these in place of tensors, so that an importer can
+refuse a set for its shape without having allocated anything, and reads one of five
+experiments without the other four.
+"""
+
+import math
+from collections.abc import Sequence
+from mmap import mmap
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Buffer = bytes | bytearray | memoryview | mmap
+
+_LARGEST = 2**40  # of a size, a stride or an offset; beyond it torch itself overflows
+_MOST_AXES = 8
+# The kinds of numpy's dtype strings; those of objects, texts and records are missing.
+NUMPY_TYPES = {
+    **{"f2": torch.float16, "f4": torch.float32, "f8": torch.float64},
+    **{"i1": torch.int8, "i2": torch.int16, "i4": torch.int32, "i8": torch.int64},
+    **{"u1": torch.uint8, "b1": torch.bool},
+}
+
+
+class Storage:
+    """A row of numbers somewhere in a buffer.
+
+    Args:
+        dtype: of the numbers.
+        count: how many.
+    """
+
+    def __init__(self, dtype: torch.dtype, count: Any) -> None:
+        """Belongs to no buffer yet."""
+        if type(count) is not int or not 0 <= count <= _LARGEST:
+            raise ValueError("a storage whose size is no sensible number")
+        self.dtype = dtype
+        self.count: int = count
+        self._buffer: Buffer = b""
+        self._start: int | None = None
+
+    def place(self, buffer: Buffer, start: int) -> int:
+        """Says where the numbers are.
+
+        Returns:
+            Where they end.
+
+        Raises:
+            ValueError: they would reach beyond the buffer.
+        """
+        end = start + self.count * self.dtype.itemsize
+        if not 0 <= start <= end <= len(buffer):
+            raise ValueError(
+                f"a storage of {end - start} bytes, of which {len(buffer) - start} "
+                "are there"
+            )
+        self._buffer, self._start = buffer, start
+        return end
+
+    def read(self, first: int, count: int) -> Tensor:
+        """Copies some of the numbers into a tensor of one axis."""
+        if self._start is None:
+            raise ValueError("a storage that is not in the file")
+        if count == 0:
+            return torch.empty(0, dtype=self.dtype)
+        start = self._start + first * self.dtype.itemsize
+        piece = self._buffer[start : start + count * self.dtype.itemsize]
+        return torch.frombuffer(bytearray(piece), dtype=self.dtype)
+
+
+class StoredTensor:
+    """A view of a storage.
+
+    Args:
+        storage: where the numbers are.
+        shape: of the view.
+        stride: in numbers; that of a contiguous tensor by default.
+        offset: of the first number.
+
+    Raises:
+        ValueError: the view is larger than the storage or reaches beyond it.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        shape: Sequence[Any],
+        stride: Sequence[Any] | None = None,
+        offset: Any = 0,
+    ) -> None:
+        """Checks the view."""
+        if stride is None:
+            stride = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        numbers = (*shape, *stride, offset)
+        if len(shape) != len(stride) or len(shape) > _MOST_AXES:
+            raise ValueError(f"a tensor of {len(shape)} axes and {len(stride)} strides")
+        if any(type(n) is not int or not 0 <= n <= _LARGEST for n in numbers):
+            raise ValueError("a tensor whose sizes or strides are no sensible numbers")
+        count = math.prod(shape)
+        steps = zip(shape, stride, strict=True)
+        reach = sum((n - 1) * step for n, step in steps) + 1 if count else 0
+        if max(offset + reach, count) > storage.count:
+            raise ValueError(
+                f"a tensor of shape {tuple(shape)} in a storage of {storage.count} "
+                "numbers (views that repeat numbers are not read; save tensor.clone())"
+            )
+        self.storage = storage
+        self.shape = tuple(shape)
+        self.stride = tuple(stride)
+        self.offset = offset
+        self._reach = reach
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the numbers."""
+        return self.storage.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        """The size of the first axis."""
+        return int(self.shape[0]) if self.shape else 0
+
+    def read(self) -> Tensor:
+        """Reads the numbers; the tensor is contiguous and its own."""
+        flat = self.storage.read(self.offset, self._reach)
+        if 0 in self.shape:
+            return flat.reshape(self.shape)
+        return flat.as_strided(self.shape, self.stride).contiguous()
+
+
+def of_buffer(
+    kind: str, shape: Sequence[Any], content: Buffer, fortran: bool = False
+) -> StoredTensor:
+    """An array of a numpy type.
+
+    Args:
+        kind: as in ``numpy.dtype.str`` without the byte order: ``f4``, ``i8`` ...
+        shape: its size must be that of the content.
+        content: the bytes.
+        fortran: the first axis is the innermost.
+
+    Raises:
+        ValueError: the type is none of numbers, or the sizes differ.
+    """
+    if kind not in NUMPY_TYPES:
+        raise ValueError(f"an array of type {kind[:20]!r}, which is none of numbers")
+    dtype = NUMPY_TYPES[kind]
+    storage = Storage(dtype, len(content) // dtype.itemsize)
+    storage.place(content, 0)
+    array = StoredTensor(storage, shape[::-1] if fortran else shape)
+    if math.prod(array.shape) * dtype.itemsize != len(content):
+        raise ValueError(f"{len(content)} bytes for an array of shape {array.shape}")
+    if fortran:
+        return StoredTensor(storage, shape, array.stride[::-1])
+    return array
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What an importer takes for a tensor: known by its shape, read later."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the numbers."""
+        ...
+
+    def read(self) -> Tensor:
+        """Reads the numbers."""
+        ...

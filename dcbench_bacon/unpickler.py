@@ -1,0 +1,259 @@
+"""Reads pickles as data: tensors, numbers, texts, and lists and dictionaries of them.
+
+Nothing is unpickled. The standard library's ``pickletools`` cuts a pickle into its
+opcodes, and ``Machine`` carries out those that build data. A pickle calls functions by
+name; here a name is looked up in a table (``torch_pickles.ADMITTED``) of functions of
+ours that describe a tensor. No import and no call that a pickle asks for ever happens,
+and a tensor is not allocated before its shape has been checked
+(``stored.StoredTensor``). ``torch.load(weights_only=True)`` would not do: it refuses
+numpy's numbers, which ``res_*.pt`` files hold, and the pickles of ``pickle.dump``,
+and allocates before it checks.
+"""
+
+import pickletools
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from mmap import mmap
+from typing import Any
+
+from dcbench_bacon.stored import StoredTensor, of_buffer
+
+MOST_OPERATIONS = 500_000  # a set of 100,000 images with a list of labels takes fewer
+_KEYS = (str, int, float, bool, type(None))  # hashing others may recurse without end
+
+Stream = BytesIO | mmap
+Finder = Callable[[Any], Any]
+Admitted = Mapping[str, Callable[..., Any]]
+
+
+class Limits:
+    """What one file may cost, pickles within pickles included.
+
+    Args:
+        size: of the file in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Nothing is used up."""
+        self.operations = MOST_OPERATIONS
+        self.copied = size
+
+    def operation(self) -> None:
+        """Counts one opcode."""
+        self.operations -= 1
+        if self.operations < 0:
+            raise ValueError(f"a pickle of more than {MOST_OPERATIONS} operations")
+
+    def copy(self, count: int) -> None:
+        """Counts bytes that are made from others; one text may be used many times."""
+        self.copied -= count
+        if self.copied < 0:
+            raise ValueError("a pickle that holds more than its file")
+
+
+class NumpyType(str):
+    """A numpy type such as ``f4`` on the stack."""
+
+    __slots__ = ()
+
+
+class Unfilled:
+    """A numpy array before ``BUILD`` brings its content.
+
+    Attributes:
+        slots: where the memo holds it.
+    """
+
+    def __init__(self) -> None:
+        """Is in no slot yet."""
+        self.slots: list[int] = []
+
+    @staticmethod
+    def filled(state: Any) -> StoredTensor:
+        """The array of a ``__setstate__``."""
+        _, shape, kind, fortran, content = state
+        if type(kind) is not NumpyType or type(content) not in (bytes, str):
+            raise ValueError("an array in a layout that is not read")
+        if isinstance(content, str):  # of Python 2
+            content = content.encode("latin1")
+        return of_buffer(kind, shape, content, bool(fortran))
+
+
+class Name(str):
+    """The name of a constructor on the stack; a text is not one."""
+
+    __slots__ = ()
+
+
+class Machine:
+    """Carries out the opcodes of one pickle that build plain data.
+
+    Args:
+        admitted: the constructors by name; each takes the machine and its arguments.
+        limits: shared by all pickles of a file.
+        finder: gives the storage for a persistent id; without it there are none.
+        nested: whether the pickle lies within another.
+    """
+
+    def __init__(
+        self,
+        admitted: Admitted,
+        limits: Limits,
+        finder: Finder | None = None,
+        nested: bool = False,
+    ) -> None:
+        """Starts with an empty stack."""
+        self.admitted = admitted
+        self.limits = limits
+        self.finder = finder
+        self.nested = nested
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, stream: Stream) -> Any:
+        """Reads one pickle; the stream stands behind it then.
+
+        Raises:
+            ValueError: it is damaged, or asks for more than data.
+        """
+        for opcode, argument, _ in pickletools.genops(stream):
+            self.limits.operation()
+            name = opcode.name
+            if name == "STOP":
+                return self.stack.pop()
+            if name in _LITERALS:
+                self.stack.append(argument)
+            elif name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[name]())
+            elif name in _OPERATIONS:
+                _OPERATIONS[name](self, argument)
+            elif name not in _IGNORED:
+                raise ValueError(f"its pickle uses {name}, which plain data do not")
+        raise ValueError("its pickle does not end")
+
+    def marked(self) -> list[Any]:
+        """Takes what lies above the last mark off the stack."""
+        start = self.marks.pop()
+        taken = self.stack[start:]
+        del self.stack[start:]
+        return taken
+
+    def top(self, kind: type) -> Any:
+        """The last object, which must be of a kind."""
+        if type(self.stack[-1]) is not kind:
+            raise ValueError(f"no {kind.__name__} where its pickle fills one")
+        return self.stack[-1]
+
+    def take(self, count: int) -> list[Any]:
+        """Takes the last objects off the stack."""
+        if len(self.stack) < count:
+            raise ValueError("a pickle that takes more than it has put")
+        taken = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return taken
+
+    def fill(self, items: list[Any]) -> None:
+        """Puts keys and values into the dictionary on top."""
+        target = self.top(dict)
+        if len(items) % 2 or not all(isinstance(key, _KEYS) for key in items[::2]):
+            raise ValueError("a dictionary whose keys are neither texts nor numbers")
+        target.update(zip(items[::2], items[1::2], strict=True))
+
+    def find(self, module: Any, name: Any) -> None:
+        """Pushes the constructor for a global name, or refuses it."""
+        key = f"{module}.{name}"
+        if key not in self.admitted:
+            raise ValueError(
+                f"its pickle asks for {key[:80]}, which is no tensor, number or text; "
+                "nothing was run"
+            )
+        self.stack.append(Name(key))
+
+    def reduce(self) -> None:
+        """Calls a constructor of ours."""
+        function, arguments = self.take(2)
+        if type(function) is not Name or type(arguments) is not tuple:
+            raise ValueError("its pickle calls what is no constructor of data")
+        self.stack.append(self.admitted[function](self, *arguments))
+
+    def build(self) -> None:
+        """Fills an array; the attributes of anything else are left out."""
+        (state,) = self.take(1)
+        target = self.stack[-1]
+        if type(target) is Unfilled:
+            self.stack[-1] = target.filled(state)
+            self.memo.update(dict.fromkeys(target.slots, self.stack[-1]))
+        elif type(target) is NumpyType:
+            if state[1] not in ("<", "|", "="):
+                raise ValueError("an array of big-endian numbers")
+        elif type(target) is not dict:  # an OrderedDict's metadata are of no use
+            raise ValueError("its pickle sets attributes of what has none")
+
+    def remember(self, slot: int) -> None:
+        """Puts the last object into the memo."""
+        self.memo[slot] = self.stack[-1]
+        if type(self.stack[-1]) is Unfilled:
+            self.stack[-1].slots.append(slot)
+
+    def persistent(self, key: Any) -> None:
+        """Pushes the storage that lies outside the pickle."""
+        if self.finder is None:
+            raise ValueError("its pickle refers to something outside it")
+        self.stack.append(self.finder(key))
+
+
+Operation = Callable[[Machine, Any], None]
+
+
+def _append(machine: Machine, items: list[Any]) -> None:
+    machine.top(list).extend(items)
+
+
+def _dictionary(machine: Machine, items: list[Any]) -> None:
+    machine.stack.append({})
+    machine.fill(items)
+
+
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
+    *("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+    *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_IGNORED = {"PROTO", "FRAME"}
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": dict,
+}
+_OPERATIONS: dict[str, Operation] = {
+    "MARK": lambda m, _: m.marks.append(len(m.stack)),
+    "POP": lambda m, _: m.stack.pop() and None,
+    "POP_MARK": lambda m, _: m.marked() and None,
+    "APPEND": lambda m, _: _append(m, m.take(1)),
+    "APPENDS": lambda m, _: _append(m, m.marked()),
+    "LIST": lambda m, _: m.stack.append(m.marked()),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.marked())),
+    "TUPLE1": lambda m, _: m.stack.append(tuple(m.take(1))),
+    "TUPLE2": lambda m, _: m.stack.append(tuple(m.take(2))),
+    "TUPLE3": lambda m, _: m.stack.append(tuple(m.take(3))),
+    "DICT": lambda m, _: _dictionary(m, m.marked()),
+    "SETITEM": lambda m, _: m.fill(m.take(2)),
+    "SETITEMS": lambda m, _: m.fill(m.marked()),
+    "GET": lambda m, slot: m.stack.append(m.memo[slot]),
+    "BINGET": lambda m, slot: m.stack.append(m.memo[slot]),
+    "LONG_BINGET": lambda m, slot: m.stack.append(m.memo[slot]),
+    "PUT": lambda m, slot: m.remember(slot),
+    "BINPUT": lambda m, slot: m.remember(slot),
+    "LONG_BINPUT": lambda m, slot: m.remember(slot),
+    "MEMOIZE": lambda m, _: m.remember(len(m.memo)),
+    "GLOBAL": lambda m, names: m.find(*names.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.find(*m.take(2)),
+    "REDUCE": lambda m, _: m.reduce(),
+    "BUILD": lambda m, _: m.build(),
+    "BINPERSID": lambda m, _: m.persistent(*m.take(1)),
+}

@@ -1,0 +1,21 @@
+"""K-Center: real images such that no image of the class is far from one of them.
+
+Greedy, starting at the image nearest to the mean of the class; then always the image
+farthest from those chosen. Outliers come first, so that small sets can be worse than
+random ones; three published rows share the name and differ by up to 29 points
+(``dcbench_bacon/published.csv``).
+"""
+
+from dcbench_bacon.features import FeatureSettings
+from dcbench_bacon.selection import k_center, select
+from dcbench_bacon.spec import Method, Run, SyntheticSet
+
+
+class KCenter(Method):
+    """Chooses images that cover the class; nothing is learned."""
+
+    Settings = FeatureSettings
+
+    def distill(self, run: Run) -> SyntheticSet:
+        """Chooses ``ipc`` images of every class."""
+        return select(run, self.settings, k_center)

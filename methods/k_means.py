@@ -1,0 +1,22 @@
+"""K-Means: the real image nearest to each of ``ipc`` centroids of the class.
+
+DC-BENCH prints such a row ("K-Center", from a folder ``Kmeans``), but not its code:
+that the nearest image is taken is the reading that fits its images.
+"""
+
+from functools import partial
+
+from dcbench_bacon.features import FeatureSettings
+from dcbench_bacon.selection import k_means, select
+from dcbench_bacon.spec import Method, Run, SyntheticSet
+
+
+class KMeans(Method):
+    """Chooses an image near each centroid; nothing is learned."""
+
+    Settings = FeatureSettings
+
+    def distill(self, run: Run) -> SyntheticSet:
+        """Chooses ``ipc`` images of every class."""
+        generator = run.generator("k_means", device="cpu")
+        return select(run, self.settings, partial(k_means, generator=generator))

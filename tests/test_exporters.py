@@ -1,0 +1,279 @@
+"""What is written for other tools is what they write, and comes back bit by bit."""
+
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commandline import invoke
+from foreign_files import MAKERS, SOFT, images, labels
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+from dcbench_bacon import data, exporters, foreign, picture
+from dcbench_bacon.errors import OutputError, UsageError
+from dcbench_bacon.exporters import WRITERS
+from dcbench_bacon.formats import FORMATS, Claims
+from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.spec import SyntheticSet
+
+DIGITS = foreign.facts("digits", None)
+EXACT = ("dcbench", "vico", "mtt", "dd_ranking", "npz")
+
+
+def example(tmp_path: Path, **claims: Any) -> SyntheticSet:
+    """A set that came from a file."""
+    path = MAKERS["vico"](tmp_path)
+    return foreign.read(path, Claims(dataset="digits", index=0, **claims))
+
+
+def back(path: Path, form: str, **claims: Any) -> SyntheticSet:
+    """What importers read."""
+    if form == "dcbench":
+        return foreign.read(path, Claims(form=form))
+    return foreign.read(path, Claims(form=form, dataset="digits", **claims))
+
+
+def test_every_format_has_its_writer() -> None:
+    assert set(WRITERS) == {name for name, each in FORMATS.items() if each.writes}
+
+
+@pytest.mark.parametrize("form", EXACT)
+def test_round_trips_are_exact(form: str, tmp_path: Path) -> None:
+    original = example(tmp_path)
+    odd = torch.tensor([1e-45, -0.0, 3.4e38, -3.4e38])
+    original.images[3, 0, 0, :4] = odd
+    exporters.write(tmp_path / "out", form, original, DIGITS)
+    found = back(tmp_path / "out", form)
+    assert torch.equal(
+        found.images.view(torch.int32), original.images.view(torch.int32)
+    )
+    assert torch.equal(found.labels, original.labels)
+
+
+@pytest.mark.parametrize("form", ["dcbench", "mtt", "dd_ranking", "npz"])
+def test_soft_labels_are_kept(form: str, tmp_path: Path) -> None:
+    order = SOFT.argmax(1).argsort(stable=True)
+    original = replace(example(tmp_path), labels=SOFT[order])
+    exporters.write(tmp_path / "out", form, original, DIGITS)
+    found = back(tmp_path / "out", form)
+    assert torch.equal(found.labels, SOFT[order])
+    assert torch.equal(found.images, original.images)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    bits=st.binary(min_size=4 * 64, max_size=4 * 64),
+    partition=st.sampled_from([1, 2, 4, 8]),
+    forms=st.lists(st.sampled_from(EXACT), min_size=1, max_size=4),
+)
+def test_chains_of_conversions(
+    bits: bytes,
+    partition: int,
+    forms: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    pixels = torch.frombuffer(bytearray(bits), dtype=torch.float32).clone()
+    pixels = pixels.nan_to_num(0, 1, -1).view(1, 1, 8, 8).repeat(20, 1, 1, 1)
+    root = tmp_path_factory.mktemp("chain")
+    start = replace(example(root), images=pixels, partition=partition)
+    current = start
+    for number, form in enumerate(forms):
+        path = root / f"step {number}"
+        exporters.write(path, form, current, DIGITS)
+        said = {} if form in ("dcbench", "npz") else {"partition": partition}
+        current = back(path, form, **said)
+    assert current.images.view(torch.int32).equal(start.images.view(torch.int32))
+    assert current.labels.equal(start.labels)
+    assert current.partition == partition
+
+
+def load(path: Path) -> Any:
+    """As the other tools load their files."""
+    return torch.load(path, weights_only=True)
+
+
+def test_vico_as_vico_writes_it(tmp_path: Path) -> None:
+    exporters.write(tmp_path / "a.pt", "vico", example(tmp_path), DIGITS)
+    found = load(tmp_path / "a.pt")
+    assert list(found) == ["data", "accs_all_exps"]
+    ((syn, target),) = found["data"]
+    assert (syn.dtype, target.dtype) == (torch.float32, torch.int64)
+    assert torch.equal(syn, images())
+    assert torch.equal(target, labels())
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"), [("mtt", "{}_best"), ("dd_ranking", "{}")]
+)
+def test_folders_of_tensors(form: str, pattern: str, tmp_path: Path) -> None:
+    made = example(tmp_path, learning_rate=0.02)
+    exporters.write(tmp_path / "a", form, made, DIGITS)
+    names = [pattern.format(name) + ".pt" for name in ("images", "labels", "lr")]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
+    syn, target, rate = (load(tmp_path / "a" / name) for name in names)
+    assert torch.equal(syn, images())
+    assert torch.equal(target, labels())
+    assert rate.item() == 0.02
+    assert back(tmp_path / "a", form).provenance["learning_rate"] == 0.02
+
+
+def test_dd_ranking_is_in_the_order_of_classes(tmp_path: Path) -> None:
+    shuffle = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    made = example(tmp_path)
+    mixed = replace(made, images=made.images[shuffle], labels=made.labels[shuffle])
+    exporters.write(tmp_path / "a", "dd_ranking", mixed, DIGITS)
+    target = load(tmp_path / "a" / "labels.pt")
+    assert torch.equal(target, labels())
+    syn = load(tmp_path / "a" / "images.pt")
+    for index, image in enumerate(syn):
+        assert any(image.equal(made.images[2 * (index // 2) + k]) for k in (0, 1))
+
+
+def test_npz_says_what_it_is(tmp_path: Path) -> None:
+    made = example(tmp_path, partition=2, zca=True, learning_rate=0.5)
+    exporters.write(tmp_path / "a", "npz", made, DIGITS)
+    with np.load(tmp_path / "a") as found:
+        assert found["images"].dtype == np.float32
+        assert (int(found["partition"]), bool(found["zca"])) == (2, True)
+    again = back(tmp_path / "a", "npz")
+    assert again.partition == 2
+    assert again.provenance["zca"] == {"whitened": True}
+    assert again.provenance["learning_rate"] == 0.5
+
+
+def test_pictures_of_every_image(tmp_path: Path) -> None:
+    pixels = images().sigmoid()
+    made = replace(example(tmp_path), images=(pixels - DIGITS.mean[0]) / DIGITS.std[0])
+    exporters.write(tmp_path / "a", "folder", made, DIGITS)
+    first = sorted((tmp_path / "a").rglob("*.png"))[0]
+    with Image.open(first) as image:
+        assert image.mode == "L"
+        expected = (pixels[0, 0] * 255).round().to(torch.uint8)
+        assert torch.equal(torch.from_numpy(np.array(image)), expected)
+    found = back(tmp_path / "a", "folder")
+    seen = data.denormalize(found.images, DIGITS)
+    assert float((seen - pixels).abs().max()) <= 0.5 / 255 + 1e-6
+    assert torch.equal(found.labels, made.labels)
+
+
+@pytest.mark.parametrize("form", ["vico", "folder"])
+def test_soft_labels_that_do_not_fit(form: str, tmp_path: Path) -> None:
+    made = replace(example(tmp_path), labels=SOFT)
+    with pytest.raises(UsageError, match="--to mtt"):
+        exporters.write(tmp_path / "a", form, made, DIGITS)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("form", sorted(WRITERS))
+def test_what_a_format_does_not_say_is_said(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    claims = {"zca": True} if form != "folder" else {}
+    made = example(tmp_path, partition=2, learning_rate=0.25, **claims)
+    caplog.clear()
+    exporters.write(tmp_path / "a", form, made, DIGITS)
+    says = form in ("dcbench", "npz", "picture")
+    assert ("--partition 2" in caplog.text) == (not says)
+    assert ("--zca" in caplog.text) == (not says and form != "folder")
+    lost = form in ("vico", "folder")
+    assert ("--learned-rate 0.25" in caplog.text) == lost
+
+
+def test_whitened_images_are_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--to"):
+        exporters.write(tmp_path / "a", "folder", example(tmp_path, zca=True), DIGITS)
+
+
+@pytest.mark.parametrize("form", ["mtt", "dd_ranking", "folder"])
+def test_a_full_folder_is_left_alone(form: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").touch()
+    with pytest.raises(UsageError, match="--output"):
+        exporters.write(tmp_path / "a", form, example(tmp_path), DIGITS)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("form", sorted(WRITERS))
+def test_a_place_that_cannot_be_written(form: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises((OutputError, UsageError), match="--output"):
+        exporters.write(tmp_path / "file" / "a", form, example(tmp_path), DIGITS)
+
+
+def drawn(synthetic: SyntheticSet, info: DatasetInfo = DIGITS) -> Image.Image:
+    return Image.open(BytesIO(picture.draw(synthetic, info)))
+
+
+def test_the_picture_of_a_set(tmp_path: Path) -> None:
+    made = example(tmp_path)
+    image = drawn(made)
+    assert image.format == "PNG"
+    assert image.width > 300
+    assert image.height > image.width
+    again = drawn(made)
+    assert image.tobytes() == again.tobytes()
+    many = replace(
+        made, images=made.images.repeat(15, 1, 1, 1), labels=made.labels.repeat(15, 1)
+    )
+    assert drawn(many).width > 2 * image.width
+    whitened = replace(made, images=made.images * 1e6, provenance={"zca": {"a": 1}})
+    assert drawn(whitened).getextrema() is not None
+
+
+def test_the_mosaic_has_each_image_in_its_row() -> None:
+    shades = torch.arange(1, 7).view(6, 1, 1, 1) / 10
+    pixels = shades.expand(6, 3, 8, 8)
+    order = torch.tensor([2, 0, 1, 0, 2, 2])
+    mosaic = picture._mosaic(pixels, order, 3, 2)
+    assert mosaic.shape == (3 * 9 - 1, 2 * 9 - 1, 3)
+    centres = mosaic[4::9, 4::9, 0]
+    expected = torch.tensor([[0.2, 0.4], [0.3, 1.0], [0.1, 0.5]])
+    torch.testing.assert_close(centres, expected)
+
+
+def test_convert_and_decode(tmp_path: Path) -> None:
+    path = MAKERS["best"](tmp_path)
+    own = tmp_path / "own.safetensors"
+    options = ("--dataset", "digits", "--to", "dcbench", "--output")
+    result = invoke("convert", path, *options, own)
+    assert result.exit_code == 0, result.output
+    assert "20 images of Digits, 1x8x8, 4 smaller ones in each" in result.stdout
+    whole = tmp_path / "res.pt"
+    result = invoke("convert", own, "--to", "vico", "--output", whole, "--decode")
+    assert result.exit_code == 0, result.output
+    expected = foreign.read(own, Claims()).decode()
+    ((syn, target),) = load(whole)["data"]
+    assert torch.equal(syn, expected.images)
+    assert torch.equal(F.one_hot(target, 10).float(), expected.labels)
+    shown = tmp_path / "a.png"
+    result = invoke("convert", own, "--to", "picture", "--output", shown, "--decode")
+    assert result.exit_code == 0
+    assert shown.read_bytes().startswith(b"\x89PNG")
+
+
+def test_convert_without_a_data_set(tmp_path: Path) -> None:
+    path = MAKERS["best"](tmp_path / "..")
+    result = invoke("convert", path, "--to", "npz", "--output", tmp_path / "a.npz")
+    assert result.exit_code == 2
+    assert "--dataset" in result.stderr
+    path.unlink()
+
+
+@pytest.mark.parametrize("command", ["convert", "evaluate"])
+def test_help_has_examples(command: str) -> None:
+    output = invoke(command, "--help").output
+    examples = output.partition("Examples:")[2]
+    assert examples.count(f"dcbench {command}") >= 3
+    for option in ("--format", "--index", "--partition", "--zca", "--pixels"):
+        assert option in output
