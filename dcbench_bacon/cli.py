@@ -534,7 +534,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dataset", help="The real images; by default what the file names.")
+@claim_options
 @click.option(
     "--architecture",
     default="ConvNet",
@@ -568,9 +568,16 @@ Examples:
     help="Its weights: a file, or a name that open_clip downloads. Without them there "
     "is no row of such a model and no zero-shot agreement.",
 )
+@click.option(
+    "--table",
+    type=click.Choice(["md", "csv", "latex", "html"]),
+    default="md",
+    show_default=True,
+    help="How to print the numbers.",
+)
 @device_option
 @data_root_option
-@format_option
+@output_option
 def quality(**given: Any) -> None:
     """Compare synthetic images with real ones in feature space.
 
@@ -580,7 +587,7 @@ def quality(**given: Any) -> None:
     """
     from dcbench_bacon.commands import quality_of_files
 
-    click.echo(quality_of_files(**given))
+    click.echo(quality_of_files(claims=Claims.taken(given), **given))
 
 
 @main.command(

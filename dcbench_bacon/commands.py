@@ -161,8 +161,7 @@ def evaluate_files(
     work.check_architectures(request.architectures)
     recipe.check_overrides(request.overrides, [])
     for path in files:
-        synthetic = foreign.read(path, claims, data_root).to(where)
-        cell, loaded = _opened(path, synthetic, claims.dataset, data_root)
+        synthetic, cell, loaded = open_set(path, claims, where, data_root)
         asked = _with_pools(request, synthetic)
         if cell.method in METHODS.names():
             protocol = work.resolve(cell, asked).recipe.protocol
@@ -186,20 +185,21 @@ def evaluate_files(
 
 
 def open_set(
-    path: Path, dataset: str | None, device: torch.device, root: Path | None
+    path: Path, claims: Claims, device: torch.device, root: Path | None
 ) -> tuple[SyntheticSet, Cell, data.Dataset]:
     """Reads a set and the data set that it is to be tested on."""
-    synthetic = foreign.read(path, Claims(dataset=dataset), root).to(device)
-    return synthetic, *_opened(path, synthetic, dataset, root)
+    synthetic = foreign.read(path, claims, root).to(device)
+    return synthetic, *_opened(path, synthetic, claims.dataset, root)
 
 
 def quality_of_files(
     *,
     files: Sequence[Path],
-    dataset: str | None,
+    claims: Claims,
     device: str,
     data_root: Path | None,
-    form: str,
+    output: Path,
+    table: str,
     **requested: Any,
 ) -> str:
     """The table of how far the images of saved sets are from real ones."""
@@ -209,17 +209,18 @@ def quality_of_files(
     where = choose_device(device)
     request = quality.Request(**requested)
     work.check_architectures([request.architecture])
-    found_sets = [open_set(path, dataset, where, data_root) for path in files]
-    sets = [(path, each[0]) for path, each in zip(files, found_sets, strict=True)]
-    opened = [each[2] for each in found_sets]
+    read = [open_set(path, claims, where, data_root) for path in files]
+    sets = [(path, each[0]) for path, each in zip(files, read, strict=True)]
+    opened = [each[2] for each in read]
     names = sorted({each.info.name for each in opened})
     if len(names) > 1:
         raise UsageError(
             f"these files are of {' and '.join(names)}: give those of one data set"
         )
     policy = Policy(reporter=progress.reporter(Console(stderr=True)))
-    found = quality.appraise_files(sets, opened[0], request, policy)
-    return tables.render(found, form)
+    shared = Store(output).shared
+    found = quality.appraise_files(sets, opened[0], request, policy, shared)
+    return tables.render(found, table)
 
 
 def _with_pools(request: recipe.Request, synthetic: SyntheticSet) -> recipe.Request:

@@ -15,6 +15,7 @@ from dcbench_bacon.commands import choose_device, open_set
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.downstream import Folder, R, SetIdentity
 from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.schema import (
     Cell,
@@ -85,12 +86,11 @@ class Sets:
     def open(self) -> list[Opened]:
         """Reads every file and its data set; the same data are kept once."""
         where = choose_device(self.device)
+        claims = Claims(dataset=self.dataset)
         kept: dict[str, data.Dataset] = {}
         found: dict[str, Opened] = {}
         for path in self.files:
-            synthetic, cell, loaded = open_set(
-                path, self.dataset, where, self.data_root
-            )
+            synthetic, cell, loaded = open_set(path, claims, where, self.data_root)
             _check_shapes(path, synthetic, loaded.info)
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)

@@ -69,15 +69,21 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
         )
 
 
+Embedding = Callable[[Float32[Tensor, "n c h w"]], Float32[Tensor, "n d"]]
+"""From normalised images to their vectors."""
+
+
 class Features(NamedTuple):
     """What maps images to the vectors whose distances count.
 
     Attributes:
         encode: takes pixels, gives a row an image.
+        embed: the same from normalised images.
         origin: JSON values that say where the vectors come from.
     """
 
     encode: Callable[[UInt8[Tensor, "n c h w"]], Float32[Tensor, "n d"]]
+    embed: Embedding
     origin: dict[str, Any]
 
 
@@ -88,16 +94,20 @@ def build(run: Run, settings: FeatureSettings) -> Features:
         UsageError: the weights of ``clip`` are not there.
     """
     maker = {"network": _network, "pixels": _pixels, "clip": _clip}[settings.features]
-    features = maker(run, settings)
-    return features._replace(origin={"kind": settings.features, **features.origin})
+    embed, origin = maker(run, settings)
+    return Features(
+        lambda images: embed(normalize(images, run.info)),
+        embed,
+        {"kind": settings.features, **origin},
+    )
 
 
-def _pixels(run: Run, settings: FeatureSettings) -> Features:
+def _pixels(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any]]:
     """Pixels, each channel standardised."""
-    return Features(lambda images: normalize(images, run.info).flatten(1), {})
+    return lambda images: images.flatten(1), {}
 
 
-def _clip(run: Run, settings: FeatureSettings) -> Features:
+def _clip(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any]]:
     """Directions in the space of an image-text model."""
     model = load_model(settings.clip_model, settings.clip_weights, "features='clip'")
     encoder = ImageEncoder(model, run.info, run.device)
@@ -106,13 +116,13 @@ def _clip(run: Run, settings: FeatureSettings) -> Features:
         "weights": settings.clip_weights,
         "weights_sha256": _sha256(*model.visual.state_dict().values()),
     }
-    return Features(lambda images: encoder.encode(normalize(images, run.info)), origin)
+    return encoder.encode, origin
 
 
-def _network(run: Run, settings: FeatureSettings) -> Features:
+def _network(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any]]:
     """The features of a network trained on the train split."""
     network, origin = trained(run, settings.training)
-    return Features(lambda images: network.embed(normalize(images, run.info)), origin)
+    return network.embed, origin
 
 
 def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:

@@ -7,6 +7,7 @@ look the same to colour-blind readers and keep their order in grey.
 import io
 import re
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from dcbench_bacon.printing import title
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # inches
+_LETTER = 0.08  # inches
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "svg.fonttype": "none",  # text stays text
@@ -49,14 +51,15 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
         form: ``png``, ``svg`` or ``pdf``.
 
     Returns:
-        One file a data set, images per class, profile and selection.
+        One file a data set, images per class, profile and selection; the whole training
+        set is a row in each of its data set.
 
     Raises:
         OutputError: a file cannot be written.
     """
     paths = []
     keys = ["dataset", "ipc", "profile", "selection"]
-    for key, group in table.groupby(keys, sort=False):
+    for key, group in _with_whole(table).groupby(keys, sort=False):
         dataset, ipc, profile, selection = map(str, tuple(key))
         name = f"transfer-{dataset}-ipc{ipc}-{profile}-{selection}"
         path = folder / f"{_slug(name.replace(' + ', '-'))}.{form}"
@@ -65,6 +68,20 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
         write_atomically(path, content)
         paths.append(path)
     return paths
+
+
+def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the whole training set, of no number of images, under every number.
+
+    Where nothing else was measured on a data set, they stay as they are.
+    """
+    same = ["dataset", "profile", "selection"]
+    whole, sets = table[table["ipc"] == 0], table[table["ipc"] > 0]
+    wanted = sets[[*same, "ipc"]].drop_duplicates()
+    index = whole.index.name
+    rows = whole.reset_index().drop(columns="ipc").merge(wanted, on=same, how="left")
+    rows["ipc"] = rows["ipc"].fillna(0).astype(int)
+    return pd.concat([sets, rows.set_index(index)[list(table.columns)]])
 
 
 def _slug(name: str) -> str:
@@ -86,10 +103,10 @@ def heat_map(table: pd.DataFrame) -> Figure:
     labels = _labels(table)
     rows = list(dict.fromkeys(labels))
     means = np.full((len(rows), len(columns)), np.nan)
-    figure = Figure(
-        figsize=(2.6 + _CELL[0] * len(columns), 1.7 + _CELL[1] * len(rows)),
-        layout="constrained",
-    )
+    widest = max(len(line) for label in rows for line in label.split("\n"))
+    margin = 1.6 + _LETTER * widest  # of the colour bar and of the labels
+    size = (margin + _CELL[0] * len(columns), 2.0 + _CELL[1] * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     scale = _scale(table["accuracy_mean"])
     for label, row in zip(labels, table.to_dict("records"), strict=True):
@@ -117,7 +134,7 @@ def _labels(table: pd.DataFrame) -> list[str]:
     for name, recipe in zip(names, table.index, strict=True):
         recipes.setdefault(name, set()).add(recipe)
     return [
-        f"{name} {recipe}" if len(recipes[name]) > 1 else name
+        f"{name}\n{recipe}" if len(recipes[name]) > 1 else name
         for name, recipe in zip(names, table.index, strict=True)
     ]
 
@@ -178,9 +195,9 @@ def _finish(
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(_headline(first), fontweight="bold", pad=22)
+    axes.set_title(_headline(first), fontweight="bold", pad=34)
     axes.annotate(
-        _details(table),
+        "\n".join(wrap(_details(table), 30 + 14 * len(columns))),
         (0.5, 1),
         (0, 7),
         xycoords="axes fraction",
@@ -193,6 +210,8 @@ def _finish(
 def _headline(row: "pd.Series[Any]") -> str:
     """Data set and images per class."""
     ipc = int(row["ipc"])
+    if ipc == 0:
+        return f"{title(row['dataset'])}, all images"
     return f"{title(row['dataset'])}, {ipc} image{'s' * (ipc > 1)} per class"
 
 

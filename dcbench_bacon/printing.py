@@ -169,7 +169,7 @@ def _matrix(table: pd.DataFrame) -> Page:
     for _, group in groups:
         cells = {row["architecture"]: row for row in group.to_dict("records")}
         first = group.iloc[0]
-        texts = [_number(first[name]) or "—" for name in shown]
+        texts = [_number(first[name], name) or "—" for name in shown]
         texts += [str(group.index[0])] * recipe
         texts += [_accuracy(cells[n]) if n in cells else "—" for n in networks]
         rows.append(texts)
@@ -188,7 +188,7 @@ def _scored(table: pd.DataFrame) -> Page:
     headings += ["Size (kB)"] + ["Profile"] * bool(reduced) + ["Recipe"] * recipe
     rows = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        texts = [_number(row[name]) for name in _SHOWN[:4]]
+        texts = [_number(row[name], name) for name in _SHOWN[:4]]
         texts.append(f"{row['accuracy_mean']:.2f}{_MARKS.get(row['selection'], '')}")
         texts += [_number(row[name], name) for name in ("std_sets", "std_networks")]
         texts += [str(row["sets"]), str(row["n"]), _interval(row)]

@@ -9,7 +9,7 @@ images: what real images of that number reach.
   a local file or by open_clip's download.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,20 +23,17 @@ from dcbench_bacon.clock import Policy
 from dcbench_bacon.data import Dataset, normalize
 from dcbench_bacon.distances import bandwidth, frechet, mmd
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluate import accuracy
+from dcbench_bacon.features import Embedding, FeatureSettings, build
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.semantic import SemanticScore
 from dcbench_bacon.spec import Run, SyntheticSet
-from dcbench_bacon.training import Training, train
 from dcbench_bacon.work import CellRun, Options
 
 COLUMNS = [
     *("set", "images", "features", "mmd", "mmd_real", "frechet", "frechet_real"),
     *("agreement", "agreement_real"),
 ]
-Encoder = Callable[[Float32[Tensor, "n c h w"]], Float[Tensor, "n d"]]
-"""From normalised images to features."""
 
 
 class Labelled(NamedTuple):
@@ -56,7 +53,7 @@ class Judge(NamedTuple):
     """
 
     title: str
-    encode: Encoder
+    encode: Embedding
     score: SemanticScore | None = None
 
 
@@ -78,10 +75,16 @@ class Request(NamedTuple):
     clip_weights: str = ""
 
 
-def run_on(dataset: Dataset, options: Options, seed: int = 0) -> Run:
-    """The run that trains the network and draws real images; no file depends on it."""
-    cell = Cell("quality", dataset.info.name, 1, seed)
-    return CellRun(cell, dataset, options, None)
+def run_on(dataset: Dataset, options: Options, shared: Path | None = None) -> Run:
+    """The run that trains the network and draws real images, the same for all sets.
+
+    Args:
+        dataset: the real images.
+        options: how it runs.
+        shared: where the trained network is kept; not kept without it.
+    """
+    cell = Cell("quality", dataset.info.name, 1)
+    return CellRun(cell, dataset, options, None, shared)
 
 
 def judges(run: Run, request: Request) -> Iterator[Judge]:
@@ -96,20 +99,13 @@ def judges(run: Run, request: Request) -> Iterator[Judge]:
 
 
 def trained_network(run: Run, request: Request) -> Judge:
-    """The classifier's input of a network; the training is that of ``features``."""
-    training = Training(
-        architecture=request.architecture,
-        epochs=request.epochs,
-        learning_rate=0.01,
-        momentum=0.9,
-        weight_decay=5e-4,
-        batch_size=256,
-        augmentation="color_crop_cutout_flip_scale_rotate",
+    """The classifier's input of a network, trained once and kept (``features``)."""
+    settings = FeatureSettings(
+        architecture=request.architecture, network_epochs=request.epochs
     )
-    network = train(run, training, "features")
-    reached = 100 * accuracy(network, run.train, run.info)
-    title = f"{request.architecture}, {reached:.1f} % of train right"
-    return Judge(title, network.embed)
+    found = build(run, settings)
+    reached = 100 * found.origin["train_accuracy"]
+    return Judge(f"{request.architecture}, {reached:.1f} % of train right", found.embed)
 
 
 def image_text_model(run: Run, request: Request) -> Judge:
@@ -129,15 +125,18 @@ def image_text_model(run: Run, request: Request) -> Judge:
 
 
 def appraise(
-    run: Run, dataset: Dataset, sets: Sequence[tuple[str, SyntheticSet]], judge: Judge
+    dataset: Dataset,
+    sets: Sequence[tuple[str, SyntheticSet]],
+    judge: Judge,
+    order: Int64[Tensor, "n"],
 ) -> list[dict[str, Any]]:
     """Distances of sets from the test images of a data set, a row each.
 
     Args:
-        run: draws the training images that stand beside a set.
         dataset: its test split is what sets are held against, whole.
         sets: by name.
         judge: gives the features.
+        order: of the training images; as many as a set has stand beside it.
     """
     real = encode(judge.encode, normalize(dataset.test.images, dataset.info))
     width = bandwidth(real)
@@ -146,7 +145,7 @@ def appraise(
         ours = _labelled(synthetic)
         row: dict[str, Any] = {"set": name, "images": len(ours.images)}
         row["features"] = judge.title
-        both = {"": ours, "_real": _drawn(run, dataset, len(ours.images))}
+        both = {"": ours, "_real": _first(dataset, order[: len(ours.images)])}
         for ending, images in both.items():
             features = encode(judge.encode, images.images)
             row[f"mmd{ending}"] = mmd(features, real, width)
@@ -168,7 +167,7 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def encode(
-    encoder: Encoder, images: Float32[Tensor, "n c h w"]
+    encoder: Embedding, images: Float32[Tensor, "n c h w"]
 ) -> Float[Tensor, "n d"]:
     """The features of any number of images."""
     most = images_per_call(images.device, images.shape[-1])
@@ -210,16 +209,26 @@ def appraise_files(
     dataset: Dataset,
     request: Request,
     policy: Policy,
+    shared: Path | None = None,
 ) -> pd.DataFrame:
     """The table of several files of one data set.
+
+    Args:
+        named: the files and what is in them.
+        dataset: the real images.
+        request: what is asked of the images.
+        policy: how the network is trained.
+        shared: where it is kept.
 
     Raises:
         UsageError: a network, a model or its weights are not there.
     """
-    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy))
+    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
     fewer = limited(dataset, request.images, run.generator("test images", "cpu"))
     sets = [(path.name, synthetic) for path, synthetic in named]
-    found = [appraise(run, fewer, sets, judge) for judge in judges(run, request)]
+    stream = run.generator("training images", "cpu")
+    order = torch.randperm(len(dataset.train.labels), generator=stream)
+    found = [appraise(fewer, sets, judge, order) for judge in judges(run, request)]
     return table([row for rows in found for row in rows])
 
 
@@ -229,10 +238,8 @@ def _labelled(synthetic: SyntheticSet) -> Labelled:
     return Labelled(decoded.images, decoded.labels.argmax(1))
 
 
-def _drawn(run: Run, dataset: Dataset, count: int) -> Labelled:
-    """Random training images; fewer if there are not as many."""
-    stream = run.generator(f"{count} training images", "cpu")
+def _first(dataset: Dataset, index: Int64[Tensor, "n"]) -> Labelled:
+    """Training images, normalised."""
     train = dataset.train
-    order = torch.randperm(len(train.labels), generator=stream)
-    index = order[:count].to(train.labels.device)
+    index = index.to(train.labels.device)
     return Labelled(normalize(train.images[index], dataset.info), train.labels[index])

@@ -77,7 +77,7 @@ def test_mmd_has_no_bias() -> None:
     assert abs(float(found.mean())) < 3 * error
     assert bool((found < 0).any())
     apart = [mmd(sample(8, seed=i), sample(11, shift=3.0), 3.0) for i in range(5)]
-    assert min(apart) > 0.1
+    assert min(apart) > 0.05
 
 
 def test_mmd_of_a_sample_with_itself() -> None:
@@ -152,19 +152,19 @@ def decoded_set() -> SyntheticSet:
 
 def test_rows_are_as_defined() -> None:
     source = dataset(channels=3)
-    run = quality.run_on(source, Options(CPU))
     judge = Judge("pixels", lambda images: images.flatten(1))
     made = decoded_set()
-    (row,) = quality.appraise(run, source, [("one", made)], judge)
+    order = torch.arange(len(source.train.labels)).flip(0)
+    (row,) = quality.appraise(source, [("one", made)], judge, order)
     real = normalize(source.test.images, source.info).flatten(1)
     ours = made.decode().images.flatten(1)
     assert (row["set"], row["images"], row["features"]) == ("one", 24, "pixels")
     assert row["mmd"] == pytest.approx(mmd(ours, real, bandwidth(real)))
     assert row["frechet"] == pytest.approx(frechet(ours, real))
-    assert row["mmd_real"] < row["mmd"]
+    first = normalize(source.train.images.flip(0)[:24], source.info).flatten(1)
+    assert row["mmd_real"] == pytest.approx(mmd(first, real, bandwidth(real)))
+    assert row["frechet_real"] == pytest.approx(frechet(first, real))
     assert "agreement" not in row
-    again = quality.appraise(quality.run_on(source, Options(CPU)), source, [], judge)
-    assert again == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -235,16 +235,20 @@ def test_the_command(tmp_path: Path) -> None:
     fixed = ("run", "--methods", "dm,random", "--ipc", 1, "--output", tmp_path)
     assert invoke(*fixed, *commandline.tiny(networks=1)).exit_code == 0
     paths = sorted((tmp_path / "synthetic").glob("*.safetensors"))
-    small = ("--architecture", "ConvNetD1W8", "--epochs", 1, "--images", 50)
+    network = ("--architecture", "ConvNetD1W8", "--epochs", 1)
+    small = (*network, "--images", 50, "--output", tmp_path)
     result = invoke("quality", *paths, *small, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "MMD² (real)" in result.stdout
     assert "Agreement" not in result.stdout
-    lines = invoke("quality", *paths, *small, "--format", "csv").stdout.splitlines()
+    text = invoke("quality", *paths, *small, "--table", "csv").stdout.strip()
+    lines = text.splitlines()
     assert lines[0].split(",") == quality.COLUMNS
     assert [line.split(",")[0] for line in lines[1:]] == [each.name for each in paths]
-    again = invoke("quality", paths[1], *small, "--format", "csv").stdout.splitlines()
-    assert again[1] == lines[2]  # a set's numbers do not depend on the others
+    again = invoke("quality", paths[1], *small, "--table", "csv").stdout.strip()
+    assert (
+        again.splitlines()[1] == lines[2]
+    )  # a set's numbers do not depend on the others
     wrong = invoke("quality", paths[0], "--architecture", "ConvNte")
     assert wrong.exit_code == 2
     assert "Did you mean 'ConvNet'" in wrong.stderr
