@@ -1,5 +1,6 @@
 """What the commands do that need torch: running grids, judging files, recipes."""
 
+import logging
 import math
 import shlex
 import time
@@ -21,6 +22,7 @@ from dcbench_bacon import (
     runner,
     schema,
     tables,
+    whitening,
     work,
 )
 from dcbench_bacon.clock import Clock, Policy
@@ -34,6 +36,8 @@ from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation
 from dcbench_bacon.spec import Split, SyntheticSet
 from dcbench_bacon.timing import environment
+
+logger = logging.getLogger(__name__)
 
 DEMO_METHODS = ("random", "dm", "idm", "bacon")
 DEMO_DATASETS = ("digits",)
@@ -217,6 +221,8 @@ def quality_of_files(
         raise UsageError(
             f"these files are of {' and '.join(names)}: give those of one data set"
         )
+    if len({each.fingerprint for each in opened}) > 1:
+        raise UsageError("some of these sets are ZCA-whitened: give them by themselves")
     policy = Policy(reporter=progress.reporter(Console(stderr=True)))
     shared = Store(output).shared
     found = quality.appraise_files(sets, opened[0], request, policy, shared)
@@ -269,6 +275,17 @@ def _opened(
             f"{path} was normalised with the statistics of {made_for.name}, which are "
             f"not those of {loaded.info.name}; name the right one with --dataset"
         )
+    if synthetic.provenance.get("zca"):
+        loaded = whitening.whiten(loaded)
+        if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
+            loaded.fingerprint
+        ):
+            logger.warning(
+                "%s was whitened with the statistics of other images than those of %s "
+                "here: expect too low an accuracy",
+                path,
+                loaded.info.name,
+            )
     return cell, loaded
 
 

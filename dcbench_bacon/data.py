@@ -23,7 +23,7 @@ from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +62,14 @@ class Dataset:
         train: the official training images.
         test: the official test images.
         fingerprint: sha256 over all pixels, labels and shapes.
+        zca: JSON values that say how the images were whitened; none if they were not.
     """
 
     info: DatasetInfo
     train: Split
     test: Split
     fingerprint: str
+    zca: dict[str, Any] | None = None
 
 
 class Check(NamedTuple):
@@ -251,9 +253,14 @@ def class_index(
 
 
 def normalize(
-    images: UInt8[Tensor, "n c h w"], info: DatasetInfo
+    images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"], info: DatasetInfo
 ) -> Float32[Tensor, "n c h w"]:
-    """Scales pixels to [0, 1], then standardises each channel."""
+    """Scales pixels to [0, 1], then standardises each channel.
+
+    Images that were whitened are no pixels any more and stay as they are.
+    """
+    if images.dtype == torch.float32:
+        return images
     mean, std = _statistics(info, images.device)
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 

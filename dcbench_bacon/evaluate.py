@@ -28,6 +28,7 @@ from dcbench_bacon.losses import Criterion, Targets
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.mixing import Mix, Mixer
 from dcbench_bacon.networks import Network
+from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import DatasetInfo, Evaluation, Protocol
 from dcbench_bacon.spec import Split, State, SyntheticSet
@@ -85,6 +86,11 @@ def _check(task: Task) -> None:
         raise UsageError(
             "selection best_val or learning_rates go with a validation split, and "
             "only they"
+        )
+    if task.synthetic.provenance.get("zca") and protocol.augmentation in POLICIES:
+        raise UsageError(
+            f"{protocol.augmentation!r} works on pixels, and these images are ZCA-"
+            "whitened: choose a DSA strategy with --set protocol.augmentation"
         )
     if len(task.teachers) != len(protocol.teachers):
         raise UsageError(
@@ -318,13 +324,31 @@ class Trainer:
         targets = Targets(*(each[0] for each in batch.targets))
         with self.clock.phase("train"):
             self.flat.attach(self.vector, self.gradient.zero_())
-            loss = self.criterion(self.network(batch.images[0]), targets)
-            torch.autograd.backward(loss)
+            loss = self._descend(batch.images[0], targets)
             optimiser.step(self.vector, self.velocity, self.gradient)
             if self.average is not None:
                 self.average.lerp_(self.vector, 1 - self.protocol.ema)
         self.clock.count(len(index))
         self.clock.watch("loss", loss)
+
+    def _descend(
+        self, images: Float[Tensor, "n c h w"], targets: Targets
+    ) -> Float[Tensor, ""]:
+        """Adds the gradient of a batch, in pieces that fit into memory.
+
+        Networks with batch statistics want the batch whole; others treat images one by
+        one, and the loss is a mean over them.
+        """
+        fit = images_per_call(images.device, self.task.info.size)
+        most = fit if self.stackable else len(images)
+        total = torch.zeros((), device=images.device)
+        every = (images, *targets)
+        for some, *wanted in zip(*(torch.split(e, most) for e in every), strict=True):
+            share = len(some) / len(images)
+            loss = share * self.criterion(self.network(some), Targets(*wanted))
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
 
     def _measure(self, epoch: int) -> None:
         """Keeps the accuracies of this pass if it is the best so far."""

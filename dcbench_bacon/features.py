@@ -77,12 +77,14 @@ class Features(NamedTuple):
     """What maps images to the vectors whose distances count.
 
     Attributes:
-        encode: takes pixels, gives a row an image.
+        encode: takes images of a ``Split``, gives a row an image.
         embed: the same from normalised images.
         origin: JSON values that say where the vectors come from.
     """
 
-    encode: Callable[[UInt8[Tensor, "n c h w"]], Float32[Tensor, "n d"]]
+    encode: Callable[
+        [UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]], Float32[Tensor, "n d"]
+    ]
     embed: Embedding
     origin: dict[str, Any]
 

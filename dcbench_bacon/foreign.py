@@ -151,7 +151,7 @@ def adopt(
         "cell": msgspec.to_builtins(Cell(f"{form}-file", info.name, ipc)),
         "dataset": msgspec.to_builtins(info),
         "source": _source(form, content, claims, guesses),
-        "zca": {"whitened": True} if settled["zca"] else None,
+        "zca": {"assumed": "MTT"} if settled["zca"] else None,
         "learning_rate": settled.get("learning_rate"),
     }
     synthetic = SyntheticSet(images, labels, partition, provenance)
@@ -210,10 +210,11 @@ def caution(path: Path, synthetic: SyntheticSet, rate: float) -> None:
         synthetic: the set.
         rate: the learning rate that the protocol trains with.
     """
-    if synthetic.provenance.get("zca"):
+    if (synthetic.provenance.get("zca") or {}).get("assumed"):
         logger.warning(
-            "%s: its images are ZCA-whitened, those of the test are not: expect an "
-            "accuracy near chance; if they are not whitened, say so with --no-zca",
+            "%s: its images are ZCA-whitened, and so are those of the test, in MTT's "
+            "way; whoever whitened them in another way, as KIP does, gets too low an "
+            "accuracy; if they are not whitened, say so with --no-zca",
             path,
         )
     learned = synthetic.provenance.get("learning_rate")

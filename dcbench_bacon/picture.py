@@ -55,6 +55,7 @@ def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
         )
     shown = f"{most} images per class" if most > 1 else "1 image per class"
     shown += f", {columns} shown" if columns < most else ""
+    shown += ", ZCA-whitened" if synthetic.provenance.get("zca") else ""
     axes.set_title(f"{info.title}, {shown}", loc="left", fontsize=12, **style)
     stream = BytesIO()
     figure.savefig(

@@ -224,6 +224,11 @@ def appraise_files(
         UsageError: a network, a model or its weights are not there.
     """
     run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
+    if dataset.zca and request.clip_weights:
+        raise UsageError(
+            "an image-text model sees pixels, and these images are ZCA-whitened: "
+            "leave out --clip-weights"
+        )
     fewer = limited(dataset, request.images, run.generator("test images", "cpu"))
     sets = [(path.name, synthetic) for path, synthetic in named]
     stream = run.generator("training images", "cpu")

@@ -52,11 +52,11 @@ class Split:
     """Images and labels of train or test, resident on one device.
 
     Attributes:
-        images: pixels as they are on disk, 0 to 255.
+        images: pixels as they are on disk, 0 to 255; or whitened.
         labels: class indices.
     """
 
-    images: UInt8[Tensor, "n c h w"]
+    images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"]
 
     def to(self, device: torch.device) -> "Split":

@@ -51,7 +51,7 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
             for none.
         architecture: of experts and students.
         precision: of the networks' arithmetic; see ``precision``.
-        zca: whiten the images.
+        zca: real images are whitened, and the set with them; see ``whitening``.
         experts: trajectories to draw from (``num_experts``).
         expert_passes: of each over the train split (``train_epochs``).
         expert_lr: learning rate of the experts (``lr_teacher`` of the buffers).
@@ -101,7 +101,7 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
         """Makes sure that the settings fit each other, before anything is trained.
 
         Raises:
-            UsageError: the experts end too early, or whitening is asked for.
+            UsageError: the experts end too early.
         """
         last = self.max_start_epoch - 1 + self.expert_epochs
         if last > self.expert_passes:
@@ -110,12 +110,6 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
                 f"{self.expert_epochs} need experts of {last} passes, not "
                 f"{self.expert_passes}: raise expert_passes, or lower max_start_epoch "
                 "or expert_epochs, with --set"
-            )
-        if self.zca:
-            raise UsageError(
-                "zca = true: sets of whitened images cannot be evaluated yet, since "
-                "test images are not whitened; --set zca=false distils without it "
-                "(another recipe than the published one)"
             )
 
 

@@ -19,6 +19,7 @@ from dcbench_bacon import (
     pools,
     recipe,
     shared,
+    whitening,
 )
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
@@ -332,10 +333,12 @@ class Work:
         )
 
     def _take(self, dataset: data.Dataset) -> None:
-        """Holds a validation split out where the protocol wants one."""
+        """Whitens where the recipe says so, then holds out what the protocol wants."""
         cell, protocol = self.job.cell, self.recipe.protocol
         if cell.dataset != dataset.info.name:
             raise DataError(f"{self.job.source} holds {dataset.info.name}")
+        if self.recipe.settings.get("zca"):
+            dataset = whitening.whiten(dataset)
         train = dataset.train
         if protocol.held_out:
             train, self.validation = hold_out(cell, train, protocol.validation)
@@ -385,7 +388,7 @@ class Work:
             "dataset": msgspec.to_builtins(self.dataset.info),
             "dataset_sha256": self.dataset.fingerprint,
             "recipe": msgspec.to_builtins(self.recipe),
-            "zca": None,
+            "zca": self.dataset.zca,
             "learning_rate": None,
             "environment": msgspec.to_builtins(environment(self.options.device)),
             "distillation": msgspec.to_builtins(run.timings),

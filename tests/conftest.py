@@ -46,9 +46,10 @@ def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def experts(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Expert trajectories of the tests; nothing of the user's."""
-    os.environ["DCBENCH_EXPERTS"] = str(tmp_path_factory.mktemp("experts"))
+def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is kept between runs; nothing of the user's."""
+    for kept in ("experts", "whitening"):
+        os.environ[f"DCBENCH_{kept.upper()}"] = str(tmp_path_factory.mktemp(kept))
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,7 @@ def test_npz_says_what_it_is(tmp_path: Path) -> None:
         assert (int(found["partition"]), bool(found["zca"])) == (2, True)
     again = back(tmp_path / "a", "npz")
     assert again.partition == 2
-    assert again.provenance["zca"] == {"whitened": True}
+    assert again.provenance["zca"] == {"assumed": "MTT"}
     assert again.provenance["learning_rate"] == 0.5
 
 

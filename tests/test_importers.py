@@ -146,7 +146,7 @@ def test_zca_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     assert "learning rate unknown is a guess" in caplog.text
     assert "--zca or --no-zca" in caplog.text
     caplog.clear()
-    assert read(path, zca=True).provenance["zca"] == {"whitened": True}
+    assert read(path, zca=True).provenance["zca"] == {"assumed": "MTT"}
     assert read(path, zca=False).provenance["zca"] is None
     assert "--zca" not in caplog.text
 
@@ -547,7 +547,7 @@ def test_evaluate_says_what_differs(
 ) -> None:
     path = files.mtt(tmp_path / "digits", rate=0.03)
     assert invoke("evaluate", path, "--zca", *PROTOCOL).exit_code == 0
-    assert "near chance" in caplog.text
+    assert "in MTT's way" in caplog.text
     assert "--no-zca" in caplog.text
     assert "--set protocol.learning_rate=0.03" in caplog.text
     caplog.clear()

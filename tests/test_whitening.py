@@ -1,0 +1,187 @@
+"""ZCA whitening: against the formula, from the cache, and from recipe to accuracy."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commandline import invoke, settable
+from support import dataset
+from torch import Tensor
+
+from dcbench_bacon import container, data, whitening
+from dcbench_bacon.clock import Clock
+from dcbench_bacon.commands import open_set
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.formats import Claims
+from dcbench_bacon.records import Store
+from dcbench_bacon.schema import Protocol
+from dcbench_bacon.spec import SyntheticSet
+
+SOURCE = dataset(classes=4, per_class=60, channels=2, size=4)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for each test."""
+    monkeypatch.setenv("DCBENCH_WHITENING", str(tmp_path / "kept"))
+    return tmp_path / "kept"
+
+
+def by_hand(train: Tensor, images: Tensor) -> np.ndarray:
+    """The same in NumPy and float64, from the eigenvectors of the covariance."""
+    pixels = train.flatten(1).double().numpy() / 255
+    centred = pixels - pixels.mean(0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / (len(pixels) - 1))
+    matrix = (vectors / np.sqrt(values + 0.1)) @ vectors.T
+    flat = images.flatten(1).double().numpy() / 255
+    whitened: np.ndarray = (flat - pixels.mean(0)) @ matrix
+    return whitened.reshape(images.shape)
+
+
+def test_whitening_is_as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = SOURCE.test.images.flip(0)[:70]
+    expected = by_hand(SOURCE.train.images, test)
+    fitted = whitening.fit(SOURCE.train.images)
+    assert np.allclose(fitted.apply(test).numpy(), expected, atol=1e-5)
+    monkeypatch.setattr(whitening, "PIECE", 32)
+    assert np.allclose(fitted.apply(test).numpy(), expected, atol=1e-5)
+
+
+def test_train_and_test_are_whitened_with_the_statistics_of_train() -> None:
+    other = dataset(classes=4, per_class=5, channels=2, size=4).test.images.flip(2)
+    uneven = data.Dataset(
+        SOURCE.info,
+        SOURCE.train,
+        data.Split(other, SOURCE.test.labels[:20]),
+        SOURCE.fingerprint,
+    )
+    made = whitening.whiten(uneven)
+    for found, raw in ((made.train, uneven.train), (made.test, uneven.test)):
+        wanted = by_hand(uneven.train.images, raw.images)
+        assert np.allclose(found.images.numpy(), wanted, atol=1e-5)
+        assert torch.equal(found.labels, raw.labels)
+        # What every consumer of real images calls.
+        assert torch.equal(data.normalize(found.images, made.info), found.images)
+    assert made.fingerprint != uneven.fingerprint
+    assert made.zca is not None
+    assert made.zca["eps"] == 0.1
+    assert uneven.zca is None
+
+
+def test_statistics_are_fitted_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = whitening.whiten(SOURCE)
+    monkeypatch.setattr(whitening, "fit", None)
+    again = whitening.whiten(SOURCE)
+    assert torch.equal(first.train.images, again.train.images)
+    assert first.zca == again.zca
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 40, b"\xff" * 40])
+def test_a_damaged_file_is_made_anew(
+    content: bytes, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = whitening.whiten(SOURCE)
+    (path,) = folder.iterdir()
+    path.write_bytes(content)
+    assert whitening.whiten(SOURCE).zca == first.zca
+    assert "made anew" in caplog.text
+    assert path.read_bytes() != content
+
+
+def test_a_policy_on_pixels_is_refused() -> None:
+    made = SyntheticSet(torch.zeros(3, 1, 8, 8), torch.eye(3), provenance={"zca": {}})
+    info = dataset().info
+    protocol = Protocol(name="dc", augmentation="randaugment", epochs=1)
+    task = Task(made, dataset().test, info, protocol)
+    clock = Clock("cell", torch.device("cpu"))
+    assert evaluate(clock, task)
+    marked = SyntheticSet(made.images, made.labels, provenance={"zca": {"eps": 0.1}})
+    with pytest.raises(UsageError, match="works on pixels"):
+        evaluate(clock, task._replace(synthetic=marked))
+
+
+SMALL = {
+    "steps": 3,
+    "student_steps": 2,
+    "experts": 1,
+    "expert_passes": 2,
+    "expert_epochs": 1,
+    "max_start_epoch": 1,
+    "architecture": "ConvNetD1W8",
+    "image_lr": 1e-12,
+}
+PROTOCOL = {"protocol.epochs": 6, "protocol.networks": 2}
+
+
+def mtt(output: Path, *, zca: bool) -> Path:
+    """Runs MTT on digits for a moment; the path of its set."""
+    chosen = {**SMALL, **PROTOCOL, "zca": str(zca).lower()}
+    pairs = [text for key, value in chosen.items() for text in settable(key, value)]
+    fixed = ("run", "--methods", "mtt", "--datasets", "digits", "--ipc", 2)
+    small = ("--profile", "demo", "--architectures", "ConvNetD1W8", "--device", "cpu")
+    done = invoke(*fixed, *small, *pairs, "--output", output)
+    assert done.exit_code == 0, done.output
+    (path,) = (output / "synthetic").glob("*.safetensors")
+    return path
+
+
+def accuracies(path: Path, *options: object) -> list[str]:
+    """What ``dcbench evaluate`` prints about a set, without its path."""
+    pairs = [text for key, value in PROTOCOL.items() for text in settable(key, value)]
+    network = ("--architectures", "ConvNetD1W8", "--device", "cpu")
+    rate = settable("protocol.use_learned_rate", "true")
+    done = invoke("evaluate", path, *network, *pairs, *rate, *options)
+    assert done.exit_code == 0, done.output
+    return done.stdout.replace(str(path), "").split()
+
+
+def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
+    path, plain = mtt(tmp_path / "white", zca=True), mtt(tmp_path / "plain", zca=False)
+    made, start = container.read(path), container.read(plain)
+    digits = whitening.whiten(data.load("digits"))
+    assert made.provenance["zca"] == digits.zca
+    assert made.provenance["dataset_sha256"] == digits.fingerprint
+    assert start.provenance["zca"] is None
+    # The rate of the images is next to nothing: both are real images, the same ones.
+    pixels = (data.denormalize(start.images, digits.info) * 255).round()
+    fitted = whitening.fit(data.load("digits").train.images)
+    assert torch.allclose(made.images, fitted.apply(pixels.byte()), atol=1e-4)
+
+
+def test_a_whitened_set_is_tested_on_whitened_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = mtt(tmp_path, zca=True)
+    (record,) = Store(tmp_path).records()
+    found = [each.accuracy for each in record.evaluations]
+    own = accuracies(path)
+    assert f"{100 * sum(found) / len(found):.2f}" in " ".join(own)
+    exported = tmp_path / "digits-pair"
+    done = invoke("convert", path, "--to", "mtt", "--output", exported)
+    assert done.exit_code == 0, done.output
+    device = torch.device("cpu")
+    for zca in (True, False):
+        claims = Claims(dataset="digits", zca=zca, pixels=False)
+        read, _, tested = open_set(exported, claims, device, None)
+        assert torch.equal(read.images, container.read(path).images)
+        assert (tested.zca is not None) == zca
+        assert (tested.test.images.dtype == torch.float32) == zca
+    caplog.clear()
+    accuracies(exported, "--dataset", "digits", "--normalized", "--zca")
+    assert "in MTT's way" in caplog.text
+
+
+def test_statistics_of_other_images_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = container.read(mtt(tmp_path, zca=True))
+    told = {**made.provenance, "dataset_sha256": "0" * 64}
+    container.write(tmp_path / "other.safetensors", replace(made, provenance=told))
+    accuracies(tmp_path / "other.safetensors")
+    assert "statistics of other images" in caplog.text
