@@ -6,7 +6,7 @@ from typing import Any
 
 from dcbench_bacon import recipe
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.formats import FORMATS, Format
+from dcbench_bacon.exchange.formats import FORMATS, Format
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import Record
@@ -114,7 +114,8 @@ def _format(each: Format) -> str:
 
 def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) -> str:
     """The table of a downstream use."""
-    from dcbench_bacon import downstream, downstream_tables
+    from dcbench_bacon.downstream import results as downstream
+    from dcbench_bacon.downstream import tables as downstream_tables
 
     store = Store(output)
     broken: list[RecordError] = []

@@ -17,7 +17,7 @@ from dcbench_bacon.errors import (
     InterruptedRunError,
     UsageError,
 )
-from dcbench_bacon.formats import FORMATS, Claims, Labels
+from dcbench_bacon.exchange.formats import FORMATS, Claims, Labels
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import CompileMode, Profile, Selection
 
@@ -416,7 +416,7 @@ def convert(**given: Any) -> None:
 
     See `dcbench list formats`. Formats of float32 keep every bit.
     """
-    from dcbench_bacon.conversion import convert_file
+    from dcbench_bacon.exchange.conversion import convert_file
 
     click.echo(convert_file(claims=Claims.taken(given), **given))
 
@@ -473,7 +473,7 @@ def continual(**given: Any) -> None:
     far. The table has a row a set and a column a number of classes. Records go to
     OUTPUT/continual; finished stages are skipped, interrupted ones go on.
     """
-    from dcbench_bacon.downstream_commands import learn_continually
+    from dcbench_bacon.downstream.commands import learn_continually
 
     raise SystemExit(learn_continually(**given))
 
@@ -521,7 +521,7 @@ def nas(**given: Any) -> None:
     random images as the baseline. Records go to OUTPUT/nas; what is finished is
     skipped, interrupted trainings go on.
     """
-    from dcbench_bacon.downstream_commands import search_architectures
+    from dcbench_bacon.downstream.commands import search_architectures
 
     raise SystemExit(search_architectures(**given))
 

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from dcbench_bacon import (
     data,
-    foreign,
     profiler,
     progress,
     recipe,
@@ -29,7 +28,8 @@ from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluate import Task, evaluate
-from dcbench_bacon.formats import Claims
+from dcbench_bacon.exchange import foreign
+from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS

@@ -46,8 +46,8 @@ class Whitening(NamedTuple):
     def apply(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
         """Whitens images."""
         whitened = torch.empty(images.shape, device=images.device)
-        pieces = zip(images.split(PIECE), whitened.split(PIECE), strict=True)
-        for pixels, place in pieces:
+        pieces = (torch.split(each, PIECE) for each in (images, whitened))
+        for pixels, place in zip(*pieces, strict=True):
             place.copy_(linear_transform(pixels / 255, self.matrix, self.mean))
         return whitened
 

@@ -8,7 +8,7 @@ import torch
 from support import dataset
 from torch.nn import functional as F
 
-from dcbench_bacon import continual
+from dcbench_bacon.downstream import continual
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.spec import SyntheticSet
 

@@ -16,20 +16,13 @@ import torch
 from commandline import invoke, settable, tiny
 from support import dataset
 
-from dcbench_bacon import (
-    cli,
-    container,
-    continual,
-    data,
-    downstream_commands,
-    downstream_tables,
-    nas,
-    trainings,
-    work,
-)
+from dcbench_bacon import cli, container, data, work
 from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon.clock import Policy
-from dcbench_bacon.downstream import (
+from dcbench_bacon.downstream import commands as downstream_commands
+from dcbench_bacon.downstream import continual, nas, trainings
+from dcbench_bacon.downstream import tables as downstream_tables
+from dcbench_bacon.downstream.results import (
     Candidate,
     Folder,
     SetIdentity,

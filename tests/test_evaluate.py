@@ -458,7 +458,8 @@ def test_a_batch_in_pieces_is_the_whole(
         trainer.epoch(0)
         found.append(trainer.vector.clone())
     assert max(sizes) == 4
-    assert torch.allclose(*found, rtol=1e-4, atol=1e-6)
+    whole, parts = found
+    assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
 
 
 def test_batch_statistics_are_those_of_the_whole_batch(

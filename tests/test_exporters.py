@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from dcbench_bacon import data, exporters, foreign, picture
+from dcbench_bacon import data
 from dcbench_bacon.errors import OutputError, UsageError
-from dcbench_bacon.exporters import WRITERS
-from dcbench_bacon.formats import FORMATS, Claims
+from dcbench_bacon.exchange import exporters, foreign, picture
+from dcbench_bacon.exchange.exporters import WRITERS
+from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
 

@@ -26,10 +26,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import container, data, foreign
+from dcbench_bacon import container, data
 from dcbench_bacon.errors import DataError, DcbenchError, RecordError, UsageError
-from dcbench_bacon.formats import FORMATS, Claims
-from dcbench_bacon.importers import READERS, guess
+from dcbench_bacon.exchange import foreign
+from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.importers import READERS, guess
 from dcbench_bacon.spec import SyntheticSet
 
 DIGITS = foreign.facts("digits", None)
@@ -473,9 +474,9 @@ _COUNT = """
     import resource, sys
     from pathlib import Path
     import torch
-    from dcbench_bacon import foreign
+    from dcbench_bacon.exchange import foreign
     from dcbench_bacon.errors import DcbenchError
-    from dcbench_bacon.formats import Claims
+    from dcbench_bacon.exchange.formats import Claims
     foreign.facts("digits", None)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for name in sys.argv[1:]:

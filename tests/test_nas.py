@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from dcbench_bacon import nas, networks
+from dcbench_bacon import networks
+from dcbench_bacon.downstream import nas
 from dcbench_bacon.errors import UsageError
 
 

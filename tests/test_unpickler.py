@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dcbench_bacon.archives import damaged, load_arrays, load_torch
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.stored import StoredTensor
+from dcbench_bacon.exchange.archives import damaged, load_arrays, load_torch
+from dcbench_bacon.exchange.stored import StoredTensor
 
 Writer = Callable[[Any, Path], None]
 
@@ -361,7 +361,7 @@ COSTLY = {
 _WITHIN = """
     import resource, sys
     from pathlib import Path
-    from dcbench_bacon.archives import load_arrays, load_torch
+    from dcbench_bacon.exchange.archives import load_arrays, load_torch
     from dcbench_bacon.errors import DataError
     import torch
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -15,10 +15,10 @@ from dcbench_bacon.clock import Clock
 from dcbench_bacon.commands import open_set
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluate import Task, evaluate
-from dcbench_bacon.formats import Claims
+from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.records import Store
 from dcbench_bacon.schema import Protocol
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.spec import Split, SyntheticSet
 
 SOURCE = dataset(classes=4, per_class=60, channels=2, size=4)
 
@@ -55,7 +55,7 @@ def test_train_and_test_are_whitened_with_the_statistics_of_train() -> None:
     uneven = data.Dataset(
         SOURCE.info,
         SOURCE.train,
-        data.Split(other, SOURCE.test.labels[:20]),
+        Split(other, SOURCE.test.labels[:20]),
         SOURCE.fingerprint,
     )
     made = whitening.whiten(uneven)

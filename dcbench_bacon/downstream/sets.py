@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
-from dcbench_bacon import container, data, progress, recipe, runner, trainings, work
+from dcbench_bacon import container, data, progress, recipe, runner, work
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.commands import choose_device, open_set
 from dcbench_bacon.compiling import Compiler
-from dcbench_bacon.downstream import Folder, R, SetIdentity
+from dcbench_bacon.downstream import trainings
+from dcbench_bacon.downstream.results import Folder, R, SetIdentity
+from dcbench_bacon.downstream.trainings import Job, Outcome
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.formats import Claims
+from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.schema import (
     Cell,
@@ -26,7 +28,6 @@ from dcbench_bacon.schema import (
     Recipe,
 )
 from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.trainings import Job, Outcome
 
 
 class Opened(NamedTuple):

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from dcbench_bacon.stored import NUMPY_TYPES, Buffer, Storage, StoredTensor
-from dcbench_bacon.unpickler import (
+from dcbench_bacon.exchange.stored import NUMPY_TYPES, Buffer, Storage, StoredTensor
+from dcbench_bacon.exchange.unpickler import (
     Limits,
     Machine,
     Name,

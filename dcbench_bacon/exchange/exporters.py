@@ -18,9 +18,9 @@ from torch import Tensor
 
 from dcbench_bacon import container, data
 from dcbench_bacon.errors import OutputError, UsageError
+from dcbench_bacon.exchange.formats import FORMATS
+from dcbench_bacon.exchange.picture import draw
 from dcbench_bacon.files import write_atomically
-from dcbench_bacon.formats import FORMATS
-from dcbench_bacon.picture import draw
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
 

@@ -8,21 +8,22 @@ import msgspec
 import torch
 from torch.nn import functional as F
 
-from dcbench_bacon import continual, data, downstream_tables, nas, recipe, work
+from dcbench_bacon import data, recipe, work
 from dcbench_bacon.clock import Clock
-from dcbench_bacon.downstream import (
+from dcbench_bacon.downstream import continual, nas, tables
+from dcbench_bacon.downstream.results import (
     Candidate,
     Stage,
     continual_folder,
     search_folder,
 )
-from dcbench_bacon.downstream_sets import Opened, Sets
+from dcbench_bacon.downstream.sets import Opened, Sets
+from dcbench_bacon.downstream.trainings import Job
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluate import Task
 from dcbench_bacon.records import Store
 from dcbench_bacon.schema import Cell, Recipe
 from dcbench_bacon.spec import Split, SyntheticSet
-from dcbench_bacon.trainings import Job
 
 REFERENCE = "reference"  # the protocol of the whole train split in a search
 
@@ -41,8 +42,8 @@ def learn_continually(*, tasks: int, orders: int, form: str, **given: Any) -> in
     ]
     folder = continual_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    table = downstream_tables.continual(outcome.records)
-    print(downstream_tables.render(table, form), end="", flush=True)
+    table = tables.continual(outcome.records)
+    print(tables.render(table, form), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -65,8 +66,8 @@ def search_architectures(
         jobs += _references(sets, dataset, names, passes)
     folder = search_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    table = downstream_tables.search(outcome.records, top)
-    print(downstream_tables.render(table, form), end="", flush=True)
+    table = tables.search(outcome.records, top)
+    print(tables.render(table, form), end="", flush=True)
     return 1 if outcome.failures else 0
 
 

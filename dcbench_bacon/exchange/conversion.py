@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 
-from dcbench_bacon import exporters, foreign
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.formats import Claims
+from dcbench_bacon.exchange import exporters, foreign
+from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.schema import DatasetInfo
 
 

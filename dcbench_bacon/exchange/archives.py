@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dcbench_bacon.errors import DataError, DcbenchError
-from dcbench_bacon.stored import Storage, StoredTensor, of_buffer
-from dcbench_bacon.torch_pickles import ADMITTED, describe, read_sequence
-from dcbench_bacon.unpickler import Limits, Machine
+from dcbench_bacon.exchange.stored import Storage, StoredTensor, of_buffer
+from dcbench_bacon.exchange.torch_pickles import ADMITTED, describe, read_sequence
+from dcbench_bacon.exchange.unpickler import Limits, Machine
 
 MOST_BYTES = 16 * 2**30  # refuses a file that no distilled set comes near
 _MOST_MEMBERS = 10_000

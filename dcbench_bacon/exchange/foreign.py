@@ -15,15 +15,15 @@ from typing import Any
 import msgspec
 
 from dcbench_bacon import container, data
-from dcbench_bacon.archives import damaged, sha256
-from dcbench_bacon.content import Content, Guess
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.formats import FORMATS, Claims
-from dcbench_bacon.importers import READERS, SEVERAL, guess
+from dcbench_bacon.exchange.archives import damaged, sha256
+from dcbench_bacon.exchange.content import Content, Guess
+from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.importers import READERS, SEVERAL, guess
+from dcbench_bacon.exchange.values import check_shapes, images_of, labels_of
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import Cell, DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.values import check_shapes, images_of, labels_of
 
 logger = logging.getLogger(__name__)
 OPTIONS = {

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon import data
-from dcbench_bacon.content import Content
 from dcbench_bacon.errors import DataError
+from dcbench_bacon.exchange.content import Content
+from dcbench_bacon.exchange.stored import Source
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.stored import Source
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

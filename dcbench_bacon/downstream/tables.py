@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from dcbench_bacon import nas, recipe, tables
-from dcbench_bacon.downstream import Candidate, Stage, Trained
+from dcbench_bacon import recipe, tables
+from dcbench_bacon.downstream import nas
+from dcbench_bacon.downstream.results import Candidate, Stage, Trained
 from dcbench_bacon.errors import DataError
 
 TOP = 5

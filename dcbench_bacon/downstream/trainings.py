@@ -8,7 +8,7 @@ import msgspec
 from filelock import FileLock
 
 from dcbench_bacon.clock import Clock
-from dcbench_bacon.downstream import Folder, R
+from dcbench_bacon.downstream.results import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.records import acquire

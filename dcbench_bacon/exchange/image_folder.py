@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dcbench_bacon.archives import damaged
 from dcbench_bacon.errors import DataError
+from dcbench_bacon.exchange.archives import damaged
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # Pillow goes by content, and hands some formats to other programs.

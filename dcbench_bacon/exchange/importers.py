@@ -11,9 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from dcbench_bacon import image_folder
-from dcbench_bacon.archives import damaged, load_arrays, load_torch, mapped, members
-from dcbench_bacon.content import (
+from dcbench_bacon.errors import DataError
+from dcbench_bacon.exchange import image_folder
+from dcbench_bacon.exchange.archives import (
+    damaged,
+    load_arrays,
+    load_torch,
+    mapped,
+    members,
+)
+from dcbench_bacon.exchange.content import (
     Content,
     Guess,
     array,
@@ -26,8 +33,7 @@ from dcbench_bacon.content import (
     scalar,
     swapped,
 )
-from dcbench_bacon.errors import DataError
-from dcbench_bacon.stored import StoredTensor, of_buffer
+from dcbench_bacon.exchange.stored import StoredTensor, of_buffer
 
 Reader = Callable[[Path, int | None], Content]
 _FOUR = "IDM and BACON keep four images in each"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dcbench_bacon.archives import damaged, load_torch
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.stored import Source, StoredTensor
+from dcbench_bacon.exchange.archives import damaged, load_torch
+from dcbench_bacon.exchange.stored import Source, StoredTensor
 
 
 class Guess(NamedTuple):

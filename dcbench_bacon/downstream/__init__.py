@@ -1,0 +1,1 @@
+"""What distilled sets are good for: continual learning, architecture search."""

@@ -1,0 +1,1 @@
+"""Files of other tools: read with care, written as they expect them."""
