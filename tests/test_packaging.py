@@ -11,7 +11,7 @@ import pytest
 
 TREE = Path(__file__).resolve().parents[1]
 PLACES = {
-    "dcbench_bacon": ("*.py", "*.toml", "*.csv", "py.typed"),
+    "dcbench_bacon": ("**/*.py", "*.toml", "*.csv", "py.typed"),
     "methods": ("*.py", "*.toml"),
     "datasets": ("*.py", "*.toml"),
 }
