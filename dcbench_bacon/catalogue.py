@@ -35,7 +35,13 @@ def listing(what: str) -> str:
 
 
 def print_table(
-    output: Path, form: str, what: str, profiles: tuple[str, ...], source: str | None
+    *,
+    output: Path,
+    form: str,
+    what: str,
+    profiles: tuple[str, ...],
+    source: str | None,
+    against: str,
 ) -> str:
     """A table of the records in a results folder.
 
@@ -44,20 +50,25 @@ def print_table(
         form: ``md``, ``csv``, ``latex`` or ``html``.
         what: ``accuracy``, ``spread``, ``transfer``, ``scores``, ``timing`` or
             ``unfinished``, or a downstream use: ``continual`` or ``nas``.
-        profiles: the records that enter.
+        profiles: the records that enter; paper alone by default.
         source: of published numbers; the preferred one without it.
+        against: the method that ``scores`` holds the others against.
     """
     from dcbench_bacon import comparison, published, tables
 
+    profiles = profiles or ("paper",)
     if what in ("continual", "nas"):
         return _downstream(output, form, what, profiles)
     published.check_source(source)
     records = _readable(output)
     if what == "accuracy":
         table = tables.summary(tables.frame(records), profiles=profiles, source=source)
-    elif what in ("spread", "transfer", "scores"):
-        makers = (tables.spread, comparison.transfer, comparison.scores)
-        maker = next(each for each in makers if each.__name__ == what)
+    elif what == "scores":
+        name = METHODS.resolve(against)
+        frame = tables.frame(records)
+        table = comparison.scores(frame, profiles=profiles, against=name)
+    elif what in ("spread", "transfer"):
+        maker = tables.spread if what == "spread" else comparison.transfer
         table = maker(tables.frame(records), profiles=profiles)
     else:
         if what == "timing":

@@ -24,13 +24,19 @@ TRANSFER = [
 ]
 SCORES = [
     *("dataset", "ipc", "method", "architecture", "accuracy_mean", "std_sets", "sets"),
-    *("std_networks", "n", "over_random", "over_random_low", "over_random_high"),
+    *("std_networks", "n", "gain", "gain_low", "gain_high", "against"),
     *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
     *("set_bytes", "label_bytes", "profile", "selection"),
 ]
+_NUMBERS = [
+    *("accuracy_mean", "std_sets", "std_networks", "gain", "gain_low", "gain_high"),
+    *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
+    *("set_bytes", "label_bytes"),
+]
 _SET = [
     *("dataset", "ipc", "method", "distilled_on", "profile", "selection"),
-    *("set", "protocol", "but_for_augmentation", "but_for_passes", "augmented"),
+    *("set", "protocol", "comparable", "but_for_augmentation", "but_for_passes"),
+    *("augmented", "taught"),
 ]
 
 
@@ -98,36 +104,38 @@ def transfer(
 
 
 def scores(
-    frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
+    frame: pd.DataFrame,
+    *,
+    profiles: Sequence[str] = ("paper",),
+    against: str = RANDOM,
 ) -> pd.DataFrame:
     """Accuracy with both deviations, scores against references, and cost.
 
-    Accuracies, deviations and ``over_random`` are percent; HLR, IOR, LRS and ARS are
-    fractions, see the module ``scores``. What needs random images or the whole
-    training set is missing where there is no record of them under the same protocol;
-    ARS takes records of both with and without augmentation. Seconds are means over
+    Accuracies, deviations and ``gain`` are percent; HLR, IOR, LRS and ARS are
+    fractions, see the module ``scores``. What needs another method or the whole
+    training set is missing where there is no record of it under the same protocol; HLR
+    and LRS, which speak of hard labels, where a teacher labels the images. ARS is that
+    of a training with augmentation, and takes a record of one without. Seconds are means over
     sets: of distilling one, and of training and testing the networks of the row on it.
 
     Args:
         frame: the long form of ``tables.frame``; only records that are done count.
         profiles: whose records enter.
+        against: the method that ``gain`` is held against.
     """
     results = _results(frame, profiles)
     rows = [
         {
             **result.key,
             **_accuracy(result),
+            **_gained(result, results, against),
             **_against(result, results),
             **_cost(result),
             "recipe": result.recipe,
         }
         for result in results
     ]
-    numbers = [
-        *("accuracy_mean", "std_sets", "std_networks", *SCORES[9:16]),
-        *("distillation_seconds", "evaluation_seconds", "set_bytes", "label_bytes"),
-    ]
-    return _table(rows, SCORES).astype(dict.fromkeys(numbers, float))
+    return _table(rows, SCORES).astype(dict.fromkeys(_NUMBERS, float))
 
 
 def _accuracy(result: _Result) -> dict[str, float]:
@@ -153,7 +161,7 @@ def _reference(result: _Result, results: list[_Result], method: str) -> _Result 
         results: all there are.
         method: of the reference.
     """
-    same = ("but_for_passes",) if method == WHOLE else ("protocol", "ipc")
+    same = ("but_for_passes",) if method == WHOLE else ("comparable", "ipc")
     shared = ("dataset", "architecture", *same)
     wanted = {key: result.key[key] for key in shared} | {"method": method}
     for other in results:
@@ -176,6 +184,17 @@ def _gain(result: _Result, random: _Result | None) -> float:
     return formulas.improvement_over_random(ours, theirs)
 
 
+def _gained(result: _Result, results: list[_Result], method: str) -> dict[str, Any]:
+    """The difference from another method with the bounds of its interval, percent."""
+    found: dict[str, Any] = {"against": method}
+    other = _reference(result, results, method)
+    if other and result.key["method"] not in (method, WHOLE):
+        interval = formulas.bootstrap(result.accuracies, other.accuracies)
+        names = ("gain", "gain_low", "gain_high")
+        found |= {name: 100 * v for name, v in zip(names, interval, strict=True)}
+    return found
+
+
 def _against(result: _Result, results: list[_Result]) -> dict[str, float]:
     """The scores that need other records; what there are."""
     found: dict[str, float] = {}
@@ -183,12 +202,9 @@ def _against(result: _Result, results: list[_Result]) -> dict[str, float]:
     whole = _reference(result, results, WHOLE)
     is_reference = result.key["method"] in (RANDOM, WHOLE)
     if random and not is_reference:
-        interval = formulas.bootstrap(result.accuracies, random.accuracies)
-        names = ("over_random", "over_random_low", "over_random_high")
-        found |= {name: 100 * v for name, v in zip(names, interval, strict=True)}
         found["ior"] = _gain(result, random)
         found["ars"] = _augmentation_score(result, random, results)
-    if whole and result.key["method"] != WHOLE:
+    if whole and not result.key["taught"] and result.key["method"] != WHOLE:
         reached = formulas.mean(whole.accuracies)
         ours = formulas.mean(result.accuracies)
         found["hlr"] = formulas.hard_label_recovery(reached, ours)
@@ -200,23 +216,20 @@ def _against(result: _Result, results: list[_Result]) -> dict[str, float]:
 def _augmentation_score(
     result: _Result, random: _Result, results: list[_Result]
 ) -> float:
-    """ARS, or nan when only one of the two ways of training was recorded."""
-    twin = _twin(result, results)
-    if twin is None:
+    """ARS of an augmented training; nan where none without was recorded."""
+    plain = _without_augmentation(result, results)
+    if plain is None:
         return math.nan
-    gains = {
-        result.key["augmented"]: _gain(result, random),
-        twin.key["augmented"]: _gain(twin, _reference(twin, results, RANDOM)),
-    }
-    return formulas.augmentation_robust_score(gains[True], gains[False])
+    without = _gain(plain, _reference(plain, results, RANDOM))
+    return formulas.augmentation_robust_score(_gain(result, random), without)
 
 
-def _twin(result: _Result, results: list[_Result]) -> _Result | None:
-    """The same set with augmentation if this is without, or the other way round."""
+def _without_augmentation(result: _Result, results: list[_Result]) -> _Result | None:
+    """The same set without augmentation; one that is so itself has none."""
     same = ("dataset", "ipc", "method", "architecture", "set", "but_for_augmentation")
     for other in results:
         alike = all(other.key[key] == result.key[key] for key in same)
-        if alike and other.key["augmented"] != result.key["augmented"]:
+        if alike and result.key["augmented"] and not other.key["augmented"]:
             return other
     return None
 

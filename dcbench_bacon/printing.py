@@ -49,11 +49,12 @@ _NOTES = {
     "is that of their class.",
     "transfer": "Rows: the set, by its method and the network it was distilled on. "
     "Columns: the network that was trained on it and tested.",
-    "random": "Over random: percentage points above as many random real images, with a "
+    "gain": "Over another method: percentage points above as many images of it, with a "
     "95 % bootstrap interval (10,000 resamples of sets, then of networks; with one set "
     "it holds the variation between networks alone).",
     "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
-    "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions.",
+    "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions. HLR "
+    "and LRS are of hard labels.",
     "references": "A dash: no record of random images (or of the whole training set, "
     "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
     "The whole training set may have a number of passes of its own.",
@@ -64,12 +65,7 @@ _NOTES = {
 
 _HEADINGS = {
     **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "error": "Error"},
-    **{
-        "distilled_on": "Distilled on",
-        "architecture": "Network",
-        "profile": "Profile",
-        "selection": "Selection",
-    },
+    **{"architecture": "Network", "profile": "Profile", "selection": "Selection"},
     **{"seed": "Seed", "status": "Status", "stage": "Stage", "steps": "Steps"},
     **{"accuracy_mean": "Mean (%)", "sets": "Sets", "networks": "Networks"},
     **{"std_sets": "Between sets", "std_networks": "Between networks"},
@@ -184,7 +180,11 @@ def _scored(table: pd.DataFrame) -> Page:
     costs = ("distillation_seconds", "evaluation_seconds")
     headings = [_HEADINGS[name] for name in _SHOWN[:4]]
     headings += ["Mean (%)", "Between sets", "Between networks", "Sets", "n"]
-    headings += ["Over random", *(_HEADINGS[name] for name in (*fractions, *costs))]
+    against = table["against"].iloc[0] if len(table) else "random"
+    headings += [
+        f"Over {title(against)}",
+        *(_HEADINGS[name] for name in (*fractions, *costs)),
+    ]
     headings += ["Size (kB)"] + ["Profile"] * bool(reduced) + ["Recipe"] * recipe
     rows = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
@@ -197,15 +197,13 @@ def _scored(table: pd.DataFrame) -> Page:
         texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
     told = ("sets", *_chosen(table), *reduced)
-    notes = (*told, "random", "scores", "references", "cost")
+    notes = (*told, "gain", "scores", "references", "cost")
     return Page(headings, rows, [_NOTES[name] for name in notes])
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
     """A difference in percentage points with the bounds of its interval."""
-    difference, low, high = (
-        row[f"over_random{bound}"] for bound in ("", "_low", "_high")
-    )
+    difference, low, high = (row[f"gain{bound}"] for bound in ("", "_low", "_high"))
     if difference != difference:
         return "—"
     bounds = "" if low != low else f" [{low:+.2f}, {high:+.2f}]"

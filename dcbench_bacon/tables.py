@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from dcbench_bacon.printing import render, to_rich
@@ -53,8 +54,8 @@ _ORDER: dict[str, tuple[str, ...]] = {
 }
 _CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
-    *("distilled_on", "set", "protocol"),
-    *("but_for_augmentation", "but_for_passes", "augmented"),
+    *("distilled_on", "set", "protocol", "comparable"),
+    *("but_for_augmentation", "but_for_passes", "augmented", "taught"),
     *("distillation_seconds", "set_bytes", "label_bytes"),
 )
 _GROUP = [*_CELL, "architecture", "profile", "selection", "digest"]
@@ -113,13 +114,18 @@ def _origin(record: Record) -> dict[str, object]:
     networks each of them trained.
     """
     judged = record.recipe.protocol
+    # A learning rate that was learned with a set is part of the set: others, which have
+    # none, are comparable with it.
+    shared = msgspec.structs.replace(judged, use_learned_rate=False)
     return {
         **{"distilled_on": record.recipe.settings.get("architecture") or ""},
         **{"set": distillation_digest(record.recipe)},
         **{"protocol": protocol_digest(judged)},
+        **{"comparable": protocol_digest(shared)},
         **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
-        **{"but_for_passes": protocol_digest(judged, "epochs")},
+        **{"but_for_passes": protocol_digest(shared, "epochs")},
         **{"augmented": judged.augmentation not in ("", "none")},
+        **{"taught": bool(judged.teachers)},
         "distillation_seconds": sum(
             cost.seconds for cost in record.distillation.values()
         ),

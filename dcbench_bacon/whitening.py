@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dcbench_bacon.data import Dataset
+from dcbench_bacon.data import Dataset, standardize
 from dcbench_bacon.files import cache_folder, write_atomically
-from dcbench_bacon.spec import Split
+from dcbench_bacon.spec import Split, SyntheticSet
 
 logger = logging.getLogger(__name__)
 EPS = 0.1  # added to the variances; distill.py's
@@ -51,6 +51,11 @@ class Whitening(NamedTuple):
             place.copy_(linear_transform(pixels / 255, self.matrix, self.mean))
         return whitened
 
+    def undo(self, images: Float32[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
+        """Pixels of whitened images; distilled ones may lie outside [0, 1]."""
+        flat = torch.linalg.solve(self.matrix, images.flatten(1).T).T
+        return (flat + self.mean).view_as(images)
+
 
 def fit(images: UInt8[Tensor, "n c h w"]) -> Whitening:
     """Finds mean and matrix; takes about 8 bytes a value of ``images``.
@@ -72,6 +77,19 @@ def whiten(dataset: Dataset) -> Dataset:
         fingerprint=hashlib.sha256(marked.encode()).hexdigest(),
         zca={"eps": EPS, "sha256": whitening.sha256},
     )
+
+
+def unwhiten(synthetic: SyntheticSet, dataset: Dataset) -> SyntheticSet:
+    """A whitened set as normalised images, to look at or to hand to others.
+
+    Args:
+        synthetic: distilled from whitened images.
+        dataset: what it was distilled from, not whitened.
+    """
+    pixels = _kept(dataset).undo(synthetic.images)
+    provenance = {**synthetic.provenance, "zca": None}
+    images = standardize(pixels, dataset.info)
+    return replace(synthetic, images=images, provenance=provenance)
 
 
 def _split(split: Split, whitening: Whitening) -> Split:

@@ -109,9 +109,9 @@ def test_scores_by_hand() -> None:
     assert row["std_sets"] == pytest.approx(100 * scores.between_sets(ours))
     assert row["std_networks"] == pytest.approx(100 * scores.between_networks(ours))
     interval = scores.bootstrap(ours, theirs)
-    assert row["over_random"] == pytest.approx(23.5)
-    assert row["over_random_low"] == pytest.approx(100 * interval.low)
-    assert row["over_random_high"] == pytest.approx(100 * interval.high)
+    assert row["gain"] == pytest.approx(23.5)
+    assert row["gain_low"] == pytest.approx(100 * interval.low)
+    assert row["gain_high"] == pytest.approx(100 * interval.high)
     hlr, ior = 0.85 - 0.495, 0.495 - 0.26
     assert row["hlr"] == pytest.approx(hlr)
     assert row["ior"] == pytest.approx(ior)
@@ -136,7 +136,7 @@ def test_references_of_another_protocol_do_not_count(
         made("whole", (0.8,), ipc=0, rules=rules, network=network),
     ]
     row = scored(found, method="dm")
-    for key in ("over_random", "hlr", "ior", "lrs", "ars"):
+    for key in ("gain", "hlr", "ior", "lrs", "ars"):
         assert math.isnan(row[key]), key
 
 
@@ -191,6 +191,62 @@ def test_what_was_overridden_is_compared_by_what_it_is() -> None:
     found = [made("dm", (0.5,)), made("random", (0.1,)), *overridden]
     row = scored(found, method="dm", profile="paper")
     assert row["ars"] == pytest.approx(scores.augmentation_robust_score(0.4, 0.2))
+
+
+def test_any_method_may_be_held_against_another() -> None:
+    found = [made("dm", (0.5, 0.52)), made("idm", (0.6, 0.63)), made("random", (0.2,))]
+    table = comparison.scores(tables.frame(found), against="dm").set_index("method")
+    interval = scores.bootstrap([[0.6, 0.63]], [[0.5, 0.52]])
+    assert table["gain"]["idm"] == pytest.approx(100 * interval.difference)
+    assert table["gain_high"]["idm"] == pytest.approx(100 * interval.high)
+    assert table["gain"]["random"] == pytest.approx(-31)
+    assert math.isnan(table["gain"]["dm"])
+    assert "Over DM" in tables.render(table.reset_index(), "md")
+    assert table["ior"]["idm"] == pytest.approx(0.615 - 0.2)
+
+
+def test_a_learned_rate_is_part_of_the_set() -> None:
+    """MTT's; the random images beside it have none."""
+    learned = {"use_learned_rate": True}
+    found = [
+        made("mtt", (0.5,), rules=learned),
+        made("mtt", (0.3,)),
+        made("random", (0.2,)),
+        made("whole", (0.8,), ipc=0, rules={"epochs": 7}),
+    ]
+    table = comparison.scores(tables.frame(found))
+    own = table[table["method"] == "mtt"]
+    assert sorted(own["ior"]) == pytest.approx([0.1, 0.3])
+    assert sorted(own["hlr"]) == pytest.approx([0.3, 0.5])
+
+
+def test_hard_labels_are_recovered_by_hard_labels_alone() -> None:
+    taught = {"teachers": ("ConvNet",), "loss": "kl"}
+    found = [
+        made("dm", (0.5,), rules=taught),
+        made("random", (0.2,), rules=taught),
+        made("whole", (0.8,), ipc=0, rules=taught),
+    ]
+    row = scored(found, method="dm")
+    assert row["ior"] == pytest.approx(0.3)
+    assert math.isnan(row["hlr"])
+    assert math.isnan(row["lrs"])
+
+
+def test_ars_is_of_one_way_of_augmenting() -> None:
+    """With two of them, each has its own; the training without has none."""
+    policy = {"augmentation": "randaugment"}
+    found = [
+        made(method, (accuracy,), rules=rules)
+        for method, values in (("dm", (0.5, 0.45, 0.4)), ("random", (0.2, 0.2, 0.3)))
+        for accuracy, rules in zip(values, ({}, policy, PLAIN), strict=True)
+    ]
+    for order in (found, found[::-1]):
+        table = comparison.scores(tables.frame(order))
+        own = table[table["method"] == "dm"].sort_values("accuracy_mean")
+        expected = [scores.augmentation_robust_score(x, 0.1) for x in (0.25, 0.3)]
+        assert list(own["ars"])[1:] == pytest.approx(expected)
+        assert math.isnan(list(own["ars"])[0])
 
 
 def test_one_set_evaluated_twice_is_one_row() -> None:

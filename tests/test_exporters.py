@@ -276,5 +276,5 @@ def test_help_has_examples(command: str) -> None:
     output = invoke(command, "--help").output
     examples = output.partition("Examples:")[2]
     assert examples.count(f"dcbench {command}") >= 3
-    for option in ("--format", "--index", "--partition", "--zca", "--pixels"):
+    for option in ("--from", "--index", "--partition", "--zca", "--pixels"):
         assert option in output

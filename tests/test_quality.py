@@ -241,11 +241,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "MMD² (real)" in result.stdout
     assert "Agreement" not in result.stdout
-    text = invoke("quality", *paths, *small, "--table", "csv").stdout.strip()
+    text = invoke("quality", *paths, *small, "--format", "csv").stdout.strip()
     lines = text.splitlines()
     assert lines[0].split(",") == quality.COLUMNS
     assert [line.split(",")[0] for line in lines[1:]] == [each.name for each in paths]
-    again = invoke("quality", paths[1], *small, "--table", "csv").stdout.strip()
+    again = invoke("quality", paths[1], *small, "--format", "csv").stdout.strip()
     assert (
         again.splitlines()[1] == lines[2]
     )  # a set's numbers do not depend on the others

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from commandline import invoke, settable
+from PIL import Image
 from support import dataset
 from torch import Tensor
 
@@ -69,6 +70,12 @@ def test_train_and_test_are_whitened_with_the_statistics_of_train() -> None:
     assert made.zca is not None
     assert made.zca["eps"] == 0.1
     assert uneven.zca is None
+
+
+def test_whitening_can_be_undone() -> None:
+    fitted = whitening.fit(SOURCE.train.images)
+    pixels = fitted.undo(fitted.apply(SOURCE.test.images))
+    assert torch.allclose(pixels, SOURCE.test.images / 255, atol=1e-5)
 
 
 def test_statistics_are_fitted_once(
@@ -175,6 +182,19 @@ def test_a_whitened_set_is_tested_on_whitened_images(
     caplog.clear()
     accuracies(exported, "--dataset", "digits", "--normalized", "--zca")
     assert "in MTT's way" in caplog.text
+
+
+def test_people_see_pixels(tmp_path: Path) -> None:
+    white, plain = mtt(tmp_path / "white", zca=True), mtt(tmp_path / "plain", zca=False)
+    for path, name in ((white, "white.png"), (plain, "plain.png")):
+        where = tmp_path / name
+        done = invoke("convert", path, "--to", "picture", "--output", where)
+        assert done.exit_code == 0, done.output
+    found, wanted = (
+        np.asarray(Image.open(tmp_path / name).convert("L"), dtype=float)
+        for name in ("white.png", "plain.png")
+    )
+    assert np.abs(found - wanted).max() <= 2  # the same real images, but for rounding
 
 
 def test_statistics_of_other_images_are_told(

@@ -28,7 +28,7 @@ from dcbench_bacon.spec import Split, SyntheticSet
 REFERENCE = "reference"  # the protocol of the whole train split in a search
 
 
-def learn_continually(*, tasks: int, orders: int, form: str, **given: Any) -> int:
+def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> int:
     """Class-incremental learning with each set as the memory; prints the table.
 
     Returns:
@@ -42,13 +42,13 @@ def learn_continually(*, tasks: int, orders: int, form: str, **given: Any) -> in
     ]
     folder = continual_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    table = tables.continual(outcome.records)
-    print(tables.render(table, form), end="", flush=True)
+    found = tables.continual(outcome.records)
+    print(tables.render(found, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
 def search_architectures(
-    *, passes: int | None, top: int, form: str, **given: Any
+    *, passes: int | None, top: int, table: str, **given: Any
 ) -> int:
     """Ranks a grid of networks on each set and on the whole train split.
 
@@ -66,8 +66,8 @@ def search_architectures(
         jobs += _references(sets, dataset, names, passes)
     folder = search_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    table = tables.search(outcome.records, top)
-    print(tables.render(table, form), end="", flush=True)
+    found = tables.search(outcome.records, top)
+    print(tables.render(found, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 

@@ -45,7 +45,7 @@ class Sets:
 
     Attributes:
         files: synthetic sets.
-        dataset: what to test on; by default what each file names.
+        claims: what the user says about them.
         device: as typed.
         compiling: of networks.
         data_root: where data sets lie.
@@ -55,7 +55,7 @@ class Sets:
     """
 
     files: Sequence[Path]
-    dataset: str | None
+    claims: Claims
     device: str
     compiling: CompileMode
     data_root: Path | None
@@ -87,11 +87,10 @@ class Sets:
     def open(self) -> list[Opened]:
         """Reads every file and its data set; the same data are kept once."""
         where = choose_device(self.device)
-        claims = Claims(dataset=self.dataset)
         kept: dict[str, data.Dataset] = {}
         found: dict[str, Opened] = {}
         for path in self.files:
-            synthetic, cell, loaded = open_set(path, claims, where, self.data_root)
+            synthetic, cell, loaded = open_set(path, self.claims, where, self.data_root)
             _check_shapes(path, synthetic, loaded.info)
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)

@@ -85,7 +85,7 @@ def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
             return images, labels
     raise DataError(
         f"{path} holds no pair of tensors, images and labels, where its format has "
-        "one; name another --format (dcbench list formats)"
+        "one; name another format with --from (dcbench list formats)"
     )
 
 
@@ -96,7 +96,7 @@ def choose(
     if not isinstance(entries, list) or not entries:
         raise DataError(
             f"{path} holds no list of sets where its format has one; name another "
-            "--format (dcbench list formats)"
+            "--from (dcbench list formats)"
         )
     count = len(entries)
     number = (default if index is None else index) % count

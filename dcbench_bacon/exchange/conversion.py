@@ -4,10 +4,13 @@ from pathlib import Path
 
 import msgspec
 
+from dcbench_bacon import data, whitening
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange import exporters, foreign
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.schema import DatasetInfo
+
+FOR_THE_EYE = ("folder", "picture")
 
 
 def convert_file(
@@ -21,6 +24,8 @@ def convert_file(
 ) -> str:
     """Reads a set in any format and writes it in another.
 
+    Where people are to see the images, the whitening is undone; that wants the data.
+
     Returns:
         A line that says what was written.
     """
@@ -29,6 +34,9 @@ def convert_file(
         info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(f"{file} does not say what it was made from") from error
+    if synthetic.provenance.get("zca") and to in FOR_THE_EYE:
+        loaded = data.load(claims.dataset or info.name, data_root)
+        synthetic = whitening.unwhiten(synthetic, loaded)
     if decode:
         synthetic = synthetic.decode()
     exporters.write(output, to, synthetic, info)

@@ -27,7 +27,7 @@ from dcbench_bacon.spec import SyntheticSet
 
 logger = logging.getLogger(__name__)
 OPTIONS = {
-    "form": "--format",
+    "form": "--from",
     "dataset": "--dataset",
     "index": "--index",
     "partition": "--partition",
@@ -60,7 +60,7 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
         return container.read(path)
     if form not in READERS:
         known = ", ".join(name for name, each in FORMATS.items() if each.reads)
-        raise UsageError(f"--format {form}: not read; there are: {known}")
+        raise UsageError(f"--from {form}: not read; there are: {known}")
     if claims.index not in (None, 0, -1) and form not in SEVERAL:
         raise UsageError(f"{path}: --index {claims.index}: a {form} file holds one set")
     with damaged(path):

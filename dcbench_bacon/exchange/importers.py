@@ -80,7 +80,7 @@ def _guess_torch(path: Path, value: Any, by_torch: bool) -> str:
             return "idc" if by_torch else "best"
     raise DataError(
         f"{path} holds a {type(value).__name__} that looks like no known set; if it is "
-        "one, name its --format (dcbench list formats)"
+        "one, name its format with --from (dcbench list formats)"
     )
 
 

@@ -31,7 +31,7 @@ def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
             raise DataError(
                 f"{path}: images of shape {tuple(tensor.shape)}, but {info.name} has "
                 f"(n, {', '.join(map(str, wanted))}); name the right data set with "
-                "--dataset or the right format with --format"
+                "--dataset or the right format with --from"
             )
         if tensor.dtype not in (*_FLOATS, torch.uint8):
             raise DataError(

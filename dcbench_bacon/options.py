@@ -1,0 +1,249 @@
+"""Options that several commands share, and the kinds of values they take."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.exchange.formats import FORMATS, Labels
+from dcbench_bacon.registry import DATASETS, METHODS, Registry
+from dcbench_bacon.schema import CompileMode, Profile, Selection
+
+PAPER_DATASETS = (
+    "mnist",
+    "fashion_mnist",
+    "svhn",
+    "cifar10",
+    "cifar100",
+    "tiny_imagenet",
+)
+
+
+class NameList(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas, checked against a registry.
+
+    Args:
+        registry: knows the names.
+        everything: what ``all`` stands for; all names without it.
+    """
+
+    name = "names"
+
+    def __init__(
+        self, registry: Registry, everything: Sequence[str] | None = None
+    ) -> None:
+        """Keeps the registry."""
+        self.registry = registry
+        self.everything = everything
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Splits and checks."""
+        if isinstance(value, tuple):
+            return value
+        if value == "all":
+            return tuple(self.everything or self.registry.names())
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        if not names:
+            self.fail(f"no {self.registry.kind} given", param, ctx)
+        try:
+            return tuple(dict.fromkeys(self._resolve(name) for name in names))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+    def _resolve(self, name: str) -> str:
+        kind, colon, path = name.partition(":")
+        return self.registry.resolve(kind) + colon + path
+
+
+class IntList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers separated by commas.
+
+    Args:
+        least: the smallest that is allowed.
+    """
+
+    name = "numbers"
+
+    def __init__(self, least: int) -> None:
+        """Keeps the bound."""
+        self.least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Splits and checks."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(dict.fromkeys(int(text) for text in str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r}: write whole numbers, such as 1,10,50", param, ctx)
+        for number in numbers:
+            if number < self.least:
+                self.fail(f"{number} is less than {self.least}", param, ctx)
+        return numbers
+
+
+class Texts(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas that are checked later."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Splits."""
+        if isinstance(value, tuple):
+            return value
+        names = (name.strip() for name in str(value).split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
+Command = Callable[..., Any]
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Joins options that several commands share."""
+
+    def decorate(function: Command) -> Command:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+methods_option = click.option(
+    "--methods", type=NameList(METHODS), help="Names separated by commas, or all."
+)
+datasets_option = click.option(
+    "--datasets",
+    type=NameList(DATASETS, PAPER_DATASETS),
+    help="Names separated by commas, or all for the paper's six; folder:PATH for "
+    "your own images.",
+)
+ipc_option = click.option(
+    "--ipc", type=IntList(1), help="Images per class, such as 1,10,50."
+)
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Where data sets lie, in torchvision's layout. Also DCBENCH_DATA.",
+)
+output_option = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="The results folder.",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ..."
+)
+compile_option = click.option(
+    "--compile",
+    "compiling",
+    type=click.Choice(get_args(CompileMode)),
+    default="auto",
+    show_default=True,
+    help="torch.compile: auto where the work pays for it and a compiler is there.",
+)
+set_option = click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Overrides a recipe key, or protocol.KEY; may be repeated. It is recorded.",
+)
+
+
+def table_format(name: str) -> Callable[[Command], Command]:
+    """How to print a table, as the parameter of that name."""
+    return click.option(
+        "--format",
+        name,
+        type=click.Choice(["md", "csv", "latex", "html"]),
+        default="md",
+        show_default=True,
+        help="How to print the table.",
+    )
+
+
+format_option = table_format("form")
+profile_option = click.option(
+    "--profile",
+    type=click.Choice(get_args(Profile)),
+    help="demo and quick are reduced recipes; paper, the default, is the published one "
+    "(run without --datasets: demo).",
+)
+profiles_option = click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    type=click.Choice(get_args(Profile)),
+    help="Which records enter; paper alone by default. May be repeated.",
+)
+protocol_options = options(
+    click.option(
+        "--architectures",
+        type=Texts(),
+        help="Networks to train on each set, or pools of them: S M B W D A P N, all; "
+        "see dcbench list architectures.",
+    ),
+    click.option(
+        "--protocol", default="dc", show_default=True, help="How to evaluate."
+    ),
+    click.option(
+        "--selection",
+        type=click.Choice(get_args(Selection)),
+        help="Which pass counts; best_test is optimistic, and tables mark it.",
+    ),
+)
+claim_options = options(
+    click.option(
+        "--dataset", help="What the set was made from; by default what the file says."
+    ),
+    click.option(
+        "--from",
+        "form",
+        type=click.Choice(["auto", *(n for n, each in FORMATS.items() if each.reads)]),
+        default="auto",
+        show_default=True,
+        callback=lambda _, __, name: None if name == "auto" else name,
+        help="Format of the file; auto guesses. See dcbench list formats.",
+    ),
+    click.option(
+        "--index", type=int, help="Which of several sets in a file; the first is 0."
+    ),
+    click.option(
+        "--partition",
+        type=click.IntRange(min=1),
+        help="Each image holds this many smaller ones squared (IDM, BACON, IDC: 2).",
+    ),
+    click.option("--zca/--no-zca", default=None, help="Images are ZCA-whitened."),
+    click.option(
+        "--pixels/--normalized",
+        default=None,
+        help="Images are pixels in [0, 1], or normalised.",
+    ),
+    click.option(
+        "--statistics",
+        metavar="DATASET",
+        help="Images were normalised with the mean and std of another data set.",
+    ),
+    click.option(
+        "--labels",
+        type=click.Choice(get_args(Labels)),
+        help="Rows of labels as they are, their largest, or softmax of logits.",
+    ),
+    click.option(
+        "--learned-rate",
+        "learning_rate",
+        type=click.FloatRange(min=0, min_open=True),
+        help="The learning rate that was learned with the images.",
+    ),
+)
