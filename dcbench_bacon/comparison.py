@@ -115,8 +115,9 @@ def scores(
     fractions, see the module ``scores``. What needs another method or the whole
     training set is missing where there is no record of it under the same protocol; HLR
     and LRS, which speak of hard labels, where a teacher labels the images. ARS is that
-    of a training with augmentation, and takes a record of one without. Seconds are means over
-    sets: of distilling one, and of training and testing the networks of the row on it.
+    of a training with augmentation, and takes a record of one without. Seconds are
+    means over sets: of distilling one, and of training and testing the networks of the
+    row on it.
 
     Args:
         frame: the long form of ``tables.frame``; only records that are done count.
