@@ -132,7 +132,8 @@ class Augmentation:
         ordered = order == sorted(order)
         if not ordered:
             values = values[index]
-            index = index.to(images.device, non_blocking=True)
+        index = index.to(images.device, non_blocking=True)
+        if not ordered:
             inputs = images.index_select(0, index)
         pieces = self._run(inputs, values, names)
         if len(pieces) == 1 and ordered:
