@@ -168,13 +168,18 @@ Examples:
 @device_option
 @compile_option
 @data_root_option
+@output_option
+@click.option("--fresh", is_flag=True, help="Train again what has a record.")
 def evaluate(**given: Any) -> None:
     """Train fresh networks on saved sets and test them on real images.
+
+    Each set leaves a record in OUTPUT/records and stands in the tables of dcbench table
+    from then on; what is recorded is not done again, what was interrupted goes on.
 
     Sets of other tools are read as well, without running what a pickle may ask for.
     What such a file does not say is guessed with a warning that names the option.
     """
-    from dcbench_bacon.commands import evaluate_files
+    from dcbench_bacon.judging import evaluate_files
 
     evaluate_files(claims=Claims.taken(given), **given)
 
@@ -371,7 +376,7 @@ def quality(**given: Any) -> None:
     trained on the train split and of an image-text model, beside those of as many
     random training images; the share of images that the model gives their own class.
     """
-    from dcbench_bacon.commands import quality_of_files
+    from dcbench_bacon.judging import quality_of_files
 
     click.echo(quality_of_files(claims=Claims.taken(given), **given))
 

@@ -5,7 +5,6 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,14 @@ from dcbench_bacon import (
     runner,
     schema,
     tables,
-    whitening,
     work,
 )
-from dcbench_bacon.clock import Clock, Policy
+from dcbench_bacon.clock import Policy
 from dcbench_bacon.compiling import Compiler
-from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.evaluate import Task, evaluate
-from dcbench_bacon.exchange import foreign
-from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.memory import keep_freed_memory
+from dcbench_bacon.errors import UsageError
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
-from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation
-from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.schema import Cell, Evaluation
 from dcbench_bacon.timing import environment
 
 logger = logging.getLogger(__name__)
@@ -70,7 +63,7 @@ def run_grid(
         datasets=datasets or DEMO_DATASETS,
         ipc=ipc or ((1, 10) if demo else (1, 10, 50)),
         seeds=seeds,
-        request=_request("demo" if demo else "paper", **requested),
+        request=request_of("demo" if demo else "paper", **requested),
     )
     where = choose_device(device)
     work.check_architectures(grid.request.architectures)
@@ -148,186 +141,11 @@ def profile_grid(
     return tables.render(tables.timing(records), form)
 
 
-def evaluate_files(
-    *,
-    files: Sequence[Path],
-    claims: Claims,
-    device: str,
-    compiling: schema.CompileMode,
-    data_root: Path | None,
-    **requested: Any,
-) -> None:
-    """Evaluates saved sets and prints a line a network and the mean."""
-    keep_freed_memory()
-    where = choose_device(device)
-    console = Console(stderr=True)
-    request = _request("paper", **requested)
-    work.check_architectures(request.architectures)
-    recipe.check_overrides(request.overrides, [])
-    for path in files:
-        synthetic, cell, loaded = open_set(path, claims, where, data_root)
-        asked = _with_pools(request, synthetic)
-        if cell.method in METHODS.names():
-            protocol = work.resolve(cell, asked).recipe.protocol
-        else:  # made by a method that is not installed here
-            protocol = recipe.protocol(cell, asked)
-        validation = None
-        if protocol.held_out:
-            loaded, validation = _held_out(path, synthetic, cell, loaded)
-        foreign.caution(path, synthetic, protocol.learning_rate)
-        policy = Policy(
-            reporter=progress.reporter(console), compiler=Compiler(compiling)
-        )
-        clock = Clock(str(cell), where, policy)
-        protocol = work.in_force(protocol, synthetic)
-        run = work.CellRun(cell, loaded, work.Options(where, policy=policy), None)
-        teachers = work.find_teachers(run, protocol)
-        task = Task(synthetic, loaded.test, loaded.info, protocol, validation, teachers)
-        for architecture, found in _by_architecture(evaluate(clock, task)).items():
-            console.file.flush()
-            print(f"{path}  {architecture}  {_spread(found)}", flush=True)
-
-
-def open_set(
-    path: Path, claims: Claims, device: torch.device, root: Path | None
-) -> tuple[SyntheticSet, Cell, data.Dataset]:
-    """Reads a set and the data set that it is to be tested on."""
-    synthetic = foreign.read(path, claims, root).to(device)
-    return synthetic, *_opened(path, synthetic, claims.dataset, root)
-
-
-def quality_of_files(
-    *,
-    files: Sequence[Path],
-    claims: Claims,
-    device: str,
-    data_root: Path | None,
-    output: Path,
-    table: str,
-    **requested: Any,
-) -> str:
-    """The table of how far the images of saved sets are from real ones."""
-    from dcbench_bacon import quality
-
-    keep_freed_memory()
-    where = choose_device(device)
-    request = quality.Request(**requested)
-    work.check_architectures([request.architecture])
-    read = [open_set(path, claims, where, data_root) for path in files]
-    sets = [(path, each[0]) for path, each in zip(files, read, strict=True)]
-    opened = [each[2] for each in read]
-    names = sorted({each.info.name for each in opened})
-    if len(names) > 1:
-        raise UsageError(
-            f"these files are of {' and '.join(names)}: give those of one data set"
-        )
-    if len({each.fingerprint for each in opened}) > 1:
-        raise UsageError("some of these sets are ZCA-whitened: give them by themselves")
-    policy = Policy(reporter=progress.reporter(Console(stderr=True)))
-    shared = Store(output).shared
-    found = quality.appraise_files(sets, opened[0], request, policy, shared)
-    return tables.render(found, table)
-
-
-def _with_pools(request: recipe.Request, synthetic: SyntheticSet) -> recipe.Request:
-    """A request with plain names of networks, ``S`` being the one that the file says.
-
-    What the recipe in force today says may be another one.
-    """
-    try:
-        made_by = msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
-        distilled_on = work.distilled_on(made_by)
-    except (KeyError, msgspec.ValidationError):  # another tool's file
-        distilled_on = work.DISTILLED_ON
-    names = work.plain(request.architectures, distilled_on)
-    return msgspec.structs.replace(request, architectures=names)
-
-
-def _opened(
-    path: Path, synthetic: SyntheticSet, dataset: str | None, root: Path | None
-) -> tuple[Cell, data.Dataset]:
-    """The cell that a set came from, and the data set it is to be tested on.
-
-    Raises:
-        DataError: the file does not say where it is from, or the data do not fit it.
-    """
-    try:
-        cell = msgspec.convert(synthetic.provenance["cell"], Cell)
-        made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise DataError(f"{path} does not say what it was made from") from error
-    try:
-        loaded = data.load(dataset or cell.dataset, root, synthetic.images.device)
-    except UsageError as error:
-        raise DataError(
-            f"{path} was made from {cell.dataset}, which is no data set of that name "
-            "here; name it with --dataset, for a folder --dataset folder:PATH"
-        ) from error
-    found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
-    if found != (made_for.channels, made_for.size, made_for.classes):
-        raise DataError(
-            f"{path} was made from {made_for.name} ({_shape(made_for)}), "
-            f"{loaded.info.name} has {_shape(loaded.info)}; "
-            "name the right one with --dataset"
-        )
-    if (loaded.info.mean, loaded.info.std) != (made_for.mean, made_for.std):
-        raise DataError(
-            f"{path} was normalised with the statistics of {made_for.name}, which are "
-            f"not those of {loaded.info.name}; name the right one with --dataset"
-        )
-    if synthetic.provenance.get("zca"):
-        loaded = whitening.whiten(loaded)
-        if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
-            loaded.fingerprint
-        ):
-            logger.warning(
-                "%s was whitened with the statistics of other images than those of %s "
-                "here: expect too low an accuracy",
-                path,
-                loaded.info.name,
-            )
-    return cell, loaded
-
-
-def _held_out(
-    path: Path, synthetic: SyntheticSet, cell: Cell, loaded: data.Dataset
-) -> tuple[data.Dataset, Split]:
-    """The data set without, and the split, that was held out when a set was made.
-
-    The share is the one in the file, whatever the protocol asked for now has.
-
-    Raises:
-        UsageError: nothing was held out, or from other images.
-    """
-    try:
-        made = msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
-        held_out = made.protocol.held_out
-    except (KeyError, msgspec.ValidationError):
-        held_out = False
-    if not held_out:
-        raise UsageError(
-            f"{path}: --selection best_val and protocol.learning_rates need a split "
-            "that was held out when the set was distilled; give them to dcbench run"
-        )
-    if synthetic.provenance.get("dataset_sha256") != loaded.fingerprint:
-        raise UsageError(
-            f"{path} was distilled from other images than {loaded.info.name} now has, "
-            "so what was held out is not known; leave out --selection best_val and "
-            "protocol.learning_rates"
-        )
-    train, validation = work.hold_out(cell, loaded.train, made.protocol.validation)
-    return replace(loaded, train=train), validation
-
-
-def _shape(info: DatasetInfo) -> str:
-    return f"{info.channels}x{info.size}x{info.size}, {info.classes} classes"
-
-
 def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str:
     """The recipe of a cell, a line a key: value, table and source."""
     name = data.cell_name(dataset)
     cell = work.cell_of(METHODS.resolve(method), name, ipc)
-    request = _request("paper", **requested)
+    request = request_of("paper", **requested)
     recipe.check_overrides(request.overrides, [work.method_class(cell.method).Settings])
     resolved = work.resolve(cell, request)
     values = dict(resolved.recipe.settings)
@@ -386,7 +204,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _request(
+def request_of(
     default: str,
     *,
     profile: str | None,
@@ -448,8 +266,8 @@ def _line(result: runner.Result) -> str:
     if record.status != "done":
         return f"{result.job.cell}: {result.outcome}: {record.error}"
     parts = [
-        f"{architecture} {_spread(found)}"
-        for architecture, found in _by_architecture(record.evaluations).items()
+        f"{architecture} {spread(found)}"
+        for architecture, found in by_architecture(record.evaluations).items()
     ]
     seconds = [
         sum(timing.seconds for timing in stages.values())
@@ -460,12 +278,13 @@ def _line(result: runner.Result) -> str:
     return f"{result.job.cell}: {', '.join(parts)}  ({note})"
 
 
-def _by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+    """The evaluations of each network."""
     names = dict.fromkeys(entry.architecture for entry in found)
     return {name: [e for e in found if e.architecture == name] for name in names}
 
 
-def _spread(found: Sequence[Evaluation]) -> str:
+def spread(found: Sequence[Evaluation]) -> str:
     """Mean and standard deviation between networks, in percent."""
     values = torch.tensor([entry.accuracy for entry in found]) * 100
     deviation = f" ± {values.std():.2f}" if len(found) > 1 else ""

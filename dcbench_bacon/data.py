@@ -36,7 +36,7 @@ from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.files import cache_folder
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.spec import Split
+from dcbench_bacon.spec import Split, SyntheticSet
 
 logger = logging.getLogger(__name__)
 
@@ -279,6 +279,12 @@ def standardize(
     """Undoes ``denormalize``."""
     mean, std = _statistics(info, pixels.device)
     return (pixels - mean) / std
+
+
+def as_set(split: Split, info: DatasetInfo) -> SyntheticSet:
+    """Real images as a set: normalised, with hard labels."""
+    labels = torch.nn.functional.one_hot(split.labels, info.classes)
+    return SyntheticSet(normalize(split.images, info), labels.float())
 
 
 def split_validation(

@@ -28,7 +28,6 @@ from dcbench_bacon.losses import Criterion, Targets
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.mixing import Mix, Mixer
 from dcbench_bacon.networks import Network
-from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import DatasetInfo, Evaluation, Protocol
 from dcbench_bacon.spec import Split, State, SyntheticSet
@@ -87,11 +86,8 @@ def _check(task: Task) -> None:
             "selection best_val or learning_rates go with a validation split, and "
             "only they"
         )
-    if task.synthetic.provenance.get("zca") and protocol.augmentation in POLICIES:
-        raise UsageError(
-            f"{protocol.augmentation!r} works on pixels, and these images are ZCA-"
-            "whitened: choose a DSA strategy with --set protocol.augmentation"
-        )
+    whitened = bool(task.synthetic.provenance.get("zca"))
+    policies.check_whitened(protocol.augmentation, whitened)
     if len(task.teachers) != len(protocol.teachers):
         raise UsageError(
             f"protocol {protocol.name!r} learns from the logits of "
@@ -283,7 +279,8 @@ class Trainer:
         rate = schedules.learning_rate(protocol, index)
         if protocol.optimiser == "adamw":
             batches = -(-len(self.images) // protocol.batch_size)
-            return FlatAdamW(rate, self.decay, taken=index * batches)
+            since = index - schedules.last_restart(protocol, index)
+            return FlatAdamW(rate, self.decay, taken=since * batches)
         return FlatSGD(rate, protocol.momentum, self.decay)
 
     def batches(self) -> tuple[Int64[Tensor, "n"], ...]:

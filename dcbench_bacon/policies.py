@@ -366,6 +366,19 @@ def check(augmentation: str) -> None:
         raise UsageError(f"{error}, or a policy: {policies}") from error
 
 
+def check_whitened(augmentation: str, whitened: bool) -> None:
+    """Makes sure that an augmentation can work on images that are no pixels.
+
+    Raises:
+        UsageError: the images are whitened, and it is a policy.
+    """
+    if whitened and augmentation in POLICIES:
+        raise UsageError(
+            f"{augmentation!r} works on pixels, and these images are ZCA-whitened: "
+            "choose a DSA strategy with --set protocol.augmentation"
+        )
+
+
 def _index(uniforms: Tensor, count: int) -> Tensor:
     """Integers from 0 to ``count - 1``; a product may round up to the next one."""
     return (uniforms * count).long().clamp(max=count - 1)

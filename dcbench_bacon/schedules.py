@@ -34,7 +34,13 @@ def learning_rate(protocol: Protocol, index: int) -> float:
 
 def restarts(protocol: Protocol, index: int) -> bool:
     """Whether the optimiser forgets its momentum before this pass."""
-    return protocol.schedule == "drop" and index == _dropped(protocol)
+    return index > 0 and index == last_restart(protocol, index)
+
+
+def last_restart(protocol: Protocol, index: int) -> int:
+    """The pass, this or an earlier one, before which the optimiser was new."""
+    dropped = _dropped(protocol)
+    return dropped if protocol.schedule == "drop" and index >= dropped else 0
 
 
 def _dropped(protocol: Protocol) -> int:

@@ -4,7 +4,7 @@ Accuracies are fractions in [0, 1], durations seconds, sizes bytes. Fields are
 only ever added, with a default, so that old records stay readable.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -20,6 +20,14 @@ RateSchedule = Literal["drop", "cosine", "ssrs", "multistep"]
 Loss = Literal["ce", "kl", "mse"]
 MixingKind = Literal["none", "mixup", "cutmix"]
 AboveZero = Annotated[float, Meta(gt=0)]
+
+
+_REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")
+
+
+def more_reduced(one: Profile, other: Profile) -> Profile:
+    """The profile whose numbers say less."""
+    return max(one, other, key=_REDUCTION.index)
 
 
 class DatasetInfo(Struct, frozen=True, kw_only=True):
@@ -113,6 +121,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         teachers: networks trained on real images; the mean of their logits on the very
             batch that the student sees is its label. Without them the labels are those
             stored in the set.
+        teacher_epochs: of the teachers' training; one less than the passes.
         mixing: of pairs of images of a batch; stored labels are mixed as the images.
         mixing_alpha: the share kept of an image follows Beta(alpha, alpha).
         ema: share of a moving average of the weights that is kept a step; the average
@@ -149,6 +158,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     temperature_squared: bool = False
     original_weight: Annotated[float, Meta(ge=0)] = 0.0
     teachers: tuple[str, ...] = ()
+    teacher_epochs: Positive = 50
     mixing: MixingKind = "none"
     mixing_alpha: AboveZero = 1.0
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
@@ -271,6 +281,7 @@ class Record(Struct, frozen=True, kw_only=True):
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
         label_bytes: of the labels among them.
+        teachers: how the networks that label the images were trained.
         error: type and message when the cell did not finish.
     """
 
@@ -288,4 +299,5 @@ class Record(Struct, frozen=True, kw_only=True):
     synthetic_sha256: str | None = None
     synthetic_bytes: int | None = None
     label_bytes: int | None = None
+    teachers: tuple[dict[str, Any], ...] = ()
     error: str | None = None

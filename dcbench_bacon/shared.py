@@ -46,6 +46,7 @@ def once(
         if found is None:
             found = _made(path.with_suffix(""), make)
             checkpoint.write(path, found)
+            found = dict(checkpoint.read(path))  # on the CPU, as whoever comes next
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         return found
     finally:

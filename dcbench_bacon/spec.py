@@ -272,17 +272,11 @@ class Method(Configured):
 
 
 class Reference(Configured):
-    """A row of the tables that is no set: networks trained on the train split itself.
+    """A row of the tables that is no synthetic set: real images, which are not stored.
 
     It has one cell a data set and seed, of ``ipc`` 0, whatever ``--ipc`` asks for.
     """
 
     @abstractmethod
-    def measure(self, run: Run, test: Split, protocol: Protocol) -> list[Evaluation]:
-        """Trains and tests the networks of the protocol, one stage each.
-
-        Args:
-            run: what the harness lends.
-            test: real images to test on.
-            protocol: how; its augmentation is that of the training.
-        """
+    def images(self, run: Run) -> SyntheticSet:
+        """The images to train on, by the protocol of the cell."""

@@ -19,7 +19,7 @@ from dcbench_bacon.data import normalize
 from dcbench_bacon.flat import FlatNetwork, FlatSGD
 from dcbench_bacon.networks import Network
 from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.schema import Precision, Protocol
+from dcbench_bacon.schema import Precision
 from dcbench_bacon.spec import Run, State
 
 
@@ -46,15 +46,6 @@ class Training(Struct, frozen=True, kw_only=True):
     batch_size: int
     augmentation: str
     precision: Precision = "tf32"
-
-    @classmethod
-    def of(cls, protocol: Protocol, architecture: str) -> "Training":
-        """The training of a protocol, for one of its architectures."""
-        shared = [field for field in cls.__struct_fields__ if field != "architecture"]
-        return cls(
-            architecture=architecture,
-            **{field: getattr(protocol, field) for field in shared},
-        )
 
 
 def train(run: Run, training: Training, stage: str) -> Network:

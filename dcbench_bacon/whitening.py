@@ -53,8 +53,8 @@ class Whitening(NamedTuple):
 
     def undo(self, images: Float32[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
         """Pixels of whitened images; distilled ones may lie outside [0, 1]."""
-        flat = torch.linalg.solve(self.matrix, images.flatten(1).T).T
-        return (flat + self.mean).view_as(images)
+        flat: Tensor = torch.linalg.solve(self.matrix, images.flatten(1).T)
+        return (flat.T + self.mean).view_as(images)
 
 
 def fit(images: UInt8[Tensor, "n c h w"]) -> Whitening:

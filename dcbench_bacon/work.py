@@ -13,12 +13,12 @@ import torch
 from dcbench_bacon import (
     container,
     data,
-    features,
     networks,
     policies,
     pools,
     recipe,
     shared,
+    teachers,
     whitening,
 )
 from dcbench_bacon.augment import parse_strategy
@@ -186,6 +186,7 @@ def check_names(resolved: recipe.Resolved, path: Path) -> None:
         parse_strategy(str(settings.get("augmentation", "")))
         check_architectures([distilled_on(resolved.recipe)])
         check_protocol(protocol)
+        policies.check_whitened(protocol.augmentation, bool(settings.get("zca")))
     except UsageError as error:
         raise UsageError(f"recipe {path.name}: {error}") from error
 
@@ -223,16 +224,6 @@ def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
     return data.split_validation(train, share, stream)
 
 
-def find_teachers(run: Run, protocol: Protocol) -> tuple[networks.Network, ...]:
-    """The networks that ``protocol.teachers`` names, trained on the run's train split.
-
-    They are trained as those whose features selection uses, with the protocol's
-    learning rate left aside.
-    """
-    settings = [features.FeatureSettings(architecture=x) for x in protocol.teachers]
-    return tuple(features.trained(run, each.training)[0] for each in settings)
-
-
 def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
     """The recipe in force for a cell."""
     settings = method_class(cell.method).Settings
@@ -259,6 +250,22 @@ def plain(names: Iterable[str], source: str) -> tuple[str, ...]:
     return pools.expand(names, source, networks.names())
 
 
+class Opened(NamedTuple):
+    """A set from a file, and the real images that it is judged by.
+
+    Attributes:
+        synthetic: the set.
+        cell: what it was made as.
+        dataset: whitened if the set is; without what is held out.
+        validation: held out of train, where the protocol chooses by it.
+    """
+
+    synthetic: SyntheticSet
+    cell: Cell
+    dataset: data.Dataset
+    validation: Split | None = None
+
+
 class Work:
     """Runs one cell.
 
@@ -270,7 +277,7 @@ class Work:
 
     dataset: data.Dataset
     validation: Split | None = None
-    teachers: tuple[networks.Network, ...] = ()
+    teachers = teachers.Teachers()
 
     def __init__(self, job: Job, store: Store, options: Options) -> None:
         """Nothing has happened yet."""
@@ -286,45 +293,39 @@ class Work:
         self._take(dataset)
         method = method_class(cell.method).create(self.recipe.settings)
         if isinstance(method, Reference):
-            return self._measure(method)
-        assert isinstance(method, Method)
-        self.teachers = find_teachers(self._cell_run(), self.recipe.protocol)
-        path = self.store.synthetic_path(cell, self.job.distillation_digest)
-        if not path.exists():
-            self._distill(method, path)
-        synthetic = self._read(path)
-        run = CellRun(cell, self.dataset, self.options, self.folder)
-        evaluations = evaluate(run, self._task(synthetic))
-        distillation = msgspec.convert(
-            synthetic.provenance["distillation"], dict[str, Timing]
-        )
-        return self.record(
-            "done",
-            evaluations=tuple(evaluations),
-            history=tuple(self._read_history()),
-            distillation=distillation,
-            evaluation=run.timings,
-            dataset_sha256=dataset.fingerprint,
-            synthetic_sha256=container.digest(synthetic),
-            synthetic_bytes=synthetic.images.nbytes + synthetic.labels.nbytes,
-            label_bytes=synthetic.labels.nbytes,
-        )
+            facts = self._judge(method.images(self._cell_run()))
+        else:
+            assert isinstance(method, Method)
+            path = self.store.synthetic_path(cell, self.job.distillation_digest)
+            if not path.exists():
+                self._distill(method, path)
+            synthetic = self._read(path)
+            facts = self._judge(synthetic) | described(synthetic)
+        return self.record("done", **facts, dataset_sha256=dataset.fingerprint)
 
-    def _measure(self, reference: Reference) -> Record:
-        """Trains on the real images; there is no set to make or to keep."""
-        if self.recipe.protocol.selection != "final":
-            raise UsageError(
-                f"{self.job.cell.method} is measured after its last pass alone; leave "
-                "it out of --methods, or leave out --selection"
-            )
+    def judge(self, opened: Opened) -> Record:
+        """Evaluates a set that was read from a file, and makes the record."""
+        self.dataset, self.validation = opened.dataset, opened.validation
+        synthetic = opened.synthetic
+        facts = self._judge(synthetic) | described(synthetic)
+        return self.record("done", **facts, dataset_sha256=self.dataset.fingerprint)
+
+    def _judge(self, synthetic: SyntheticSet) -> dict[str, Any]:
+        """Trains and tests the networks of the protocol: fields of the record."""
+        self._find_teachers()
         run = self._cell_run()
-        found = reference.measure(run, self.dataset.test, self.recipe.protocol)
-        return self.record(
-            "done",
-            evaluations=tuple(found),
-            evaluation=run.timings,
-            dataset_sha256=self.dataset.fingerprint,
-        )
+        evaluations = evaluate(run, self._task(synthetic))
+        return {
+            "evaluations": tuple(evaluations),
+            "history": tuple(self._read_history()),
+            "evaluation": {**self.teachers.timings, **run.timings},
+            "teachers": self.teachers.origins,
+        }
+
+    def _find_teachers(self) -> None:
+        """Trains the teachers, or finds them on disk; once."""
+        if not self.teachers.networks:
+            self.teachers = teachers.find(self._cell_run(), self.recipe.protocol)
 
     def _cell_run(self) -> CellRun:
         """The run of this cell."""
@@ -374,6 +375,7 @@ class Work:
         cell = self.job.cell
         run = self._cell_run()
         if every := self.recipe.protocol.evaluate_every:
+            self._find_teachers()
             run.schedule = Schedule(every, self._evaluate_snapshot)
         synthetic = method.distill(run)
         if not torch.isfinite(synthetic.images).all():
@@ -421,13 +423,14 @@ class Work:
     def _task(self, synthetic: SyntheticSet) -> Task:
         """How a set of this cell is judged."""
         protocol = in_force(self.recipe.protocol, synthetic)
+        provenance = {"zca": self.dataset.zca, **synthetic.provenance}
         return Task(
-            synthetic,
+            replace(synthetic, provenance=provenance),
             self.dataset.test,
             self.dataset.info,
             protocol,
             self.validation,
-            self.teachers,
+            self.teachers.networks,
         )
 
     def _score(self, evaluations: Sequence[Evaluation]) -> float:
@@ -441,6 +444,17 @@ class Work:
         if not path.exists():
             return []
         return msgspec.json.decode(path.read_bytes(), type=list[Evaluation])
+
+
+def described(synthetic: SyntheticSet) -> dict[str, Any]:
+    """What a record says of a set: its cost, its content and its size."""
+    cost = synthetic.provenance.get("distillation", {})
+    return {
+        "distillation": msgspec.convert(cost, dict[str, Timing]),
+        "synthetic_sha256": container.digest(synthetic),
+        "synthetic_bytes": synthetic.images.nbytes + synthetic.labels.nbytes,
+        "label_bytes": synthetic.labels.nbytes,
+    }
 
 
 def _by_step(history: Sequence[Evaluation]) -> list[list[Evaluation]]:

@@ -1,14 +1,13 @@
 """Whole data set: networks trained on all real images, the ceiling of every table.
 
-The same protocol as for synthetic sets, its optimiser and augmentation included, but
-for the number of passes: a pass over all images is as many updates as hundreds over a
-small set. Nothing is distilled and no set is stored.
+The same protocol as for synthetic sets, in everything but the number of passes: a pass
+over all images is as many updates as hundreds over a small set. Nothing is distilled
+and no set is stored. The normalised images lie on the device as float32, four times
+their size on disk: 0.6 GB for CIFAR, 4.9 GB for Tiny ImageNet.
 """
 
-from dcbench_bacon.evaluate import accuracy
-from dcbench_bacon.schema import Evaluation, Protocol
-from dcbench_bacon.spec import Reference, Run, Settings, Split
-from dcbench_bacon.training import Training, train
+from dcbench_bacon.data import as_set
+from dcbench_bacon.spec import Reference, Run, Settings, SyntheticSet
 
 
 class Nothing(Settings, frozen=True, kw_only=True):
@@ -20,25 +19,6 @@ class Whole(Reference):
 
     Settings = Nothing
 
-    def measure(self, run: Run, test: Split, protocol: Protocol) -> list[Evaluation]:
-        """Trains and tests every network of the protocol."""
-        return [
-            _measure(run, test, protocol, architecture, trial)
-            for architecture in protocol.architectures
-            for trial in range(protocol.networks)
-        ]
-
-
-def _measure(
-    run: Run, test: Split, protocol: Protocol, architecture: str, trial: int
-) -> Evaluation:
-    """Trains and tests one network."""
-    stage = f"whole/{architecture}/{trial}"
-    network = train(run, Training.of(protocol, architecture), stage)
-    return Evaluation(
-        architecture=architecture,
-        trial=trial,
-        accuracy=accuracy(network, test, run.info),
-        epoch=protocol.epochs,
-        seconds=run.timings[stage].seconds,
-    )
+    def images(self, run: Run) -> SyntheticSet:
+        """All of them."""
+        return as_set(run.train, run.info)

@@ -52,6 +52,12 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
         os.environ[f"DCBENCH_{kept.upper()}"] = str(tmp_path_factory.mktemp(kept))
 
 
+@pytest.fixture(autouse=True)
+def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ``dcbench evaluate`` leaves records by default; not this checkout."""
+    monkeypatch.setenv("DCBENCH_EVALUATE_OUTPUT", str(tmp_path / "evaluated"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and fixtures, which a user need not have."""

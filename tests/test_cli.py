@@ -13,7 +13,7 @@ import pytest
 from commandline import found, invoke, only_record, settable, tiny
 
 from dcbench_bacon import recipe, runner, work
-from dcbench_bacon.cli import PAPER_DATASETS
+from dcbench_bacon.options import PAPER_DATASETS
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell
 

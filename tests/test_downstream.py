@@ -414,7 +414,7 @@ def test_halves_of_test_are_disjoint_and_alike() -> None:
 
 
 def test_the_whole_split_is_a_set() -> None:
-    found = downstream_commands.whole(REAL)
+    found = data.as_set(REAL.train, REAL.info)
     container.check(found)
     assert torch.equal(found.labels.argmax(1), REAL.train.labels)
     assert torch.equal(found.images, data.normalize(REAL.train.images, REAL.info))

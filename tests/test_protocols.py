@@ -596,7 +596,6 @@ def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
         return evaluate(clock, what)
 
     monkeypatch.setattr(work, "evaluate", spied)
-    monkeypatch.setattr("dcbench_bacon.commands.evaluate", spied)
     chosen = ("--selection", "best_val")
     share = settable("protocol.validation", 0.2)
     invoke("run", *ONE, *chosen, *share, "--output", tmp_path)

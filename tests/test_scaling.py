@@ -72,7 +72,7 @@ class Measured(NamedTuple):
 
 
 POINTS = [
-    (axis, Point(method)._replace(**{axis: value}))
+    (axis, Point(method, **{axis: value}))
     for method in ("dm", "bacon")
     for axis, values in AXES.items()
     for value in values
@@ -92,8 +92,8 @@ def take(point: Point) -> Measured:
         settings = MatchingSettings(**shape)
         learner = DistributionMatching(run, settings, SquaredMeanDistance())
     else:
-        queue = {"queue_batch": 128, "queue_train_steps": 3}
-        improved = ImprovedMatchingSettings(**shape, **queue)
+        shape |= {"queue_batch": 128, "queue_train_steps": 3}
+        improved = ImprovedMatchingSettings(**shape)
         learner = ImprovedMatching(run, improved, Bacon())
     start = peak_bytes(device)
     reset_peak(device)

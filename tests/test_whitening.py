@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dcbench_bacon import container, data, whitening
 from dcbench_bacon.clock import Clock
-from dcbench_bacon.commands import open_set
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.judging import open_set
 from dcbench_bacon.records import Store
 from dcbench_bacon.schema import Protocol
 from dcbench_bacon.spec import Split, SyntheticSet
@@ -175,7 +175,7 @@ def test_a_whitened_set_is_tested_on_whitened_images(
     device = torch.device("cpu")
     for zca in (True, False):
         claims = Claims(dataset="digits", zca=zca, pixels=False)
-        read, _, tested = open_set(exported, claims, device, None)
+        read, _, tested, _ = open_set(exported, claims, device, None)
         assert torch.equal(read.images, container.read(path).images)
         assert (tested.zca is not None) == zca
         assert (tested.test.images.dtype == torch.float32) == zca

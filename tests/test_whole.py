@@ -10,12 +10,13 @@ from support import cell_run, dataset
 from test_tables import record
 from torch.nn import functional as F
 
-from dcbench_bacon import networks, recipe, tables, work
-from dcbench_bacon.clock import Policy
+from dcbench_bacon import data, networks, recipe, tables, teachers, work
+from dcbench_bacon import evaluate as evaluation
+from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.data import normalize
 from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.schema import Cell, Profile, Protocol
+from dcbench_bacon.schema import Cell, Profile
 from dcbench_bacon.training import Trainer, Training, train
 
 PLAIN = Training(
@@ -74,20 +75,6 @@ def test_training_is_the_plain_loop(tmp_path: Path) -> None:
     assert not torch.allclose(untrained, FlatNetwork(found).vector(), atol=1e-2)
 
 
-def test_training_goes_by_the_protocol() -> None:
-    protocol = Protocol(name="dc", epochs=7, batch_size=32, augmentation="crop")
-    made = Training.of(protocol, "MLP")
-    assert made == Training(
-        architecture="MLP",
-        epochs=7,
-        learning_rate=0.01,
-        momentum=0.9,
-        weight_decay=5e-4,
-        batch_size=32,
-        augmentation="crop",
-    )
-
-
 @pytest.mark.parametrize("after", [1, 3, 7, 12])
 def test_training_resumes_in_the_middle_of_a_pass(after: int, tmp_path: Path) -> None:
     def vector(folder: Path, policy: Policy) -> torch.Tensor:
@@ -135,31 +122,60 @@ def test_a_killed_reference_goes_on(
         return (*RUN, *fixed, "--checkpoint-every", 0)
 
     assert invoke(*words(tmp_path / "quiet")).exit_code == 0
-    disturbed, step, left = tmp_path / "disturbed", Trainer.step, 15
+    disturbed, epoch, left = tmp_path / "disturbed", evaluation.Trainer.epoch, 4
 
-    def killed(self: Trainer, index: int) -> None:
+    def killed(self: evaluation.Trainer, index: int) -> None:
         nonlocal left
         left -= 1
         if left == 0:
             raise KeyboardInterrupt
-        step(self, index)
+        epoch(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", killed)
+        patch.setattr(evaluation.Trainer, "epoch", killed)
         assert invoke(*words(disturbed)).exit_code == 130
     assert not found(disturbed)
     assert invoke(*words(disturbed)).exit_code == 0
     mine, theirs = only_record(disturbed), only_record(tmp_path / "quiet")
     assert judged(mine) == judged(theirs)
     stages = {name: cost.steps for name, cost in mine.evaluation.items()}
-    assert stages == {f"whole/{NETWORK}/{trial}": 12 for trial in (0, 1)}
+    assert stages == {f"evaluate/{NETWORK}/{trial}": 2 for trial in (0, 1)}
 
 
-def test_a_selection_of_passes_is_refused(tmp_path: Path) -> None:
+def test_a_pass_may_be_chosen_on_a_validation_split(tmp_path: Path) -> None:
     fixed = ("--methods", "whole", "--ipc", 1, "--output", tmp_path)
-    result = invoke(*RUN, *fixed, "--selection", "best_val")
-    assert result.exit_code == 1
-    assert "leave out --selection" in str(only_record(tmp_path).error)
+    assert invoke(*RUN, *fixed, "--selection", "best_val").exit_code == 0
+    evaluations = only_record(tmp_path).evaluations
+    assert all(each.validation is not None for each in evaluations)
+
+
+def test_the_whole_protocol_is_in_force(tmp_path: Path) -> None:
+    """Optimiser, schedule, mixing and labels of ``common``, not those of ``dc``."""
+    output = tmp_path / "whole"
+    fixed = ("--methods", "whole", "--ipc", 1, "--output", output, "--protocol", "rded")
+    few = (*settable("protocol.teachers", f'["{NETWORK}"]'), "--datasets", "digits")
+    shorter = settable("protocol.teacher_epochs", 1)
+    result = invoke(*RUN, *fixed, *few, *shorter)
+    assert result.exit_code == 0, result.output
+    made = only_record(output)
+    digits = data.load("digits")
+    run = cell_run(digits, tmp_path / "by hand", method="whole", ipc=0)
+    run.cell = made.cell
+    protocol = made.recipe.protocol
+    assert (protocol.optimiser, protocol.mixing) == ("adamw", "cutmix")
+    teacher = teachers.find(run, protocol)
+    clock = Clock(str(made.cell), torch.device("cpu"))
+    task = evaluation.Task(
+        data.as_set(digits.train, digits.info),
+        digits.test,
+        digits.info,
+        protocol,
+        teachers=teacher.networks,
+    )
+    found = [each.accuracy for each in evaluation.evaluate(clock, task)]
+    assert found == [each.accuracy for each in made.evaluations]
+    assert made.teachers == teacher.origins
+    assert f"teacher/{NETWORK}" in made.evaluation
 
 
 def test_what_real_images_cost_is_bytes(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import torch
-from torch.nn import functional as F
 
 from dcbench_bacon import data, recipe, work
 from dcbench_bacon.clock import Clock
@@ -137,7 +136,8 @@ def _references(
         recipe=given,
         architecture="",
     )
-    return _search(plan, dataset, names, cache(lambda: whole(dataset)))
+    whole = cache(lambda: data.as_set(dataset.train, dataset.info))
+    return _search(plan, dataset, names, whole)
 
 
 def _search(
@@ -173,9 +173,3 @@ def halves(dataset: data.Dataset) -> tuple[Split, Split]:
     """The test images that score, and those that rank; the same for every set."""
     clock = Clock(f"{dataset.info.name} nas", torch.device("cpu"))
     return data.split_validation(dataset.test, 0.5, clock.generator("halves"))
-
-
-def whole(dataset: data.Dataset) -> SyntheticSet:
-    """The train split as a set."""
-    labels = F.one_hot(dataset.train.labels, dataset.info.classes).float()
-    return SyntheticSet(data.normalize(dataset.train.images, dataset.info), labels)

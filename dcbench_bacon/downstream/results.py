@@ -19,9 +19,14 @@ from msgspec import Struct
 from dcbench_bacon import records
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.files import write_atomically
-from dcbench_bacon.schema import Cell, Environment, Evaluation, Profile, Recipe
-
-_REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")
+from dcbench_bacon.schema import (
+    Cell,
+    Environment,
+    Evaluation,
+    Profile,
+    Recipe,
+    more_reduced,
+)
 
 
 class SetIdentity(Struct, frozen=True, kw_only=True):
@@ -69,7 +74,7 @@ class Trained(Struct, frozen=True, kw_only=True):
     def profile(self) -> str:
         """The more reduced one of the set's profile and the recipe's."""
         own = self.source.profile if self.source else "paper"
-        return max(self.recipe.profile, own, key=_REDUCTION.index)
+        return more_reduced(self.recipe.profile, own)
 
     @property
     def digest(self) -> str:

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from dcbench_bacon import container, data, progress, recipe, runner, work
 from dcbench_bacon.clock import Policy
-from dcbench_bacon.commands import choose_device, open_set
+from dcbench_bacon.commands import choose_device
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.downstream import trainings
 from dcbench_bacon.downstream.results import Folder, R, SetIdentity
 from dcbench_bacon.downstream.trainings import Job, Outcome
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.judging import open_set
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.schema import (
     Cell,
@@ -90,7 +91,9 @@ class Sets:
         kept: dict[str, data.Dataset] = {}
         found: dict[str, Opened] = {}
         for path in self.files:
-            synthetic, cell, loaded = open_set(path, self.claims, where, self.data_root)
+            synthetic, cell, loaded, _ = open_set(
+                path, self.claims, where, self.data_root
+            )
             _check_shapes(path, synthetic, loaded.info)
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)

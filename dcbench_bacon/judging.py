@@ -1,0 +1,263 @@
+"""What the commands about saved sets do: judge them, and look at their images."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+
+from dcbench_bacon import (
+    container,
+    data,
+    progress,
+    recipe,
+    runner,
+    schema,
+    tables,
+    whitening,
+    work,
+)
+from dcbench_bacon.clock import Policy
+from dcbench_bacon.commands import by_architecture, choose_device, request_of, spread
+from dcbench_bacon.compiling import Compiler
+from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.exchange import foreign
+from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.memory import keep_freed_memory
+from dcbench_bacon.records import Store
+from dcbench_bacon.registry import METHODS
+from dcbench_bacon.schema import Cell, DatasetInfo, Record
+from dcbench_bacon.spec import SyntheticSet
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_files(
+    *,
+    files: Sequence[Path],
+    claims: Claims,
+    device: str,
+    compiling: schema.CompileMode,
+    data_root: Path | None,
+    output: Path,
+    fresh: bool,
+    **requested: Any,
+) -> None:
+    """Judges saved sets, and prints a line a network and the mean.
+
+    The records stand in the tables beside those of ``dcbench run``; what is recorded
+    already is printed and not done again.
+    """
+    keep_freed_memory()
+    where = choose_device(device)
+    console = Console(stderr=True)
+    request = request_of("paper", **requested)
+    work.check_architectures(request.architectures)
+    recipe.check_overrides(request.overrides, [])
+    store = Store(output).open()
+    with runner.stoppable() as stop:
+        policy = Policy(
+            stop=stop,
+            reporter=progress.reporter(console),
+            compiler=Compiler(compiling),
+        )
+        options = work.Options(where, data_root, fresh=fresh, policy=policy)
+        for path in files:
+            opened = open_set(path, claims, where, data_root)
+            record = _judge(path, opened, request, store, options)
+            for architecture, found in by_architecture(record.evaluations).items():
+                console.file.flush()
+                print(f"{path}  {architecture}  {spread(found)}", flush=True)
+
+
+def open_set(
+    path: Path, claims: Claims, device: torch.device, root: Path | None
+) -> work.Opened:
+    """Reads a set and the data set that it is to be tested on."""
+    synthetic = foreign.read(path, claims, root).to(device)
+    return work.Opened(synthetic, *_opened(path, synthetic, claims.dataset, root))
+
+
+def _judge(
+    path: Path,
+    opened: work.Opened,
+    request: recipe.Request,
+    store: Store,
+    options: work.Options,
+) -> Record:
+    """The record of a file: found, or made now.
+
+    Raises:
+        UsageError: there is one of another set that was made by the same recipe.
+    """
+    job = _job(opened, request)
+    protocol = job.resolved.recipe.protocol
+    if protocol.held_out:
+        opened = _held_out(path, opened)
+    foreign.caution(path, opened.synthetic, protocol.learning_rate)
+    digest = container.digest(opened.synthetic)
+    worker = work.Work(job, store, options)
+    # Sets of one recipe from two machines are two sets.
+    worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
+    with store.lock(job.cell, job.digest):
+        known = store.find(job.cell, job.digest)
+        if known and known.status == "done" and not options.fresh:
+            if known.synthetic_sha256 != digest:
+                raise UsageError(
+                    f"{path}: {store.root} has a record of another set of this recipe; "
+                    "choose another --output, or replace it with --fresh"
+                )
+            logger.info("%s: recorded already; --fresh trains again", path)
+            return known
+        if options.fresh:
+            shutil.rmtree(worker.folder, ignore_errors=True)
+        record = worker.judge(opened)
+        store.write(record)
+        shutil.rmtree(worker.folder, ignore_errors=True)
+    return record
+
+
+def _job(opened: work.Opened, request: recipe.Request) -> work.Job:
+    """What a file is recorded as: its own recipe under the protocol asked for.
+
+    A set of another tool has no recipe, and is known by its content.
+    """
+    cell, made = opened.cell, _made_by(opened.synthetic)
+    distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
+    names = work.plain(request.architectures, distilled_on)
+    asked = msgspec.structs.replace(request, architectures=names)
+    if cell.method in METHODS.names():
+        protocol = work.resolve(cell, asked).recipe.protocol
+    else:  # made by another tool, or by a method that is not installed here
+        protocol = recipe.protocol(cell, asked)
+    own = made or schema.Recipe(
+        settings={"sha256": container.digest(opened.synthetic)}, protocol=protocol
+    )
+    judged = msgspec.structs.replace(
+        own,
+        protocol=protocol,
+        profile=schema.more_reduced(own.profile, asked.profile),
+        overrides={**own.overrides, **asked.overrides},
+    )
+    return work.Job(cell, cell.dataset, recipe.Resolved(judged, {}))
+
+
+def _made_by(synthetic: SyntheticSet) -> schema.Recipe | None:
+    """The recipe that a set was distilled with; none of another tool's file."""
+    try:
+        return msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
+    except (KeyError, msgspec.ValidationError):
+        return None
+
+
+def _held_out(path: Path, opened: work.Opened) -> work.Opened:
+    """Takes out of train what was held out when the set was made.
+
+    The share is the one in the file, whatever the protocol asked for now has.
+
+    Raises:
+        UsageError: nothing was held out, or from other images.
+    """
+    synthetic, cell, loaded, _ = opened
+    made = _made_by(synthetic)
+    if made is None or not made.protocol.held_out:
+        raise UsageError(
+            f"{path}: --selection best_val and protocol.learning_rates need a split "
+            "that was held out when the set was distilled; give them to dcbench run"
+        )
+    if synthetic.provenance.get("dataset_sha256") != loaded.fingerprint:
+        raise UsageError(
+            f"{path} was distilled from other images than {loaded.info.name} now has, "
+            "so what was held out is not known; leave out --selection best_val and "
+            "protocol.learning_rates"
+        )
+    train, validation = work.hold_out(cell, loaded.train, made.protocol.validation)
+    return opened._replace(dataset=replace(loaded, train=train), validation=validation)
+
+
+def quality_of_files(
+    *,
+    files: Sequence[Path],
+    claims: Claims,
+    device: str,
+    data_root: Path | None,
+    output: Path,
+    table: str,
+    **requested: Any,
+) -> str:
+    """The table of how far the images of saved sets are from real ones."""
+    from dcbench_bacon import quality
+
+    keep_freed_memory()
+    where = choose_device(device)
+    request = quality.Request(**requested)
+    work.check_architectures([request.architecture])
+    read = [open_set(path, claims, where, data_root) for path in files]
+    sets = [(path, each.synthetic) for path, each in zip(files, read, strict=True)]
+    opened = [each.dataset for each in read]
+    names = sorted({each.info.name for each in opened})
+    if len(names) > 1:
+        raise UsageError(
+            f"these files are of {' and '.join(names)}: give those of one data set"
+        )
+    if len({each.fingerprint for each in opened}) > 1:
+        raise UsageError("some of these sets are ZCA-whitened: give them by themselves")
+    policy = Policy(reporter=progress.reporter(Console(stderr=True)))
+    shared = Store(output).shared
+    found = quality.appraise_files(sets, opened[0], request, policy, shared)
+    return tables.render(found, table)
+
+
+def _opened(
+    path: Path, synthetic: SyntheticSet, dataset: str | None, root: Path | None
+) -> tuple[Cell, data.Dataset]:
+    """The cell that a set came from, and the data set it is to be tested on.
+
+    Raises:
+        DataError: the file does not say where it is from, or the data do not fit it.
+    """
+    try:
+        cell = msgspec.convert(synthetic.provenance["cell"], Cell)
+        made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise DataError(f"{path} does not say what it was made from") from error
+    try:
+        loaded = data.load(dataset or cell.dataset, root, synthetic.images.device)
+    except UsageError as error:
+        raise DataError(
+            f"{path} was made from {cell.dataset}, which is no data set of that name "
+            "here; name it with --dataset, for a folder --dataset folder:PATH"
+        ) from error
+    found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
+    if found != (made_for.channels, made_for.size, made_for.classes):
+        raise DataError(
+            f"{path} was made from {made_for.name} ({_shape(made_for)}), "
+            f"{loaded.info.name} has {_shape(loaded.info)}; "
+            "name the right one with --dataset"
+        )
+    if (loaded.info.mean, loaded.info.std) != (made_for.mean, made_for.std):
+        raise DataError(
+            f"{path} was normalised with the statistics of {made_for.name}, which are "
+            f"not those of {loaded.info.name}; name the right one with --dataset"
+        )
+    if synthetic.provenance.get("zca"):
+        loaded = whitening.whiten(loaded)
+        if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
+            loaded.fingerprint
+        ):
+            logger.warning(
+                "%s was whitened with the statistics of other images than those of %s "
+                "here: expect too low an accuracy",
+                path,
+                loaded.info.name,
+            )
+    return cell, loaded
+
+
+def _shape(info: DatasetInfo) -> str:
+    return f"{info.channels}x{info.size}x{info.size}, {info.classes} classes"

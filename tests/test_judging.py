@@ -1,0 +1,150 @@
+"""What ``dcbench evaluate`` records."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import NETWORK, found, invoke, judged, only_record, settable, tiny
+
+from dcbench_bacon import container, work
+from dcbench_bacon import evaluate as evaluation
+
+FEW = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))
+CPU = ("--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decodes the digits once for all tests."""
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A set of DM with its record in ``run``."""
+    fixed = ("--methods", "dm", "--ipc", 2, "--output", tmp_path / "run")
+    assert invoke("run", *fixed, *tiny(epochs=3)).exit_code == 0
+    (path,) = (tmp_path / "run" / "synthetic").glob("*.safetensors")
+    return path
+
+
+def evaluate(path: Path, output: Path, *options: object, network: str = NETWORK) -> str:
+    """Runs the command; what it printed about the set."""
+    fixed = ("--profile", "demo", "--architectures", network, *CPU, *FEW)
+    done = invoke("evaluate", path, *fixed, *options, "--output", output)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_set_is_recorded_as_by_run(made: Path, tmp_path: Path) -> None:
+    printed = evaluate(made, tmp_path / "again")
+    ours, theirs = only_record(tmp_path / "again"), only_record(tmp_path / "run")
+    assert judged(ours) == judged(theirs)
+    assert ours.digest == theirs.digest
+    assert ours.distillation == theirs.distillation
+    assert ours.synthetic_sha256 == theirs.synthetic_sha256
+    mean = sum(each.accuracy for each in ours.evaluations) / 2
+    assert f"{100 * mean:.2f}" in printed
+
+
+def test_other_networks_stand_in_the_transfer_table(made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    evaluate(made, output, network="MLP")
+    assert len(found(output)) == 2
+    shown = invoke(
+        "table", "--what", "transfer", "--profile", "demo", "--output", output
+    )
+    heading, _, row, *_ = shown.stdout.splitlines()
+    assert NETWORK in heading
+    assert "MLP" in heading
+    assert row.count("(n=2)") == 2
+
+
+def test_what_is_recorded_is_not_done_again(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "again"
+    first = evaluate(made, output)
+    calls = []
+    own = work.evaluate
+
+    def counted(*arguments: object) -> object:
+        calls.append(arguments)
+        return own(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(work, "evaluate", counted)
+    assert evaluate(made, output) == first
+    assert not calls
+    assert evaluate(made, output, "--fresh") == first
+    assert len(calls) == 1
+
+
+def test_another_set_of_the_recipe_is_told_apart(made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "again"
+    first = evaluate(made, output)
+    other = tmp_path / "other.safetensors"
+    mine = container.read(made)
+    container.write(other, replace(mine, images=torch.zeros_like(mine.images)))
+    fixed = ("--profile", "demo", "--architectures", NETWORK, *CPU, *FEW)
+    refused = invoke("evaluate", other, *fixed, "--output", output)
+    assert refused.exit_code == 2
+    assert "another --output" in refused.stderr
+    assert evaluate(made, output) == first
+    evaluate(other, output, "--fresh")
+    assert only_record(output).synthetic_sha256 != container.digest(mine)
+
+
+def test_sets_of_other_tools_are_rows_of_their_own(made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    mine = container.read(made)
+    for name, factor in (("one", 1.0), ("two", 0.5)):
+        scaled = replace(mine, images=mine.images * factor)
+        container.write(tmp_path / f"{name}.safetensors", scaled)
+        pair = tmp_path / f"digits-{name}"
+        to = ("--to", "mtt", "--output", pair)
+        assert invoke("convert", tmp_path / f"{name}.safetensors", *to).exit_code == 0
+        evaluate(pair, output, "--dataset", "digits", "--no-zca", "--normalized")
+    records = [each for each in found(output) if each.cell.method == "mtt-file"]
+    assert len(records) == 2
+    assert len({each.digest for each in records}) == 2
+    for each in records:
+        assert each.recipe.settings == {"sha256": each.synthetic_sha256}
+        assert each.recipe.profile == "demo"
+    shown = invoke("table", "--profile", "demo", "--output", output).stdout
+    assert shown.count("mtt-file") == 2
+
+
+def test_an_interrupted_evaluation_goes_on(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = evaluate(made, tmp_path / "quiet")
+    output, epoch, left = tmp_path / "disturbed", evaluation.Trainer.epoch, 6
+    done: list[int] = []
+
+    def killed(self: evaluation.Trainer, index: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        done.append(index)
+        epoch(self, index)
+
+    monkeypatch.setattr(evaluation.Trainer, "epoch", killed)
+    fixed = ("--profile", "demo", "--architectures", NETWORK, *CPU, *FEW)
+    stopped = invoke("evaluate", made, *fixed, "--output", output)
+    assert stopped.exit_code == 130
+    assert not found(output)
+    left = 0
+    assert evaluate(made, output) == quiet
+    assert len(done) < 2 * 2 * 4  # the first network was not trained again
+    assert not list((output / "checkpoints").glob("[!.]*"))
+
+
+def test_a_paper_set_under_a_reduced_protocol_is_no_paper_record(
+    made: Path, tmp_path: Path
+) -> None:
+    """And the other way round: the more reduced of both counts."""
+    fixed = ("--architectures", NETWORK, *CPU, *FEW, "--output", tmp_path / "again")
+    assert invoke("evaluate", made, *fixed).exit_code == 0  # profile paper
+    assert only_record(tmp_path / "again").recipe.profile == "demo"
