@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dcbench_bacon.files import cache_folder
 from dcbench_bacon.networks import Network
+from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import CompileMode, DatasetInfo
 from dcbench_bacon.spec import P, T
 
@@ -57,6 +58,8 @@ class Compiler:
     def wrap(self, function: Callable[P, T]) -> Callable[P, T]:
         """The function, to be compiled when it is first called with a shape."""
         torch._dynamo.config.recompile_limit = _SHAPES
+        # Whatever the probe did not foresee runs as it is, with a warning.
+        torch._dynamo.config.suppress_errors = True
         compiled: Callable[P, T] = torch.compile(function, dynamic=False)
         return compiled
 
@@ -99,10 +102,14 @@ def broken(device: torch.device) -> str | None:
     logger.debug("compiled code is kept in %s", folder)
     # It warns of a missing CUDA runtime on every machine without one.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    probe = nn.Sequential(nn.Conv2d(1, 1, 3), nn.GroupNorm(1, 1), nn.ReLU()).to(device)
+    # What a network is made of, at the precision of most recipes.
+    layers = (nn.Conv2d(1, 1, 3), nn.GroupNorm(1, 1), nn.ReLU(), nn.Flatten())
+    probe = nn.Sequential(*layers, nn.Linear(4, 2)).to(device)
     try:
         compiled = torch.compile(probe, dynamic=False)
-        torch.autograd.backward(compiled(torch.zeros(1, 1, 4, 4, device=device)).sum())
+        with tensor_cores("tf32"):
+            logits = compiled(torch.zeros(1, 1, 4, 4, device=device))
+            torch.autograd.backward(logits.sum())
     except Exception as error:  # noqa: BLE001 - whatever a compiler dies of
         reason = (str(error).strip().splitlines() or [""])[0]
         kind = type(error).__name__

@@ -13,6 +13,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.networks import Network
+from dcbench_bacon.schema import Precision
 from dcbench_bacon.spec import Run, State
 
 
@@ -32,6 +33,7 @@ class QueueOptions(NamedTuple):
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    precision: Precision = "fp32"
 
 
 class NetworkQueue:
@@ -56,6 +58,7 @@ class NetworkQueue:
                 f"{architecture} keeps batch statistics, which a queue of networks "
                 "does not; choose one with instance norm, such as ConvNet"
             )
+        template.precision = options.precision  # before the stack copies the design
         self.template = template.to(run.device)
         self.flat = FlatNetwork(self.template)
         self.stack = NetworkStack(self.flat)

@@ -264,6 +264,7 @@ class ImprovedMatching(DistributionMatching):
             learning_rate=settings.network_lr,
             momentum=settings.network_momentum,
             weight_decay=settings.network_weight_decay,
+            precision=settings.precision,
         )
         self.queue = NetworkQueue(self.run, settings.architecture, options)
         return self.queue.template

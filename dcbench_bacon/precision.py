@@ -18,17 +18,17 @@ from dcbench_bacon.schema import Precision
 @contextmanager
 def tensor_cores(precision: Precision) -> Iterator[None]:
     """Allows or forbids TF32 inside; the setting is the process's, and is put back."""
-    wanted = "ieee" if precision == "fp32" else "tf32"
-    # One switch a library: cuDNN's convolutions, cuBLAS's products.
-    libraries = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [library.fp32_precision for library in libraries]
+    # cuDNN's convolutions and cuBLAS's products. The newer `fp32_precision` is left
+    # alone: where it was set, reading these, as the compiler does, is an error.
+    libraries = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [library.allow_tf32 for library in libraries]
     try:
         for library in libraries:
-            library.fp32_precision = wanted
+            library.allow_tf32 = precision != "fp32"
         yield
     finally:
         for library, old in zip(libraries, before, strict=True):
-            library.fp32_precision = old
+            library.allow_tf32 = old
 
 
 def layers(precision: Precision, device: torch.device) -> AbstractContextManager[None]:

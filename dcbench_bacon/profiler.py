@@ -13,9 +13,10 @@ from dcbench_bacon import data, recipe
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.memory import keep_freed_memory
+from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.runner import Grid, plan
-from dcbench_bacon.schema import Record, Timing
+from dcbench_bacon.schema import Precision, Record, Timing
 from dcbench_bacon.spec import DatasetInfo, Method, Split
 from dcbench_bacon.timing import environment
 from dcbench_bacon.work import CellRun, Job, Options, method_class
@@ -41,22 +42,35 @@ def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
     Raises:
         UsageError: a name is wrong, or a method takes no steps.
     """
-    for name in grid.methods:
-        settings = method_class(METHODS.resolve(name)).Settings
-        if "steps" not in {field.name for field in msgspec.structs.fields(settings)}:
-            raise UsageError(f"--methods {name}: it takes no steps, nothing to time")
+    methods = tuple(filter(_takes_steps, grid.methods))
+    if left := sorted(set(grid.methods) - set(methods)):
+        logger.warning("nothing to time in %s: no steps", ", ".join(left))
+    if not methods:
+        raise UsageError("--methods: none of these takes steps; name one that distils")
+    grid = msgspec.structs.replace(grid, methods=methods)
     overrides = {**grid.request.overrides, "steps": str(steps + WARM_UP)}
     request = msgspec.structs.replace(grid.request, overrides=overrides)
     jobs = plan(msgspec.structs.replace(grid, request=request), options.data_root)
     keep_freed_memory()
-    product = product_flops(options.device)
     for job in jobs:
-        yield _profile(job, options, product)
+        yield _profile(job, options)
 
 
-def product_flops(device: torch.device) -> float:
-    """Operations a second of the fastest of ten large float32 matrix products."""
-    left, right = torch.randn(2, SIDE[device.type], SIDE[device.type], device=device)
+def _takes_steps(name: str) -> bool:
+    """Whether a method distils step by step."""
+    settings = method_class(METHODS.resolve(name)).Settings
+    return "steps" in {field.name for field in msgspec.structs.fields(settings)}
+
+
+def product_flops(device: torch.device, precision: Precision) -> float:
+    """Operations a second of the fastest of ten large matrix products.
+
+    Args:
+        device: where.
+        precision: that of the recipe: what a step can reach at most depends on it.
+    """
+    side, kind = SIDE[device.type], torch.bfloat16 if precision == "bf16" else None
+    left, right = torch.randn(2, side, side, device=device, dtype=kind)
 
     def seconds() -> float:
         start = time.perf_counter()
@@ -65,7 +79,8 @@ def product_flops(device: torch.device) -> float:
             torch.cuda.synchronize(device)
         return time.perf_counter() - start
 
-    return 2.0 * SIDE[device.type] ** 3 / min(seconds() for _ in range(PRODUCTS))
+    with tensor_cores(precision):
+        return 2.0 * side**3 / min(seconds() for _ in range(PRODUCTS))
 
 
 def stand_in(info: DatasetInfo, device: torch.device) -> data.Dataset:
@@ -80,8 +95,11 @@ def stand_in(info: DatasetInfo, device: torch.device) -> data.Dataset:
     return data.Dataset(info, split, split, "random pixels")
 
 
-def _profile(job: Job, options: Options, product: float) -> Record:
+def _profile(job: Job, options: Options) -> Record:
     """Times one cell, then counts the operations of a step."""
+    named = job.resolved.recipe.settings.get("precision", "fp32")
+    precision = msgspec.convert(named, Precision)
+    product = product_flops(options.device, precision)
     dataset = _dataset(job, options)
     policy = replace(options.policy, warm_up=WARM_UP)
     timings = _distill(job, dataset, replace(options, policy=policy), 0)
@@ -91,7 +109,8 @@ def _profile(job: Job, options: Options, product: float) -> Record:
         more = _distill(job, dataset, replace(options, policy=Policy()), 2)
     flops = two.get_total_flops() - one.get_total_flops()
     counted = {stage for stage in more if more[stage].steps > fewer[stage].steps}
-    product = max(product, product_flops(options.device))  # the machine may be busy
+    # Before and after: the machine may be busy.
+    product = max(product, product_flops(options.device, precision))
     return Record(
         cell=job.cell,
         recipe=job.resolved.recipe,

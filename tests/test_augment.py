@@ -9,9 +9,10 @@ import torch
 from kornia.augmentation import AugmentationSequential, ImageSequential
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dcbench_bacon import dsa
-from dcbench_bacon.augment import Augmentation, Draw, parse_strategy
+from dcbench_bacon.augment import PARAMETERS, Augmentation, Draw, parse_strategy
 from dcbench_bacon.dsa import OPERATIONS
 from dcbench_bacon.errors import UsageError
 
@@ -396,3 +397,20 @@ def test_a_draw_for_other_images_is_refused(generator: torch.Generator) -> None:
         augmentation.apply(torch.zeros(2, 4, 1, 8, 8), draw)
     with pytest.raises(ValueError, match="draws for"):
         augmentation.apply(torch.zeros(2, 3, 1, 9, 8), draw)
+
+
+@pytest.mark.parametrize(
+    "operations", [("color", "crop"), ("color", "color", "crop"), ("crop", "color")]
+)
+@pytest.mark.parametrize("gradient", [False, True])
+def test_no_index_stays_on_the_host(
+    operations: tuple[str, ...], gradient: bool
+) -> None:
+    """Tensors without content tell where their devices would not agree."""
+    augmentation = Augmentation(ALL, (8, 8))
+    with FakeTensorMode():
+        shape = (len(operations), 3, 8, 8)
+        images = torch.empty(shape[0], 4, *shape[1:], device="cuda")
+        images.requires_grad_(gradient)
+        draw = Draw(operations, torch.zeros(len(operations), PARAMETERS))
+        assert augmentation.apply(images, draw).device.type == "cuda"

@@ -63,20 +63,23 @@ def test_operations_are_counted_by_hand() -> None:
 
 
 def test_tf32_is_allowed_inside_and_put_back() -> None:
-    libraries = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    convolutions = torch.backends.cudnn
+    products = torch.backends.cuda.matmul
 
-    def state() -> list[str]:
-        return [library.fp32_precision for library in libraries]
+    def state() -> list[object]:
+        # The last is what compilers read, an error where settings contradict.
+        allowed = [convolutions.allow_tf32, products.allow_tf32]
+        return [*allowed, torch.get_float32_matmul_precision()]
 
     before = state()
-    kinds: list[tuple[Precision, str]] = [
-        ("fp32", "ieee"),
-        ("tf32", "tf32"),
-        ("bf16", "tf32"),
+    kinds: list[tuple[Precision, list[object]]] = [
+        ("fp32", [False, False, "highest"]),
+        ("tf32", [True, True, "high"]),
+        ("bf16", [True, True, "high"]),
     ]
     for precision, setting in kinds:
         with tensor_cores(precision):
-            assert state() == [setting] * 2
+            assert state() == setting
         assert state() == before
     with pytest.raises(KeyError), tensor_cores("fp32"):
         raise KeyError

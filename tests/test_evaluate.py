@@ -475,6 +475,15 @@ def test_batch_statistics_are_those_of_the_whole_batch(
     assert sizes[0] == 11
 
 
+def test_adamw_starts_anew_where_its_moments_do() -> None:
+    """Its correction for the moments' start counts from there as well."""
+    what = task(rules(optimiser="adamw", epochs=6, batch_size=11, learning_rate=0.1))
+    trainer = Trainer(Clock("cell", CPU), what, SMALL, stage())
+    batches = len(trainer.batches())
+    taken = [trainer.optimiser(index).taken for index in range(7)]  # type: ignore[union-attr]
+    assert taken == [batches * each for each in (0, 1, 2, 3, 4, 0, 1)]
+
+
 class KilledError(Exception):
     """Stands for a kill."""
 

@@ -258,6 +258,9 @@ def test_the_published_drop(epochs: int, first: int) -> None:
     assert restarts == [first]
     cosine = protocol(epochs=epochs, schedule="cosine")
     assert not any(schedules.restarts(cosine, i) for i in range(epochs + 1))
+    since = [i - schedules.last_restart(rules, i) for i in range(epochs + 1)]
+    assert since == [*range(first), *range(epochs + 1 - first)]
+    assert schedules.last_restart(cosine, epochs) == 0
 
 
 @pytest.mark.parametrize("smoothing", [1.0, 1.5, 2.0, 3.0])

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from commandline import invoke
 
-from dcbench_bacon import profiler, recipe, tables
+from dcbench_bacon import profiler, recipe, schema, tables
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.records import Store
 from dcbench_bacon.runner import Grid
@@ -68,8 +69,42 @@ def test_queue_is_a_phase_of_idm(
 def test_selection_has_no_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match="random: it takes no steps"):
+    with pytest.raises(UsageError, match="none of these takes steps"):
         profile(tmp_path, monkeypatch, "random")
+
+
+def test_what_has_no_steps_is_left_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    digits_cache: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+    command = ["profile", "--methods", "random,dm,whole", "--datasets", "digits"]
+    small = ["--ipc", "1", "--steps", "1", "--set", "architecture=ConvNetW32D2"]
+    rest = ["--compile", "off", "--format", "csv", "--output", str(tmp_path)]
+    done = invoke(*command, *small, *rest)
+    assert done.exit_code == 0, done.output
+    assert "nothing to time in random, whole" in caplog.text
+    assert [row.split(",")[2] for row in done.stdout.splitlines()[1:] if row] == ["dm"]
+
+
+def test_the_product_is_of_the_recipes_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[torch.dtype] = []
+    product = torch.mm
+
+    def watched(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        seen.append(left.dtype)
+        return product(left, right)
+
+    monkeypatch.setattr(profiler, "SIDE", {"cpu": 64})
+    monkeypatch.setattr(torch, "mm", watched)
+    for precision in ("fp32", "tf32", "bf16"):
+        kind = msgspec.convert(precision, schema.Precision)
+        assert profiler.product_flops(torch.device("cpu"), kind) > 0
+    assert seen == [torch.float32] * 20 + [torch.bfloat16] * 10
 
 
 def test_command_stores_and_table_prints_again(

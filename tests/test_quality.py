@@ -104,6 +104,13 @@ def test_the_bandwidth_is_the_median_distance() -> None:
     assert bandwidth(torch.ones(3, 2)) == 1.0
 
 
+def test_the_bandwidth_sees_all_classes() -> None:
+    """In a folder they follow one another."""
+    features = torch.cat([sample(1000), sample(1000, shift=9.0)])
+    mixed = features[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
+    assert bandwidth(features) == pytest.approx(bandwidth(mixed), rel=0.1)
+
+
 def scipy_frechet(first: Tensor, second: Tensor) -> float:
     """The definition, with the square root of the product of the covariances."""
     one, two = (each.double().numpy() for each in (first, second))

@@ -173,3 +173,11 @@ def test_percent_is_a_hundred_times_the_fraction(tmp_path: Path) -> None:
     fraction = weights(tmp_path, 2, accuracy_unit="fraction")[1]
     assert percent == pytest.approx(100 * fraction)
     assert 0 < fraction <= 0.5  # ce_weight times an accuracy
+
+
+def test_the_stack_has_the_precision_of_the_queue(tmp_path: Path) -> None:
+    queue = NetworkQueue(
+        cell_run(dataset(), tmp_path), "ConvNetW32D2", QueueOptions(precision="bf16")
+    )
+    assert queue.template.precision == "bf16"
+    assert queue.stack.skeleton.precision == "bf16"

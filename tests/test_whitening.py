@@ -11,14 +11,14 @@ from PIL import Image
 from support import dataset
 from torch import Tensor
 
-from dcbench_bacon import container, data, whitening
+from dcbench_bacon import container, data, recipe, whitening, work
 from dcbench_bacon.clock import Clock
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluate import Task, evaluate
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.judging import open_set
 from dcbench_bacon.records import Store
-from dcbench_bacon.schema import Protocol
+from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import Split, SyntheticSet
 
 SOURCE = dataset(classes=4, per_class=60, channels=2, size=4)
@@ -111,6 +111,16 @@ def test_a_policy_on_pixels_is_refused() -> None:
     marked = SyntheticSet(made.images, made.labels, provenance={"zca": {"eps": 0.1}})
     with pytest.raises(UsageError, match="works on pixels"):
         evaluate(clock, task._replace(synthetic=marked))
+
+
+def test_a_policy_is_refused_before_anything_is_trained() -> None:
+    cell = Cell("mtt", "cifar10", 10)  # whitened, as published
+    assert work.resolve(cell, recipe.Request()).recipe.settings["zca"]
+    policy = recipe.Request(overrides={"protocol.augmentation": "randaugment"})
+    with pytest.raises(UsageError, match="ZCA-whitened"):
+        work.resolve(cell, policy)
+    plain = {**policy.overrides, "zca": "false"}
+    work.resolve(cell, recipe.Request(overrides=plain))
 
 
 SMALL = {
