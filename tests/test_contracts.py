@@ -10,7 +10,7 @@ from support import dataset
 from support import method as create
 
 from dcbench_bacon import container, data, recipe, records, work
-from dcbench_bacon.cli import PAPER_DATASETS
+from dcbench_bacon.options import PAPER_DATASETS
 from dcbench_bacon.registry import DATASETS, METHODS, canonical
 from dcbench_bacon.schema import Cell, DatasetInfo
 from dcbench_bacon.spec import Method, Settings, SyntheticSet
