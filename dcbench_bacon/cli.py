@@ -515,9 +515,13 @@ Examples:
             "formats",
         ]
     ),
+    metavar="WHAT",
 )
 def list_(what: str) -> None:
-    """List what exists, with a line about each."""
+    """List what exists, with a line about each.
+
+    WHAT is methods, datasets, architectures, protocols, augmentations or formats.
+    """
     from dcbench_bacon.catalogue import listing
 
     click.echo(listing(what))

@@ -256,6 +256,7 @@ claim_options = options(
         "--learned-rate",
         "learning_rate",
         type=click.FloatRange(min=0, min_open=True),
-        help="The learning rate that was learned with the images.",
+        help="The learning rate that was learned with the images; --set "
+        "protocol.use_learned_rate=true trains with it.",
     ),
 )
