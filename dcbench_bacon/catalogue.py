@@ -1,17 +1,18 @@
 """What exists and what has been measured, as text; torch is not needed for most."""
 
 import logging
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dcbench_bacon import recipe
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.exchange.formats import FORMATS, Format
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
-from dcbench_bacon.schema import Record
 
 logger = logging.getLogger(__name__)
+R = TypeVar("R")
 
 
 def listing(what: str) -> str:
@@ -26,6 +27,8 @@ def listing(what: str) -> str:
             "timm:NAME": "a classifier of timm (pip install timm), without weights",
         }
         return "\n".join([*names, "", _columns(more | pools.described(len(names)))])
+    if what == "augmentations":
+        return _augmentations()
     if what == "protocols":
         return _columns(recipe.protocol_titles())
     if what == "formats":
@@ -60,7 +63,7 @@ def print_table(
     if what in ("continual", "nas"):
         return _downstream(output, form, what, profiles)
     published.check_source(source)
-    records = _readable(output)
+    records = _readable(Store(output).records)
     if what == "accuracy":
         table = tables.summary(tables.frame(records), profiles=profiles, source=source)
     elif what == "scores":
@@ -76,7 +79,8 @@ def print_table(
         chosen = [each for each in records if each.recipe.profile in profiles]
         table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
     if table.empty and form != "csv":
-        _say_none(output, records, profiles)
+        there = {each.recipe.profile for each in records}
+        _say_none(output / "records", there, profiles)
         return ""
     return tables.render(table, form)
 
@@ -94,27 +98,54 @@ def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Pa
     """
     from dcbench_bacon import comparison, plots, tables
 
-    records = _readable(output)
+    records = _readable(Store(output).records)
     table = comparison.transfer(tables.frame(records), profiles=profiles)
     if table.empty:
-        _say_none(output, records, profiles)
+        there = {each.recipe.profile for each in records}
+        _say_none(output / "records", there, profiles)
     return plots.transfer(table, output / "figures", form)
 
 
-def _readable(output: Path) -> list[Record]:
-    """The records of a folder; those that cannot be read are named and left out."""
+def _readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
+    """All records; those that cannot be read are named and left out."""
     broken: list[RecordError] = []
-    records = list(Store(output).records(broken))
+    records = list(read(broken))
     for error in broken:
         logger.warning("left out: %s", error)
     return records
 
 
-def _say_none(output: Path, records: list[Record], profiles: tuple[str, ...]) -> None:
-    """Says that there are no such records, and which there are."""
-    others = {each.recipe.profile for each in records} - set(profiles)
+def _say_none(folder: Path, there: Set[str], profiles: tuple[str, ...]) -> None:
+    """Says that there are no such records, and of which profiles there are."""
+    others = there - set(profiles)
     hint = "".join(f" Try --profile {name}." for name in sorted(others))
-    logger.warning("no such records in %s.%s", output / "records", hint)
+    logger.warning("no such records in %s.%s", folder, hint)
+
+
+def _augmentations() -> str:
+    """DSA operations and policies, each with a line about it."""
+    from dcbench_bacon import dsa, policies  # torch: they are its and Kornia's classes
+
+    operations = {
+        "none": "No augmentation.",
+        **{name: each.__doc__ or "" for name, each in dsa.OPERATIONS.items()},
+    }
+    listed = {
+        name: f"{each.title} ({each.source})"
+        for name, each in policies.POLICIES.items()
+    }
+    return "\n".join(
+        [
+            "Operations of DSA, for `augmentation` and `protocol.augmentation`. Names",
+            "are joined by _, as in color_crop_flip; each batch draws one of them.",
+            "",
+            _columns(operations),
+            "",
+            "Policies, for `protocol.augmentation` alone; each image draws its own.",
+            "",
+            _columns(listed),
+        ]
+    )
 
 
 def _format(each: Format) -> str:
@@ -129,19 +160,14 @@ def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) ->
     from dcbench_bacon.downstream import tables as downstream_tables
 
     store = Store(output)
-    broken: list[RecordError] = []
     every: list[Any]
     if use == "continual":
-        every = list(downstream.continual_folder(store).records(broken))
+        every = _readable(downstream.continual_folder(store).records)
     else:
-        every = list(downstream.search_folder(store).records(broken))
-    for error in broken:
-        logger.warning("left out: %s", error)
+        every = _readable(downstream.search_folder(store).records)
     chosen = [record for record in every if record.profile in profiles]
     if not chosen and form != "csv":
-        others = {record.profile for record in every} - set(profiles)
-        hint = "".join(f" Try --profile {name}." for name in sorted(others))
-        logger.warning("no such records in %s.%s", output / use, hint)
+        _say_none(output / use, {each.profile for each in every}, profiles)
         return ""
     make = (
         downstream_tables.continual if use == "continual" else downstream_tables.search

@@ -36,6 +36,7 @@ from dcbench_bacon.options import (
     output_option,
     profile_option,
     profiles_option,
+    protocol_option,
     protocol_options,
     set_option,
     table_format,
@@ -223,12 +224,7 @@ downstream_options = options(
     claim_options,
     profile_option,
     set_option,
-    click.option(
-        "--protocol",
-        default="dc",
-        show_default=True,
-        help="How networks are trained on the sets.",
-    ),
+    protocol_option("How networks are trained on the sets."),
     device_option,
     compile_option,
     data_root_option,
@@ -327,6 +323,7 @@ def nas(**given: Any) -> None:
     epilog="""\b
 Examples:
   dcbench quality results/synthetic/cifar10-ipc10-*.safetensors
+  dcbench quality my.safetensors --dataset cifar10 --architecture ResNet18 --passes 20
   dcbench quality my.safetensors --dataset cifar10 --clip-weights laion2b_s34b_b79k
 """
 )
@@ -336,14 +333,14 @@ Examples:
     "--architecture",
     default="ConvNet",
     show_default=True,
-    help="Of the network that is trained on the train split for its features.",
+    help="The one network that is trained on the train split for its features.",
 )
 @click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    default=50,
+    "--passes",
+    type=click.IntRange(min=2),
+    default=51,
     show_default=True,
-    help="Of its training.",
+    help="Over the train split, in its training.",
 )
 @click.option(
     "--images",
@@ -430,7 +427,7 @@ def table(what: str, source: str | None, against: str, **given: Any) -> None:
     click.echo(print_table(what=what, source=source, against=against, **given))
 
 
-@main.group()
+@main.group(epilog="Example: dcbench plot transfer --profile quick")
 def plot() -> None:
     """Draw figures from the records alone."""
 
@@ -448,6 +445,7 @@ Examples:
     type=click.Choice(["png", "svg", "pdf"]),
     default="png",
     show_default=True,
+    help="Of the files.",
 )
 @profiles_option
 @output_option
@@ -472,7 +470,13 @@ Examples:
 @methods_option
 @datasets_option
 @ipc_option
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Timed steps of each cell; those that warm up are not among them.",
+)
 @profile_option
 @set_option
 @device_option
@@ -498,13 +502,31 @@ def profile(**given: Any) -> None:
     click.echo(profile_grid(**given))
 
 
-@main.command(name="list")
+@main.command(
+    name="list",
+    epilog="""\b
+Examples:
+  dcbench list methods             values of --methods
+  dcbench list protocols           of --protocol
+  dcbench list augmentations       of --set protocol.augmentation=...
+  dcbench list formats             of --from and --to
+""",
+)
 @click.argument(
     "what",
-    type=click.Choice(["methods", "datasets", "architectures", "protocols", "formats"]),
+    type=click.Choice(
+        [
+            *("methods", "datasets", "architectures", "protocols", "augmentations"),
+            "formats",
+        ]
+    ),
+    metavar="WHAT",
 )
 def list_(what: str) -> None:
-    """List what exists."""
+    """List what exists, with a line about each.
+
+    WHAT is methods, datasets, architectures, protocols, augmentations or formats.
+    """
     from dcbench_bacon.catalogue import listing
 
     click.echo(listing(what))
@@ -524,7 +546,13 @@ def show(**given: Any) -> None:
     click.echo(show_recipe(**given))
 
 
-@main.group()
+@main.group(
+    epilog="""\b
+Examples:
+  dcbench data get mnist,cifar10
+  dcbench data verify all
+"""
+)
 def data() -> None:
     """Fetch or verify data sets."""
 
@@ -564,7 +592,7 @@ def verify(datasets: tuple[str, ...], data_root: Path | None) -> None:
     raise SystemExit(1 if bad else 0)
 
 
-@main.command()
+@main.command(epilog="Example: dcbench check")
 def check() -> None:
     """Validate all recipes: every key, value, data set and base."""
     from dcbench_bacon.commands import check_recipes

@@ -157,8 +157,22 @@ set_option = click.option(
     "pairs",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Overrides a recipe key, or protocol.KEY; may be repeated. It is recorded.",
+    help="Overrides a recipe key, or protocol.KEY; may be repeated. It is recorded. "
+    "dcbench show has the keys, dcbench list augmentations the values of "
+    "protocol.augmentation.",
 )
+
+
+def protocol_option(use: str) -> Callable[[Command], Command]:
+    """The evaluation protocol, and what it decides."""
+    return click.option(
+        "--protocol",
+        default="dc",
+        show_default=True,
+        metavar="NAME",
+        help=f"{use} See dcbench list protocols, and for the augmentation of each "
+        "dcbench show and dcbench list augmentations.",
+    )
 
 
 def table_format(name: str) -> Callable[[Command], Command]:
@@ -194,9 +208,7 @@ protocol_options = options(
         help="Networks to train on each set, or pools of them: S M B W D A P N, all; "
         "see dcbench list architectures.",
     ),
-    click.option(
-        "--protocol", default="dc", show_default=True, help="How to evaluate."
-    ),
+    protocol_option("How to evaluate."),
     click.option(
         "--selection",
         type=click.Choice(get_args(Selection)),
@@ -244,6 +256,7 @@ claim_options = options(
         "--learned-rate",
         "learning_rate",
         type=click.FloatRange(min=0, min_open=True),
-        help="The learning rate that was learned with the images.",
+        help="The learning rate that was learned with the images; --set "
+        "protocol.use_learned_rate=true trains with it.",
     ),
 )

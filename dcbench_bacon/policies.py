@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32
@@ -305,13 +305,15 @@ def _randaugment(info: DatasetInfo) -> Policy:
     return Policy([RandAugment(1)], info)
 
 
-def _resized(least: float, operations: int, info: DatasetInfo) -> Policy:
+def _resized(
+    least: float, operations: int, info: DatasetInfo, *, mirrored: bool = True
+) -> Policy:
     before = [RandAugment(operations)] if operations else []
-    return Policy([*before, ResizedCrop(least), Mirror()], info)
+    return Policy([*before, ResizedCrop(least), *[Mirror()] * mirrored], info)
 
 
-def _cifar(info: DatasetInfo) -> Policy:
-    return Policy([PaddedCrop(4), Mirror()], info)
+def _cifar(info: DatasetInfo, *, mirrored: bool = True) -> Policy:
+    return Policy([PaddedCrop(4), *[Mirror()] * mirrored], info)
 
 
 def _cifar_aug(info: DatasetInfo) -> Policy:
@@ -322,20 +324,80 @@ def _imagenet_aug(info: DatasetInfo) -> Policy:
     return Policy([PaddedCrop(4), Mirror(), ColorJitter((0.4, 0.4, 0.4, 0.2))], info)
 
 
-POLICIES: dict[str, Callable[[DatasetInfo], Policy]] = {
-    # DC-BENCH's autoaug and randaug; the second policy is its choice for 64 pixels.
-    "autoaugment": partial(_autoaugment, AutoAugmentPolicy.CIFAR10),
-    "autoaugment_imagenet": partial(_autoaugment, AutoAugmentPolicy.IMAGENET),
-    "randaugment": _randaugment,
-    # What everyone does to train on CIFAR and on ImageNet.
-    "cifar": _cifar,
-    "imagenet": partial(_resized, 0.08, 0),
-    # What DC-BENCH calls by these names.
-    "cifar_aug": _cifar_aug,
-    "imagenet_aug": _imagenet_aug,
-    # EDC's stage 4, on CIFAR-10 and elsewhere (direct_train.py).
-    "edc_cifar10": partial(_resized, 0.08, 2),
-    "edc": partial(_resized, 0.5, 2),
+class Listed(NamedTuple):
+    """A policy by name.
+
+    Attributes:
+        build: makes it for images of a data set.
+        title: what it does to an image.
+        source: who uses it.
+    """
+
+    build: Callable[[DatasetInfo], Policy]
+    title: str
+    source: str
+
+
+_DIGITS = "ours, for digits, instead of {}"
+POLICIES: dict[str, Listed] = {
+    "autoaugment": Listed(
+        partial(_autoaugment, AutoAugmentPolicy.CIFAR10),
+        "one of 25 pairs of operations, found on CIFAR-10",
+        "DC-BENCH's autoaug",
+    ),
+    "autoaugment_imagenet": Listed(
+        partial(_autoaugment, AutoAugmentPolicy.IMAGENET),
+        "one of 25 pairs of operations, found on ImageNet",
+        "DC-BENCH's autoaug at 64 pixels",
+    ),
+    "randaugment": Listed(
+        _randaugment, "one of 14 operations, doing nothing among them", "DC-BENCH"
+    ),
+    "cifar": Listed(
+        _cifar,
+        "moved by up to 4 pixels, mirrored or not",
+        "SRe2L on CIFAR-100, as most who train on CIFAR",
+    ),
+    "cifar_no_mirror": Listed(
+        partial(_cifar, mirrored=False),
+        "moved by up to 4 pixels",
+        _DIGITS.format("cifar"),
+    ),
+    "imagenet": Listed(
+        partial(_resized, 0.08, 0),
+        "a part of 8 % or more of the area, enlarged, mirrored or not",
+        "G-VBSM; SRe2L on Tiny ImageNet",
+    ),
+    "imagenet_no_mirror": Listed(
+        partial(_resized, 0.08, 0, mirrored=False),
+        "a part of 8 % or more of the area, enlarged",
+        _DIGITS.format("imagenet"),
+    ),
+    "cifar_aug": Listed(
+        _cifar_aug,
+        "moved by up to 4 pixels, mirrored or not, a square of half the size erased",
+        "DC-BENCH",
+    ),
+    "imagenet_aug": Listed(
+        _imagenet_aug,
+        "moved by up to 4 pixels, mirrored or not, colors changed",
+        "DC-BENCH",
+    ),
+    "edc_cifar10": Listed(
+        partial(_resized, 0.08, 2),
+        "randaugment twice, then imagenet",
+        "EDC on CIFAR-10",
+    ),
+    "edc_cifar10_no_mirror": Listed(
+        partial(_resized, 0.08, 2, mirrored=False),
+        "randaugment twice, then imagenet_no_mirror",
+        _DIGITS.format("edc_cifar10"),
+    ),
+    "edc": Listed(
+        partial(_resized, 0.5, 2),
+        "randaugment twice, half or more of the area enlarged, mirrored or not",
+        "EDC on CIFAR-100 and Tiny ImageNet",
+    ),
 }
 
 
@@ -347,7 +409,7 @@ def build(augmentation: str, info: DatasetInfo) -> Augmenter:
     """
     check(augmentation)
     if augmentation in POLICIES:
-        return POLICIES[augmentation](info)
+        return POLICIES[augmentation].build(info)
     return Augmentation(augmentation, (info.size, info.size))
 
 

@@ -9,6 +9,7 @@ the layers of a network in bfloat16 where autocast does.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ def tensor_cores(precision: Precision) -> Iterator[None]:
     """Allows or forbids TF32 inside; the setting is the process's, and is put back."""
     # cuDNN's convolutions and cuBLAS's products. The newer `fp32_precision` is left
     # alone: where it was set, reading these, as the compiler does, is an error.
-    libraries = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    libraries: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [library.allow_tf32 for library in libraries]
     try:
         for library in libraries:

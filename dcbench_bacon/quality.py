@@ -62,14 +62,14 @@ class Request(NamedTuple):
 
     Attributes:
         architecture: of the network trained on the train split.
-        epochs: one less than its passes.
+        passes: of its training over the train split, 2 or more.
         images: real ones at most; the cost grows with their square.
         clip_model: open_clip's name of a model.
         clip_weights: a local file or open_clip's name of weights; empty for no model.
     """
 
     architecture: str = "ConvNet"
-    epochs: int = 50
+    passes: int = 51
     images: int = 5000
     clip_model: str = "ViT-B-32"
     clip_weights: str = ""
@@ -101,7 +101,7 @@ def judges(run: Run, request: Request) -> Iterator[Judge]:
 def trained_network(run: Run, request: Request) -> Judge:
     """The classifier's input of a network, trained once and kept (``features``)."""
     settings = FeatureSettings(
-        architecture=request.architecture, network_epochs=request.epochs
+        architecture=request.architecture, network_epochs=request.passes - 1
     )
     found = build(run, settings)
     reached = 100 * found.origin["train_accuracy"]

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dcbench_bacon import dsa
-from dcbench_bacon.augment import PARAMETERS, Augmentation, Draw, parse_strategy
-from dcbench_bacon.dsa import OPERATIONS
+from dcbench_bacon.augment import Augmentation, Draw, parse_strategy
+from dcbench_bacon.dsa import OPERATIONS, PARAMETERS
 from dcbench_bacon.errors import UsageError
 
 ALL = "color_crop_cutout_flip_scale_rotate"

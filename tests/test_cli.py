@@ -4,16 +4,21 @@ import csv
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import commandline
 import msgspec
 import pytest
 from commandline import found, invoke, only_record, settable, tiny
 
 from dcbench_bacon import recipe, runner, work
+from dcbench_bacon.cli import main
+from dcbench_bacon.dsa import OPERATIONS
 from dcbench_bacon.options import PAPER_DATASETS
+from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell
 
@@ -23,7 +28,7 @@ COLUMNS = (
 )
 COMMANDS = [
     *("run", "evaluate", "table", "list", "show", "data", "check"),
-    *("continual", "nas"),
+    *("continual", "nas", "quality", "convert", "profile", "plot"),
 ]
 SIX = "color_crop_cutout_flip_scale_rotate"
 
@@ -174,6 +179,32 @@ def test_help(command: list[str]) -> None:
         assert "\n    dcbench" in examples  # a line each, not one paragraph
 
 
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command by what is typed, groups and those in them."""
+    for name, each in group.commands.items():
+        yield " ".join((*path, name)), each
+        if isinstance(each, click.Group):
+            yield from commands(each, *path, name)
+
+
+@pytest.mark.parametrize(("typed", "command"), list(commands(main)))
+def test_every_command_has_an_example_and_every_option_a_help_text(
+    typed: str, command: click.Command
+) -> None:
+    assert "Example" in (command.epilog or "")
+    assert f"  dcbench {typed}" in f"  {command.epilog}".replace("Example: ", "  ")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+
+
+@pytest.mark.parametrize("typed", ["run", "evaluate", "show", "continual", "nas"])
+def test_help_says_where_names_are_listed(typed: str) -> None:
+    text = " ".join(invoke(typed, "--help").output.split())
+    assert "dcbench list protocols" in text
+    assert "dcbench list augmentations" in text
+
+
 @pytest.mark.parametrize("command", ["get", "verify"])
 def test_help_of_data(command: str) -> None:
     result = invoke("data", command, "--help")
@@ -181,7 +212,13 @@ def test_help_of_data(command: str) -> None:
     assert f"Example: dcbench data {command}" in result.output
 
 
-@pytest.mark.parametrize("line", ["--help", "list methods", "list datasets", "run -h"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("--help", "run -h"),
+        *(f"list {what}" for what in ("methods", "datasets", "protocols", "formats")),
+    ],
+)
 def test_what_answers_at_once_does_not_import_torch(line: str) -> None:
     code = (
         "import sys\nfrom dcbench_bacon.cli import main\n"
@@ -206,6 +243,16 @@ def test_list() -> None:
     assert {"ConvNet", "MLP", "LeNet", "AlexNet", "VGG11", "ResNet18"} <= set(networks)
     protocols = invoke("list", "protocols").output.splitlines()
     assert protocols[0].split()[0] == "dc"
+
+
+def test_list_augmentations() -> None:
+    lines = invoke("list", "augmentations").output.splitlines()
+    told = {line.split("  ", 1)[0]: line for line in lines if line}
+    for name in ("none", *OPERATIONS, *POLICIES):
+        assert len(told[name].split()) > 2, name
+    for name, policy in POLICIES.items():
+        assert policy.title in told[name]
+        assert told[name].endswith(f"({policy.source})")
 
 
 def test_version() -> None:

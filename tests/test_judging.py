@@ -67,7 +67,7 @@ def test_what_is_recorded_is_not_done_again(
     output = tmp_path / "again"
     first = evaluate(made, output)
     calls = []
-    own = work.evaluate
+    own = evaluation.evaluate
 
     def counted(*arguments: object) -> object:
         calls.append(arguments)

@@ -338,6 +338,26 @@ def test_cutout_of_dc_bench_erases_to_the_mean(generator: torch.Generator) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("plain", "mirrored"),
+    [(name, name.removesuffix("_no_mirror")) for name in NAMES if "mirror" in name],
+)
+def test_without_a_mirror_a_policy_is_the_other_up_to_its_mirror(
+    plain: str, mirrored: str, generator: torch.Generator
+) -> None:
+    with_mirror, without = policy(mirrored), policy(plain)
+    assert isinstance(with_mirror.steps[-1], policies.Mirror)
+    assert not any(isinstance(step, policies.Mirror) for step in without.steps)
+    images = data.standardize(pixels(20), without.info)[None]
+    draw = with_mirror.draw(1, generator, samples=20)
+    flags = draw.values[0, :, -1] < 0.5
+    expected = with_mirror.apply(images, draw)[0]
+    expected[flags] = expected[flags].flip(-1)
+    fewer = policies.Uniforms(draw.values[..., :-1])
+    torch.testing.assert_close(without.apply(images, fewer)[0], expected)
+    assert flags.any()
+
+
 def test_strategies_of_dsa_are_still_there() -> None:
     for name in ("", "none", "flip", "color_crop"):
         assert isinstance(policies.build(name, facts()), Augmentation)

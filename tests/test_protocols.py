@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import commandline
 import msgspec
@@ -13,7 +13,16 @@ from support import dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import container, data, features, networks, recipe, schema, work
+from dcbench_bacon import (
+    container,
+    data,
+    features,
+    networks,
+    policies,
+    recipe,
+    schema,
+    work,
+)
 from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock, Policy
@@ -495,6 +504,33 @@ def test_published_protocols(
     found = recipe.protocol(cell, recipe.Request(protocol=name))
     assert {key: getattr(found, key) for key in expected} == expected
     assert not found.one_more_pass
+
+
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [
+        (name, images)
+        for name in NAMES
+        for images in ("digits", "mnist", "svhn")
+        # As published, in IDM's and BACON's commands.
+        if images == "digits" or name not in ("dc", "reference")
+    ],
+)
+def test_digits_are_not_mirrored(name: str, images: str) -> None:
+    cell = Cell("dm", images, 10)
+    for profile in get_args(schema.Profile):
+        request = recipe.Request(protocol=name, profile=profile)
+        augmentation = recipe.protocol(cell, request).augmentation
+        built = policies.build(augmentation, REAL.info)
+        if isinstance(built, policies.Policy):
+            assert not any(isinstance(step, policies.Mirror) for step in built.steps)
+        else:
+            assert isinstance(built, Augmentation)
+            assert "flip" not in built.operations
+    other = recipe.protocol(Cell("dm", "cifar10", 10), recipe.Request(protocol=name))
+    without = other.augmentation + "_no_mirror"
+    if without in POLICIES:
+        assert augmentation == without
 
 
 @pytest.mark.parametrize("profile", ["demo", "quick", "paper"])

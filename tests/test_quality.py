@@ -25,7 +25,7 @@ from dcbench_bacon.spec import SyntheticSet
 from dcbench_bacon.work import Options
 
 CPU = torch.device("cpu")
-QUICK = Request(architecture="ConvNetD1W8", epochs=1)
+QUICK = Request(architecture="ConvNetD1W8", passes=2)
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +242,7 @@ def test_the_command(tmp_path: Path) -> None:
     fixed = ("run", "--methods", "dm,random", "--ipc", 1, "--output", tmp_path)
     assert invoke(*fixed, *commandline.tiny(networks=1)).exit_code == 0
     paths = sorted((tmp_path / "synthetic").glob("*.safetensors"))
-    network = ("--architecture", "ConvNetD1W8", "--epochs", 1)
+    network = ("--architecture", "ConvNetD1W8", "--passes", 2)
     small = (*network, "--images", 50, "--output", tmp_path)
     result = invoke("quality", *paths, *small, "--device", "cpu")
     assert result.exit_code == 0, result.output

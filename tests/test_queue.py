@@ -17,7 +17,7 @@ from dcbench_bacon.objectives import SquaredMeanDistance
 from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
 
 
-def queue(folder: Path, **changes: int) -> NetworkQueue:
+def queue(folder: Path, **changes: Any) -> NetworkQueue:
     run = cell_run(dataset(), folder)
     return NetworkQueue(run, "ConvNetW32D2", QueueOptions(**changes))
 

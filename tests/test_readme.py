@@ -1,17 +1,30 @@
-"""The README's example of a method is one."""
+"""The README's example of a method is one, and its commands can be typed."""
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from support import cell_run, dataset, method
 
 from dcbench_bacon import recipe, work
+from dcbench_bacon.cli import main
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell
 
 README = Path(__file__).parent.parent / "README.md"
+
+
+def typed() -> Iterator[str]:
+    """The commands of dcbench in blocks of shell lines, without comments."""
+    text = README.read_text(encoding="utf-8")
+    for block in re.findall(r"```sh\n(.*?)```", text, re.S):
+        for line in block.splitlines():
+            if line.startswith("dcbench "):
+                yield re.split(r" [#>]", line)[0].strip()
 
 
 @pytest.fixture
@@ -44,3 +57,21 @@ def test_it_distils(mine: str, tmp_path: Path) -> None:
     made = method(mine, settings).distill(run)
     assert made.images.shape == (6, 1, 8, 8)
     assert torch.isfinite(made.images).all()
+
+
+@pytest.mark.parametrize("line", list(typed()))
+def test_its_commands_are_understood(line: str) -> None:
+    command: click.Command = main
+    words = shlex.split(line)
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        command = command if name == "dcbench" else command.commands[name]
+    context = command.make_context(line, words)  # refuses what it does not know
+    protocol = context.params.get("protocol") or "dc"
+    assert protocol in recipe.protocol_names()
+
+
+def test_it_names_every_protocol() -> None:
+    text = README.read_text(encoding="utf-8")
+    table = text.partition("## Protocols")[2].partition("## ")[0]
+    assert set(re.findall(r"`(\w+)`", table)) >= set(recipe.protocol_names())
