@@ -111,6 +111,7 @@ Examples:
   dcbench run --methods bacon,idm --datasets all     the paper's grid, IPC 1, 10, 50
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --profile quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
+  dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
 """
 )
 @methods_option
@@ -124,6 +125,11 @@ Examples:
 @compile_option
 @data_root_option
 @output_option
+@click.option(
+    "--references",
+    is_flag=True,
+    help="Also random and whole under the same protocol, for scores against them.",
+)
 @click.option("--fresh", is_flag=True, help="Run finished cells again.")
 @click.option("--no-download", is_flag=True, help="Use only data that is on disk.")
 @click.option(

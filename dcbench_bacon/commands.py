@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 DEMO_METHODS = ("random", "dm", "idm", "bacon")
 DEMO_DATASETS = ("digits",)
+REFERENCES = ("random", "whole")  # what scores hold the others against
 
 
 def run_grid(
@@ -42,6 +43,7 @@ def run_grid(
     datasets: tuple[str, ...] | None,
     ipc: tuple[int, ...] | None,
     seeds: tuple[int, ...],
+    references: bool,
     device: str,
     compiling: schema.CompileMode,
     data_root: Path | None,
@@ -58,8 +60,9 @@ def run_grid(
         The exit status: 0 when all is done, 1 when some cells failed.
     """
     demo = datasets is None
+    chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
     grid = runner.Grid(
-        methods=methods or DEMO_METHODS,
+        methods=tuple(dict.fromkeys(chosen)),
         datasets=datasets or DEMO_DATASETS,
         ipc=ipc or ((1, 10) if demo else (1, 10, 50)),
         seeds=seeds,

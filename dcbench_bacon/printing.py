@@ -57,7 +57,8 @@ _NOTES = {
     "and LRS are of hard labels.",
     "references": "A dash: no record of random images (or of the whole training set, "
     "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
-    "The whole training set may have a number of passes of its own.",
+    "`dcbench run --references` makes them. The whole training set may have a number "
+    "of passes of its own.",
     "cost": "Seconds: to distil a set, and to train and test the networks of the row "
     "on it; means over sets. Size: images and labels as stored, labels in brackets.",
 }

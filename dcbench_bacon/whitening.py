@@ -1,8 +1,9 @@
 """ZCA whitening of a data set, as MTT does it (Cazenavette et al., CVPR 2022).
 
-The statistics come from the pixels of the whole train split, in [0, 1]; train and test
-are whitened with them, and a set that is distilled from such images lies in the same
-space. They are fitted once for a data set and kept in the user's cache
+The statistics come from the pixels of the whole train split, in [0, 1], as mean and
+standard deviation do, also where images are held out of it for validation; train and
+test are whitened with them, and a set that is distilled from such images lies in the
+same space. They are fitted once for a data set and kept in the user's cache
 (``~/.cache/dcbench/whitening``, or where ``DCBENCH_WHITENING`` says).
 """
 
@@ -99,7 +100,9 @@ def _split(split: Split, whitening: Whitening) -> Split:
 def _kept(dataset: Dataset) -> Whitening:
     """The statistics of a data set: from the cache, or fitted and put there."""
     device = dataset.train.images.device
-    path = _folder() / f"{dataset.info.name}-{dataset.fingerprint[:16]}.safetensors"
+    images = dataset.fingerprint[:16]
+    name = f"{dataset.info.name}-{images}-{EPS:g}-{device.type}.safetensors"
+    path = _folder() / name
     try:
         stored = load(path.read_bytes())
         return Whitening(*(stored[key].to(device) for key in Whitening._fields))

@@ -560,3 +560,17 @@ def test_an_override_that_fits_no_type(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "steps" in result.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_references_are_added_on_request(tmp_path: Path) -> None:
+    fixed = ("run", "--methods", "dm", "--ipc", 1, "--output", tmp_path)
+    done = invoke(*fixed, *tiny(steps=2, epochs=1), "--references")
+    assert done.exit_code == 0, done.output
+    cells = {record.cell for record in found(tmp_path)}
+    names = {("dm", 1), ("random", 1), ("whole", 0)}
+    assert {(cell.method, cell.ipc) for cell in cells} == names
+    shown = invoke(
+        "table", "--what", "scores", "--profile", "demo", "--output", tmp_path
+    )
+    (row,) = (line for line in shown.stdout.splitlines() if "| DM" in line)
+    assert row.count("—") == 2  # between sets, of which there is one; and ARS
