@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from dcbench_bacon import (
+    container,
     data,
     profiler,
     progress,
@@ -256,6 +257,7 @@ def _opened(
         made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(f"{path} does not say what it was made from") from error
+    container.check_fits(path, synthetic, made_for)
     try:
         loaded = data.load(dataset or cell.dataset, root, synthetic.images.device)
     except UsageError as error:

@@ -568,6 +568,63 @@ def test_evaluate_refuses_a_bomb(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+UNFIT: dict[str, dict[str, Any]] = {
+    "classes": {"classes": 9},
+    "size": {"size": 16},
+    "channels": {"channels": 3},
+    "mean": {"mean": []},
+    "deviation": {"std": [1.0, 1.0]},
+    "names": {"class_names": ["0"]},
+    "gigantic": {"classes": 2**40},
+}
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("facts", UNFIT.values(), ids=list(UNFIT))
+def test_own_files_whose_header_does_not_fit(
+    facts: dict[str, Any], tmp_path: Path
+) -> None:
+    made = read(MAKERS["vico"](tmp_path), index=0)
+    told = {**made.provenance, "dataset": {**made.provenance["dataset"], **facts}}
+    path = tmp_path / "own.safetensors"
+    container.write(path, replace(made, provenance=told))
+    for form in ("picture", "folder"):
+        out = tmp_path / form
+        result = invoke("convert", path, "--to", form, "--output", out)
+        assert result.exit_code == 1
+        assert "fit" in result.stderr
+        assert str(path) in result.stderr
+        assert not out.exists()
+    result = invoke("evaluate", path, *PROTOCOL)
+    assert result.exit_code == 1
+    assert str(path) in result.stderr
+
+
+@pytest.mark.usefixtures("cache")
+def test_own_files_of_other_tensors_than_the_data_set(tmp_path: Path) -> None:
+    made = read(MAKERS["vico"](tmp_path), index=0)
+    eleven = F.pad(made.labels, (0, 1))
+    twice = made.images.repeat(1, 1, 2, 2)
+    for wrong in (replace(made, labels=eleven), replace(made, images=twice)):
+        path = tmp_path / "own.safetensors"
+        container.write(path, wrong)
+        result = invoke("evaluate", path, *PROTOCOL)
+        assert result.exit_code == 1
+        assert "do not fit digits" in result.stderr
+        assert str(path) in result.stderr
+
+
+def test_more_parts_than_any_method_makes(tmp_path: Path) -> None:
+    path = MAKERS["vico"](tmp_path)
+    assert invoke("evaluate", path, "--partition", 8).exit_code == 2
+    with pytest.raises(UsageError, match=r"--partition 8.*at most 4"):
+        read(path, partition=8)
+    found = {"images": images().numpy(), "partition": np.int64(8)}
+    np.savez(tmp_path / "a.npz", **found)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"--partition 8.*at most 4"):
+        read(tmp_path / "a.npz")
+
+
 def test_formats_are_listed() -> None:
     result = invoke("list", "formats")
     lines = result.stdout.splitlines()
