@@ -92,7 +92,7 @@ def test_the_source_is_recorded(tmp_path: Path) -> None:
     assert source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert source["files"] == [path.name]
     assert source["given"] == {"dataset": "digits", "partition": 2, "index": 3}
-    assert source["guessed"] == {"form": "vico"}
+    assert source["guessed"] == {"form": "vico", "zca": False}
 
 
 @pytest.mark.parametrize(("index", "seed"), [(0, 0), (3, 3), (-1, 4), (None, 0)])
@@ -119,28 +119,51 @@ def test_old_files_of_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "partition", "asked"),
+    ("name", "partition"),
     [
-        ("res_DM_digits_ConvNet_2ipc.pt", 1, True),
-        ("res_BACON_digits_ConvNet_2ipc.pt", 2, True),
-        ("res_IDM_digits_ConvNet_2ipc.pt", 2, True),
-        ("res_DSA_digits_ConvNet_2ipc.pt", 1, False),
-        ("anything.pt", 1, True),
+        ("res_DM_digits_ConvNet_2ipc.pt", 1),
+        ("res_BACON_digits_ConvNet_2ipc.pt", 2),
+        ("res_IDM_digits_ConvNet_2ipc.pt", 2),
+        ("res_DSA_digits_ConvNet_2ipc.pt", 1),
+        ("anything.pt", 1),
     ],
 )
 def test_a_partition_is_asked_for(
-    name: str,
-    partition: int,
-    asked: bool,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    name: str, partition: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = files.res(tmp_path / name)
     assert read(path).partition == partition
-    assert ("state it with --partition" in caplog.text) == asked
+    assert "state it with --partition" in caplog.text
     caplog.clear()
     assert read(path, partition=4).partition == 4
     assert "--partition" not in caplog.text
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_parts_and_whitening_are_never_taken_in_silence(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = MAKERS[form](tmp_path)
+    pixels = form in ("idc", "folder")  # which whitened images are not
+    read(path)
+    assert "state it with --partition" in caplog.text
+    assert ("state it with --zca or --no-zca" in caplog.text) != pixels
+    caplog.clear()
+    read(path, partition=2, zca=not pixels)
+    assert "--partition" not in caplog.text
+    assert "--zca" not in caplog.text
+
+
+@pytest.mark.parametrize("facts", [{"partition": 2}, {"zca": True}, {}])
+def test_what_arrays_say_is_no_guess(
+    facts: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.savez(tmp_path / "a.npz", images=images().numpy(), labels=labels(), **facts)
+    found = read(tmp_path / "a.npz")
+    assert found.partition == facts.get("partition", 1)
+    assert bool(found.provenance["zca"]) == facts.get("zca", False)
+    assert ("--partition" in caplog.text) == ("partition" not in facts)
+    assert ("--zca" in caplog.text) == ("zca" not in facts)
 
 
 def test_zca_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
