@@ -34,6 +34,7 @@ from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.exchange.image_folder import ImageFiles
 from dcbench_bacon.exchange.importers import READERS, guess
 from dcbench_bacon.exchange.stored import Storage
+from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.spec import SyntheticSet
 
 DIGITS = foreign.facts("digits", None)
@@ -670,6 +671,27 @@ def test_own_files_of_other_tensors_than_the_data_set(tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert "do not fit digits" in result.stderr
         assert str(path) in result.stderr
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("name", ["folder:/", "folder:\0", "", "..", "a" * 5000])
+def test_a_header_opens_no_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = read(MAKERS["vico"](tmp_path), index=0, zca=True)
+    told = {
+        **made.provenance,
+        "cell": {**made.provenance["cell"], "dataset": name},
+        "dataset": {**made.provenance["dataset"], "name": name[:99]},
+    }
+    path = tmp_path / "own.safetensors"
+    container.write(path, replace(made, provenance=told))
+    opened: list[Path] = []
+    monkeypatch.setattr(DATASETS.module("folder"), "sources", opened.append)
+    out = ("--output", tmp_path / "a.png")
+    for command in (("evaluate", path), ("convert", path, "--to", "picture", *out)):
+        assert invoke(*command).exit_code in (1, 2)
+    assert not opened
 
 
 def test_more_parts_than_any_method_makes(tmp_path: Path) -> None:

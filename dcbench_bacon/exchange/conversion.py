@@ -36,7 +36,9 @@ def convert_file(
         raise DataError(f"{file} does not say what it was made from") from error
     container.check_fits(file, synthetic, info)
     if synthetic.provenance.get("zca") and to in FOR_THE_EYE:
-        loaded = data.load(claims.dataset or info.name, data_root)
+        # A header names no folder of this machine: only --dataset does.
+        name = claims.dataset or info.name.partition(":")[0]
+        loaded = data.load(name, data_root)
         container.check_fits(file, synthetic, loaded.info)
         synthetic = whitening.unwhiten(synthetic, loaded)
     if decode:
