@@ -697,6 +697,9 @@ def test_a_header_opens_no_folder(
 def test_more_parts_than_any_method_makes(tmp_path: Path) -> None:
     path = MAKERS["vico"](tmp_path)
     assert invoke("evaluate", path, "--partition", 8).exit_code == 2
+    result = invoke("show", "idm", "digits", 1, *settable("partition", 8))
+    assert result.exit_code == 2
+    assert "<= 4" in result.stderr
     with pytest.raises(UsageError, match=r"--partition 8.*at most 4"):
         read(path, partition=8)
     found = {"images": images().numpy(), "partition": np.int64(8)}
