@@ -2,20 +2,57 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dcbench_bacon.errors import RecordError
+from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.files import write_atomically
+from dcbench_bacon.schema import MOST_PARTS, DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
 
 FORMAT = 1
-MOST_BYTES = 16 * 2**30  # refuses a file that no distilled set comes near
+MOST_BYTES = 4 * 2**30  # refuses a file that no distilled set comes near
+_MOST_HEADER = 2**24  # bytes; parsed lists take many times their text
+_LONGEST_NAME = 255  # that of a folder; longer ones would make pictures gigantic
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a file says of its tensors.
+
+    Attributes:
+        partition: of the set.
+        sha256: as ``digest`` finds it.
+        provenance: of the set.
+    """
+
+    partition: int
+    sha256: str
+    provenance: dict[str, Any]
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """The entries of a provenance that are used as they stand.
+
+    The others that matter are decoded where they are used, for files without them are
+    read as well: ``cell``, ``dataset``, ``recipe`` and ``distillation``.
+
+    Attributes:
+        zca: how the images were whitened.
+        learning_rate: learned together with the images.
+        dataset_sha256: fingerprint of the data set.
+    """
+
+    zca: dict[str, Any] | None = None
+    learning_rate: float | None = None
+    dataset_sha256: str | None = None
 
 
 def digest(synthetic: SyntheticSet) -> str:
@@ -45,7 +82,7 @@ def write(path: Path, synthetic: SyntheticSet) -> None:
         "images": synthetic.images.detach().cpu().contiguous(),
         "labels": synthetic.labels.detach().cpu().contiguous(),
     }
-    content = save(tensors, metadata={"dcbench": json.dumps(header)})
+    content = save(tensors, metadata={"dcbench": json.dumps(header, allow_nan=False)})
     write_atomically(path, content)
 
 
@@ -60,21 +97,32 @@ def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"larger than {MOST_BYTES} bytes")
         with safe_open(path, framework="pt", device="cpu") as file:
-            header = json.loads((file.metadata() or {})["dcbench"])
+            header = _header((file.metadata() or {})["dcbench"])
+            images, labels = map(file.get_slice, ("images", "labels"))
+            _check_shapes(images.get_shape(), labels.get_shape(), header.partition)
             synthetic = SyntheticSet(
                 file.get_tensor("images").clone(),  # else they change with the file
                 file.get_tensor("labels").clone(),
-                int(header["partition"]),
-                dict(header["provenance"]),
+                header.partition,
+                header.provenance,
             )
         check(synthetic)
-        if digest(synthetic) != header["sha256"]:
+        if digest(synthetic) != header.sha256:
             raise ValueError("its content does not match its checksum")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a hostile file can make a decoder raise anything
         raise RecordError(
-            f"{path}: not a readable synthetic set ({_reason(error)})"
+            f"{path}: not a readable synthetic set ({_reason(error)!s:.300})"
         ) from error
     return synthetic.to(device) if device else synthetic
+
+
+def _header(text: str) -> Header:
+    """Decodes the header and makes sure of what the provenance must be."""
+    if len(text) > _MOST_HEADER:
+        raise ValueError(f"a header of {len(text)} characters")
+    header = msgspec.json.decode(text, type=Header)
+    msgspec.convert(header.provenance, Provenance)
+    return header
 
 
 def check(synthetic: SyntheticSet) -> None:
@@ -84,23 +132,77 @@ def check(synthetic: SyntheticSet) -> None:
         ValueError: shapes, types or values are wrong; says which.
     """
     images, labels = synthetic.images, synthetic.labels
-    _check_tensor("images", images, 4)
-    _check_tensor("labels", labels, 2)
-    if len(images) != len(labels) or len(images) == 0:
-        raise ValueError(f"{len(images)} images and {len(labels)} labels")
-    if images.shape[2] != images.shape[3] or images.shape[1] not in (1, 3):
-        raise ValueError(f"images of shape {tuple(images.shape[1:])}")
-    if synthetic.partition < 1 or images.shape[2] % synthetic.partition:
-        raise ValueError(f"partition {synthetic.partition} of {images.shape[2]} pixels")
+    _check_shapes(images.shape, labels.shape, synthetic.partition)
+    _check_numbers("images", images)
+    _check_numbers("labels", labels)
     if labels.min() < 0:
         raise ValueError("labels below zero")
     if not torch.allclose(labels.sum(1), torch.ones(len(labels)).to(labels), atol=1e-3):
         raise ValueError("rows of labels that do not sum to 1")
 
 
-def _check_tensor(name: str, tensor: Tensor, axes: int) -> None:
-    if tensor.dtype != torch.float32 or tensor.ndim != axes:
-        raise ValueError(f"{name} of type {tensor.dtype} with {tensor.ndim} axes")
+def check_fits(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
+    """Makes sure that a set is what the facts of a data set promise.
+
+    Args:
+        path: of the set.
+        synthetic: the set.
+        info: of the data set, by the file's header or by the data set itself.
+
+    Raises:
+        DataError: images, labels or the facts themselves are of other sizes.
+    """
+    found = (*synthetic.images.shape[1:], synthetic.labels.shape[1])
+    if found != (info.channels, info.size, info.size, info.classes):
+        shape = "x".join(map(str, found[:3]))
+        raise DataError(
+            f"{path}: images of {shape} with labels of {found[3]} classes do not fit "
+            f"{info.name}; name the right data set with --dataset"
+        )
+    counts = (len(info.mean), len(info.std), len(info.class_names))
+    if counts != (info.channels, info.channels, info.classes):
+        raise DataError(
+            f"{path}: {counts[0]} means, {counts[1]} deviations and {counts[2]} names "
+            f"do not fit the {info.channels} channels and {info.classes} classes of "
+            f"{info.name}; its header is damaged, make the file again"
+        )
+    if max(map(len, (info.name, info.title, *info.class_names))) > _LONGEST_NAME:
+        raise DataError(
+            f"{path}: a data set or class whose name has more than {_LONGEST_NAME} "
+            "characters; its header is damaged, make the file again"
+        )
+
+
+def check_bytes(*shapes: Sequence[int]) -> None:
+    """Refuses tensors that would be too large as float32.
+
+    Raises:
+        ValueError: together they take more than a set may.
+    """
+    total = 4 * sum(map(math.prod, shapes))
+    if total > MOST_BYTES:
+        raise ValueError(f"{total} bytes as float32; at most {MOST_BYTES} are read")
+
+
+def _check_shapes(images: Sequence[int], labels: Sequence[int], partition: int) -> None:
+    """What can be told before any number is read."""
+    for name, shape, axes in (("images", images, 4), ("labels", labels, 2)):
+        if len(shape) != axes:
+            raise ValueError(f"{name} with {len(shape)} axes")
+    check_bytes(images, labels)
+    if images[0] != labels[0] or images[0] == 0:
+        raise ValueError(f"{images[0]} images and {labels[0]} labels")
+    if images[2] != images[3] or images[1] not in (1, 3):
+        raise ValueError(f"images of shape {tuple(images[1:])}")
+    if partition < 1 or images[2] % partition:
+        raise ValueError(f"partition {partition} of {images[2]} pixels")
+    if partition > MOST_PARTS:
+        raise ValueError(f"partition {partition}; at most {MOST_PARTS} is read")
+
+
+def _check_numbers(name: str, tensor: Tensor) -> None:
+    if tensor.dtype != torch.float32:
+        raise ValueError(f"{name} of type {tensor.dtype}")
     if not torch.isfinite(tensor).all():
         raise ValueError(f"{name} that are not finite")
 

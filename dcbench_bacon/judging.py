@@ -226,8 +226,11 @@ def _opened(
         made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(f"{path} does not say what it was made from") from error
+    container.check_fits(path, synthetic, made_for)
+    # A header names no folder of this machine: only --dataset does.
+    name = dataset or cell.dataset.partition(":")[0]
     try:
-        loaded = data.load(dataset or cell.dataset, root, synthetic.images.device)
+        loaded = data.load(name, root, synthetic.images.device)
     except UsageError as error:
         raise DataError(
             f"{path} was made from {cell.dataset}, which is no data set of that name "

@@ -9,7 +9,7 @@ import click
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, Labels
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
-from dcbench_bacon.schema import CompileMode, Profile, Selection
+from dcbench_bacon.schema import MOST_PARTS, CompileMode, Profile, Selection
 
 PAPER_DATASETS = (
     "mnist",
@@ -233,7 +233,7 @@ claim_options = options(
     ),
     click.option(
         "--partition",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MOST_PARTS),
         help="Each image holds this many smaller ones squared (IDM, BACON, IDC: 2).",
     ),
     click.option("--zca/--no-zca", default=None, help="Images are ZCA-whitened."),

@@ -21,7 +21,7 @@ from dcbench_bacon.matching import Batch, ImageSGD, Matcher, RealImages
 from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import Objective
 from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.schema import Positive, Precision
+from dcbench_bacon.schema import Parts, Positive, Precision
 from dcbench_bacon.spec import Run, Settings, State, SyntheticSet
 
 Rate = Annotated[float, Meta(gt=0)]
@@ -78,7 +78,7 @@ class ImprovedMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
     """
 
     image_lr: Rate = 0.2
-    partition: Positive = 2
+    partition: Parts = 2
     ce_weight: NonNegative = 0.5
     accuracy_unit: Literal["percent", "fraction"] = "percent"
     meter_reset_interval: Count = 100

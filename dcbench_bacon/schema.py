@@ -20,6 +20,9 @@ RateSchedule = Literal["drop", "cosine", "ssrs", "multistep"]
 Loss = Literal["ce", "kl", "mse"]
 MixingKind = Literal["none", "mixup", "cutmix"]
 AboveZero = Annotated[float, Meta(gt=0)]
+# Of a side of an image: published sets have 2 or 3, and decoding takes the square.
+MOST_PARTS = 4
+Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
 
 
 _REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 from safetensors.torch import save
 from torch import Tensor
 
 from dcbench_bacon import checkpoint, container
-from dcbench_bacon.errors import OutputError, RecordError
+from dcbench_bacon.errors import DataError, OutputError, RecordError
+from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
 
 PROVENANCE = {"cell": {"method": "dm", "ipc": 2}, "zca": None, "text": "ä", "x": 0.1}
@@ -155,13 +157,99 @@ def test_a_header_without_a_field_is_refused(missing: str, tmp_path: Path) -> No
     assert container.read(tmp_path / "a").partition == 2
     del header[missing]
     store(tmp_path / "a", header, **tensors)
-    refused(tmp_path / "a", f"no '{missing}' in its header")
+    refused(tmp_path / "a", f"missing required field `{missing}`")
 
 
 @pytest.mark.parametrize("header", [None, [], 3, "text", {"partition": None}])
 def test_a_header_of_another_kind_is_refused(header: object, tmp_path: Path) -> None:
     store(tmp_path / "a", header, images=example().images, labels=example().labels)
     refused(tmp_path / "a")
+
+
+NESTED = "[" * 100_000 + "]" * 100_000
+HOSTILE = {
+    "nested": ("provenance", NESTED, "Expected `object`"),
+    "nested within": ("provenance", f'{{"a": {NESTED}}}', "recursion"),
+    "infinite": ("partition", "Infinity", "malformed"),
+    "true parts": ("partition", "true", "Expected `int`"),
+    "half a part": ("partition", "1.5", "Expected `int`"),
+    "long": ("sha256", '"' + " " * 2**24 + '"', "a header of"),
+    "surrogate": ("provenance", r'{"a": "\ud800"}', "surrogate|truncated"),
+    "whitening": ("provenance", '{"zca": true}', "zca"),
+    "rate": ("provenance", '{"learning_rate": "x"}', "learning_rate"),
+    "true rate": ("provenance", '{"learning_rate": true}', "learning_rate"),
+    "data": ("provenance", '{"dataset_sha256": 1}', "dataset_sha256"),
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "reason"), HOSTILE.values(), ids=list(HOSTILE)
+)
+def test_a_hostile_header_is_refused(
+    field: str, text: str, reason: str, tmp_path: Path
+) -> None:
+    good = {
+        "partition": "2",
+        "sha256": json.dumps(container.digest(example())),
+        "provenance": "{}",
+    }
+    tensors = {"images": example().images, "labels": example().labels}
+    for values in (good, {**good, field: text}):
+        entries = ", ".join(f'"{name}": {value}' for name, value in values.items())
+        content = save(tensors, metadata={"dcbench": "{" + entries + "}"})
+        (tmp_path / "a").write_bytes(content)
+        if values is good:
+            container.read(tmp_path / "a")
+    refused(tmp_path / "a", reason)
+
+
+def test_a_provenance_that_is_no_json_is_not_written(tmp_path: Path) -> None:
+    endless = replace(example(), provenance={"learning_rate": float("inf")})
+    with pytest.raises(ValueError, match="Out of range"):
+        container.write(tmp_path / "a", endless)
+
+
+def test_shapes_are_refused_before_numbers_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = {"partition": 1, "sha256": "", "provenance": {}}
+    small = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
+    store(tmp_path / "a", header, images=small, labels=example().labels)
+    monkeypatch.setattr(container, "MOST_BYTES", 4 * small.numel() - 1)
+    monkeypatch.setattr(container, "SyntheticSet", None)  # calling it would raise
+    refused(tmp_path / "a", "bytes as float32")
+
+
+INFO = DatasetInfo(
+    name="three",
+    title="Three",
+    classes=3,
+    channels=3,
+    size=8,
+    mean=(0.5,) * 3,
+    std=(0.5,) * 3,
+    class_names=("a", "b", "c"),
+)
+UNFIT: dict[str, tuple[dict[str, Any], str]] = {
+    "classes": ({"classes": 4}, "labels of 3 classes.*--dataset"),
+    "size": ({"size": 16}, "images of 3x8x8.*--dataset"),
+    "channels": ({"channels": 1}, "images of 3x8x8.*--dataset"),
+    "mean": ({"mean": (0.5,)}, "1 means"),
+    "deviation": ({"std": ()}, "0 deviations"),
+    "names": ({"class_names": ("a",)}, "1 names"),
+    "long title": ({"title": "a" * 300}, "255 characters"),
+    "long name": ({"class_names": ("a", "b", "c" * 300)}, "255 characters"),
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), UNFIT.values(), ids=list(UNFIT))
+def test_facts_that_do_not_fit_the_tensors(
+    changes: dict[str, Any], reason: str, path: Path
+) -> None:
+    container.check_fits(path, example(), INFO)
+    with pytest.raises(DataError, match=reason) as caught:
+        container.check_fits(path, example(), structs.replace(INFO, **changes))
+    assert str(path) in str(caught.value)
 
 
 def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
@@ -230,7 +318,7 @@ BENT = {
     "more images": ({"images": torch.zeros(7, 3, 8, 8)}, "7 images and 6 labels"),
     "nan": ({"images": with_value(float("nan"))}, "images that are not finite"),
     "infinity": ({"images": with_value(float("inf"))}, "images that are not finite"),
-    "classes": ({"labels": torch.zeros(6, dtype=torch.int64)}, "int64 with 1 axes"),
+    "classes": ({"labels": torch.zeros(6, dtype=torch.int64)}, "labels with 1 axes"),
     "half": ({"labels": torch.full((6, 2), 0.5).half()}, "float16"),
     "nan label": ({"labels": torch.full((6, 2), float("nan"))}, "labels that are not"),
     "zeros": ({"labels": torch.zeros(6, 3)}, "do not sum to 1"),
@@ -242,6 +330,7 @@ BENT = {
     "thirds": ({"partition": 3}, "partition 3 of 8 pixels"),
     "no part": ({"partition": 0}, "partition 0 of 8 pixels"),
     "negative": ({"partition": -2}, "partition -2 of 8 pixels"),
+    "too many parts": ({"partition": 8}, "partition 8; at most 4"),
 }
 
 

@@ -16,14 +16,13 @@ from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.downstream import trainings
 from dcbench_bacon.downstream.results import Folder, R, SetIdentity
 from dcbench_bacon.downstream.trainings import Job, Outcome
-from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.judging import open_set
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.schema import (
     Cell,
     CompileMode,
-    DatasetInfo,
     Profile,
     Protocol,
     Recipe,
@@ -94,7 +93,6 @@ class Sets:
             synthetic, cell, loaded, _ = open_set(
                 path, self.claims, where, self.data_root
             )
-            _check_shapes(path, synthetic, loaded.info)
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)
             opened = Opened(path, synthetic, identity, loaded)
@@ -135,17 +133,6 @@ class Sets:
             where = choose_device(self.device)
             options = work.Options(where, fresh=self.fresh, policy=policy, tell=tell)
             return trainings.run(jobs, folder, options)
-
-
-def _check_shapes(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """Makes sure that images and labels are what the file's header promises."""
-    found = (*synthetic.images.shape[1:], synthetic.labels.shape[1])
-    if found != (info.channels, info.size, info.size, info.classes):
-        shape = "x".join(map(str, found[:3]))
-        raise DataError(
-            f"{path}: images of {shape} with labels of {found[3]} classes do not fit "
-            f"{info.name}; name the right data set with --dataset"
-        )
 
 
 def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:

@@ -11,14 +11,23 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from dcbench_bacon.container import MOST_BYTES
 from dcbench_bacon.errors import DataError, DcbenchError
-from dcbench_bacon.exchange.stored import Storage, StoredTensor, of_buffer
+from dcbench_bacon.exchange.stored import (
+    Storage,
+    StoredTensor,
+    numpy_type,
+    of_storage,
+)
 from dcbench_bacon.exchange.torch_pickles import ADMITTED, describe, read_sequence
 from dcbench_bacon.exchange.unpickler import Limits, Machine
 
-MOST_BYTES = 16 * 2**30  # refuses a file that no distilled set comes near
 _MOST_MEMBERS = 10_000
 _MOST_PICKLE = 64 * 2**20  # of a zip archive: shapes and scores, no numbers of images
+_MOST_HEADER = 2**16  # of an array; numpy itself reads no more than 10,000 bytes
 _MOST_RATIO = 20  # float images hardly shrink; one-hot labels do, and are few
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL = 2**26  # bytes that a compressed file may hold whatever its ratio
@@ -173,7 +182,7 @@ def _extent(content: mmap, info: zipfile.ZipInfo) -> tuple[int, int]:
 
 
 def load_arrays(path: Path) -> dict[str, StoredTensor]:
-    """Reads the arrays of an ``.npz`` file.
+    """Finds the arrays of an ``.npz`` file; their numbers stay in the file.
 
     Raises:
         DataError: it is damaged, too large, or holds other things than numbers.
@@ -182,13 +191,41 @@ def load_arrays(path: Path) -> dict[str, StoredTensor]:
         found = members(path, mapped(path))
         with zipfile.ZipFile(path) as archive:
             return {
-                name.removesuffix(".npy"): _array(archive.read(info))
+                name.removesuffix(".npy"): _array(path, archive, info)
                 for name, info in found.items()
             }
 
 
-def _array(content: bytes) -> StoredTensor:
-    """An array in numpy's format."""
+class _Member(Storage):
+    """The numbers of an archive's member, inflated when they are read.
+
+    Args:
+        path: of the archive.
+        info: of the member.
+        start: where its numbers begin.
+        dtype: of the numbers; they reach to its end.
+    """
+
+    def __init__(
+        self, path: Path, info: zipfile.ZipInfo, start: int, dtype: torch.dtype
+    ) -> None:
+        """Reads nothing."""
+        super().__init__(dtype, (info.file_size - start) // dtype.itemsize)
+        self._path, self._info, self._first = path, info, start
+
+    def read(self, first: int, count: int) -> Tensor:
+        """Copies some of the numbers into a tensor of one axis."""
+        with zipfile.ZipFile(self._path) as archive:
+            content = archive.read(self._info)
+        inflated = Storage(self.dtype, self.count)
+        inflated.place(memoryview(content), self._first)
+        return inflated.read(first, count)
+
+
+def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
+    """An array in numpy's format, of which only the header is read."""
+    with archive.open(info) as file:
+        content = file.read(_MOST_HEADER)
     if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
         raise ValueError("an array that is not in numpy's format")
     form = struct.Struct("<8xH" if content[6] == 1 else "<8xI")
@@ -199,4 +236,5 @@ def _array(content: bytes) -> StoredTensor:
         raise ValueError("an array whose header is none of plain numbers")
     kind, fortran, sizes = (group.decode() for group in match.groups())
     shape = tuple(map(int, re.findall(r"\d+", sizes)))
-    return of_buffer(kind, shape, memoryview(content)[start:], fortran == "True")
+    storage = _Member(path, info, start, numpy_type(kind))
+    return of_storage(storage, shape, info.file_size - start, fortran == "True")

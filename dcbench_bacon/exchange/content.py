@@ -10,12 +10,20 @@ from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange.archives import damaged, load_torch
 from dcbench_bacon.exchange.stored import Source, StoredTensor
 
+FOUR = "IDM and BACON keep four images in each"
+
 
 class Guess(NamedTuple):
     """A value nobody stated, and why it was taken."""
 
     value: Any
     reason: str
+
+
+_UNSAID = {
+    "partition": Guess(1, f"the file does not say; {FOUR}"),
+    "zca": Guess(False, "MTT and its heirs whiten by ZCA on some data sets"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +51,23 @@ class Content:
     notes: tuple[str, ...] = ()
 
 
+def unsaid(says: Mapping[str, Any], **known: Guess) -> dict[str, Guess]:
+    """What is guessed for a file, parts and whitening included unless it says them.
+
+    Args:
+        says: what the file or its format states.
+        known: guesses for which there is more reason.
+    """
+    found = {**_UNSAID, **known}
+    return {key: guess for key, guess in found.items() if key not in says}
+
+
 def of_files(
     images: Sequence[Path],
     labels: Sequence[Path],
     rate: Path | None,
-    says: dict[str, Any],
-    guesses: dict[str, Guess],
+    says: Mapping[str, Any],
+    **known: Guess,
 ) -> Content:
     """The content of tensors that lie in a file each."""
     if rate:
@@ -58,7 +77,7 @@ def of_files(
         labels=tuple(map(tensor, labels)),
         files=(*images, *labels, *([rate] if rate else [])),
         says=says,
-        guesses=guesses,
+        guesses=unsaid(says, **known),
     )
 
 
@@ -96,7 +115,7 @@ def choose(
     if not isinstance(entries, list) or not entries:
         raise DataError(
             f"{path} holds no list of sets where its format has one; name another "
-            "--from (dcbench list formats)"
+            "format with --from (dcbench list formats)"
         )
     count = len(entries)
     number = (default if index is None else index) % count

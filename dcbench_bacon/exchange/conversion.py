@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from dcbench_bacon import data, whitening
+from dcbench_bacon import container, data, whitening
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange import exporters, foreign
 from dcbench_bacon.exchange.formats import Claims
@@ -34,8 +34,12 @@ def convert_file(
         info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(f"{file} does not say what it was made from") from error
+    container.check_fits(file, synthetic, info)
     if synthetic.provenance.get("zca") and to in FOR_THE_EYE:
-        loaded = data.load(claims.dataset or info.name, data_root)
+        # A header names no folder of this machine: only --dataset does.
+        name = claims.dataset or info.name.partition(":")[0]
+        loaded = data.load(name, data_root)
+        container.check_fits(file, synthetic, loaded.info)
         synthetic = whitening.unwhiten(synthetic, loaded)
     if decode:
         synthetic = synthetic.decode()

@@ -22,7 +22,7 @@ from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.exchange.importers import READERS, SEVERAL, guess
 from dcbench_bacon.exchange.values import check_shapes, images_of, labels_of
 from dcbench_bacon.registry import DATASETS
-from dcbench_bacon.schema import Cell, DatasetInfo
+from dcbench_bacon.schema import MOST_PARTS, Cell, DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
 
 logger = logging.getLogger(__name__)
@@ -141,9 +141,10 @@ def adopt(
         images = images_of(path, content, settled, info, statistics)
         labels = labels_of(path, content, len(images), info, settled["labels"])
     partition = int(settled["partition"])
-    if partition < 1 or info.size % partition:
+    if not 1 <= partition <= MOST_PARTS or info.size % partition:
         raise UsageError(
-            f"{path}: --partition {partition} does not divide {info.size} pixels"
+            f"{path}: --partition {partition}: it must divide the {info.size} pixels "
+            f"of {info.name} and be at most {MOST_PARTS}"
         )
     guesses = {k: g for k, g in guesses.items() if getattr(claims, k) is None}
     ipc = max(1, len(images) // info.classes)
@@ -155,7 +156,8 @@ def adopt(
         "learning_rate": settled.get("learning_rate"),
     }
     synthetic = SyntheticSet(images, labels, partition, provenance)
-    container.check(synthetic)
+    with damaged(path):
+        container.check(synthetic)
     _tell(path, content, guesses)
     return synthetic
 

@@ -21,6 +21,7 @@ from dcbench_bacon.exchange.archives import (
     members,
 )
 from dcbench_bacon.exchange.content import (
+    FOUR,
     Content,
     Guess,
     array,
@@ -32,12 +33,11 @@ from dcbench_bacon.exchange.content import (
     pair,
     scalar,
     swapped,
+    unsaid,
 )
 from dcbench_bacon.exchange.stored import StoredTensor, of_buffer
 
 Reader = Callable[[Path, int | None], Content]
-_FOUR = "IDM and BACON keep four images in each"
-_NO_ZCA = Guess(False, "MTT and its heirs whiten by ZCA on some data sets")
 
 
 def guess(path: Path) -> str:
@@ -96,15 +96,20 @@ def vico(path: Path, index: int | None) -> Content:
     entry, notes = choose(path, entries, index, default=0)
     images, labels = pair(path, entry)
     name = path.name.lower()
-    guesses = {}
+    known = {}
     if re.search("idm|bacon", name):
-        guesses["partition"] = Guess(2, f"from its name; {_FOUR}")
-    elif not re.search("_(dc|dsa|mtt|random|datadam)_", name):
-        guesses["partition"] = Guess(1, f"the file does not say; {_FOUR}")
+        known["partition"] = Guess(2, f"from its name; {FOUR}")
+    elif re.search("_(dc|dsa|mtt|random|datadam)_", name):
+        # Still a guess: IDM and BACON name their files by an option.
+        known["partition"] = Guess(1, f"from its name; {FOUR}")
     if "datadam" in name:
-        guesses["zca"] = Guess(False, "DataDAM whitens by ZCA on some data sets")
+        known["zca"] = Guess(False, "DataDAM whitens by ZCA on some data sets")
     return Content(
-        images=(images,), labels=(labels,), files=(path,), guesses=guesses, notes=notes
+        images=(images,),
+        labels=(labels,),
+        files=(path,),
+        guesses=unsaid({}, **known),
+        notes=notes,
     )
 
 
@@ -115,8 +120,8 @@ def best(path: Path, index: int | None) -> Content:
     """
     value, _ = load_torch(path)
     images, labels = pair(path, value)
-    guesses = {"partition": Guess(2, _FOUR)}
-    return Content(images=(images,), labels=(labels,), files=(path,), guesses=guesses)
+    found = unsaid({}, partition=Guess(2, FOUR))
+    return Content(images=(images,), labels=(labels,), files=(path,), guesses=found)
 
 
 def idc(path: Path, index: int | None) -> Content:
@@ -126,10 +131,14 @@ def idc(path: Path, index: int | None) -> Content:
     """
     value, _ = load_torch(path)
     images, labels = pair(path, value)
-    guesses = {"partition": Guess(2, "IDC and DREAM keep four images in each")}
-    says = {"pixels": True}
+    says = {"pixels": True, "zca": False}  # whitened images do not lie in [0, 1]
+    four = Guess(2, "IDC and DREAM keep four images in each")
     return Content(
-        images=(images,), labels=(labels,), files=(path,), says=says, guesses=guesses
+        images=(images,),
+        labels=(labels,),
+        files=(path,),
+        says=says,
+        guesses=unsaid(says, partition=four),
     )
 
 
@@ -145,7 +154,12 @@ def dd(path: Path, index: int | None) -> Content:
     images, labels = pair(path, step[:2])
     says = {"learning_rate": scalar(path, step[2])}
     return Content(
-        images=(images,), labels=(labels,), files=(path,), says=says, notes=notes
+        images=(images,),
+        labels=(labels,),
+        files=(path,),
+        says=says,
+        guesses=unsaid(says),
+        notes=notes,
     )
 
 
@@ -169,10 +183,10 @@ def mtt(path: Path, index: int | None) -> Content:
     shown = path.name.startswith("images_zca")
     says: dict[str, Any] = {"pixels": True, "zca": False} if shown else {}
     rate = beside(path, swapped(path, new="lr"), "lr_best.pt")
-    guesses = {} if shown else {"zca": _NO_ZCA}
+    known = {}
     if rate is None:
-        guesses["learning_rate"] = Guess(None, "MTT learns one and does not save it")
-    return of_files(paths, given, rate, says, guesses)
+        known["learning_rate"] = Guess(None, "MTT learns one and does not save it")
+    return of_files(paths, given, rate, says, **known)
 
 
 def dc_bench(path: Path, index: int | None) -> Content:
@@ -184,9 +198,10 @@ def dc_bench(path: Path, index: int | None) -> Content:
     labels = beside(path, *names)
     if labels is None:
         raise DataError(f"{path}: no {names[0]} beside it; DC-BENCH writes both")
-    plain = "normalize" not in path.name
-    reason = Guess(False, "its name does not say 'normalize'")
-    return of_files([path], [labels], None, {}, {"pixels": reason} if plain else {})
+    known = {}
+    if "normalize" not in path.name:
+        known["pixels"] = Guess(False, "its name does not say 'normalize'")
+    return of_files([path], [labels], None, {}, **known)
 
 
 def dd_ranking(path: Path, index: int | None) -> Content:
@@ -200,7 +215,7 @@ def dd_ranking(path: Path, index: int | None) -> Content:
     names = [f"{path.stem}_{{}}.pt", "{}.pt"]
     labels = beside(path, swapped(path), *(name.format("labels") for name in names))
     rate = beside(path, *(name.format("lr") for name in names))
-    return of_files([path], [labels] if labels else [], rate, {}, {})
+    return of_files([path], [labels] if labels else [], rate, {})
 
 
 def kip(path: Path, index: int | None) -> Content:
@@ -210,13 +225,15 @@ def kip(path: Path, index: int | None) -> Content:
     """
     arrays = load_arrays(path)
     images, labels = (array(path, arrays, name) for name in ("images", "labels"))
-    reason = Guess("hard", "KIP's labels are no probabilities")
+    known = {"zca": Guess(False, "KIP whitens by ZCA on some data sets")}
+    if len(labels.shape) > 1:
+        known["labels"] = Guess("hard", "KIP's labels are no probabilities")
     return Content(
         images=(images,),
         labels=(labels,),
         files=(path,),
         channels_last=True,
-        guesses={"labels": reason} if len(labels.shape) > 1 else {},
+        guesses=unsaid({}, **known),
     )
 
 
@@ -245,6 +262,7 @@ def npz(path: Path, index: int | None) -> Content:
         files=(path,),
         channels_last=channels_last(images.shape),
         says=says,
+        guesses=unsaid(says),
     )
 
 
@@ -257,12 +275,14 @@ def folder(path: Path, index: int | None) -> Content:
     files = [file for each in found.values() for file in each]
     counts = [len(each) for each in found.values()]
     indices = np.repeat(np.arange(len(found), dtype=np.int64), counts)
+    says = {"pixels": True, "zca": False}  # whitened images do not fit into bytes
     return Content(
         images=(image_folder.ImageFiles(files),),
         labels=(of_buffer("i8", indices.shape, indices.tobytes()),),
         files=tuple(files),
         class_names=tuple(found),
-        says={"pixels": True},
+        says=says,
+        guesses=unsaid(says),
     )
 
 

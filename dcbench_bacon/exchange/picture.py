@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dcbench_bacon import data
+from dcbench_bacon.container import MOST_BYTES
+from dcbench_bacon.errors import UsageError
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import SyntheticSet
 
@@ -16,6 +18,7 @@ MOST_COLUMNS = 20
 _SIDE = 0.55  # of an image, in inches
 _TALLEST = 40.0  # inches
 _DOTS = 200  # per inch
+_MOST_ROWS = int(_TALLEST * _DOTS)  # classes; with more there is no dot for each
 
 
 def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
@@ -27,10 +30,14 @@ def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
 
     Returns:
         The content of a PNG file.
+
+    Raises:
+        UsageError: the set has too many classes, or too large ones, for one picture.
     """
     labels = synthetic.labels.argmax(1)
     most = int(torch.bincount(labels).max())
     columns = min(most, MOST_COLUMNS)
+    _check_size(info, columns)
     mosaic = _mosaic(_pixels(synthetic, info), labels, info.classes, columns)
     side = min(_SIDE, _TALLEST / info.classes)
     pitch = info.size + _gap(info.size)
@@ -62,6 +69,17 @@ def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
         stream, format="png", dpi=_DOTS, facecolor="white", bbox_inches="tight"
     )
     return stream.getvalue()
+
+
+def _check_size(info: DatasetInfo, columns: int) -> None:
+    """Refuses what would take more memory than any set that is read."""
+    pitch = info.size + _gap(info.size)
+    size = 3 * 4 * info.classes * columns * pitch**2
+    if info.classes > _MOST_ROWS or size > MOST_BYTES:
+        raise UsageError(
+            f"--to picture: {info.classes} rows of {columns} images of {info.size} "
+            "pixels are too many for one; choose --to folder"
+        )
 
 
 def _pixels(synthetic: SyntheticSet, info: DatasetInfo) -> Tensor:

@@ -157,14 +157,40 @@ def of_buffer(
     Raises:
         ValueError: the type is none of numbers, or the sizes differ.
     """
-    if kind not in NUMPY_TYPES:
-        raise ValueError(f"an array of type {kind[:20]!r}, which is none of numbers")
-    dtype = NUMPY_TYPES[kind]
+    dtype = numpy_type(kind)
     storage = Storage(dtype, len(content) // dtype.itemsize)
     storage.place(content, 0)
+    return of_storage(storage, shape, len(content), fortran)
+
+
+def numpy_type(kind: str) -> torch.dtype:
+    """The type of numpy's name for it.
+
+    Raises:
+        ValueError: it is none of numbers.
+    """
+    if kind not in NUMPY_TYPES:
+        raise ValueError(f"an array of type {kind[:20]!r}, which is none of numbers")
+    return NUMPY_TYPES[kind]
+
+
+def of_storage(
+    storage: Storage, shape: Sequence[Any], size: int, fortran: bool
+) -> StoredTensor:
+    """An array that is all of a storage.
+
+    Args:
+        storage: of the numbers.
+        shape: of the array.
+        size: of its content in bytes; the shape must be of as many.
+        fortran: the first axis is the innermost.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
     array = StoredTensor(storage, shape[::-1] if fortran else shape)
-    if math.prod(array.shape) * dtype.itemsize != len(content):
-        raise ValueError(f"{len(content)} bytes for an array of shape {array.shape}")
+    if math.prod(array.shape) * storage.dtype.itemsize != size:
+        raise ValueError(f"{size} bytes for an array of shape {array.shape}")
     if fortran:
         return StoredTensor(storage, shape, array.stride[::-1])
     return array

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon import data
+from dcbench_bacon.container import check_bytes
 from dcbench_bacon.errors import DataError
+from dcbench_bacon.exchange.archives import damaged
 from dcbench_bacon.exchange.content import Content
 from dcbench_bacon.exchange.stored import Source
 from dcbench_bacon.schema import DatasetInfo
@@ -37,8 +39,11 @@ def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
             raise DataError(
                 f"{path}: images of type {tensor.dtype}, not of real numbers"
             )
-    if not sum(map(_count, content.images)):
+    count = sum(map(_count, content.images))
+    if not count:
         raise DataError(f"{path} holds no image")
+    with damaged(path):
+        check_bytes((count, *wanted), (count, info.classes))
 
 
 def _count(tensor: Source) -> int:
