@@ -42,7 +42,7 @@ def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
     Raises:
         UsageError: a name is wrong, or a method takes no steps.
     """
-    methods = tuple(filter(_takes_steps, grid.methods))
+    methods = tuple(filter(takes_steps, grid.methods))
     if left := sorted(set(grid.methods) - set(methods)):
         logger.warning("nothing to time in %s: no steps", ", ".join(left))
     if not methods:
@@ -56,7 +56,7 @@ def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
         yield _profile(job, options)
 
 
-def _takes_steps(name: str) -> bool:
+def takes_steps(name: str) -> bool:
     """Whether a method distils step by step."""
     settings = method_class(METHODS.resolve(name)).Settings
     return "steps" in {field.name for field in msgspec.structs.fields(settings)}

@@ -33,10 +33,13 @@ from dcbench_bacon.pipelines import (
     ImprovedMatchingSettings,
     MatchingSettings,
 )
-from dcbench_bacon.schema import CompileMode, Precision, Protocol
-from dcbench_bacon.spec import SyntheticSet, decode
+from dcbench_bacon.profiler import takes_steps
+from dcbench_bacon.recipe import Request
+from dcbench_bacon.registry import METHODS
+from dcbench_bacon.schema import Cell, CompileMode, Precision, Protocol
+from dcbench_bacon.spec import Method, SyntheticSet, decode
 from dcbench_bacon.timing import peak_bytes
-from dcbench_bacon.work import CellRun
+from dcbench_bacon.work import CellRun, method_class, resolve
 
 IPC, REAL, CLASSES, SIZE = 10, 256, 10, 32  # CIFAR-10, IPC 10, as published
 CPU = torch.device("cpu")
@@ -153,10 +156,10 @@ def source() -> data.Dataset:
     return dataset(classes=CLASSES, per_class=500, channels=3, size=SIZE)
 
 
-def our_run(name: str, mode: CompileMode) -> CellRun:
+def our_run(name: str, mode: CompileMode, ipc: int = IPC) -> CellRun:
     """A run without files."""
     keep_freed_memory()
-    run = cell_run(source(), Path(), method=name, ipc=IPC)
+    run = cell_run(source(), Path(), method=name, ipc=ipc)
     run.policy = Policy(compiler=Compiler(mode))
     return run
 
@@ -249,6 +252,30 @@ def test_bacon_floor(benchmark: Benchmark) -> None:
             torch.mm(left, right)
 
     measure(benchmark, multiply)
+
+
+METHODS_WITH_STEPS = [name for name in METHODS.names() if takes_steps(name)]
+
+
+@pytest.mark.benchmark(group="CIFAR-10, IPC 1: seconds a step in extra_info")
+@pytest.mark.parametrize("name", METHODS_WITH_STEPS)
+def test_every_method(
+    benchmark: Benchmark,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The published recipe, cut to three steps, of which the first does not count."""
+    monkeypatch.setenv("DCBENCH_EXPERTS", str(tmp_path))
+    recipe = resolve(Cell(name, "cifar10", 1), Request()).recipe
+    method = method_class(name)
+    assert issubclass(method, Method)
+    settings = {**recipe.settings, **method.profiled_with, "steps": 3}
+    run = our_run(name, "off", ipc=1)
+    run.policy = Policy(warm_up=1)
+    made = method.create(settings)
+    benchmark.pedantic(lambda: made.distill(run), rounds=1)
+    benchmark.extra_info["seconds_a_step"] = run.timings["match"].median
 
 
 @pytest.mark.benchmark(group="evaluation epoch, 400 images")
