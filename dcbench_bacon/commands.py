@@ -4,7 +4,9 @@ import logging
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,110 +36,128 @@ logger = logging.getLogger(__name__)
 
 DEMO_METHODS = ("random", "dm", "idm", "bacon")
 DEMO_DATASETS = ("digits",)
+AXES = ("methods", "datasets", "ipc")
 REFERENCES = ("random", "whole")  # what scores hold the others against
 
 
-def run_grid(
-    *,
-    methods: tuple[str, ...] | None,
-    datasets: tuple[str, ...] | None,
-    ipc: tuple[int, ...] | None,
-    seeds: tuple[int, ...],
-    references: bool,
-    device: str,
-    compiling: schema.CompileMode,
-    data_root: Path | None,
-    output: Path,
-    fresh: bool,
-    no_download: bool,
-    checkpoint_every: float,
-    time_budget: float | None,
-    **requested: Any,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Where and how a command works, as typed.
+
+    Attributes:
+        device: ``auto`` or one of torch's names.
+        compiling: of networks.
+        data_root: where data sets lie.
+        output: the results folder.
+        fresh: do again what has a record.
+        no_download: use only data that is on disk.
+        checkpoint_every: seconds.
+        time_budget: seconds after which to stop.
+    """
+
+    device: str
+    compiling: schema.CompileMode
+    data_root: Path | None
+    output: Path
+    fresh: bool = False
+    no_download: bool = True
+    checkpoint_every: float = 60.0
+    time_budget: float | None = None
+
+    @classmethod
+    def taken(cls, given: dict[str, Any]) -> "Setup":
+        """Takes these out of the options of a command."""
+        names = [each.name for each in fields(cls) if each.name in given]
+        return cls(**{name: given.pop(name) for name in names})
+
+    @contextmanager
+    def options(self, console: Console) -> Iterator[work.Options]:
+        """How cells run; inside, Ctrl-C lets the step in hand end."""
+        with runner.stoppable() as stop:
+            policy = Policy(
+                interval=self.checkpoint_every,
+                deadline=time.monotonic() + (self.time_budget or math.inf),
+                stop=stop,
+                reporter=progress.reporter(console),
+                compiler=Compiler(self.compiling),
+            )
+            yield work.Options(
+                device=choose_device(self.device),
+                data_root=self.data_root,
+                download=not self.no_download,
+                fresh=self.fresh,
+                policy=policy,
+                tell=lambda line: _say(console, line),
+            )
+
+
+def run_grid(*, references: bool, **given: Any) -> int:
     """Runs the grid asked for, printing each result and the table.
+
+    Args:
+        references: run these as well.
+        given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
     Returns:
         The exit status: 0 when all is done, 1 when some cells failed.
     """
+    setup = Setup.taken(given)
+    methods, datasets, ipc = (
+        given.pop(axis) for axis in ("methods", "datasets", "ipc")
+    )
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
     grid = runner.Grid(
         methods=tuple(dict.fromkeys(chosen)),
         datasets=datasets or DEMO_DATASETS,
         ipc=ipc or ((1, 10) if demo else (1, 10, 50)),
-        seeds=seeds,
-        request=request_of("demo" if demo else "paper", **requested),
+        seeds=given.pop("seeds"),
+        request=request_of("demo" if demo else "paper", **given),
     )
-    where = choose_device(device)
     work.check_architectures(grid.request.architectures)
-    jobs = runner.plan(grid, data_root)
-    store = Store(output).open()
-    console = Console(stderr=True)
-    reporter = progress.reporter(console)
-    profile, count = grid.request.profile, len(jobs)
-    cells = f"{count} cell{'s' * (count > 1)}"
-    _say(console, f"{cells}, profile {profile}, on {environment(where).device}")
+    jobs = runner.plan(grid, setup.data_root)
+    store, console = Store(setup.output).open(), Console(stderr=True)
     results = []
-    with runner.stoppable() as stop:
-        options = work.Options(
-            device=where,
-            data_root=data_root,
-            download=not no_download,
-            fresh=fresh,
-            policy=Policy(
-                interval=checkpoint_every,
-                deadline=time.monotonic() + (time_budget or math.inf),
-                stop=stop,
-                reporter=reporter,
-                compiler=Compiler(compiling),
-            ),
-            tell=lambda line: _say(console, line),
-        )
+    with setup.options(console) as options:
+        profile, count = grid.request.profile, len(jobs)
+        cells = f"{count} cell{'s' * (count > 1)}"
+        where = environment(options.device).device
+        options.tell(f"{cells}, profile {profile}, on {where}")
         for result in runner.run(jobs, store, options):
             results.append(result)
-            _say(console, f"[{len(results)}/{count}] {_line(result)}")
-    _conclude(results, output, profile)
+            options.tell(f"[{len(results)}/{count}] {_line(result)}")
+    _conclude(results, setup.output, profile)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
-        _say(console, f"{failed} of {count} cells failed; see the lines above")
+        options.tell(f"{failed} of {count} cells failed; see the lines above")
     return 1 if failed else 0
 
 
-def profile_grid(
-    *,
-    methods: tuple[str, ...] | None,
-    datasets: tuple[str, ...] | None,
-    ipc: tuple[int, ...] | None,
-    steps: int,
-    device: str,
-    compiling: schema.CompileMode,
-    data_root: Path | None,
-    output: Path,
-    form: str,
-    profile: str | None,
-    pairs: tuple[str, ...],
-) -> str:
-    """Times steps, stores the records and returns the table."""
+def profile_grid(*, steps: int, form: str, **given: Any) -> str:
+    """Times steps, stores the records and returns the table.
+
+    Args:
+        steps: how many of a cell are timed.
+        form: of the table.
+        given: the axes of the grid, and the fields of ``Setup`` and of a request.
+    """
+    setup = Setup.taken(given)
+    methods, datasets, ipc = (
+        given.pop(axis) for axis in ("methods", "datasets", "ipc")
+    )
     if methods is None or datasets is None:
         raise UsageError("name what to time with --methods and --datasets")
-    where = choose_device(device)
-    store = Store(output).open()
-    request = recipe.Request(
-        profile=msgspec.convert(profile or "paper", schema.Profile),
-        overrides=recipe.parse_overrides(pairs),
-    )
+    profile = msgspec.convert(given["profile"] or "paper", schema.Profile)
+    overrides = recipe.parse_overrides(given["pairs"])
     grid = runner.Grid(
         methods=methods,
         datasets=datasets,
         ipc=ipc or (1, 10, 50),
         seeds=(0,),
-        request=request,
+        request=recipe.Request(profile=profile, overrides=overrides),
     )
-    with runner.stoppable() as stop:
-        shown = progress.reporter(Console(stderr=True))
-        policy = Policy(stop=stop, reporter=shown, compiler=Compiler(compiling))
-        options = work.Options(where, data_root, policy=policy)
-        records = []
+    store, records = Store(setup.output).open(), []
+    with setup.options(Console(stderr=True)) as options:
         for record in profiler.profile(grid, options, steps):
             store.write(record, "timing")
             records.append(record)

@@ -16,15 +16,19 @@ from dcbench_bacon import (
     data,
     progress,
     recipe,
-    runner,
     schema,
     tables,
     whitening,
     work,
 )
 from dcbench_bacon.clock import Policy
-from dcbench_bacon.commands import by_architecture, choose_device, request_of, spread
-from dcbench_bacon.compiling import Compiler
+from dcbench_bacon.commands import (
+    Setup,
+    by_architecture,
+    choose_device,
+    request_of,
+    spread,
+)
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import foreign
 from dcbench_bacon.exchange.formats import Claims
@@ -37,38 +41,26 @@ from dcbench_bacon.spec import SyntheticSet
 logger = logging.getLogger(__name__)
 
 
-def evaluate_files(
-    *,
-    files: Sequence[Path],
-    claims: Claims,
-    device: str,
-    compiling: schema.CompileMode,
-    data_root: Path | None,
-    output: Path,
-    fresh: bool,
-    **requested: Any,
-) -> None:
+def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> None:
     """Judges saved sets, and prints a line a network and the mean.
 
     The records stand in the tables beside those of ``dcbench run``; what is recorded
     already is printed and not done again.
+
+    Args:
+        files: the sets.
+        claims: what the user says about them.
+        given: the fields of ``Setup`` and of a request.
     """
     keep_freed_memory()
-    where = choose_device(device)
-    console = Console(stderr=True)
-    request = request_of("paper", **requested)
+    setup = Setup.taken(given)
+    request = request_of("paper", **given)
     work.check_architectures(request.architectures)
     recipe.check_overrides(request.overrides, [])
-    store = Store(output).open()
-    with runner.stoppable() as stop:
-        policy = Policy(
-            stop=stop,
-            reporter=progress.reporter(console),
-            compiler=Compiler(compiling),
-        )
-        options = work.Options(where, data_root, fresh=fresh, policy=policy)
+    store, console = Store(setup.output).open(), Console(stderr=True)
+    with setup.options(console) as options:
         for path in files:
-            opened = open_set(path, claims, where, data_root)
+            opened = open_set(path, claims, options.device, setup.data_root)
             record = _judge(path, opened, request, store, options)
             for architecture, found in by_architecture(record.evaluations).items():
                 console.file.flush()
