@@ -18,12 +18,12 @@ from torch import Tensor
 
 from dcbench_bacon import networks
 from dcbench_bacon.data import normalize
-from dcbench_bacon.evaluate import accuracy
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.networks import Network
 from dcbench_bacon.schema import Positive
 from dcbench_bacon.semantic import ImageEncoder, load_model
 from dcbench_bacon.spec import Run, Settings, Split, State
+from dcbench_bacon.task import accuracy
 from dcbench_bacon.training import Training, train
 
 

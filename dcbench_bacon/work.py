@@ -24,7 +24,7 @@ from dcbench_bacon import (
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
-from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
@@ -38,6 +38,7 @@ from dcbench_bacon.spec import (
     State,
     SyntheticSet,
 )
+from dcbench_bacon.task import Task
 from dcbench_bacon.timing import environment
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,13 @@ from torch import Tensor
 from dcbench_bacon import compiling, networks
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler, broken
-from dcbench_bacon.evaluate import Task, Trainer, evaluate
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.objectives import SquaredMeanDistance
 from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
 from dcbench_bacon.schema import CompileMode, Evaluation, Protocol
 from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.task import Task
+from dcbench_bacon.trainer import Trainer
 
 CPU = torch.device("cpu")
 SMALL = "ConvNetD1W8"

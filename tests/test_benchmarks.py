@@ -24,7 +24,6 @@ from dcbench_bacon import data, networks
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler, compile_network
-from dcbench_bacon.evaluate import Task, Trainer
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.objectives import Bacon, Objective, SquaredMeanDistance
 from dcbench_bacon.pipelines import (
@@ -38,7 +37,9 @@ from dcbench_bacon.recipe import Request
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell, CompileMode, Precision, Protocol
 from dcbench_bacon.spec import Method, SyntheticSet, decode
+from dcbench_bacon.task import Task
 from dcbench_bacon.timing import peak_bytes
+from dcbench_bacon.trainer import Trainer
 from dcbench_bacon.work import CellRun, method_class, resolve
 
 IPC, REAL, CLASSES, SIZE = 10, 256, 10, 32  # CIFAR-10, IPC 10, as published

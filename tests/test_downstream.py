@@ -17,7 +17,7 @@ from commandline import invoke, settable, tiny
 from support import dataset
 
 from dcbench_bacon import cli, container, data, work
-from dcbench_bacon import evaluate as evaluation
+from dcbench_bacon import trainer as training
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.downstream import commands as downstream_commands
 from dcbench_bacon.downstream import continual, nas, trainings
@@ -31,10 +31,11 @@ from dcbench_bacon.downstream.results import (
     search_folder,
 )
 from dcbench_bacon.errors import DataError, InterruptedRunError, RecordError
-from dcbench_bacon.evaluate import Task, Trainer
 from dcbench_bacon.records import Store
 from dcbench_bacon.schema import Cell, Evaluation, Profile, Protocol, Recipe
 from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.task import Task, accuracy
+from dcbench_bacon.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden"
 CPU = torch.device("cpu")
@@ -554,7 +555,7 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
     files: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    plain = evaluation.accuracy
+    plain = accuracy
     scored, ranked = downstream_commands.halves(data.load("digits"))
 
     def watched(network: object, split: object, info: object) -> float:
@@ -562,7 +563,7 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
         seen.append((len(split.labels), round(value * len(split.labels))))  # type: ignore[attr-defined]
         return value
 
-    monkeypatch.setattr(evaluation, "accuracy", watched)
+    monkeypatch.setattr(training, "accuracy", watched)
     searched(files[:1], tmp_path)
     sizes = [len(ranked.labels), len(scored.labels)]
     assert sizes[0] != sizes[1]

@@ -13,15 +13,19 @@ from torch.nn import functional as F
 
 from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon import networks
+from dcbench_bacon import task as tasks
+from dcbench_bacon import trainer as training
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.data import normalize
 from dcbench_bacon.errors import InterruptedRunError
-from dcbench_bacon.evaluate import Task, Trainer, evaluate
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork, FlatSGD
 from dcbench_bacon.networks import Network
 from dcbench_bacon.schema import Protocol, Selection
 from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.task import Task, accuracy
+from dcbench_bacon.trainer import Trainer
 
 CPU = torch.device("cpu")
 SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
@@ -197,7 +201,7 @@ def test_the_rate_drops_once_and_the_momentum_is_lost(
             fresh.append(not velocity.any())
             super().step(vector, velocity, gradient)
 
-    monkeypatch.setattr(evaluation, "FlatSGD", Seen)
+    monkeypatch.setattr(training, "FlatSGD", Seen)
     clock = Clock("cell", CPU)
     evaluate(clock, task(rules(epochs=epochs)))
     batches = 3  # of 5, 5 and 2 images
@@ -271,7 +275,7 @@ def test_the_last_pass_counts_by_default(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(split)
         return 0.25
 
-    monkeypatch.setattr(evaluation, "accuracy", measured)
+    monkeypatch.setattr(training, "accuracy", measured)
     assert Protocol(name="dc").selection == "final"
     (found,) = evaluate(Clock("cell", CPU), task(rules()))
     assert (found.accuracy, found.epoch, found.validation) == (0.25, 6, None)
@@ -285,7 +289,7 @@ def scripted(
     """Sets the accuracies that will be measured, in order."""
     script = {id(TEST): iter(test), id(VALIDATION): iter(validation)}
     monkeypatch.setattr(
-        evaluation, "accuracy", lambda network, split, info: next(script[id(split)])
+        training, "accuracy", lambda network, split, info: next(script[id(split)])
     )
 
 
@@ -422,7 +426,7 @@ def test_accuracy_by_hand() -> None:
     images = pixels.view(5, 1, 1, 1).expand(5, 1, 8, 8).contiguous()
     labels = torch.tensor([0, 2, 1, 2, 2])  # the third and the fourth are wrong
     network = Bright(torch.nn.Sequential(), 64, 3)
-    found = evaluation.accuracy(network, Split(images, labels), REAL.info)
+    found = accuracy(network, Split(images, labels), REAL.info)
     assert found == pytest.approx(3 / 5)
 
 
@@ -434,11 +438,11 @@ def test_accuracy_in_pieces_is_the_whole(
     for index in range(3):
         trainer.epoch(index)
     network, sizes = trainer.network, []
-    whole = evaluation.accuracy(network, REAL.test, REAL.info)
+    whole = accuracy(network, REAL.test, REAL.info)
     assert 0 < whole < 1
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(evaluation, "images_per_call", lambda *_: 7)
-    assert evaluation.accuracy(network, REAL.test, REAL.info) == whole
+    monkeypatch.setattr(tasks, "images_per_call", lambda *_: 7)
+    assert accuracy(network, REAL.test, REAL.info) == whole
     assert sizes == [7] * 5 + [1]
 
 
@@ -449,7 +453,7 @@ def test_a_batch_in_pieces_is_the_whole(
     what = task(rules(loss=loss, original_weight=0.5, batch_size=11))
     found = []
     for most in (100, 4):
-        monkeypatch.setattr(evaluation, "images_per_call", lambda *_, m=most: m)
+        monkeypatch.setattr(training, "images_per_call", lambda *_, m=most: m)
         trainer = Trainer(Clock("cell", CPU), what, SMALL, stage())
         sizes: list[int] = []
         trainer.network.register_forward_pre_hook(
@@ -465,7 +469,7 @@ def test_a_batch_in_pieces_is_the_whole(
 def test_batch_statistics_are_those_of_the_whole_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "images_per_call", lambda *_: 4)
+    monkeypatch.setattr(training, "images_per_call", lambda *_: 4)
     trainer = Trainer(Clock("cell", CPU), task(rules(batch_size=11)), NORMED, stage())
     sizes: list[int] = []
     trainer.network.register_forward_pre_hook(

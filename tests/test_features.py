@@ -21,11 +21,11 @@ from dcbench_bacon import checkpoint, container, data, features, networks, share
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.data import denormalize, normalize
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
-from dcbench_bacon.evaluate import accuracy
 from dcbench_bacon.features import FeatureSettings
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.spec import Split, State, SyntheticSet
+from dcbench_bacon.task import accuracy
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {

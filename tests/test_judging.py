@@ -9,6 +9,7 @@ from commandline import NETWORK, found, invoke, judged, only_record, settable, t
 
 from dcbench_bacon import container, work
 from dcbench_bacon import evaluate as evaluation
+from dcbench_bacon.trainer import Trainer
 
 FEW = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))
 CPU = ("--device", "cpu")
@@ -119,10 +120,10 @@ def test_an_interrupted_evaluation_goes_on(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet = evaluate(made, tmp_path / "quiet")
-    output, epoch, left = tmp_path / "disturbed", evaluation.Trainer.epoch, 6
+    output, epoch, left = tmp_path / "disturbed", Trainer.epoch, 6
     done: list[int] = []
 
-    def killed(self: evaluation.Trainer, index: int) -> None:
+    def killed(self: Trainer, index: int) -> None:
         nonlocal left
         left -= 1
         if left == 0:
@@ -130,7 +131,7 @@ def test_an_interrupted_evaluation_goes_on(
         done.append(index)
         epoch(self, index)
 
-    monkeypatch.setattr(evaluation.Trainer, "epoch", killed)
+    monkeypatch.setattr(Trainer, "epoch", killed)
     fixed = ("--profile", "demo", "--architectures", NETWORK, *CPU, *FEW)
     stopped = invoke("evaluate", made, *fixed, "--output", output)
     assert stopped.exit_code == 130

@@ -24,17 +24,20 @@ from dcbench_bacon import (
     work,
 )
 from dcbench_bacon import evaluate as evaluation
+from dcbench_bacon import trainer as training
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.data import normalize
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
-from dcbench_bacon.evaluate import Task, Trainer, evaluate
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.mixing import Mixer
 from dcbench_bacon.networks import Network
 from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.task import Task
+from dcbench_bacon.trainer import Trainer
 
 CPU = torch.device("cpu")
 SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
@@ -239,7 +242,7 @@ def test_the_average_is_tested_and_the_live_network_is_left(
         tested.append((FlatNetwork(network).vector(), means.clone()))
         return 0.5
 
-    monkeypatch.setattr(evaluation, "accuracy", spied)
+    monkeypatch.setattr(training, "accuracy", spied)
     evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,))))
     (found,), ((vector, means),) = list(trainers), list(tested)
     assert found.average is not None
@@ -364,7 +367,7 @@ def test_teachers_label_what_the_network_sees() -> None:
         each.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     trainer = Trainer(Clock("cell", CPU), what, SMALL, "evaluate/x/0")
     index = torch.arange(5)[None]
-    batch = evaluation.prepare([trainer], index)
+    batch = training.prepare([trainer], index)
     assert all(torch.equal(each, batch.images[0]) for each in seen)
     expected = sum(each.eval()(batch.images[0]) for each in what.teachers) / 2
     torch.testing.assert_close(batch.targets.labels[0], expected.detach())
@@ -389,7 +392,7 @@ def test_the_rate_of_the_best_mean_validation_accuracy_counts(
         id(TEST): iter([0.9, 0.8, 0.1, 0.2, 0.7, 0.7]),
     }
     monkeypatch.setattr(
-        evaluation, "accuracy", lambda network, split, info: next(script[id(split)])
+        training, "accuracy", lambda network, split, info: next(script[id(split)])
     )
     found = evaluate(Clock("cell", CPU), rates(0.1, 0.01, 0.001), together=together)
     assert [each.learning_rate for each in found] == [0.01, 0.01]
@@ -400,7 +403,7 @@ def test_the_rate_of_the_best_mean_validation_accuracy_counts(
 def test_the_first_of_equally_good_rates_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "accuracy", lambda *_: 0.5)
+    monkeypatch.setattr(training, "accuracy", lambda *_: 0.5)
     found = evaluate(Clock("cell", CPU), rates(0.1, 0.01))
     assert {each.learning_rate for each in found} == {0.1}
 

@@ -14,12 +14,13 @@ from torch import Tensor
 from dcbench_bacon import container, data, recipe, whitening, work
 from dcbench_bacon.clock import Clock
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.judging import open_set
 from dcbench_bacon.records import Store
 from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.task import Task
 
 SOURCE = dataset(classes=4, per_class=60, channels=2, size=4)
 

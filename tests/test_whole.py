@@ -11,12 +11,14 @@ from test_tables import record
 from torch.nn import functional as F
 
 from dcbench_bacon import data, networks, recipe, tables, teachers, work
-from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.data import normalize
 from dcbench_bacon.errors import InterruptedRunError
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.schema import Cell, Profile
+from dcbench_bacon.task import Task
+from dcbench_bacon.trainer import Trainer as Pupil
 from dcbench_bacon.training import Trainer, Training, train
 
 PLAIN = Training(
@@ -122,9 +124,9 @@ def test_a_killed_reference_goes_on(
         return (*RUN, *fixed, "--checkpoint-every", 0)
 
     assert invoke(*words(tmp_path / "quiet")).exit_code == 0
-    disturbed, epoch, left = tmp_path / "disturbed", evaluation.Trainer.epoch, 4
+    disturbed, epoch, left = tmp_path / "disturbed", Pupil.epoch, 4
 
-    def killed(self: evaluation.Trainer, index: int) -> None:
+    def killed(self: Pupil, index: int) -> None:
         nonlocal left
         left -= 1
         if left == 0:
@@ -132,7 +134,7 @@ def test_a_killed_reference_goes_on(
         epoch(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation.Trainer, "epoch", killed)
+        patch.setattr(Pupil, "epoch", killed)
         assert invoke(*words(disturbed)).exit_code == 130
     assert not found(disturbed)
     assert invoke(*words(disturbed)).exit_code == 0
@@ -165,14 +167,14 @@ def test_the_whole_protocol_is_in_force(tmp_path: Path) -> None:
     assert (protocol.optimiser, protocol.mixing) == ("adamw", "cutmix")
     teacher = teachers.find(run, protocol)
     clock = Clock(str(made.cell), torch.device("cpu"))
-    task = evaluation.Task(
+    task = Task(
         data.as_set(digits.train, digits.info),
         digits.test,
         digits.info,
         protocol,
         teachers=teacher.networks,
     )
-    found = [each.accuracy for each in evaluation.evaluate(clock, task)]
+    found = [each.accuracy for each in evaluate(clock, task)]
     assert found == [each.accuracy for each in made.evaluations]
     assert made.teachers == teacher.origins
     assert f"teacher/{NETWORK}" in made.evaluation

@@ -19,10 +19,10 @@ from dcbench_bacon.downstream.results import (
 from dcbench_bacon.downstream.sets import Opened, Sets
 from dcbench_bacon.downstream.trainings import Job
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluate import Task
 from dcbench_bacon.records import Store
 from dcbench_bacon.schema import Cell, Recipe
 from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.task import Task
 
 REFERENCE = "reference"  # the protocol of the whole train split in a search
 

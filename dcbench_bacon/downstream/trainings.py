@@ -10,9 +10,10 @@ from filelock import FileLock
 from dcbench_bacon.clock import Clock
 from dcbench_bacon.downstream.results import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.evaluate import Task, evaluate
+from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.records import acquire
 from dcbench_bacon.schema import Evaluation
+from dcbench_bacon.task import Task
 from dcbench_bacon.timing import environment
 from dcbench_bacon.work import Options
 

@@ -1,0 +1,325 @@
+"""Networks in training on a synthetic set, one by one or several in one pass.
+
+A batch is augmented, then mixed, and then labelled: a teacher sees what the student
+sees.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dcbench_bacon import networks, policies, schedules
+from dcbench_bacon.clock import Clock
+from dcbench_bacon.flat import FlatAdamW, FlatNetwork, FlatSGD, NetworkStack
+from dcbench_bacon.losses import Criterion, Targets
+from dcbench_bacon.memory import images_per_call
+from dcbench_bacon.mixing import Mix, Mixer
+from dcbench_bacon.precision import tensor_cores
+from dcbench_bacon.schema import Evaluation
+from dcbench_bacon.spec import State
+from dcbench_bacon.task import Task, accuracy
+
+
+class Measured(NamedTuple):
+    """Accuracies after a pass."""
+
+    epoch: int
+    accuracy: float
+    validation: float | None
+
+
+class Trainer:
+    """One network in training on a synthetic set.
+
+    Args:
+        clock: supplies the random streams.
+        task: what and how.
+        architecture: of the network.
+        stream: names the network's own random streams; ends in its number.
+    """
+
+    def __init__(
+        self, clock: Clock, task: Task, architecture: str, stream: str
+    ) -> None:
+        """Builds the network and moves the set to the device."""
+        self.clock = clock
+        self.task = task
+        self.protocol = task.protocol
+        self.architecture = architecture
+        self.stream = stream
+        decoded = task.synthetic.decode().to(clock.device)
+        self.images, self.labels = decoded.images, decoded.labels
+        info = task.info
+        self.network = networks.build(
+            architecture,
+            channels=info.channels,
+            size=info.size,
+            classes=info.classes,
+            generator=clock.generator(f"{stream}/init", device="cpu"),
+        ).to(clock.device)
+        self.network.precision = self.protocol.precision
+        self.shuffling = clock.generator(f"{stream}/shuffle")
+        self.drawing = clock.generator(f"{stream}/augmentation", device="cpu")
+        self.augmentation = policies.build(self.protocol.augmentation, info)
+        self.mixer: Mixer | None = None
+        if self.protocol.mixing != "none":
+            kind, alpha = self.protocol.mixing, self.protocol.mixing_alpha
+            self.mixer = Mixer(kind, alpha, info.size)
+            self.pairing = clock.generator(f"{stream}/mixing", device="cpu")
+        self.criterion = Criterion(self.protocol)
+        self.criterion.check(self.labels)
+        self.flat = FlatNetwork(self.network)
+        self._start()
+        self.best: Measured | None = None
+
+    def _start(self) -> None:
+        """The parameters, and what the optimiser and the average remember."""
+        protocol = self.protocol
+        self.vector = self.flat.vector()
+        self.gradient = torch.zeros_like(self.vector)
+        # AdamW has two moments a parameter, SGD one velocity.
+        moments = 2 if protocol.optimiser == "adamw" else 1
+        self.velocity = torch.zeros_like(self.vector).repeat(moments)
+        self.average = self.vector.clone() if protocol.ema else None
+        self.decay: float | Tensor = protocol.weight_decay
+        if protocol.decayed == "matrices":
+            self.decay = protocol.weight_decay * self.flat.matrices()
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of an image in training; a backward pass counts as two."""
+        return 3 * self.protocol.passes * len(self.images)
+
+    @property
+    def stackable(self) -> bool:
+        """Whether several such networks can be trained in one pass."""
+        return not any(True for _ in self.network.buffers())
+
+    def epoch(self, index: int) -> None:
+        """One pass over the set; measures where the protocol says so."""
+        optimiser = self.optimiser(index)
+        self.network.train()
+        with tensor_cores(self.protocol.precision):
+            for batch in self.batches():
+                self._step(optimiser, batch)
+        self.measure(index)
+
+    def optimiser(self, index: int) -> FlatSGD | FlatAdamW:
+        """The optimiser of a pass, at the rate of its schedule."""
+        protocol = self.protocol
+        if schedules.restarts(protocol, index):
+            self.velocity.zero_()
+        rate = schedules.learning_rate(protocol, index)
+        if protocol.optimiser == "adamw":
+            batches = -(-len(self.images) // protocol.batch_size)
+            since = index - schedules.last_restart(protocol, index)
+            return FlatAdamW(rate, self.decay, taken=since * batches)
+        return FlatSGD(rate, protocol.momentum, self.decay)
+
+    def batches(self) -> tuple[Int64[Tensor, "n"], ...]:
+        """The indices of a pass's batches, shuffled."""
+        order = torch.randperm(
+            len(self.images), generator=self.shuffling, device=self.images.device
+        )
+        return torch.split(order, self.protocol.batch_size)
+
+    def measure(self, index: int) -> None:
+        """Tests the network after a pass where the protocol says so."""
+        protocol = self.protocol
+        last = index == protocol.passes - 1
+        due = (index + 1) % protocol.measure_every == 0
+        if last or (due and protocol.selection != "final"):
+            with self.clock.phase("test"):
+                if self.average is not None:  # batch statistics stay the live ones
+                    self.flat.attach(self.average)
+                self._measure(index)
+                self.flat.attach(self.vector)
+
+    def evaluation(self, seconds: float) -> Evaluation:
+        """The outcome, after the last pass."""
+        best = self.best
+        assert best is not None  # the last pass always measures
+        return Evaluation(
+            architecture=self.architecture,
+            trial=int(self.stream.rpartition("/")[2]),
+            accuracy=best.accuracy,
+            epoch=best.epoch,
+            validation=best.validation,
+            seconds=seconds,
+        )
+
+    def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:
+        """One update on the images at ``index``."""
+        batch = prepare([self], index[None])
+        targets = Targets(*(each[0] for each in batch.targets))
+        with self.clock.phase("train"):
+            self.flat.attach(self.vector, self.gradient.zero_())
+            loss = self._descend(batch.images[0], targets)
+            optimiser.step(self.vector, self.velocity, self.gradient)
+            if self.average is not None:
+                self.average.lerp_(self.vector, 1 - self.protocol.ema)
+        self.clock.count(len(index))
+        self.clock.watch("loss", loss)
+
+    def _descend(
+        self, images: Float[Tensor, "n c h w"], targets: Targets
+    ) -> Float[Tensor, ""]:
+        """Adds the gradient of a batch, in pieces that fit into memory.
+
+        Networks with batch statistics want the batch whole; others treat images one by
+        one, and the loss is a mean over them.
+        """
+        fit = images_per_call(images.device, self.task.info.size)
+        most = fit if self.stackable else len(images)
+        total = torch.zeros((), device=images.device)
+        every = (images, *targets)
+        for some, *wanted in zip(*(torch.split(e, most) for e in every), strict=True):
+            share = len(some) / len(images)
+            loss = share * self.criterion(self.network(some), Targets(*wanted))
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _measure(self, epoch: int) -> None:
+        """Keeps the accuracies of this pass if it is the best so far."""
+        validation = None
+        if self.task.validation is not None:
+            validation = accuracy(self.network, self.task.validation, self.task.info)
+            chosen_on_it = self.protocol.selection == "best_val"
+            if chosen_on_it and self.best and validation <= (self.best.validation or 0):
+                return
+        tested = accuracy(self.network, self.task.test, self.task.info)
+        chosen_on_test = self.protocol.selection == "best_test"
+        if chosen_on_test and self.best and tested <= self.best.accuracy:
+            return
+        self.best = Measured(epoch, tested, validation)
+
+    def state_dict(self) -> State:
+        """The network, its optimiser and the best pass so far."""
+        return {
+            "vector": self.vector,
+            "velocity": self.velocity,
+            "average": self.average,
+            "buffers": dict(self.network.named_buffers()),
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        self.vector.copy_(state["vector"])
+        self.velocity.copy_(state["velocity"])
+        if self.average is not None:
+            self.average.copy_(state["average"])
+        for name, buffer in self.network.named_buffers():
+            buffer.copy_(state["buffers"][name])
+        self.best = Measured(*state["best"]) if state["best"] else None
+
+
+class Batch(NamedTuple):
+    """What several networks see in a step.
+
+    Attributes:
+        images: augmented and mixed.
+        targets: what they are to be classified as.
+    """
+
+    images: Float[Tensor, "t n c h w"]
+    targets: Targets
+
+
+def prepare(trainers: Sequence[Trainer], index: Int64[Tensor, "t n"]) -> Batch:
+    """Draws, augments, mixes and labels a batch for each trainer.
+
+    Args:
+        trainers: share task and clock.
+        index: of the images, a row a trainer.
+    """
+    first, count = trainers[0], index.shape[1]
+    with first.clock.phase("augmentation"):
+        draws = [
+            each.augmentation.draw(1, each.drawing, samples=count) for each in trainers
+        ]
+        images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
+        # All of one kind, that of the augmentation that drew them.
+        joined: Any = draws[0].cat(draws)
+        images = first.augmentation.apply(images, joined)
+        labels = original = first.labels[index]
+        if first.mixer is not None:
+            mixes = [first.mixer.draw(count, each.pairing) for each in trainers]
+            mix = Mix.cat(mixes)
+            images, labels = mix.images(images), mix.labels(labels)
+    if first.task.teachers:
+        with first.clock.phase("teacher"):
+            logits = teach(first.task, images.flatten(0, 1))
+            labels = torch.unflatten(logits, 0, index.shape)
+    return Batch(images, Targets(labels, original))
+
+
+@torch.no_grad()
+def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """The plain mean of the teachers' logits."""
+    pieces = torch.split(images, images_per_call(images.device, task.info.size))
+    logits = [
+        torch.cat([teacher.eval()(piece) for piece in pieces])
+        for teacher in task.teachers
+    ]
+    return torch.stack(logits).mean(0)
+
+
+class TrainerStack:
+    """Networks of one architecture in training on one set, a batch of each at a time.
+
+    Args:
+        trainers: share task and architecture; from here on their parameters are rows
+            of this object's.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer]) -> None:
+        """Makes one matrix of all parameters."""
+        self.trainers = trainers
+        self.gradients = NetworkStack(trainers[0].flat)
+        self.vectors = torch.stack([each.vector for each in trainers])
+        self.velocities = torch.stack([each.velocity for each in trainers])
+        for row, each in enumerate(trainers):
+            each.vector, each.velocity = self.vectors[row], self.velocities[row]
+        self.averages = self.vectors.clone() if trainers[0].protocol.ema else None
+        if self.averages is not None:
+            for row, each in enumerate(trainers):
+                each.average = self.averages[row]
+
+    def epoch(self, index: int) -> None:
+        """One pass of every network over the set."""
+        optimisers = [each.optimiser(index) for each in self.trainers]
+        passes = [each.batches() for each in self.trainers]
+        with tensor_cores(self.trainers[0].protocol.precision):
+            for batches in zip(*passes, strict=True):
+                self._step(optimisers[0], torch.stack(batches))
+        for each in self.trainers:
+            each.flat.attach(each.vector)
+            each.measure(index)
+
+    def _step(
+        self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "k n"]
+    ) -> None:
+        """One update of every network on images of its own."""
+        first, clock = self.trainers[0], self.trainers[0].clock
+        batch = prepare(self.trainers, index)
+        with clock.phase("train"):
+            stacked = self.gradients.under(first.criterion, self.vectors, *batch)
+            optimiser.step(self.vectors, self.velocities, stacked.gradient)
+            if self.averages is not None:
+                self.averages.lerp_(self.vectors, 1 - first.protocol.ema)
+        clock.count(index.numel())
+        clock.watch("loss", stacked.losses.mean())
+
+    def state_dict(self) -> State:
+        """The states of all trainers."""
+        return {"trainers": [each.state_dict() for each in self.trainers]}
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        for each, own in zip(self.trainers, state["trainers"], strict=True):
+            each.load_state_dict(own)
