@@ -203,6 +203,12 @@ class Clock:
             self._stopwatch, self._watched, self._first = outer
             self.policy.reporter.stop()
 
+    def spent(self, stage: str, seconds: float) -> None:
+        """See ``Run.spent``."""
+        timing = self.timings[stage]
+        if seconds > timing.seconds:
+            self.timings[stage] = msgspec.structs.replace(timing, seconds=seconds)
+
     def _due(self, index: int, state: Learner | None) -> bool:
         """Whether an evaluation is scheduled after so many steps."""
         return (

@@ -52,7 +52,8 @@ def train_experts(
     """Finds the first ``count`` experts on disk, after training those that are not.
 
     The training is the stage ``experts`` of the run, a step a pass; a run that finds
-    all of them has the stage without steps.
+    all of them has the stage without steps. Its seconds are those of all experts,
+    whichever run trained them, so that costs are comparable.
 
     Args:
         run: supplies images, device and clock.
@@ -77,6 +78,7 @@ def train_experts(
         for expert in store.missing(count):  # damaged since the stage has ended
             trainer.train([expert])
         store.finish(count)
+    run.spent(STAGE, store.origin(count)["seconds"])
     return store
 
 

@@ -104,7 +104,7 @@ def _judge(
                     f"{path}: {store.root} has a record of another set of this recipe; "
                     "choose another --output, or replace it with --fresh"
                 )
-            logger.info("%s: recorded already; --fresh trains again", path)
+            options.tell(f"{path}: recorded already; --fresh trains again")
             return known
         if options.fresh:
             shutil.rmtree(worker.folder, ignore_errors=True)

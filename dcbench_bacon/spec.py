@@ -213,6 +213,15 @@ class Run(Interface):
         """
         ...
 
+    def spent(self, stage: str, seconds: float) -> None:
+        """Says what a stage cost that was, in part or whole, done by an earlier run.
+
+        Args:
+            stage: of this run, ended.
+            seconds: in all.
+        """
+        ...
+
     def watch(self, name: str, value: Tensor) -> None:
         """Registers a value that must stay finite and near its size, such as a loss.
 

@@ -131,6 +131,9 @@ def test_cells_share_experts_and_more_can_be_added(tmp_path: Path) -> None:
     assert train_experts(second, TRAINING, 2).folder == store.folder
     assert first.timings["experts"].steps == 2 * TRAINING.passes
     assert second.timings["experts"].steps == 0
+    # What a set costs does not depend on who trained the experts.
+    assert second.timings["experts"].seconds == store.origin(2)["seconds"]
+    assert first.timings["experts"].seconds >= store.origin(2)["seconds"]
     grown = train_experts(third, TRAINING, 3)
     assert [grown.path(expert).read_bytes() for expert in range(2)] == kept
     assert grown.path(2).exists()
