@@ -68,6 +68,8 @@ def print_table(
         table = tables.summary(tables.frame(records), profiles=profiles, source=source)
     elif what == "scores":
         name = METHODS.resolve(against)
+        if name not in {record.cell.method for record in records}:
+            logger.warning("no records of %s in %s", name, output / "records")
         frame = tables.frame(records)
         table = comparison.scores(frame, profiles=profiles, against=name)
     elif what in ("spread", "transfer"):

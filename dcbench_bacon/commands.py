@@ -116,9 +116,9 @@ def run_grid(*, references: bool, **given: Any) -> int:
     )
     work.check_architectures(grid.request.architectures)
     jobs = runner.plan(grid, setup.data_root)
-    store, console = Store(setup.output).open(), Console(stderr=True)
-    results = []
+    results, console = [], Console(stderr=True)
     with setup.options(console) as options:
+        store = Store(setup.output).open()
         profile, count = grid.request.profile, len(jobs)
         cells = f"{count} cell{'s' * (count > 1)}"
         where = environment(options.device).device
@@ -156,8 +156,9 @@ def profile_grid(*, steps: int, form: str, **given: Any) -> str:
         seeds=(0,),
         request=recipe.Request(profile=profile, overrides=overrides),
     )
-    store, records = Store(setup.output).open(), []
+    records = []
     with setup.options(Console(stderr=True)) as options:
+        store = Store(setup.output).open()
         for record in profiler.profile(grid, options, steps):
             store.write(record, "timing")
             records.append(record)

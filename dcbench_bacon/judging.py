@@ -57,8 +57,9 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     request = request_of("paper", **given)
     work.check_architectures(request.architectures)
     recipe.check_overrides(request.overrides, [])
-    store, console = Store(setup.output).open(), Console(stderr=True)
+    console = Console(stderr=True)
     with setup.options(console) as options:
+        store = Store(setup.output).open()
         for path in files:
             opened = open_set(path, claims, options.device, setup.data_root)
             record = _judge(path, opened, request, store, options)

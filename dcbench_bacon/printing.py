@@ -159,7 +159,8 @@ def _matrix(table: pd.DataFrame) -> Page:
     networks = list(dict.fromkeys(table["architecture"]))
     reduced = _reduced(table)
     shown = ["dataset", "ipc", "method", "distilled_on"] + ["profile"] * bool(reduced)
-    recipe = _ambiguous(table, (*shown, "selection", "architecture"))
+    sets = table[~table.index.duplicated()]  # a row of the page each
+    recipe = _ambiguous(sets, (*shown, "selection"))
     headings = [_HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
     rows = []
     groups = table.groupby(["recipe", *shown, "selection"], sort=False)

@@ -35,6 +35,13 @@ COLUMNS = [
     *("agreement", "agreement_real"),
 ]
 
+NOTES = [
+    "Distances from test images: 0 is best. MMD² is estimated without bias: where "
+    "nothing differs, it is a little less than 0 as often as more.",
+    "(real): of as many random training images. A few images give large Fréchet "
+    "distances whatever they show: hold a set against this column, not against 0.",
+]
+
 
 class Labelled(NamedTuple):
     """Normalised images and the index of the class of each."""
@@ -161,9 +168,11 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     numbers = dict.fromkeys(COLUMNS[3:], float)
     frame = pd.DataFrame(list(rows), columns=COLUMNS).astype(numbers)
     order = list(dict.fromkeys(frame["set"]))
-    return frame.sort_values(
+    found = frame.sort_values(
         "set", key=lambda names: names.map(order.index), kind="stable"
     )
+    found.attrs["notes"] = NOTES
+    return found
 
 
 def encode(

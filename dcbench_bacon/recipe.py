@@ -112,7 +112,12 @@ def resolve(
         settings=msgspec.to_builtins(struct),
         protocol=judged,
         profile=request.profile,
-        overrides=dict(request.overrides),
+        # Keys of other methods of the grid change nothing here.
+        overrides={
+            key: value
+            for key, value in request.overrides.items()
+            if _is_protocol(key) or key in struct.__struct_fields__
+        },
     )
     for field in msgspec.structs.fields(settings):
         origins.setdefault(field.name, Origin("default of the code", ""))

@@ -369,7 +369,7 @@ def test_what_is_asked_for_is_recorded(results: Path) -> None:
     ]
     for record in records:
         asked = record.recipe
-        assert asked.overrides["steps"] == "6"
+        assert asked.overrides.get("steps") == {"dm": "6"}.get(record.cell.method)
         assert asked.overrides["protocol.epochs"] == "6"
         assert (asked.protocol.epochs, asked.protocol.networks) == (6, 2)
         assert asked.protocol.architectures == (commandline.NETWORK,)
@@ -574,3 +574,15 @@ def test_references_are_added_on_request(tmp_path: Path) -> None:
     )
     (row,) = (line for line in shown.stdout.splitlines() if "| DM" in line)
     assert row.count("—") == 2  # between sets, of which there is one; and ARS
+
+
+def test_a_key_of_one_method_marks_no_other(tmp_path: Path) -> None:
+    """``random`` takes no steps: its record is that of a plain run."""
+    fixed = ("run", "--methods", "random,dm", "--ipc", 1, "--output", tmp_path)
+    assert invoke(*fixed, *tiny(steps=2, epochs=1)).exit_code == 0
+    marks = {
+        each.cell.method: sorted(each.recipe.overrides) for each in found(tmp_path)
+    }
+    judged = ["protocol.epochs", "protocol.networks"]
+    assert marks["random"] == judged
+    assert marks["dm"] == ["architecture", "batch_real", *judged, "steps"]

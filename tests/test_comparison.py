@@ -262,6 +262,18 @@ def test_one_set_evaluated_twice_is_one_row() -> None:
     assert text.count("| DM ") == 1
 
 
+def test_rows_of_one_set_under_two_protocols_are_told_apart() -> None:
+    """Also where each has networks of its own."""
+    found = [
+        made("dm", (0.5,)),
+        made("dm", (0.6,), network="MLP", rules={"epochs": 7}),
+    ]
+    table = comparison.transfer(tables.frame(found))
+    text = tables.render(table, "md")
+    assert "Recipe" in text
+    assert all(recipe in text for recipe in table.index)
+
+
 def test_two_recipes_are_two_rows() -> None:
     found = [made("dm", (0.5,)), made("dm", (0.6,), settings={"steps": 7})]
     table = comparison.transfer(tables.frame(found))

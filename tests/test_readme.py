@@ -66,7 +66,9 @@ def test_its_commands_are_understood(line: str) -> None:
     while isinstance(command, click.Group):
         name = words.pop(0)
         command = command if name == "dcbench" else command.commands[name]
-    context = command.make_context(line, words)  # refuses what it does not know
+    # A parent: without one, a command would keep no -h for the rest of the process.
+    parent = click.Context(main, **main.context_settings)
+    context = command.make_context(line, words, parent)  # refuses what it does not know
     protocol = context.params.get("protocol") or "dc"
     assert protocol in recipe.protocol_names()
 
