@@ -165,7 +165,7 @@ def draw(path: Path) -> Figure:
             panels[row, column].minorticks_off()
             panels[row, column].grid(alpha=0.3)
         panels[0, column].set_yscale("log")
-        panels[1, column].set_ylim(bottom=0)
+        panels[1, column].set_ylim(0, 1.1 * panels[1, column].get_ylim()[1])
     panels[0, 0].set_ylabel("Seconds a step")
     panels[1, 0].set_ylabel("Peak memory (GB)")
     panels[0, 0].legend(frameon=False)
