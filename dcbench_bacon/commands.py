@@ -71,8 +71,13 @@ class Setup:
         return cls(**{name: given.pop(name) for name in names})
 
     @contextmanager
-    def options(self, console: Console) -> Iterator[work.Options]:
-        """How cells run; inside, Ctrl-C lets the step in hand end."""
+    def ready(self, console: Console) -> Iterator[tuple[Store, work.Options]]:
+        """Where results go and how cells run; inside, Ctrl-C lets a step end.
+
+        The time budget begins when all else is ready.
+        """
+        device = choose_device(self.device)
+        store = Store(self.output).open()
         with runner.stoppable() as stop:
             policy = Policy(
                 interval=self.checkpoint_every,
@@ -81,14 +86,15 @@ class Setup:
                 reporter=progress.reporter(console),
                 compiler=Compiler(self.compiling),
             )
-            yield work.Options(
-                device=choose_device(self.device),
+            options = work.Options(
+                device=device,
                 data_root=self.data_root,
                 download=not self.no_download,
                 fresh=self.fresh,
                 policy=policy,
                 tell=lambda line: _say(console, line),
             )
+            yield store, options
 
 
 def run_grid(*, references: bool, **given: Any) -> int:
@@ -102,9 +108,7 @@ def run_grid(*, references: bool, **given: Any) -> int:
         The exit status: 0 when all is done, 1 when some cells failed.
     """
     setup = Setup.taken(given)
-    methods, datasets, ipc = (
-        given.pop(axis) for axis in ("methods", "datasets", "ipc")
-    )
+    methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
     grid = runner.Grid(
@@ -117,8 +121,7 @@ def run_grid(*, references: bool, **given: Any) -> int:
     work.check_architectures(grid.request.architectures)
     jobs = runner.plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
-    with setup.options(console) as options:
-        store = Store(setup.output).open()
+    with setup.ready(console) as (store, options):
         profile, count = grid.request.profile, len(jobs)
         cells = f"{count} cell{'s' * (count > 1)}"
         where = environment(options.device).device
@@ -142,9 +145,7 @@ def profile_grid(*, steps: int, form: str, **given: Any) -> str:
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
     """
     setup = Setup.taken(given)
-    methods, datasets, ipc = (
-        given.pop(axis) for axis in ("methods", "datasets", "ipc")
-    )
+    methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     if methods is None or datasets is None:
         raise UsageError("name what to time with --methods and --datasets")
     profile = msgspec.convert(given["profile"] or "paper", schema.Profile)
@@ -157,8 +158,7 @@ def profile_grid(*, steps: int, form: str, **given: Any) -> str:
         request=recipe.Request(profile=profile, overrides=overrides),
     )
     records = []
-    with setup.options(Console(stderr=True)) as options:
-        store = Store(setup.output).open()
+    with setup.ready(Console(stderr=True)) as (store, options):
         for record in profiler.profile(grid, options, steps):
             store.write(record, "timing")
             records.append(record)

@@ -58,8 +58,7 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     work.check_architectures(request.architectures)
     recipe.check_overrides(request.overrides, [])
     console = Console(stderr=True)
-    with setup.options(console) as options:
-        store = Store(setup.output).open()
+    with setup.ready(console) as (store, options):
         for path in files:
             opened = open_set(path, claims, options.device, setup.data_root)
             record = _judge(path, opened, request, store, options)

@@ -240,15 +240,21 @@ def test_the_harness_names_no_method_and_no_data_set() -> None:
                 assert not name.startswith("dcbench_bacon.datasets"), path
 
 
-RECORDS = sorted((Path(__file__).parent.parent / "results/records").glob("*.json"))
+RESULTS = Path(__file__).parent.parent / "results"
+RECORDS = sorted([*RESULTS.glob("records/*.json"), *RESULTS.glob("*/records/*.json")])
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
     record = records.read(path)
-    request = recipe.Request(profile=record.recipe.profile)
+    request = recipe.Request(
+        profile=record.recipe.profile,
+        overrides=record.recipe.overrides,
+        architectures=record.recipe.protocol.architectures,
+    )
     assert record.recipe == work.resolve(record.cell, request).recipe
     assert recipe.digest(record.recipe) == record.digest
     assert path.stem == f"{records.slug(record.cell)}-{record.digest}"
     assert record.status == "done"
-    assert len(record.evaluations) == record.recipe.protocol.networks
+    protocol = record.recipe.protocol
+    assert len(record.evaluations) == protocol.networks * len(protocol.architectures)
