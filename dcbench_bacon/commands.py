@@ -1,6 +1,5 @@
-"""What the commands do that need torch: running grids, judging files, recipes."""
+"""What the commands do that need torch: running and timing grids, recipes."""
 
-import logging
 import math
 import shlex
 import time
@@ -31,8 +30,6 @@ from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell, Evaluation
 from dcbench_bacon.timing import environment
-
-logger = logging.getLogger(__name__)
 
 DEMO_METHODS = ("random", "dm", "idm", "bacon")
 DEMO_DATASETS = ("digits",)

@@ -281,6 +281,14 @@ def standardize(
     return (pixels - mean) / std
 
 
+def sha256(*tensors: Tensor, start: str = "") -> str:
+    """Of the tensors' bytes after some text, whatever the device."""
+    total = hashlib.sha256(start.encode())
+    for tensor in tensors:
+        total.update(tensor.detach().cpu().contiguous().numpy().data)
+    return total.hexdigest()
+
+
 def as_set(split: Split, info: DatasetInfo) -> SyntheticSet:
     """Real images as a set: normalised, with hard labels."""
     labels = torch.nn.functional.one_hot(split.labels, info.classes)

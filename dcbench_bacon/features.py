@@ -12,12 +12,12 @@ from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from msgspec import Meta
 from torch import Tensor
 
 from dcbench_bacon import networks
-from dcbench_bacon.data import normalize
+from dcbench_bacon.data import normalize, sha256
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.networks import Network
 from dcbench_bacon.schema import Positive
@@ -116,7 +116,7 @@ def _clip(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any
     origin = {
         "model": settings.clip_model,
         "weights": settings.clip_weights,
-        "weights_sha256": _sha256(*model.visual.state_dict().values()),
+        "weights_sha256": sha256(*model.visual.state_dict().values()),
     }
     return encoder.encode, origin
 
@@ -151,7 +151,7 @@ def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
     origin = {
         "training": msgspec.to_builtins(training),
         "train_accuracy": content["train_accuracy"],
-        "weights_sha256": _sha256(content["vector"], *content["buffers"].values()),
+        "weights_sha256": sha256(content["vector"], *content["buffers"].values()),
         "file": name,
     }
     return network.eval(), origin
@@ -177,12 +177,4 @@ def _name(run: Run, training: Training) -> str:
 
 def _content(split: Split) -> str:
     """Tells apart train splits; one with images held out is another."""
-    return f"{tuple(split.images.shape)} {_sha256(split.images, split.labels)}"
-
-
-def _sha256(*tensors: Float[Tensor, "..."] | Tensor) -> str:
-    """Of the tensors' bytes, whatever the device."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(tensor.detach().cpu().contiguous().numpy().data)
-    return total.hexdigest()
+    return f"{tuple(split.images.shape)} {sha256(split.images, split.labels)}"

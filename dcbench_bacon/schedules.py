@@ -39,17 +39,17 @@ def restarts(protocol: Protocol, index: int) -> bool:
 
 def last_restart(protocol: Protocol, index: int) -> int:
     """The pass, this or an earlier one, before which the optimiser was new."""
-    dropped = _dropped(protocol)
-    return dropped if protocol.schedule == "drop" and index >= dropped else 0
+    first = dropped(protocol.epochs)
+    return first if protocol.schedule == "drop" and index >= first else 0
 
 
-def _dropped(protocol: Protocol) -> int:
-    """The first pass at the lower rate."""
-    return protocol.epochs // 2 + 2
+def dropped(epochs: int) -> int:
+    """The first pass at the lower rate of ``drop``, of ``epochs + 1`` passes."""
+    return epochs // 2 + 2
 
 
 def _drop(protocol: Protocol, index: int) -> float:
-    return protocol.drop if index >= _dropped(protocol) else 1.0
+    return protocol.drop if index >= dropped(protocol.epochs) else 1.0
 
 
 def _cosine(protocol: Protocol, index: int) -> float:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import networks
+from dcbench_bacon import networks, schedules
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.compiling import compile_network
 from dcbench_bacon.data import normalize
@@ -109,7 +109,7 @@ class Trainer:
         """One update; the first of a pass draws its order."""
         training = self.training
         epoch, batch = divmod(index, self.batches)
-        dropped = training.epochs // 2 + 2  # the first pass after the drop
+        dropped = schedules.dropped(training.epochs)
         if batch == 0:
             self._begin(afresh=epoch == dropped)
         rate = training.learning_rate * (0.1 if epoch >= dropped else 1)

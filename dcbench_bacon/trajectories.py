@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dcbench_bacon.data import sha256
 from dcbench_bacon.errors import OutputError, RecordError
 from dcbench_bacon.files import cache_folder, write_atomically
 from dcbench_bacon.records import acquire
@@ -101,10 +102,8 @@ def size_bytes(experts: int, passes: int, parameters: int) -> int:
 
 def split_sha256(split: Split) -> str:
     """Tells train splits apart; one with images held out is another."""
-    total = hashlib.sha256(f"{tuple(split.images.shape)}".encode())
-    for tensor in (split.images, split.labels):
-        total.update(tensor.cpu().contiguous().numpy().data)
-    return total.hexdigest()
+    shape = f"{tuple(split.images.shape)}"
+    return sha256(split.images, split.labels, start=shape)
 
 
 def default_folder() -> Path:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dcbench_bacon.data import Dataset, standardize
+from dcbench_bacon.data import Dataset, sha256, standardize
 from dcbench_bacon.files import cache_folder, write_atomically
 from dcbench_bacon.spec import Split, SyntheticSet
 
@@ -39,10 +39,7 @@ class Whitening(NamedTuple):
     @property
     def sha256(self) -> str:
         """Of both; equal up to rounding is not the same."""
-        total = hashlib.sha256()
-        for tensor in self:
-            total.update(tensor.cpu().contiguous().numpy().data)
-        return total.hexdigest()
+        return sha256(*self)
 
     def apply(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
         """Whitens images."""

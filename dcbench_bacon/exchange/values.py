@@ -90,16 +90,10 @@ def images_of(
                 f"{path}: pixels from {low:.3g} to {high:.3g}, not in [0, 1]; if the "
                 "images are normalised, say so with --normalized"
             )
-        return _standardize(pixels, info)
+        return data.standardize(pixels, info)
     if (statistics.mean, statistics.std) == (info.mean, info.std):
         return images
-    return _standardize(data.denormalize(images, statistics), info)
-
-
-def _standardize(pixels: Tensor, info: DatasetInfo) -> Tensor:
-    """From [0, 1] to the data set's statistics."""
-    mean, std = (torch.tensor(row).view(-1, 1, 1) for row in (info.mean, info.std))
-    return (pixels - mean) / std
+    return data.standardize(data.denormalize(images, statistics), info)
 
 
 def labels_of(
