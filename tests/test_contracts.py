@@ -258,3 +258,9 @@ def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
     assert record.status == "done"
     protocol = record.recipe.protocol
     assert len(record.evaluations) == protocol.networks * len(protocol.architectures)
+
+
+def test_the_demo_has_all_to_do_in_a_clone() -> None:
+    """``dcbench run`` there would skip cells whose records were committed."""
+    for path in (RESULTS / "records").glob("*.json"):
+        assert records.read(path).recipe.profile != "demo", path
