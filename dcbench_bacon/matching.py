@@ -6,7 +6,7 @@ same, to rounding: ``tests/reference.py`` holds the slow loop, and the tests com
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,9 +18,25 @@ from dcbench_bacon.data import class_index, normalize
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.networks import Network
 from dcbench_bacon.objectives import Matched, Objective
-from dcbench_bacon.spec import Run, decode
+from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.spec import Run, SyntheticSet, decode
 
 _REAL_CALLS = 10  # calls of a network that the real images of a chunk may take
+
+
+def in_class_order(
+    images: Float[Tensor, "m ch h w"], info: DatasetInfo, **more: Any
+) -> SyntheticSet:
+    """A set of as many images of every class, one class after another.
+
+    Args:
+        images: of the first class, then of the second, and so on.
+        info: of the data set.
+        more: further fields of the set.
+    """
+    classes = torch.arange(info.classes, device=images.device)
+    labels = classes.repeat_interleave(len(images) // info.classes)
+    return SyntheticSet(images, F.one_hot(labels, info.classes).float(), **more)
 
 
 class RealImages:

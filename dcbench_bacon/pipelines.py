@@ -11,13 +11,18 @@ import torch
 from jaxtyping import Int64
 from msgspec import Meta
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcbench_bacon import networks
 from dcbench_bacon.augment import Augmentation, Draw
 from dcbench_bacon.compiling import compile_network
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.matching import Batch, ImageSGD, Matcher, RealImages
+from dcbench_bacon.matching import (
+    Batch,
+    ImageSGD,
+    Matcher,
+    RealImages,
+    in_class_order,
+)
 from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import Objective
 from dcbench_bacon.precision import tensor_cores
@@ -166,13 +171,8 @@ class Pipeline:
     def synthetic(self) -> SyntheticSet:
         """The set as it stands."""
         images = self.optimiser.snapshot(self.images)
-        classes = torch.arange(self.run.info.classes, device=images.device)
-        labels = classes.repeat_interleave(self.run.cell.ipc)
-        return SyntheticSet(
-            images.flatten(0, 1),
-            F.one_hot(labels, self.run.info.classes).float(),
-            self.partition,
-        )
+        images = images.flatten(0, 1)
+        return in_class_order(images, self.run.info, partition=self.partition)
 
     def state_dict(self) -> State:
         """The images and their velocity."""

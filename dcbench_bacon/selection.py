@@ -17,11 +17,10 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcbench_bacon import features
 from dcbench_bacon.features import FeatureSettings
-from dcbench_bacon.matching import RealImages
+from dcbench_bacon.matching import RealImages, in_class_order
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.spec import Run, State, SyntheticSet
 
@@ -253,11 +252,9 @@ class Selection:
 
     def result(self) -> SyntheticSet:
         """The images chosen, with one-hot labels."""
-        classes = self.run.info.classes
-        labels = torch.arange(classes, device=self.run.device)
-        return SyntheticSet(
+        return in_class_order(
             self.real.take(self.chosen).flatten(0, 1),
-            F.one_hot(labels.repeat_interleave(self.run.cell.ipc), classes).float(),
+            self.run.info,
             provenance={
                 "features": self.features.origin,
                 "train_images": self.chosen.flatten().tolist(),

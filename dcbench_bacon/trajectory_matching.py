@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.experts import expert_network
 from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.matching import ImageSGD, RealImages
+from dcbench_bacon.matching import ImageSGD, RealImages, in_class_order
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.pipelines import Momentum, NonNegative, Rate
 from dcbench_bacon.precision import tensor_cores
@@ -203,10 +202,9 @@ class TrajectoryMatching:
 
     def synthetic(self) -> SyntheticSet:
         """The set as it stands, with its learning rate."""
-        classes = self.run.info.classes
-        return SyntheticSet(
+        return in_class_order(
             self.images.clone(),
-            F.one_hot(self.student.labels, classes).float(),
+            self.run.info,
             provenance={
                 "learning_rate": float(self.rate),
                 "experts": self.store.origin(self.settings.experts),
