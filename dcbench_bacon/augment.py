@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from dcbench_bacon.dsa import (
@@ -27,8 +27,9 @@ from dcbench_bacon.errors import UsageError
 
 Groups = Float[Tensor, "g n c h w"]
 
-# Groups are sorted in this order, in which scale and rotate, one pass, are neighbours.
-_RANK = {name: rank for rank, name in enumerate(OPERATIONS)}
+_NAMES = tuple(OPERATIONS)
+_CODES = {name: code for code, name in enumerate(_NAMES)}
+_FUSED = ("scale", "rotate")  # both resample, in one pass; their codes are neighbours
 
 
 def parse_strategy(strategy: str) -> tuple[str, ...]:
@@ -48,27 +49,49 @@ class Draw:
     """What was drawn for each group, to be applied to any number of batches.
 
     Attributes:
-        operations: one name a group, on the host; empty for no augmentation.
-        values: on the CPU, the parameters in the order of the operation's ``names``,
-            then zeros; one row a group, or one row for each sample of a group.
+        codes: the operation of each group, as its place in ``dsa.OPERATIONS``; empty
+            for no augmentation.
+        values: the parameters in the order of the operation's ``names``, then zeros;
+            one row a group, or one row for each sample of a group.
     """
 
-    operations: tuple[str, ...]
+    codes: Int64[Tensor, "k"]
     values: Float32[Tensor, "g *n 3"]
+
+    @staticmethod
+    def of(operations: Sequence[str], values: Float32[Tensor, "g *n 3"]) -> "Draw":
+        """A draw of operations by name."""
+        codes = torch.tensor([_CODES[name] for name in operations], dtype=torch.int64)
+        return Draw(codes, values)
+
+    @property
+    def operations(self) -> list[str]:
+        """The names; for draws on the CPU, since they are read from memory."""
+        return [_NAMES[code] for code in self.codes.tolist()]
 
     def __getitem__(self, groups: slice) -> "Draw":
         """The draws of some of the groups."""
-        return Draw(self.operations[groups], self.values[groups])
+        return Draw(self.codes[groups], self.values[groups])
+
+    def to(self, device: torch.device) -> "Draw":
+        """The same draws beside the images, without waiting for the device."""
+        codes = self.codes.to(device, non_blocking=True)
+        return Draw(codes, self.values.to(device, non_blocking=True))
 
     @staticmethod
     def cat(draws: "Sequence[Draw]") -> "Draw":
         """The draws one after another."""
-        operations = tuple(name for draw in draws for name in draw.operations)
-        return Draw(operations, torch.cat([draw.values for draw in draws]))
+        codes = torch.cat([draw.codes for draw in draws])
+        return Draw(codes, torch.cat([draw.values for draw in draws]))
 
 
 class Augmentation:
-    """Draws and applies one DSA operation for each group of images."""
+    """Draws and applies one DSA operation for each group of images.
+
+    On a CPU each operation runs for the groups that drew it. On a GPU every operation
+    runs for all groups, and stays where it was drawn: images are small, and neither the
+    host nor the shape of any tensor depends on the draw.
+    """
 
     def __init__(self, strategy: str, size: Size, align_corners: bool = False) -> None:
         """Parses the strategy.
@@ -95,7 +118,7 @@ class Augmentation:
                 siamese, one set a group.
         """
         if not self.operations:
-            return Draw((), torch.zeros(groups, PARAMETERS))
+            return Draw.of((), torch.zeros(groups, PARAMETERS))
         shape = (1 if samples is None else samples, PARAMETERS)
         columns = 1 + shape[0] * shape[1]
         uniforms = torch.rand(
@@ -110,31 +133,57 @@ class Augmentation:
             members = [i for i, other in enumerate(operations) if other == name]
             drawn = OPERATIONS[name].sample(law[members], self.size)
             values[members, :, : len(drawn)] = torch.stack(drawn, -1)
-        return Draw(operations, values[:, 0] if samples is None else values)
+        return Draw.of(operations, values[:, 0] if samples is None else values)
 
     def apply(self, images: Groups, draw: Draw) -> Groups:
-        """Augments group ``i`` by draw ``i``, each operation once for all its groups.
+        """Augments group ``i`` by draw ``i``.
 
         Args:
             images: normalized, of the size given at the start; gradients flow through.
             draw: of as many groups, and of as many samples unless it is siamese.
         """
-        if not draw.operations:
+        if not len(draw.codes):
             return images
         if tuple(images.shape[-2:]) != tuple(self.size):
             raise ValueError(f"images of {tuple(images.shape)}, draws for {self.size}")
         rows = draw.values.shape[:-1]
         if images.shape[: len(rows)] != rows:
             raise ValueError(f"a draw of {tuple(rows)} for {tuple(images.shape)}")
-        order = sorted(range(len(images)), key=lambda i: _RANK[draw.operations[i]])
-        names = [draw.operations[i] for i in order]
+        if images.device.type == "cpu":
+            return self._by_operation(images, draw)
+        return self.everywhere(images, draw.to(images.device))
+
+    def everywhere(self, images: Groups, draw: Draw) -> Groups:
+        """The same by tensors alone: every operation on all groups."""
+        shape, flat = images.shape, images.flatten(0, 1)
+        values = draw.values if draw.values.ndim == 3 else draw.values[:, None]
+        # As precise as the images, never less than float32.
+        dtype = torch.promote_types(values.dtype, images.dtype)
+        values = values.expand(*shape[:2], -1).flatten(0, 1).to(dtype)
+        codes = draw.codes[:, None].expand(*shape[:2]).flatten()
+        for name in self.operations:
+            if name not in _FUSED:
+                mine = codes == _CODES[name]
+                changed = OPERATIONS[name].run(flat, *_columns(values, name))
+                flat = torch.where(mine[:, None, None, None], changed, flat)
+        if set(_FUSED) & set(self.operations):
+            scaled, turned = (codes == _CODES[name] for name in _FUSED)
+            zooms = scale_theta(*_columns(values, "scale"))
+            turns = rotate_theta(*_columns(values, "rotate"))
+            theta = torch.where(scaled[:, None, None], zooms, turns)
+            changed = affine(flat, theta, self.align_corners)
+            flat = torch.where((scaled | turned)[:, None, None, None], changed, flat)
+        return torch.unflatten(flat, 0, shape[:2])
+
+    def _by_operation(self, images: Groups, draw: Draw) -> Groups:
+        """The same on a CPU, each operation once for all its groups."""
+        codes = draw.codes.tolist()
+        order = sorted(range(len(images)), key=codes.__getitem__)
+        names = [_NAMES[codes[i]] for i in order]
         index, values, inputs = torch.tensor(order), draw.values, images
         ordered = order == sorted(order)
         if not ordered:
-            values = values[index]
-        index = index.to(images.device, non_blocking=True)
-        if not ordered:
-            inputs = images.index_select(0, index)
+            values, inputs = values[index], images.index_select(0, index)
         pieces = self._run(inputs, values, names)
         if len(pieces) == 1 and ordered:
             return pieces[0]
@@ -153,13 +202,12 @@ class Augmentation:
         samples, pieces, start = images.shape[1], [], 0
         # Matrices are then as precise as the images, never less than in float32.
         dtype = torch.promote_types(values.dtype, images.dtype)
-        values = values.to(images.device, dtype, non_blocking=True)
-        fused = ("scale", "rotate")
-        for _, run in groupby(names, key=lambda name: name in fused or name):
+        values = values.to(dtype)
+        for _, run in groupby(names, key=lambda name: name in _FUSED or name):
             stop = start + len(list(run))
             name, rows = names[start], values[start:stop]
             flat = images[start:stop].flatten(0, 1)
-            if name in fused:
+            if name in _FUSED:
                 theta = _thetas(rows, names[start:stop])
                 piece = affine(flat, theta, self.align_corners)
             else:

@@ -492,7 +492,7 @@ Examples:
     type=click.Choice(["on", "off"]),
     default="on",
     show_default=True,
-    help="torch.compile, as a run of the recipe's length would use it.",
+    help="torch.compile and CUDA graphs, as a run of the recipe's length uses them.",
 )
 @data_root_option
 @output_option

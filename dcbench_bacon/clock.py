@@ -16,6 +16,7 @@ from torch import Tensor
 from dcbench_bacon import checkpoint
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
+from dcbench_bacon.graphs import Function, Recorded
 from dcbench_bacon.schema import Timing
 from dcbench_bacon.spec import Learner, P, SyntheticSet, T
 from dcbench_bacon.timing import Stopwatch, reset_peak
@@ -120,6 +121,7 @@ class Clock:
         self._watched: dict[str, Tensor] = {}
         self._first: dict[str, float] = {}
         self._compilation = ""
+        self._launches = 0
 
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
         """The stream of one purpose; the same object on every call."""
@@ -154,10 +156,20 @@ class Clock:
         self._compilation = f"no: {obstacle}" if obstacle else "yes"
         return function if obstacle else compiler.wrap(function)
 
+    def recorded(self, function: Function) -> Function:
+        """See ``Run.recorded``; launches are counted in the timing of their stage."""
+        recorder = self.policy.compiler.recorder(self.device)
+        return Recorded(function, recorder, self._launched) if recorder else function
+
+    def _launched(self) -> None:
+        """Counts a launch of a graph."""
+        self._launches += 1
+
     def steps(
         self, stage: str, count: int, state: Learner | None = None
     ) -> Iterator[int]:
         """See ``Run.steps``."""
+        launches = self._launches
         outer = self._stopwatch, self._watched, self._first
         self._stopwatch, self._watched, self._first = Stopwatch(self.device), {}, {}
         index = self._resume(stage, state)
@@ -199,6 +211,7 @@ class Clock:
                 self._stopwatch.timing(),
                 warm_up=warm_up,
                 compilation=self._compilation,
+                graphs=self._launches - launches,
             )
             self._stopwatch, self._watched, self._first = outer
             self.policy.reporter.stop()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dcbench_bacon import graphs
 from dcbench_bacon.files import cache_folder
 from dcbench_bacon.networks import Network
 from dcbench_bacon.precision import tensor_cores
@@ -35,11 +36,12 @@ class Decider(Protocol):
 
 
 class Compiler:
-    """Compiles functions, or leaves them as they are.
+    """Compiles and records functions, or leaves them as they are.
 
     Args:
         mode: ``auto`` compiles where there is enough work to pay for it and falls
-            back when no compiler works; ``on`` compiles however little there is to do.
+            back when no compiler works; ``on`` compiles however little there is to do;
+            both record CUDA graphs, which costs next to nothing.
     """
 
     def __init__(self, mode: CompileMode = "off") -> None:
@@ -54,6 +56,10 @@ class Compiler:
         if self.mode == "auto" and flops < enough:
             return f"{flops / 1e12:.3g} TFLOP of work; it pays from {enough / 1e12:.3g}"
         return broken(device)
+
+    def recorder(self, device: torch.device) -> graphs.Recorder | None:
+        """What records functions on a device as graphs; none if nothing does."""
+        return None if self.mode == "off" else graphs.recorder(device)
 
     def wrap(self, function: Callable[P, T]) -> Callable[P, T]:
         """The function, to be compiled when it is first called with a shape."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
@@ -158,6 +158,20 @@ class NetworkStack:
         return vmap(logits_of)(self.flat.views(vectors), images)
 
 
+Scalar = int | float | Float64[Tensor, ""]
+"""A number, or a tensor where it must not be frozen in a graph."""
+
+
+def _descend(
+    vector: Float[Tensor, "*p"], direction: Float[Tensor, "*p"], rate: Scalar
+) -> None:
+    """Subtracts the rate times the direction, in place."""
+    if isinstance(rate, Tensor):
+        vector.sub_(direction * rate)
+    else:
+        vector.sub_(direction, alpha=rate)
+
+
 class FlatSGD:
     """SGD with momentum and weight decay on a vector, as ``torch.optim.SGD`` does it.
 
@@ -170,7 +184,7 @@ class FlatSGD:
 
     def __init__(
         self,
-        learning_rate: float,
+        learning_rate: Scalar,
         momentum: float,
         weight_decay: float | Float[Tensor, "p"],
     ) -> None:
@@ -195,7 +209,7 @@ class FlatSGD:
         else:
             gradient.add_(vector, alpha=self.weight_decay)
         velocity.mul_(self.momentum).add_(gradient)
-        vector.sub_(velocity, alpha=self.learning_rate)
+        _descend(vector, velocity, self.learning_rate)
 
 
 class FlatAdamW:
@@ -205,7 +219,7 @@ class FlatAdamW:
         learning_rate: step size.
         weight_decay: shrinks the parameters by itself times the learning rate, apart
             from the gradient; a number, or one for each parameter.
-        taken: steps since the moments were zero.
+        taken: steps since the moments were zero; a tensor where it must not be frozen.
     """
 
     BETAS = (0.9, 0.999)
@@ -213,9 +227,9 @@ class FlatAdamW:
 
     def __init__(
         self,
-        learning_rate: float,
+        learning_rate: Scalar,
         weight_decay: float | Float[Tensor, "p"],
-        taken: int = 0,
+        taken: Scalar = 0,
     ) -> None:
         """Keeps the constants."""
         self.learning_rate = learning_rate
@@ -235,7 +249,7 @@ class FlatAdamW:
             moments: the means of gradients, then those of their squares: ``q = 2p``.
             gradient: of the loss.
         """
-        self.taken += 1
+        self.taken = self.taken + 1
         first, second = moments.tensor_split(2, dim=-1)
         momentum, memory = self.BETAS
         vector.mul_(1 - self.learning_rate * self.weight_decay)
@@ -243,4 +257,4 @@ class FlatAdamW:
         second.mul_(memory).addcmul_(gradient, gradient, value=1 - memory)
         scale = (second.sqrt() / (1 - memory**self.taken) ** 0.5).add_(self.EPSILON)
         rate = self.learning_rate / (1 - momentum**self.taken)
-        vector.addcdiv_(first, scale, value=-rate)
+        _descend(vector, first / scale, rate)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from dcbench_bacon.augment import Augmentation, Draw
 from dcbench_bacon.data import class_index, normalize
+from dcbench_bacon.graphs import Tensors
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.networks import Network
 from dcbench_bacon.objectives import Matched, Objective
@@ -178,13 +179,11 @@ class Batch:
     """What a step matches.
 
     Attributes:
-        network: gives features and logits; its parameters are constants.
         index: of the real images to match, as ``RealImages.draw`` returns them.
-        draw: the augmentation of each class.
+        draw: the augmentation of each class, on the run's device.
         weight: of the cross-entropy of the synthetic images; none without it.
     """
 
-    network: Network
     index: Int64[Tensor, "c n"]
     draw: Draw
     weight: Tensor | None = None
@@ -202,6 +201,8 @@ class Matcher:
 
     Args:
         run: supplies phases and facts.
+        network: gives features and logits; its parameters are constants, and stay where
+            they are in memory.
         real: the real images to match.
         objective: from features to a loss a class.
         augmentation: drawn once a class and shared by real and synthetic images.
@@ -213,6 +214,7 @@ class Matcher:
     def __init__(
         self,
         run: Run,
+        network: Network,
         real: RealImages,
         objective: Objective,
         augmentation: Augmentation,
@@ -221,11 +223,15 @@ class Matcher:
     ) -> None:
         """Keeps the parts."""
         self.run = run
+        self.network = network
         self.real = real
         self.objective = objective
         self.augmentation = augmentation
         self.partition = partition
         self.joint = joint
+        self._augment = run.recorded(self._augmented)
+        self._embed = run.recorded(self._embedded)
+        self._differentiate = run.recorded(self._differentiated)
 
     def __call__(
         self, batch: Batch, images: Float[Tensor, "c ipc ch h w"]
@@ -244,20 +250,22 @@ class Matcher:
         self, batch: Batch, images: Float[Tensor, "c ipc ch h w"], some: slice
     ) -> MatchingGradient:
         """The same for a run of classes."""
-        draw = batch.draw[some]
+        draw, device = batch.draw[some], images.device
+        classes = torch.arange(some.start, some.stop, device=device)
+        weight = () if batch.weight is None else (batch.weight,)
         with self.run.phase("data"):
             real = self.real.take(batch.index[some])
-        with self.run.phase("augmentation"), torch.no_grad():
-            real = self.augmentation.apply(real, draw)
-        with self.run.phase("real forward"), torch.no_grad():
-            features = self._embed(batch.network, real)
+        with self.run.phase("augmentation"):
+            (real,) = self._augment(real, draw.codes, draw.values)
+        with self.run.phase("real forward"):
+            (features,) = self._embed(real)
         with self.run.phase("synthetic"):
-            own = images[some].detach().requires_grad_()
-            decoded = self._decode(own)
-            losses = self._losses(batch, features, decoded, some)
-            (gradient,) = torch.autograd.grad(losses.sum(), own)
-        self.run.count(real.shape[:2].numel() + decoded.shape[:2].numel())
-        return MatchingGradient(losses.detach(), gradient)
+            losses, gradient = self._differentiate(
+                features, images[some], classes, draw.codes, draw.values, *weight
+            )
+        decoded = images[some].shape[:2].numel() * self.partition**2
+        self.run.count(real.shape[:2].numel() + decoded)
+        return MatchingGradient(losses, gradient)
 
     def _chunks(self, real: int, images: Tensor) -> Iterator[slice]:
         """Runs of classes that fit into memory together."""
@@ -270,29 +278,55 @@ class Matcher:
         for start in range(0, classes, step):
             yield slice(start, min(start + step, classes))
 
-    def _losses(
-        self, batch: Batch, real: Tensor, decoded: Tensor, some: slice
-    ) -> Float[Tensor, "c"]:
-        """Features and logits from one pass, then the loss of each class."""
-        classes = torch.arange(some.start, some.stop, device=decoded.device)
-        shape = decoded.shape[:2]
-        augmented = self.augmentation.apply(decoded, batch.draw[some])
-        features, logits = batch.network.features_and_logits(augmented.flatten(0, 1))
-        synthetic = torch.unflatten(features, 0, shape)
-        losses = self.objective(Matched(real, synthetic, decoded, classes))
-        if batch.weight is None:
-            return losses
-        labels = classes.repeat_interleave(shape[1])
-        entropy = F.cross_entropy(logits, labels, reduction="none")
-        return losses + batch.weight * torch.unflatten(entropy, 0, shape).mean(1)
+    @torch.no_grad()
+    def _augmented(self, images: Tensor, codes: Tensor, values: Tensor) -> Tensors:
+        """The real images as the network sees them."""
+        return (self.augmentation.apply(images, Draw(codes, values)),)
 
-    def _embed(self, network: Network, images: Tensor) -> Float[Tensor, "c n d"]:
+    @torch.no_grad()
+    def _embedded(self, images: Float[Tensor, "c n ch h w"]) -> Tensors:
         """Features of real images, in calls that fit into memory."""
         flat = images.flatten(0, 1)
         most = images_per_call(flat.device, flat.shape[-1])
         calls = (flat,) if self.joint else torch.split(flat, most)
-        features = torch.cat([network.embed(some) for some in calls])
-        return torch.unflatten(features, 0, images.shape[:2])
+        features = torch.cat([self.network.embed(some) for some in calls])
+        return (torch.unflatten(features, 0, images.shape[:2]),)
+
+    def _differentiated(
+        self,
+        real: Float[Tensor, "c n d"],
+        images: Float[Tensor, "c ipc ch h w"],
+        classes: Int64[Tensor, "c"],
+        codes: Tensor,
+        values: Tensor,
+        *weight: Tensor,
+    ) -> Tensors:
+        """The losses of classes, and the gradient of their sum by the images."""
+        own = images.detach().requires_grad_()
+        decoded = self._decode(own)
+        augmented = self.augmentation.apply(decoded, Draw(codes, values))
+        losses = self._losses(real, decoded, augmented, classes, *weight)
+        (gradient,) = torch.autograd.grad(losses.sum(), own)
+        return losses.detach(), gradient
+
+    def _losses(
+        self,
+        real: Float[Tensor, "c n d"],
+        decoded: Float[Tensor, "c m ch h w"],
+        augmented: Float[Tensor, "c m ch h w"],
+        classes: Int64[Tensor, "c"],
+        weight: Tensor | None = None,
+    ) -> Float[Tensor, "c"]:
+        """Features and logits from one pass, then the loss of each class."""
+        shape = augmented.shape[:2]
+        features, logits = self.network.features_and_logits(augmented.flatten(0, 1))
+        synthetic = torch.unflatten(features, 0, shape)
+        losses = self.objective(Matched(real, synthetic, decoded, classes))
+        if weight is None:
+            return losses
+        labels = classes.repeat_interleave(shape[1])
+        entropy = F.cross_entropy(logits, labels, reduction="none")
+        return losses + weight * torch.unflatten(entropy, 0, shape).mean(1)
 
     def _decode(self, images: Tensor) -> Float[Tensor, "c m ch h w"]:
         """The parts of each class's images side by side."""

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon import networks
+from dcbench_bacon.compiling import forward_flops
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
+from dcbench_bacon.graphs import Tensors
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.networks import Network
 from dcbench_bacon.schema import Precision
@@ -63,6 +65,7 @@ class NetworkQueue:
         self.flat = FlatNetwork(self.template)
         self.stack = NetworkStack(self.flat)
         self.together = run.device.type == "cuda"
+        self._step_together = run.recorded(self._stepped)
         self.optimiser = FlatSGD(
             options.learning_rate, options.momentum, options.weight_decay
         )
@@ -72,11 +75,23 @@ class NetworkQueue:
         self.parameters = torch.zeros(shape, device=run.device)
         self.velocities = torch.zeros(shape, device=run.device)
         self.gradient = torch.zeros(len(self.flat), device=run.device)
+        self.loaded = torch.zeros(len(self.flat), device=run.device)
         self.correct = torch.zeros(options.capacity, device=run.device)
         self.seen = torch.zeros(options.capacity, device=run.device)
         self.pushed = 0
         for _ in range(options.start):
             self.push()
+
+    def compile(self, run: Run, images: int) -> None:
+        """Compiles the pass of several networks, if that pays.
+
+        Args:
+            run: decides.
+            images: forward passes of an image to come, a backward pass counted as two.
+        """
+        if self.together:
+            flops = forward_flops(self.template, run.info)
+            self.stack.compile(run, flops * images)
 
     def __len__(self) -> int:
         """The number of networks in the queue."""
@@ -96,9 +111,13 @@ class NetworkQueue:
         order = torch.randperm(len(self), generator=self.choice)
         return order[:count].tolist()  # on the host: the generator is
 
-    def network(self, row: int) -> Network:
-        """The network of a row, its parameters held constant."""
-        self.flat.attach(self.parameters[row])
+    def load(self, row: int) -> Network:
+        """The template with a copy of a row's parameters, held constant.
+
+        They are at the same place in memory whatever the row.
+        """
+        self.loaded.copy_(self.parameters[row])
+        self.flat.attach(self.loaded)
         return self.template
 
     def accuracy(self, row: int) -> Float[Tensor, ""]:
@@ -154,14 +173,27 @@ class NetworkQueue:
         # Rows one by one: an index of several would have to travel to the device.
         vectors = torch.stack([self.parameters[row] for row in rows])
         velocities = torch.stack([self.velocities[row] for row in rows])
-        stacked = self.stack(vectors, images, labels)
-        self.optimiser.step(vectors, velocities, stacked.gradient)
-        correct = (stacked.logits.argmax(2) == labels).sum(1)
+        vectors, velocities, correct = self._step_together(
+            vectors, velocities, images, labels
+        )
         for index, row in enumerate(rows):
             self.parameters[row] = vectors[index]
             self.velocities[row] = velocities[index]
             self.correct[row] += correct[index]
             self.seen[row] += labels.shape[1]
+
+    def _stepped(
+        self,
+        vectors: Float[Tensor, "k p"],
+        velocities: Float[Tensor, "k p"],
+        images: Float[Tensor, "k n c h w"],
+        labels: Int64[Tensor, "k n"],
+    ) -> Tensors:
+        """Parameters and velocities after a step, and how many images were right."""
+        stacked = self.stack(vectors, images, labels)
+        vectors, velocities = vectors.clone(), velocities.clone()
+        self.optimiser.step(vectors, velocities, stacked.gradient)
+        return vectors, velocities, (stacked.logits.argmax(2) == labels).sum(1)
 
     def state_dict(self) -> State:
         """The rows in use and the meters."""

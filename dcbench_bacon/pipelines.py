@@ -166,7 +166,8 @@ class Pipeline:
         """What a step matches: real images and an augmentation a class."""
         with self.run.phase("data"):
             index = self.real.draw(self.settings.batch_real, self.sampling)
-            return index, self.augmentation.draw(len(index), self.drawing)
+            draw = self.augmentation.draw(len(index), self.drawing)
+            return index, draw.to(self.run.device)
 
     def synthetic(self) -> SyntheticSet:
         """The set as it stands."""
@@ -205,11 +206,17 @@ class DistributionMatching(Pipeline):
     ) -> None:
         """Draws the initial images."""
         super().__init__(run, settings, partition, visits)
-        self.matcher = Matcher(
-            run, self.real, objective, self.augmentation, partition, self.joint
-        )
         images = settings.steps * self._passes()
         compile_network(run, self.network, run.info, images)
+        self.matcher = Matcher(
+            run,
+            self.network,
+            self.real,
+            objective,
+            self.augmentation,
+            partition,
+            self.joint,
+        )
 
     def _passes(self) -> int:
         """Forward passes of an image in a step; a backward pass counts as two."""
@@ -222,11 +229,7 @@ class DistributionMatching(Pipeline):
         with tensor_cores(self.settings.precision):
             with self.run.phase("queue"):
                 networks.reinitialize(self.network, self.run.generator("network"))
-            self._match(self._batch(self.network))
-
-    def _batch(self, network: networks.Network, weight: Tensor | None = None) -> Batch:
-        """What a step matches, and the network it is matched in."""
-        return Batch(network, *self._draw(), weight)
+            self._match(Batch(*self._draw()))
 
     def _match(self, batch: Batch) -> None:
         """Updates the images of all classes at once."""
@@ -267,13 +270,18 @@ class ImprovedMatching(DistributionMatching):
             precision=settings.precision,
         )
         self.queue = NetworkQueue(self.run, settings.architecture, options)
+        self.queue.compile(self.run, settings.steps * self._trained())
         return self.queue.template
 
     def _passes(self) -> int:
         """Those of matching, and of training the queue."""
+        return super()._passes() + self._trained()
+
+    def _trained(self) -> int:
+        """Passes of training the queue in a step."""
         settings = self.settings
         trained = settings.queue_trained * settings.queue_train_steps
-        return super()._passes() + 3 * trained * settings.queue_batch
+        return 3 * trained * settings.queue_batch
 
     def step(self, index: int) -> None:
         """One update of all images, then some training of the queue."""
@@ -289,10 +297,10 @@ class ImprovedMatching(DistributionMatching):
             if index % settings.queue_interval == 0:
                 self.queue.push()
             (row,) = self.queue.pick(1)
-            network = self.queue.network(row)
+            self.queue.load(row)
             unit = 100 if settings.accuracy_unit == "percent" else 1
             weight = settings.ce_weight * unit * self.queue.accuracy(row)
-        batch = self._batch(network, weight)
+        batch = Batch(*self._draw(), weight)
         if settings.update == "closed":
             self._match(batch)
         else:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dcbench_bacon import data, recipe
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.graphs import CALLS
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.registry import METHODS
@@ -22,7 +23,8 @@ from dcbench_bacon.timing import environment
 from dcbench_bacon.work import CellRun, Job, Options, method_class
 
 logger = logging.getLogger(__name__)
-WARM_UP = 2  # steps left out: first calls choose kernels and fill caches
+# Steps left out: first calls choose kernels and fill caches; on a GPU, graphs are made.
+WARM_UP = {"cpu": 2, "cuda": 1 + CALLS}
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the measure
 PRODUCTS = 10
 STAND_IN = 1000  # random images a class, where a data set is not on disk
@@ -48,7 +50,8 @@ def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
     if not methods:
         raise UsageError("--methods: none of these takes steps; name one that distils")
     grid = msgspec.structs.replace(grid, methods=methods)
-    overrides = {**grid.request.overrides, "steps": str(steps + WARM_UP)}
+    warm_up = WARM_UP[options.device.type]
+    overrides = {**grid.request.overrides, "steps": str(steps + warm_up)}
     request = msgspec.structs.replace(grid.request, overrides=overrides)
     jobs = plan(msgspec.structs.replace(grid, request=request), options.data_root)
     keep_freed_memory()
@@ -101,7 +104,7 @@ def _profile(job: Job, options: Options) -> Record:
     precision = msgspec.convert(named, Precision)
     product = product_flops(options.device, precision)
     dataset = _dataset(job, options)
-    policy = replace(options.policy, warm_up=WARM_UP)
+    policy = replace(options.policy, warm_up=WARM_UP[options.device.type])
     timings = _distill(job, dataset, replace(options, policy=policy), 0)
     with FlopCounterMode(display=False) as one:
         fewer = _distill(job, dataset, replace(options, policy=Policy()), 1)

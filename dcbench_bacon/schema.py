@@ -225,6 +225,7 @@ class Timing(Struct, frozen=True, kw_only=True):
             device in the same run.
         warm_up: seconds of the steps that were left out, compilation included.
         compilation: whether networks were compiled, or why not.
+        graphs: launches of recorded CUDA graphs.
     """
 
     seconds: float = 0.0
@@ -238,6 +239,7 @@ class Timing(Struct, frozen=True, kw_only=True):
     product_flops: float | None = None
     warm_up: float = 0.0
     compilation: str = ""
+    graphs: int = 0
 
 
 class Environment(Struct, frozen=True, kw_only=True):

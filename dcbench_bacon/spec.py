@@ -18,6 +18,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional as F
 
+from dcbench_bacon.graphs import Function
 from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation, Protocol, Timing
 
 __all__ = [
@@ -194,6 +195,16 @@ class Run(Interface):
         Args:
             function: takes and returns tensors of few different shapes.
             flops: floating-point operations that all calls of the stage will need.
+        """
+        ...
+
+    def recorded(self, function: Function) -> Function:
+        """The function, recorded as a CUDA graph where the work is on a GPU.
+
+        Args:
+            function: takes and returns tensors, on the run's device and of few
+                different shapes. It must change nothing, draw nothing and read nothing
+                from the device; other tensors it uses must stay where they are.
         """
         ...
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dcbench_bacon import networks, policies, schedules
 from dcbench_bacon.clock import Clock
-from dcbench_bacon.flat import FlatAdamW, FlatNetwork, FlatSGD, NetworkStack
+from dcbench_bacon.flat import FlatAdamW, FlatNetwork, FlatSGD, NetworkStack, Scalar
+from dcbench_bacon.graphs import Tensors
 from dcbench_bacon.losses import Criterion, Targets
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.mixing import Mix, Mixer
@@ -21,6 +22,8 @@ from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.spec import State
 from dcbench_bacon.task import Task, accuracy
+
+_GRAPH = 16  # batches of updates in one graph; their images are kept until then
 
 
 class Measured(NamedTuple):
@@ -100,24 +103,27 @@ class Trainer:
 
     def epoch(self, index: int) -> None:
         """One pass over the set; measures where the protocol says so."""
-        optimiser = self.optimiser(index)
+        optimiser = self.optimiser(*self.begin(index))
         self.network.train()
         with tensor_cores(self.protocol.precision):
             for batch in self.batches():
                 self._step(optimiser, batch)
         self.measure(index)
 
-    def optimiser(self, index: int) -> FlatSGD | FlatAdamW:
-        """The optimiser of a pass, at the rate of its schedule."""
+    def begin(self, index: int) -> tuple[float, int]:
+        """The learning rate of a pass, and the steps its optimiser has taken."""
         protocol = self.protocol
         if schedules.restarts(protocol, index):
             self.velocity.zero_()
-        rate = schedules.learning_rate(protocol, index)
-        if protocol.optimiser == "adamw":
-            batches = -(-len(self.images) // protocol.batch_size)
-            since = index - schedules.last_restart(protocol, index)
-            return FlatAdamW(rate, self.decay, taken=since * batches)
-        return FlatSGD(rate, protocol.momentum, self.decay)
+        batches = -(-len(self.images) // protocol.batch_size)
+        since = index - schedules.last_restart(protocol, index)
+        return schedules.learning_rate(protocol, index), since * batches
+
+    def optimiser(self, rate: Scalar, taken: Scalar) -> FlatSGD | FlatAdamW:
+        """The optimiser at a rate, after so many steps."""
+        if self.protocol.optimiser == "adamw":
+            return FlatAdamW(rate, self.decay, taken)
+        return FlatSGD(rate, self.protocol.momentum, self.decay)
 
     def batches(self) -> tuple[Int64[Tensor, "n"], ...]:
         """The indices of a pass's batches, shuffled."""
@@ -272,6 +278,8 @@ def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
 class TrainerStack:
     """Networks of one architecture in training on one set, a batch of each at a time.
 
+    On a GPU the updates of a pass, or of ``_GRAPH`` batches of a long one, are a graph.
+
     Args:
         trainers: share task and architecture; from here on their parameters are rows
             of this object's.
@@ -283,37 +291,63 @@ class TrainerStack:
         self.gradients = NetworkStack(trainers[0].flat)
         self.vectors = torch.stack([each.vector for each in trainers])
         self.velocities = torch.stack([each.velocity for each in trainers])
+        self.averages = self.vectors.clone() if trainers[0].protocol.ema else None
         for row, each in enumerate(trainers):
             each.vector, each.velocity = self.vectors[row], self.velocities[row]
-        self.averages = self.vectors.clone() if trainers[0].protocol.ema else None
-        if self.averages is not None:
-            for row, each in enumerate(trainers):
-                each.average = self.averages[row]
+            each.average = None if self.averages is None else self.averages[row]
+        self._advance = trainers[0].clock.recorded(self._advanced)
+
+    @property
+    def state(self) -> Tensors:
+        """What an update changes: parameters, moments and, if kept, averages."""
+        averages = () if self.averages is None else (self.averages,)
+        return self.vectors, self.velocities, *averages
 
     def epoch(self, index: int) -> None:
         """One pass of every network over the set."""
-        optimisers = [each.optimiser(index) for each in self.trainers]
-        passes = [each.batches() for each in self.trainers]
+        paces = [each.begin(index) for each in self.trainers]
+        passes = zip(*[each.batches() for each in self.trainers], strict=True)
+        batches = [torch.stack(batch) for batch in passes]
         with tensor_cores(self.trainers[0].protocol.precision):
-            for batches in zip(*passes, strict=True):
-                self._step(optimisers[0], torch.stack(batches))
+            for start in range(0, len(batches), _GRAPH):
+                rate, taken = paces[0][0], paces[0][1] + start
+                self._train(rate, taken, batches[start : start + _GRAPH])
         for each in self.trainers:
             each.flat.attach(each.vector)
             each.measure(index)
 
-    def _step(
-        self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "k n"]
+    def _train(
+        self, rate: float, taken: int, batches: Sequence[Int64[Tensor, "k _"]]
     ) -> None:
-        """One update of every network on images of its own."""
-        first, clock = self.trainers[0], self.trainers[0].clock
-        batch = prepare(self.trainers, index)
+        """One update of every network for each batch, on images of its own."""
+        clock = self.trainers[0].clock
+        pieces: list[Tensor] = []
+        for index in batches:
+            images, targets = prepare(self.trainers, index)
+            pieces += (images, *targets)
+            clock.count(index.numel())
         with clock.phase("train"):
-            stacked = self.gradients.under(first.criterion, self.vectors, *batch)
-            optimiser.step(self.vectors, self.velocities, stacked.gradient)
-            if self.averages is not None:
-                self.averages.lerp_(self.vectors, 1 - first.protocol.ema)
-        clock.count(index.numel())
-        clock.watch("loss", stacked.losses.mean())
+            # Filled on the device: a number from the host would be waited for.
+            pace = torch.stack([_filled(each, self.vectors) for each in (rate, taken)])
+            *state, loss = self._advance(pace, *self.state, *pieces)
+            for mine, new in zip(self.state, state, strict=True):
+                mine.copy_(new)
+        clock.watch("loss", loss)
+
+    def _advanced(self, pace: Float64[Tensor, "2"], *tensors: Tensor) -> Tensors:
+        """The state after an update for each batch, and the mean loss of the last."""
+        first, count = self.trainers[0], len(self.state)
+        vectors, velocities, *averages = (each.clone() for each in tensors[:count])
+        optimiser = first.optimiser(*pace.unbind())
+        pieces = iter(tensors[count:])
+        for images, *targets in zip(pieces, pieces, pieces, strict=True):
+            stacked = self.gradients.under(
+                first.criterion, vectors, images, Targets(*targets)
+            )
+            optimiser.step(vectors, velocities, stacked.gradient)
+            for average in averages:
+                average.lerp_(vectors, 1 - first.protocol.ema)
+        return vectors, velocities, *averages, stacked.losses.mean()
 
     def state_dict(self) -> State:
         """The states of all trainers."""
@@ -323,3 +357,7 @@ class TrainerStack:
         """Goes on from ``state_dict``."""
         for each, own in zip(self.trainers, state["trainers"], strict=True):
             each.load_state_dict(own)
+
+
+def _filled(value: int | float, like: Tensor) -> Float64[Tensor, ""]:
+    return torch.full((), value, dtype=torch.float64, device=like.device)

@@ -15,6 +15,7 @@ from dcbench_bacon import compiling, networks
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler, broken
 from dcbench_bacon.evaluate import evaluate
+from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import SquaredMeanDistance
 from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
 from dcbench_bacon.schema import CompileMode, Evaluation, Protocol
@@ -82,6 +83,23 @@ def a_step_is_the_step() -> None:
     assert torch.equal(images[1], images[2])
 
 
+def a_queue_trains_to_the_same() -> None:
+    """Two networks in one pass, as on a GPU."""
+    rows = []
+    for mode in ("off", "on"):
+        run = cell_run(REAL, Path(tempfile.mkdtemp()))
+        run.policy = Policy(compiler=Compiler(mode))
+        queue = NetworkQueue(run, SMALL, QueueOptions())
+        queue.together = True
+        queue.compile(run, 1)
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(3):
+            images = torch.randn(2, 6, 1, 8, 8, generator=generator)
+            queue.train([0, 2], images, torch.arange(12).view(2, 6) % 3)
+        rows.append(queue.parameters)
+    assert torch.allclose(rows[0], rows[1], rtol=1e-3, atol=1e-4)
+
+
 def judged(mode: CompileMode, *, together: bool) -> list[Evaluation]:
     protocol = Protocol(
         name="test", architectures=(SMALL,), networks=2, epochs=3, batch_size=5
@@ -117,6 +135,7 @@ if __name__ == "__main__":
         raise SystemExit
     a_network_computes_the_same_and_its_kind_is_compiled_once()
     a_step_is_the_step()
+    a_queue_trains_to_the_same()
     training_comes_to_the_same(together=False)
     training_comes_to_the_same(together=True)
     print("all the same")

@@ -238,6 +238,24 @@ def test_groups_together_are_groups_alone(
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("strategy", [ALL, "color_crop", "rotate", "cutout_scale"])
+@pytest.mark.parametrize("samples", [None, 5])
+def test_all_operations_everywhere_give_the_same(
+    strategy: str, samples: int | None, generator: torch.Generator
+) -> None:
+    """What a GPU computes, against the runs of groups that a CPU computes."""
+    augmentation = Augmentation(strategy, (12, 16), align_corners=True)
+    draw = augmentation.draw(20, generator, samples)
+    images = torch.randn(20, 5, 3, 12, 16, generator=generator, requires_grad=True)
+    expected = augmentation.apply(images, draw)
+    result = augmentation.everywhere(images, draw)
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+    weights = torch.randn(result.shape, generator=generator)
+    (one,) = torch.autograd.grad((result * weights).sum(), images)
+    (other,) = torch.autograd.grad((expected * weights).sum(), images)
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
 def test_real_and_synthetic_share_a_draw(generator: torch.Generator) -> None:
     augmentation = Augmentation(ALL, (8, 8))
     draw = augmentation.draw(12, generator)
@@ -412,5 +430,5 @@ def test_no_index_stays_on_the_host(
         shape = (len(operations), 3, 8, 8)
         images = torch.empty(shape[0], 4, *shape[1:], device="cuda")
         images.requires_grad_(gradient)
-        draw = Draw(operations, torch.zeros(len(operations), PARAMETERS))
+        draw = Draw.of(operations, torch.zeros(len(operations), PARAMETERS))
         assert augmentation.apply(images, draw).device.type == "cuda"

@@ -175,7 +175,7 @@ def forced(names: list[str], size: int) -> Draw:
     """Draws of the given operations, one a class."""
     generator = torch.Generator().manual_seed(3)
     rows = [Augmentation(n, (size, size)).draw(1, generator).values for n in names]
-    return Draw(tuple(names), torch.cat(rows))
+    return Draw.of(names, torch.cat(rows))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

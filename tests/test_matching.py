@@ -54,7 +54,7 @@ def forced(names: list[str], size: int) -> Draw:
     """Draws of the given operations, one a class."""
     generator = torch.Generator().manual_seed(3)
     rows = [Augmentation(n, (size, size)).draw(1, generator).values for n in names]
-    return Draw(tuple(names), torch.cat(rows))
+    return Draw.of(names, torch.cat(rows))
 
 
 class Double(RealImages):
@@ -80,9 +80,10 @@ def test_gradient_equals_the_class_loop(
     network = networks.build("ConvNetW32", channels=channels, size=size, classes=6)
     network = network.double().requires_grad_(False)
     index = real.draw(8, run.generator("real"))
-    batch = Batch(network, index, forced(names, size), torch.tensor(7.5).double())
+    batch = Batch(index, forced(names, size), torch.tensor(7.5).double())
     images = real.initial(1, run.generator("init"))
-    losses, gradient = Matcher(run, real, ours, augmentation, partition)(batch, images)
+    matcher = Matcher(run, network, real, ours, augmentation, partition)
+    losses, gradient = matcher(batch, images)
     for label, each in enumerate(class_batches(real, batch, 6)):
         own = images[label].clone().requires_grad_()
         loss = reference.class_loss(
@@ -104,9 +105,9 @@ def test_memory_bounds_change_nothing(
     network.requires_grad_(False)
     index = real.draw(6, run.generator("real"))
     draw = augmentation.draw(5, run.generator("draw", "cpu"))
-    batch = Batch(network, index, draw, torch.tensor(2.0))
+    batch = Batch(index, draw, torch.tensor(2.0))
     images = real.initial(1, run.generator("init"))
-    matcher = Matcher(run, real, Bacon(), augmentation)
+    matcher = Matcher(run, network, real, Bacon(), augmentation)
     whole = matcher(batch, images)
     monkeypatch.setattr(matching, "images_per_call", lambda *_: 13)
     pieces = matcher(batch, images)
@@ -190,7 +191,7 @@ def test_dm_steps_equal_the_published_loop(tmp_path: Path) -> None:
         networks.reinitialize(learner.network, twin.generator("network"))
         index = learner.real.draw(6, twin.generator("real"))
         draw = learner.augmentation.draw(3, twin.generator("augmentation", "cpu"))
-        batch = Batch(learner.network, index, draw)
+        batch = Batch(index, draw)
         reference.dm_iteration(
             learner.network, class_batches(learner.real, batch, 3), images, sgd
         )
@@ -209,7 +210,7 @@ def test_batch_norm_sees_all_classes_at_once(tmp_path: Path) -> None:
     index = real.draw(6, run.generator("real"))
     learner.augmentation = Augmentation("none", (8, 8))
     learner.matcher.augmentation = learner.augmentation
-    batch = Batch(network, index, learner.augmentation.draw(3, torch.Generator()))
+    batch = Batch(index, learner.augmentation.draw(3, torch.Generator()))
     losses, _ = learner.matcher(batch, learner.images)
     joint = network.embed(real.take(index).flatten(0, 1)).reshape(3, 6, -1)
     own = network.embed(learner.images.flatten(0, 1)).reshape(3, 2, -1)
@@ -326,10 +327,10 @@ def test_dm_gradient_of_a_linear_network_by_hand(tmp_path: Path) -> None:
     real = RealImages(run)
     network = Linear(torch.nn.Sequential(), 64, 5).requires_grad_(False)
     plain = Augmentation("none", (8, 8))
-    matcher = Matcher(run, real, SquaredMeanDistance(), plain)
+    matcher = Matcher(run, network, real, SquaredMeanDistance(), plain)
     index = real.draw(4, run.generator("real"))
     images = real.initial(1, run.generator("init"))
-    batch = Batch(network, index, plain.draw(3, torch.Generator()))
+    batch = Batch(index, plain.draw(3, torch.Generator()))
     _, gradient = matcher(batch, images)
     weight = network.classifier.weight
     difference = images.mean(1).flatten(1) - real.take(index).mean(1).flatten(1)

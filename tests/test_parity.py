@@ -109,12 +109,12 @@ def test_loop_computes_what_was_published(
 
 
 def batched(
-    fixture: Fixture, folder: Path, objective: Objective, partition: int, real: Tensor
+    network: Network, folder: Path, objective: Objective, partition: int, real: Tensor
 ) -> Callable[[Tensor, Batch], Any]:
     run = cell_run(dataset(channels=3, size=32), folder)
     fixed = FixedImages(real)
     plain = Augmentation("none", (32, 32))
-    matcher = Matcher(run, fixed, objective, plain, partition)
+    matcher = Matcher(run, network, fixed, objective, plain, partition)
     return lambda images, batch: matcher(batch, images)
 
 
@@ -132,12 +132,10 @@ def test_batched_step_computes_what_was_published(
     images[0] += 1
     images[2] *= 0.5
     network = with_classes(fixture.network, [0, CLASS, 2])
-    step = batched(fixture, tmp_path, objective, 2 if case == "expand" else 1, real)
+    step = batched(network, tmp_path, objective, 2 if case == "expand" else 1, real)
     draw = Augmentation("none", (32, 32)).draw(3, generator)
     ce = None if weight is None else torch.tensor(weight)
-    losses, gradient = step(
-        images, Batch(network, FixedImages.indices(3, 16), draw, ce)
-    )
+    losses, gradient = step(images, Batch(FixedImages.indices(3, 16), draw, ce))
     check(fixture, f"{case}.{term}", losses[1], gradient[1])
 
 
@@ -196,10 +194,8 @@ def test_closed_form_follows_the_published_trajectory(
     weight = torch.tensor(values["ce_weight"] * values["acc_pct"])
     losses: list[float] = []
     for iteration in range(values["iters"]):
-        step = batched(fixture, tmp_path, L2, 2, real[iteration])
-        found, gradient = step(
-            images, Batch(network, FixedImages.indices(2, 16), draw, weight)
-        )
+        step = batched(network, tmp_path, L2, 2, real[iteration])
+        found, gradient = step(images, Batch(FixedImages.indices(2, 16), draw, weight))
         optimiser.step(images, gradient)
         losses += found.tolist()
     assert losses == pytest.approx(values["losses"], rel=TOLERANCE)

@@ -55,7 +55,7 @@ def test_training_equals_torch_sgd(
 ) -> None:
     ours = queue(tmp_path)
     alone = networks.build("ConvNetW32D2", channels=1, size=8, classes=3)
-    alone.load_state_dict(ours.network(1).state_dict())
+    alone.load_state_dict(ours.load(1).state_dict())
     before = ours.parameters.clone()
     sgd = torch.optim.SGD(alone.parameters(), 0.01, 0.9, weight_decay=5e-4)
     correct = 0
