@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dcbench_bacon import container, data, progress, recipe, runner, work
 from dcbench_bacon.clock import Policy
-from dcbench_bacon.commands import choose_device
+from dcbench_bacon.commands import choose_device, request_of
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.downstream import trainings
 from dcbench_bacon.downstream.results import Folder, R, SetIdentity
@@ -23,7 +23,6 @@ from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.schema import (
     Cell,
     CompileMode,
-    Profile,
     Protocol,
     Recipe,
 )
@@ -74,11 +73,12 @@ class Sets:
         **given: Any,
     ) -> "Sets":
         """From the options of a command; checks them."""
-        request = recipe.Request(
-            profile=msgspec.convert(profile or "paper", Profile),
+        request = request_of(
+            "paper",
+            profile=profile,
+            pairs=pairs,
             protocol=protocol,
-            overrides=recipe.parse_overrides(pairs),
-            architectures=architectures or (),
+            architectures=architectures,
         )
         recipe.check_overrides(request.overrides, [])
         work.check_architectures(request.architectures)
