@@ -89,7 +89,7 @@ class Setup:
                 download=not self.no_download,
                 fresh=self.fresh,
                 policy=policy,
-                tell=lambda line: _say(console, line),
+                tell=policy.reporter.tell,
             )
             yield store, options
 
@@ -312,7 +312,3 @@ def spread(found: Sequence[Evaluation]) -> str:
 
 def _toml(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -187,8 +187,12 @@ def test_a_time_budget_stops_as_ctrl_c_does(
     assert stopped.exit_code == 130
     again = shlex.join(["dcbench", *words, "--time-budget", "999"])
     assert again in stopped.stderr  # without --fresh: that start has been made
+    assert "goes on after" not in stopped.stderr
     assert index_of(tmp_path, "match") == 1
-    assert invoke(*arguments).exit_code == 0
+    resumed = invoke(*arguments)
+    assert resumed.exit_code == 0
+    assert "digits-ipc1-dm-s0 match: goes on after step 1 of 6\n" in resumed.stderr
+    assert resumed.stderr.count("goes on after") == 1
     assert only_record(tmp_path).distillation["match"].steps == 6
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,16 +121,18 @@ class Sets:
     def run(self, jobs: Sequence[Job[R]], folder: Folder[R]) -> Outcome[R]:
         """Runs jobs, showing progress; Ctrl-C loses nothing."""
         keep_freed_memory()
-        console = Console(stderr=True)
-        tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         with runner.stoppable() as stop:
             policy = Policy(
                 stop=stop,
-                reporter=progress.reporter(console),
+                reporter=progress.reporter(Console(stderr=True)),
                 compiler=Compiler(self.compiling),
             )
-            where = choose_device(self.device)
-            options = work.Options(where, fresh=self.fresh, policy=policy, tell=tell)
+            options = work.Options(
+                choose_device(self.device),
+                fresh=self.fresh,
+                policy=policy,
+                tell=policy.reporter.tell,
+            )
             return trainings.run(jobs, folder, options)
 
 
