@@ -1,7 +1,8 @@
 """What exists and what has been measured, as text; torch is not needed for most."""
 
 import logging
-from collections.abc import Callable, Iterable, Set
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,11 +81,10 @@ def print_table(
             records += Store(output).records([], "timing")
         chosen = [each for each in records if each.recipe.profile in profiles]
         table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
-    if table.empty and form != "csv":
-        there = {each.recipe.profile for each in records}
+    if table.empty:
+        there = [each.recipe.profile for each in records]
         _say_none(output / "records", there, profiles)
-        return ""
-    return tables.render(table, form)
+    return "" if table.empty and form != "csv" else tables.render(table, form)
 
 
 def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Path]:
@@ -103,7 +103,7 @@ def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Pa
     records = _readable(Store(output).records)
     table = comparison.transfer(tables.frame(records), profiles=profiles)
     if table.empty:
-        there = {each.recipe.profile for each in records}
+        there = [each.recipe.profile for each in records]
         _say_none(output / "records", there, profiles)
     return plots.transfer(table, output / "figures", form)
 
@@ -117,11 +117,20 @@ def _readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
     return records
 
 
-def _say_none(folder: Path, there: Set[str], profiles: tuple[str, ...]) -> None:
-    """Says that there are no such records, and of which profiles there are."""
-    others = there - set(profiles)
-    hint = "".join(f" Try --profile {name}." for name in sorted(others))
-    logger.warning("no such records in %s.%s", folder, hint)
+def _say_none(folder: Path, there: Iterable[str], profiles: tuple[str, ...]) -> None:
+    """Says that there are no such records, how many there are, and what to type.
+
+    Args:
+        folder: of the records.
+        there: the profile of each.
+        profiles: what was asked for.
+    """
+    counts = sorted(Counter(there).items())
+    found = ", ".join(f"{count} of profile {name}" for name, count in counts)
+    tries = [f"--profile {name}" for name, _ in counts if name not in profiles]
+    tries += [] if found else ["another --output"]
+    hint = f" Try {' or '.join(tries)}." if tries else ""
+    logger.warning("no such records in %s; it has %s.%s", folder, found or "none", hint)
 
 
 def _augmentations() -> str:
@@ -168,9 +177,10 @@ def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) ->
     else:
         every = _readable(downstream.search_folder(store).records)
     chosen = [record for record in every if record.profile in profiles]
-    if not chosen and form != "csv":
-        _say_none(output / use, {each.profile for each in every}, profiles)
-        return ""
+    if not chosen:
+        _say_none(output / use, [each.profile for each in every], profiles)
+        if form != "csv":
+            return ""
     make = (
         downstream_tables.continual if use == "continual" else downstream_tables.search
     )

@@ -42,6 +42,10 @@ class Reporter(Protocol):
         """The stage has ended or was interrupted."""
         ...
 
+    def tell(self, line: str) -> None:
+        """Something that is to stay on the screen."""
+        ...
+
 
 class Silent:
     """A reporter that shows nothing."""
@@ -53,6 +57,9 @@ class Silent:
         """Shows nothing."""
 
     def stop(self) -> None:
+        """Shows nothing."""
+
+    def tell(self, line: str) -> None:
         """Shows nothing."""
 
 
@@ -174,6 +181,9 @@ class Clock:
         self._stopwatch, self._watched, self._first = Stopwatch(self.device), {}, {}
         index = self._resume(stage, state)
         title = f"{self.key} {stage}"
+        if 0 < index < count:
+            line = f"{title}: goes on after step {index:,} of {count:,}"
+            self.policy.reporter.tell(line)
         self.policy.reporter.start(title, index, count)
         saved = looked = time.monotonic()
         wait, warm_up = self.policy.interval, 0.0

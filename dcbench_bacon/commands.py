@@ -89,7 +89,7 @@ class Setup:
                 download=not self.no_download,
                 fresh=self.fresh,
                 policy=policy,
-                tell=lambda line: _say(console, line),
+                tell=policy.reporter.tell,
             )
             yield store, options
 
@@ -145,14 +145,12 @@ def profile_grid(*, steps: int, form: str, **given: Any) -> str:
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     if methods is None or datasets is None:
         raise UsageError("name what to time with --methods and --datasets")
-    profile = msgspec.convert(given["profile"] or "paper", schema.Profile)
-    overrides = recipe.parse_overrides(given["pairs"])
     grid = runner.Grid(
         methods=methods,
         datasets=datasets,
         ipc=ipc or (1, 10, 50),
         seeds=(0,),
-        request=recipe.Request(profile=profile, overrides=overrides),
+        request=request_of("paper", **given),
     )
     records = []
     with setup.ready(Console(stderr=True)) as (store, options):
@@ -230,9 +228,9 @@ def request_of(
     *,
     profile: str | None,
     pairs: tuple[str, ...],
-    architectures: tuple[str, ...] | None,
-    protocol: str,
-    selection: str | None,
+    architectures: tuple[str, ...] | None = None,
+    protocol: str = recipe.PUBLISHED,
+    selection: str | None = None,
 ) -> recipe.Request:
     """What the options ask of recipes."""
     return msgspec.convert(
@@ -314,7 +312,3 @@ def spread(found: Sequence[Evaluation]) -> str:
 
 def _toml(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -38,7 +38,7 @@ def expert_network(run: Run, architecture: str) -> Network:
     network = networks.build(
         architecture, channels=info.channels, size=info.size, classes=info.classes
     )
-    if any(True for _ in network.buffers()):
+    if network.batch_statistics:
         raise UsageError(
             f"--set architecture={architecture}: it keeps batch statistics, which are "
             "no part of a trajectory; choose one with instance norm, such as ConvNet"

@@ -55,7 +55,7 @@ class NetworkQueue:
         template = networks.build(
             architecture, channels=info.channels, size=info.size, classes=info.classes
         )
-        if any(True for _ in template.buffers()):
+        if template.batch_statistics:
             raise UsageError(
                 f"{architecture} keeps batch statistics, which a queue of networks "
                 "does not; choose one with instance norm, such as ConvNet"

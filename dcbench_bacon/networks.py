@@ -59,6 +59,11 @@ class Network(nn.Module):
         self.features = features
         self.classifier = nn.Linear(width, classes)
 
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether it has buffers, such as the running statistics of batch norm."""
+        return any(True for _ in self.buffers())
+
     def features_and_logits(
         self, images: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n k"]]:

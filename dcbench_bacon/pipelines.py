@@ -139,7 +139,7 @@ class Pipeline:
         )
         self.network = self._network()
         self.network.precision = settings.precision
-        self.joint = any(True for _ in self.network.buffers())  # batch statistics
+        self.joint = self.network.batch_statistics
 
     def _network(self) -> networks.Network:
         """The network whose parameters are drawn anew each step."""

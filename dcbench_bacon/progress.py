@@ -17,7 +17,23 @@ from rich.progress import (
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
 
-class Bar:
+class _Printer:
+    """Prints lines that stay.
+
+    Args:
+        console: where.
+    """
+
+    def __init__(self, console: Console) -> None:
+        """Prints nothing yet."""
+        self.console = console
+
+    def tell(self, line: str) -> None:
+        """Prints a line as it is."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class Bar(_Printer):
     """A bar on a terminal; it leaves nothing behind when a stage ends.
 
     Args:
@@ -26,7 +42,7 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         """Draws nothing yet."""
-        self.console = console
+        super().__init__(console)
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
@@ -60,7 +76,7 @@ class Bar:
             self._progress = None
 
 
-class Lines:
+class Lines(_Printer):
     """A line now and then, for log files.
 
     Args:
@@ -69,7 +85,7 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         """Prints nothing yet."""
-        self.console = console
+        super().__init__(console)
         self._title = ""
         self._count = 0
         self._printed = 0.0
@@ -84,11 +100,7 @@ class Lines:
         now = time.monotonic()
         if now - self._printed > LINE_SECONDS:
             self._printed = now
-            self.console.print(
-                f"{self._title} {index}/{self._count} {note}",
-                markup=False,
-                highlight=False,
-            )
+            self.tell(f"{self._title} {index}/{self._count} {note}")
 
     def stop(self) -> None:
         """Nothing is left to do."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from filelock import FileLock
 from msgspec import Struct
 
-from dcbench_bacon import data, recipe
+from dcbench_bacon import data, recipe, whitening
 from dcbench_bacon.errors import (
     DataError,
     DivergedError,
@@ -114,7 +114,9 @@ def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]
 class Datasets:
     """Keeps the data set in use, and no other, in memory.
 
-    A data set that could not be loaded is not looked for again.
+    What was whitened for one cell serves those that follow, up to one that takes the
+    images as they are: its peak memory is to be its own. A data set that could not be
+    loaded is not looked for again.
     """
 
     def __init__(self, options: Options) -> None:
@@ -122,6 +124,7 @@ class Datasets:
         self.options = options
         self.name: str | None = None
         self.loaded: data.Dataset | None = None
+        self.whitened: data.Dataset | None = None
         self.missing: dict[str, DataError] = {}
 
     def __getitem__(self, name: str) -> data.Dataset:
@@ -129,7 +132,7 @@ class Datasets:
         if name in self.missing:
             raise self.missing[name]
         if self.name != name or self.loaded is None:
-            self.loaded = None  # first frees the memory of the last one
+            self.loaded = self.whitened = None  # first frees the memory of the last one
             try:
                 self.loaded = data.load(
                     name,
@@ -142,6 +145,16 @@ class Datasets:
                 raise
             self.name = name
         return self.loaded
+
+    def of(self, job: Job) -> data.Dataset:
+        """The data set of a job as its recipe wants it."""
+        dataset = self[job.source]
+        if not job.resolved.recipe.settings.get("zca"):
+            self.whitened = None
+            return dataset
+        if self.whitened is None:
+            self.whitened = whitening.whiten(dataset)
+        return self.whitened
 
 
 class _Runner:
@@ -201,7 +214,8 @@ class _Runner:
         """Runs a cell and records it, also when it fails."""
         work = Work(job, self.store, self.options)
         try:
-            record = work.run(self.datasets[job.source])
+            fingerprint = self.datasets[job.source].fingerprint
+            record = work.run(self.datasets.of(job), fingerprint)
         except (InterruptedRunError, OutputError):
             raise
         except DivergedError as error:

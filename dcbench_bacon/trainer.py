@@ -99,7 +99,7 @@ class Trainer:
     @property
     def stackable(self) -> bool:
         """Whether several such networks can be trained in one pass."""
-        return not any(True for _ in self.network.buffers())
+        return not self.network.batch_statistics
 
     def epoch(self, index: int) -> None:
         """One pass over the set; measures where the protocol says so."""

@@ -19,7 +19,6 @@ from dcbench_bacon import (
     recipe,
     shared,
     teachers,
-    whitening,
 )
 from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
@@ -288,8 +287,13 @@ class Work:
         self.recipe = job.resolved.recipe
         self.folder = store.checkpoint_folder(job.cell, job.digest)
 
-    def run(self, dataset: data.Dataset) -> Record:
-        """Distils (or finds the set on disk), evaluates, and makes the record."""
+    def run(self, dataset: data.Dataset, fingerprint: str) -> Record:
+        """Distils (or finds the set on disk), evaluates, and makes the record.
+
+        Args:
+            dataset: whitened where the recipe says so.
+            fingerprint: of its images before that.
+        """
         cell = self.job.cell
         self._take(dataset)
         method = method_class(cell.method).create(self.recipe.settings)
@@ -302,7 +306,7 @@ class Work:
                 self._distill(method, path)
             synthetic = self._read(path)
             facts = self._judge(synthetic) | described(synthetic)
-        return self.record("done", **facts, dataset_sha256=dataset.fingerprint)
+        return self.record("done", **facts, dataset_sha256=fingerprint)
 
     def judge(self, opened: Opened) -> Record:
         """Evaluates a set that was read from a file, and makes the record."""
@@ -335,12 +339,10 @@ class Work:
         )
 
     def _take(self, dataset: data.Dataset) -> None:
-        """Whitens where the recipe says so, then holds out what the protocol wants."""
+        """Holds out what the protocol wants."""
         cell, protocol = self.job.cell, self.recipe.protocol
         if cell.dataset != dataset.info.name:
             raise DataError(f"{self.job.source} holds {dataset.info.name}")
-        if self.recipe.settings.get("zca"):
-            dataset = whitening.whiten(dataset)
         train = dataset.train
         if protocol.held_out:
             train, self.validation = hold_out(cell, train, protocol.validation)

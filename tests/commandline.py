@@ -1,6 +1,5 @@
 """The command line under test: in this process, or in one that can be killed."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,16 +42,10 @@ def invoke(*arguments: object) -> Result:
     return result
 
 
-def environment(**extra: str) -> dict[str, str]:
-    """Of a process of its own, with as many threads as a user's."""
-    return {**os.environ, **extra}
-
-
 def start(*arguments: object) -> "subprocess.Popen[str]":
     """Starts the installed command."""
     return subprocess.Popen(
         [DCBENCH, *(str(argument) for argument in arguments)],
-        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -68,6 +61,20 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def run(*arguments: object) -> tuple[int, str, str]:
     """Runs the installed command to its end."""
     return finish(start(*arguments))
+
+
+def run_killed(*arguments: object) -> None:
+    """Runs a command until it gets through being killed, again and again, at writes."""
+    script = Path(__file__).with_name("killed_at_writes.py")
+    done = subprocess.run(
+        [sys.executable, script, "1", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split("killed")[-1]) >= 5
 
 
 def found(output: Path) -> list[Record]:
@@ -102,3 +109,16 @@ def leftovers(output: Path) -> list[Path]:
         for path in (output / "checkpoints").rglob("*")
         if not path.name.endswith(".lock")
     ]
+
+
+def assert_same(disturbed: Path, quiet: Path) -> None:
+    """Same set, same accuracies, everything finished and tidied up."""
+    assert torch.equal(only_set(disturbed), only_set(quiet))
+    mine, theirs = only_record(disturbed), only_record(quiet)
+    assert mine.status == theirs.status == "done"
+    assert judged(mine) == judged(theirs)
+    assert mine.synthetic_sha256 == theirs.synthetic_sha256
+    assert mine.digest == theirs.digest
+    stages = {name: cost.steps for name, cost in mine.distillation.items()}
+    assert stages == {name: cost.steps for name, cost in theirs.distillation.items()}
+    assert not leftovers(disturbed)

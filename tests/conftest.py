@@ -3,10 +3,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from dcbench_bacon.trainer import Trainer
 
 # Before any test imports the package: jaxtyping then checks every annotated shape. Not
 # where time is measured, and code with checks in it cannot be compiled.
@@ -56,6 +60,23 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ``dcbench evaluate`` leaves records by default; not this checkout."""
     monkeypatch.setenv("DCBENCH_EVALUATE_OUTPUT", str(tmp_path / "evaluated"))
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> "list[Trainer]":
+    """Every trainer that ``evaluate`` makes, in order."""
+    from dcbench_bacon import evaluate
+    from dcbench_bacon.trainer import Trainer
+
+    made: list[Trainer] = []
+
+    class Kept(Trainer):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(evaluate, "Trainer", Kept)
+    return made
 
 
 @pytest.fixture(scope="session")

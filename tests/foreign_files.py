@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
 CLASSES, IPC, SIZE = 10, 2, 8  # of digits
 SOFT = torch.rand(CLASSES * IPC, CLASSES, generator=torch.Generator().manual_seed(3))
 SOFT = SOFT / SOFT.sum(1, keepdim=True)
+REPEATABLE = settings(
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def images(seed: int = 0) -> Tensor:
@@ -126,6 +133,16 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "npz": lambda root: npz(root / "set.npz"),
     "folder": lambda root: folder(root / "pictures"),
 }
+
+
+@st.composite
+def mutated(draw: st.DrawFn, content: bytes) -> bytes:
+    """A file with a few of its bytes changed."""
+    changed = bytearray(content)
+    for _ in range(draw(st.integers(1, 5))):
+        place = draw(st.integers(0, len(content) - 1))
+        changed[place] = draw(st.integers(0, 255))
+    return bytes(changed)
 
 
 class Bomb:

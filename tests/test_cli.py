@@ -448,9 +448,22 @@ def test_other_tables(results: Path, what: str) -> None:
 def test_records_of_the_demo_enter_no_paper_table(
     results: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = invoke("table", "--output", results)
-    assert "igits" not in result.stdout
-    assert "Try --profile demo" in caplog.text
+    for form in ("md", "csv"):
+        caplog.clear()
+        result = invoke("table", "--output", results, "--format", form)
+        assert result.exit_code == 0
+        assert "igits" not in result.stdout
+        count = len(found(results))
+        assert f"it has {count} of profile demo. Try --profile demo." in caplog.text
+
+
+def test_a_folder_without_records_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for what in ("accuracy", "nas"):
+        caplog.clear()
+        assert invoke("table", "--output", tmp_path, "--what", what).exit_code == 0
+        assert "it has none. Try another --output." in caplog.text
 
 
 def test_evaluate_a_saved_set(results: Path) -> None:

@@ -394,6 +394,9 @@ class Told:
     def stop(self) -> None:
         self.calls.append(("stop",))
 
+    def tell(self, line: str) -> None:
+        self.calls.append(("tell", line))
+
 
 def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "REPORT_SECONDS", -1.0)
@@ -411,6 +414,7 @@ def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     told.calls.clear()
     watched(Clock("cell", CPU, policy), 1.0, 2.0, 3.0)
     assert told.calls == [
+        ("tell", "cell match: goes on after step 2 of 3"),
         ("start", "cell match", 2, 3),
         ("update", 3, "loss 3"),
         ("update", 3, "loss 3"),
@@ -447,7 +451,7 @@ def test_progress_comes_back_after_an_evaluation(tmp_path: Path) -> None:
         *(("inner evaluate", 0, 1), ("cell match", 4, 4)),
     ]
     order = [call[0] for call in told.calls if call[0] != "update"]
-    assert order == ["start", "stop"] * 5
+    assert order == ["start", "stop"] * 5  # and nothing of going on
     told.calls.clear()
     again = Clock("cell", CPU, policy, Schedule(2, look))
     count_to(again, 4)  # finished, but a kill may have come before the evaluation
@@ -455,6 +459,7 @@ def test_progress_comes_back_after_an_evaluation(tmp_path: Path) -> None:
     assert starts == [
         *(("cell match", 4, 4), ("inner evaluate", 0, 1), ("cell match", 4, 4))
     ]
+    assert not any(call[0] == "tell" for call in told.calls)
 
 
 def reporters() -> Iterator[Reporter]:
@@ -493,6 +498,9 @@ def test_lines_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
         "digits-ipc1-dm-s0 match 32/50 loss 32 [red]",
         "digits-ipc1-dm-s0 match 48/50 loss 48 [red]",
     ]
+    line = "digits-ipc1-dm-s0 match: goes on " + "and on " * 20 + "[red]"
+    lines.tell(line)
+    assert printed().splitlines()[-1] == line
     lines.start("evaluate", 0, 5)  # the clock starts anew with the stage
     lines.update(1, "")
     assert "evaluate" not in printed()
@@ -506,11 +514,13 @@ def test_a_bar_shows_where_it_is_and_leaves_nothing() -> None:
     bar.stop()
     assert printed() == ""
     bar.start("digits[red] match", 3, 7)
+    bar.tell("digits[red]: a line")
     bar.update(5, "loss 0.25")
     bar.stop()
     bar.stop()
     shown = printed()
     assert "digits[red] match" in shown
+    assert "digits[red]: a line\n" in shown
     assert "3/7" in shown
     assert "5/7" in shown
     assert "loss 0.25" in shown

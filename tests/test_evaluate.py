@@ -67,22 +67,6 @@ def task(protocol: Protocol, images: SyntheticSet | None = None) -> Task:
     return Task(images or synthetic(), TEST, REAL.info, protocol)
 
 
-@pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
-    """Every trainer that ``evaluate`` makes, in order."""
-    made: list[Trainer] = []
-
-    class Kept(Trainer):
-        def __init__(
-            self, clock: Clock, task: Task, architecture: str, stream: str
-        ) -> None:
-            super().__init__(clock, task, architecture, stream)
-            made.append(self)
-
-    monkeypatch.setattr(evaluation, "Trainer", Kept)
-    return made
-
-
 def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
     """``evaluate_synset``, one sample's augmentation at a time."""
     clock, stage = Clock(key, CPU), f"evaluate/{architecture}/0"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from commandline import invoke
-from foreign_files import MAKERS, SOFT, images, labels
-from hypothesis import HealthCheck, given, settings
+from foreign_files import MAKERS, REPEATABLE, SOFT, images, labels
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 from PIL import Image
@@ -68,12 +68,7 @@ def test_soft_labels_are_kept(form: str, tmp_path: Path) -> None:
     assert torch.equal(found.images, original.images)
 
 
-@settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(REPEATABLE, max_examples=25)
 @given(
     bits=st.binary(min_size=4 * 64, max_size=4 * 64),
     partition=st.sampled_from([1, 2, 4]),

@@ -1,7 +1,5 @@
 """What distances are measured in, and the network that is trained once for all."""
 
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,10 +9,9 @@ import commandline
 import msgspec
 import pytest
 import torch
-from commandline import settable
+from commandline import assert_same, run_killed, settable
 from support import cell_run, dataset, method
 from test_semantic import registered, tiny_clip, weights  # noqa: F401 - fixtures
-from test_survival import assert_same
 from torch import Tensor
 
 from dcbench_bacon import checkpoint, container, data, features, networks, shared, work
@@ -220,17 +217,7 @@ def test_killed_at_every_kind_of_write(
         return [*CHOSEN, "--methods", "k_means", "--ipc", "1", "--output", str(output)]
 
     quiet, disturbed = tmp_path / "quiet", tmp_path / "disturbed"
-    script = Path(__file__).with_name("killed_at_writes.py")
-    done = subprocess.run(
-        [sys.executable, str(script), "1", *arguments(disturbed)],
-        env=commandline.environment(COLUMNS="200"),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split("killed")[-1]) >= 5
+    run_killed(*arguments(disturbed))
     assert commandline.run(*arguments(quiet))[0] == 0
     assert_same(disturbed, quiet)
 

@@ -225,7 +225,7 @@ def published(learner: GradientMatching, twin: CellRun, steps: int) -> Tensor:
             own = images.detach().clone()
             network.train()
             reference_gradient.train_network(network, own, labels, training, batches)
-        if any(True for _ in network.buffers()):
+        if network.batch_statistics:
             index = real.draw(16, twin.generator("network/statistics"))
             reference_gradient.freeze_statistics(
                 network, real.take(index).flatten(0, 1)

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 from commandline import invoke, settable
-from foreign_files import MAKERS, SOFT, Bomb, images, labels
-from hypothesis import HealthCheck, given, settings
+from foreign_files import MAKERS, REPEATABLE, SOFT, Bomb, images, labels, mutated
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -449,12 +449,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 FORMS = sorted(set(READERS) - {"folder"})
-quickly = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+quickly = settings(REPEATABLE, max_examples=40)
 
 
 def survives(path: Path, form: str) -> None:
@@ -468,12 +463,8 @@ def survives(path: Path, form: str) -> None:
 @quickly
 @given(data_=st.data())
 def test_mutated_sets(form: str, data_: st.DataObject, tmp_path: Path) -> None:
-    content = bytearray(SEEDS[form])
-    for _ in range(data_.draw(st.integers(1, 5))):
-        place = data_.draw(st.integers(0, len(content) - 1))
-        content[place] = data_.draw(st.integers(0, 255))
     path = tmp_path / "images_best.pt"
-    path.write_bytes(bytes(content))
+    path.write_bytes(data_.draw(mutated(SEEDS[form])))
     torch.save(labels(), tmp_path / "labels_best.pt")
     survives(path, form)
 

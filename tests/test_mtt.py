@@ -1,8 +1,6 @@
 """MTT: the gradient through the student, the learner, and runs that are stopped."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,15 @@ import commandline
 import msgspec
 import pytest
 import torch
-from commandline import found, invoke, only_record, only_set, settable
+from commandline import (
+    assert_same,
+    found,
+    invoke,
+    only_record,
+    only_set,
+    run_killed,
+    settable,
+)
 from support import cell_run, dataset
 from torch import Tensor
 
@@ -227,28 +233,18 @@ def test_killed_at_every_kind_of_write(
     tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
-    script = Path(__file__).with_name("killed_at_writes.py")
     quiet, disturbed = tmp_path / "quiet", tmp_path / "disturbed"
-    done = subprocess.run(
-        [sys.executable, str(script), "1", *command(disturbed)],
-        env=commandline.environment(DCBENCH_EXPERTS=str(tmp_path / "a")),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split("killed")[-1]) >= 5
+    monkeypatch.setenv("DCBENCH_EXPERTS", str(tmp_path / "a"))
+    run_killed(*command(disturbed))
     monkeypatch.setenv("DCBENCH_EXPERTS", str(tmp_path / "b"))
     code, _, err = commandline.run(*command(quiet))
     assert code == 0, err
-    assert torch.equal(only_set(disturbed), only_set(quiet))
-    mine, theirs = only_record(disturbed), only_record(quiet)
-    assert commandline.judged(mine) == commandline.judged(theirs)
-    assert mine.synthetic_sha256 == theirs.synthetic_sha256
-    for record in (mine, theirs):
-        steps = {name: cost.steps for name, cost in record.distillation.items()}
-        assert steps == {"experts": 6, "match": 4}
+    assert_same(disturbed, quiet)
+    stages = only_record(quiet).distillation
+    assert {name: cost.steps for name, cost in stages.items()} == {
+        "experts": 6,
+        "match": 4,
+    }
     shards = [sorted((tmp_path / name).glob("*/*.safetensors")) for name in "ab"]
     for own, other in zip(*shards, strict=True):
         assert own.read_bytes() == other.read_bytes()

@@ -367,6 +367,11 @@ def test_instance_norm_sees_one_image(name: str) -> None:
         torch.testing.assert_close(made.eval()(pixels), together)
 
 
+def test_batch_statistics_are_those_of_batch_norm(on_meta: None) -> None:
+    kept = [name for name in NAMES if network(name, size=32).batch_statistics]
+    assert kept == BATCH_NORM
+
+
 @pytest.mark.parametrize("name", BATCH_NORM)
 def test_batch_norm_trains_and_evaluates(name: str) -> None:
     made, pixels = network(name), images(3)

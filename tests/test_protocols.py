@@ -23,7 +23,6 @@ from dcbench_bacon import (
     schema,
     work,
 )
-from dcbench_bacon import evaluate as evaluation
 from dcbench_bacon import trainer as training
 from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock, Policy
@@ -164,22 +163,6 @@ class Plain:
         with torch.no_grad():
             for mean, now in zip(self.average, self.network.parameters(), strict=True):
                 mean.copy_(protocol.ema * mean + (1 - protocol.ema) * now)
-
-
-@pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
-    """Every trainer that ``evaluate`` makes, in order."""
-    made: list[Trainer] = []
-
-    class Kept(Trainer):
-        def __init__(
-            self, clock: Clock, task: Task, architecture: str, stream: str
-        ) -> None:
-            super().__init__(clock, task, architecture, stream)
-            made.append(self)
-
-    monkeypatch.setattr(evaluation, "Trainer", Kept)
-    return made
 
 
 def everything(**changes: object) -> Protocol:

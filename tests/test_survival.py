@@ -14,13 +14,14 @@ import commandline
 import pytest
 import torch
 from commandline import (
+    assert_same,
     finish,
     found,
     invoke,
-    judged,
     leftovers,
     only_record,
     only_set,
+    run_killed,
     settable,
     start,
     tiny,
@@ -79,19 +80,6 @@ def wait_for(
     raise AssertionError(f"{stage} did not come to step {index}: {finish(process)}")
 
 
-def assert_same(disturbed: Path, quiet: Path) -> None:
-    """Same set, same accuracies, everything finished and tidied up."""
-    assert torch.equal(only_set(disturbed), only_set(quiet))
-    mine, theirs = only_record(disturbed), only_record(quiet)
-    assert mine.status == theirs.status == "done"
-    assert judged(mine) == judged(theirs)
-    assert mine.synthetic_sha256 == theirs.synthetic_sha256
-    assert mine.digest == theirs.digest
-    stages = {name: cost.steps for name, cost in mine.distillation.items()}
-    assert stages == {name: cost.steps for name, cost in theirs.distillation.items()}
-    assert not leftovers(disturbed)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dm", "bacon", "dsa"])
 def test_killed_from_outside_at_random_moments(method: str, tmp_path: Path) -> None:
@@ -148,17 +136,7 @@ def test_killed_at_every_kind_of_write(
         return [*fixed, *tiny(), *extra, "--checkpoint-every", "0"]
 
     quiet, disturbed = tmp_path / "quiet", tmp_path / "disturbed"
-    script = Path(__file__).with_name("killed_at_writes.py")
-    done = subprocess.run(
-        [sys.executable, str(script), "1", *arguments(disturbed)],
-        env=commandline.environment(COLUMNS="200"),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split("killed")[-1]) >= 5
+    run_killed(*arguments(disturbed))
     code, _, err = commandline.run(*arguments(quiet))
     assert code == 0, err
     assert_same(disturbed, quiet)
@@ -209,8 +187,12 @@ def test_a_time_budget_stops_as_ctrl_c_does(
     assert stopped.exit_code == 130
     again = shlex.join(["dcbench", *words, "--time-budget", "999"])
     assert again in stopped.stderr  # without --fresh: that start has been made
+    assert "goes on after" not in stopped.stderr
     assert index_of(tmp_path, "match") == 1
-    assert invoke(*arguments).exit_code == 0
+    resumed = invoke(*arguments)
+    assert resumed.exit_code == 0
+    assert "digits-ipc1-dm-s0 match: goes on after step 1 of 6\n" in resumed.stderr
+    assert resumed.stderr.count("goes on after") == 1
     assert only_record(tmp_path).distillation["match"].steps == 6
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign_files import Bomb
-from hypothesis import HealthCheck, given, settings
+from foreign_files import REPEATABLE, Bomb, mutated
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -419,12 +419,7 @@ def good(writer: str) -> bytes:
 
 
 SEEDS = {writer: good(writer) for writer in ("zip", "legacy", "pickle", "npz")}
-quickly = settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+quickly = settings(REPEATABLE, max_examples=150)
 
 
 def survives(path: Path, content: bytes) -> None:
@@ -467,11 +462,7 @@ def test_random_opcodes(parts: list[bytes], tmp_path: Path) -> None:
 @quickly
 @given(data=st.data())
 def test_mutated_files(writer: str, data: st.DataObject, tmp_path: Path) -> None:
-    content = bytearray(SEEDS[writer])
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
-    survives(tmp_path / "a", bytes(content))
+    survives(tmp_path / "a", data.draw(mutated(SEEDS[writer])))
 
 
 @pytest.mark.parametrize("writer", SEEDS)

@@ -1,5 +1,6 @@
 """ZCA whitening: against the formula, from the cache, and from recipe to accuracy."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 from support import dataset
 from torch import Tensor
 
-from dcbench_bacon import container, data, recipe, whitening, work
+from dcbench_bacon import container, data, recipe, runner, whitening, work
 from dcbench_bacon.clock import Clock
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluate import evaluate
@@ -137,16 +138,15 @@ SMALL = {
 PROTOCOL = {"protocol.epochs": 6, "protocol.networks": 2}
 
 
-def mtt(output: Path, *, zca: bool) -> Path:
-    """Runs MTT on digits for a moment; the path of its set."""
+def mtt(output: Path, *options: object, zca: bool) -> Path:
+    """Runs MTT on digits for a moment; the path of its first set."""
     chosen = {**SMALL, **PROTOCOL, "zca": str(zca).lower()}
     pairs = [text for key, value in chosen.items() for text in settable(key, value)]
     fixed = ("run", "--methods", "mtt", "--datasets", "digits", "--ipc", 2)
     small = ("--profile", "demo", "--architectures", "ConvNetD1W8", "--device", "cpu")
-    done = invoke(*fixed, *small, *pairs, "--output", output)
+    done = invoke(*fixed, *small, *pairs, *options, "--output", output)
     assert done.exit_code == 0, done.output
-    (path,) = (output / "synthetic").glob("*.safetensors")
-    return path
+    return min((output / "synthetic").glob("*.safetensors"))
 
 
 def accuracies(path: Path, *options: object) -> list[str]:
@@ -170,6 +170,37 @@ def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
     pixels = (data.denormalize(start.images, digits.info) * 255).round()
     fitted = whitening.fit(data.load("digits").train.images)
     assert torch.allclose(made.images, fitted.apply(pixels.byte()), atol=1e-4)
+
+
+def test_a_grid_whitens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(source: data.Dataset) -> data.Dataset:
+        made.append(whiten(source))
+        return made[-1]
+
+    whiten = whitening.whiten
+    monkeypatch.setattr(whitening, "whiten", counted)
+    mtt(tmp_path / "grid", "--seeds", "0,1,2", zca=True)
+    assert len(made) == 1
+    assert torch.equal(made[0].train.images, whiten(data.load("digits")).train.images)
+    last = mtt(tmp_path / "alone", "--seeds", "2", zca=True)
+    among = tmp_path / "grid" / "synthetic" / last.name
+    assert torch.equal(container.read(among).images, container.read(last).images)
+
+
+def test_a_plain_cell_frees_what_was_whitened() -> None:
+    cell = Cell("mtt", "digits", 2)
+
+    def job(zca: str) -> work.Job:
+        request = recipe.Request(overrides={"zca": zca})
+        return work.Job(cell, "digits", work.resolve(cell, request))
+
+    datasets = runner.Datasets(work.Options(torch.device("cpu")))
+    kept = weakref.ref(datasets.of(job("true")))
+    assert datasets.of(job("true")) is kept()
+    assert datasets.of(job("false")) is datasets["digits"]
+    assert kept() is None
 
 
 def test_a_whitened_set_is_tested_on_whitened_images(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from dcbench_bacon import container, data, progress, recipe, runner, work
 from dcbench_bacon.clock import Policy
-from dcbench_bacon.commands import choose_device
+from dcbench_bacon.commands import choose_device, request_of
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.downstream import trainings
 from dcbench_bacon.downstream.results import Folder, R, SetIdentity
@@ -23,7 +22,6 @@ from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.schema import (
     Cell,
     CompileMode,
-    Profile,
     Protocol,
     Recipe,
 )
@@ -74,11 +72,12 @@ class Sets:
         **given: Any,
     ) -> "Sets":
         """From the options of a command; checks them."""
-        request = recipe.Request(
-            profile=msgspec.convert(profile or "paper", Profile),
+        request = request_of(
+            "paper",
+            profile=profile,
+            pairs=pairs,
             protocol=protocol,
-            overrides=recipe.parse_overrides(pairs),
-            architectures=architectures or (),
+            architectures=architectures,
         )
         recipe.check_overrides(request.overrides, [])
         work.check_architectures(request.architectures)
@@ -122,16 +121,18 @@ class Sets:
     def run(self, jobs: Sequence[Job[R]], folder: Folder[R]) -> Outcome[R]:
         """Runs jobs, showing progress; Ctrl-C loses nothing."""
         keep_freed_memory()
-        console = Console(stderr=True)
-        tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         with runner.stoppable() as stop:
             policy = Policy(
                 stop=stop,
-                reporter=progress.reporter(console),
+                reporter=progress.reporter(Console(stderr=True)),
                 compiler=Compiler(self.compiling),
             )
-            where = choose_device(self.device)
-            options = work.Options(where, fresh=self.fresh, policy=policy, tell=tell)
+            options = work.Options(
+                choose_device(self.device),
+                fresh=self.fresh,
+                policy=policy,
+                tell=policy.reporter.tell,
+            )
             return trainings.run(jobs, folder, options)
 
 
