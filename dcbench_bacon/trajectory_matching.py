@@ -185,7 +185,7 @@ class TrajectoryMatching:
         )
         pair = self.store.pair(expert, start, start + settings.expert_epochs)
         device = self.run.device
-        return Pair(pair.start.to(device), pair.target.to(device))
+        return Pair(*(each.to(device, non_blocking=True) for each in pair))
 
     def _batches(self) -> list[Batch]:
         """Batches of the student: pieces of orders, a new order when one is used up."""
@@ -195,10 +195,12 @@ class TrajectoryMatching:
         while len(order) < steps:
             fresh = torch.randperm(total, generator=self.ordering)
             order += torch.split(fresh.to(self.run.device, non_blocking=True), size)
-        return [
-            Batch(index, self.augmentation.draw(1, self.drawing, samples=len(index)))
+        draws = [
+            self.augmentation.draw(1, self.drawing, samples=len(index))
             for index in order[:steps]
         ]
+        pairs = zip(order, draws, strict=False)
+        return [Batch(index, draw.to(self.run.device)) for index, draw in pairs]
 
     def synthetic(self) -> SyntheticSet:
         """The set as it stands, with its learning rate."""

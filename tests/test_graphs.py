@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from elsewhere import Crossings, elsewhere, empty, indices
 from recording import CpuRecorder, Recording
 from support import cell_run, dataset
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from dcbench_bacon import graphs, networks, trainer
 from dcbench_bacon.augment import Augmentation
@@ -258,59 +257,6 @@ def test_recorded_passes(
     assert (none, launched > 0) == (0, True)
 
 
-class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses what makes a device and its host wait for each other.
-
-    Args:
-        sending: allow copies to the device that the host does not wait for.
-    """
-
-    def __init__(self, *, sending: bool = False) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.sending = sending
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        before, after = (places(each) for each in ((args, kwargs), result))
-        copy = func is torch.ops.aten._to_copy.default and kwargs.get("non_blocking")
-        sent = copy and (before, after) == ({"cpu"}, {"meta"})
-        alone = before | after in ({"meta"}, {"cpu"} if self.sending else {"meta"})
-        assert alone or (self.sending and sent) or not (before | after), func
-        return result
-
-
-def places(tree: Any) -> set[str]:
-    """Where the tensors of an operation are."""
-    return {x.device.type for x in tree_leaves(tree) if isinstance(x, Tensor)}
-
-
-def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CellRun, Any]:
-    """A run on a device without memory or host, and what it was asked to record."""
-    run, functions = cell_run(dataset(), folder), []
-
-    def recorded(function: Any) -> Any:
-        functions.append(function)
-        return function
-
-    monkeypatch.setattr(run, "device", torch.device("meta"))
-    monkeypatch.setattr(run, "recorded", recorded)
-    monkeypatch.setattr(run, "generator", lambda *_, **__: torch.Generator())
-    for module in ("matching", "network_queue"):  # memory of what is not there
-        monkeypatch.setattr(f"dcbench_bacon.{module}.images_per_call", lambda *_: 8)
-    return run, functions
-
-
-def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(shape, device="meta", dtype=dtype)
-
-
-def indices(*shape: int) -> Tensor:
-    return empty(*shape, dtype=torch.int64)
-
-
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_step_never_leaves_the_device(
@@ -368,77 +314,6 @@ def test_a_pass_never_leaves_the_device(
         *state, loss = advance(empty(2, dtype=torch.float64), *stack.state, *batch)
     assert [each.shape for each in state] == [each.shape for each in stack.state]
     assert loss.shape == ()
-
-
-@pytest.mark.parametrize("sending", [False, True])
-def test_what_waits_is_refused(sending: bool) -> None:
-    here = torch.zeros(3)
-    ways: list[Callable[[], Tensor]] = [
-        lambda: empty(3)[torch.tensor([0])],
-        lambda: here.to("meta"),
-        lambda: empty(3).to("cpu"),
-    ]
-    for wrong in ways:
-        with Crossings(sending=sending), pytest.raises((AssertionError, RuntimeError)):
-            wrong()
-    if sending:
-        with Crossings(sending=True):
-            here.to("meta", non_blocking=True)
-
-
-def indexed(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """What ``class_index`` says of ``dataset()``, elsewhere."""
-    return indices(classes, 12), indices(classes)
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("pipeline", ["dm", "idm", "sequential"])
-def test_no_step_waits_for_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str, pipeline: str
-) -> None:
-    """Draws, queue and update included, but for drawing a network's parameters.
-
-    These come from a generator on the device, and no generator stands for that.
-    """
-    run, _ = elsewhere(tmp_path, monkeypatch)
-    monkeypatch.setattr("dcbench_bacon.matching.class_index", indexed)
-    monkeypatch.setattr(run, "train", run.train.to(run.device))
-    learner: DistributionMatching
-    if pipeline == "dm":
-        settings = MatchingSettings(**SMALL)
-        learner = DistributionMatching(run, settings, OBJECTIVES[objective])
-    else:
-        more: dict[str, Any] = {"queue_batch": 8, "queue_interval": 2}
-        more["update"] = "closed" if pipeline == "idm" else "sequential"
-        improved = ImprovedMatchingSettings(**{**SMALL, **more})
-        learner = ImprovedMatching(run, improved, OBJECTIVES[objective])
-        learner.queue.together = True
-    monkeypatch.setattr(networks, "reinitialize", lambda *_: None)
-    with Crossings(sending=True):
-        for step in range(3):
-            learner.step(step)
-
-
-@pytest.mark.parametrize("augmentation", ["none", ALL, "autoaugment", "randaugment"])
-@pytest.mark.parametrize("kind", PROTOCOLS)
-def test_no_pass_waits_for_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, augmentation: str
-) -> None:
-    """Shuffling, augmentation and mixing included; tests of the networks left out."""
-    run, _ = elsewhere(tmp_path, monkeypatch)
-    monkeypatch.setattr(trainer.Trainer, "measure", lambda *_: None)
-    rules = Protocol(
-        **{"name": "test", **PROTOCOLS[kind], "augmentation": augmentation}
-    )
-    synthetic = SyntheticSet(empty(6, 1, 8, 8), empty(6, 3))
-    task = Task(synthetic, noise(20, 1), run.info, rules)
-    learners = [
-        trainer.Trainer(run, task, "ConvNetW8D2", f"x/{trial}") for trial in range(2)
-    ]
-    stack = trainer.TrainerStack(learners)
-    stack.epoch(0)  # constants of the data set travel once
-    with Crossings(sending=True):
-        stack.epoch(1)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,74 @@
+"""A device without memory or host, on which waiting is an error.
+
+PyTorch's meta tensors have a shape and a device and no content: whatever reads a value
+fails, and what crosses to or from the host can be seen.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import cell_run, dataset
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dcbench_bacon.work import CellRun
+
+
+class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses what makes a device and its host wait for each other.
+
+    Args:
+        sending: allow copies to the device that the host does not wait for.
+    """
+
+    def __init__(self, *, sending: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sending = sending
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        before, after = places((args, kwargs)), places(result)
+        unawaited = func is torch.ops.aten._to_copy.default and (kwargs or {}).get(
+            "non_blocking"
+        )
+        if self.sending and unawaited and (before, after) == ({"cpu"}, {"meta"}):
+            return result
+        allowed = [set(), {"meta"}, *([{"cpu"}] if self.sending else [])]
+        assert before | after in allowed, func
+        return result
+
+
+def places(tree: Any) -> set[str]:
+    """Where the tensors of an operation are."""
+    return {x.device.type for x in tree_leaves(tree) if isinstance(x, Tensor)}
+
+
+def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CellRun, Any]:
+    """A run on a device without memory or host, and what it was asked to record."""
+    run, functions = cell_run(dataset(), folder), []
+
+    def recorded(function: Any) -> Any:
+        functions.append(function)
+        return function
+
+    monkeypatch.setattr(run, "device", torch.device("meta"))
+    monkeypatch.setattr(run, "recorded", recorded)
+    monkeypatch.setattr(run, "generator", lambda *_, **__: torch.Generator())
+    # Memory of what is not there.
+    bounded = ("matching", "network_queue", "gradient_matching", "trajectory_matching")
+    for module in bounded:
+        monkeypatch.setattr(f"dcbench_bacon.{module}.images_per_call", lambda *_: 8)
+    return run, functions
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, device="meta", dtype=dtype)
+
+
+def indices(*shape: int) -> Tensor:
+    return empty(*shape, dtype=torch.int64)
