@@ -24,6 +24,7 @@ from dcbench_bacon.dsa import (
     scale_theta,
 )
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.memory import send
 
 Groups = Float[Tensor, "g n c h w"]
 
@@ -75,8 +76,7 @@ class Draw:
 
     def to(self, device: torch.device) -> "Draw":
         """The same draws beside the images, without waiting for the device."""
-        codes = self.codes.to(device, non_blocking=True)
-        return Draw(codes, self.values.to(device, non_blocking=True))
+        return Draw(send(self.codes, device), send(self.values, device))
 
     @staticmethod
     def cat(draws: "Sequence[Draw]") -> "Draw":

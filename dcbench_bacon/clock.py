@@ -16,7 +16,7 @@ from torch import Tensor
 from dcbench_bacon import checkpoint
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.graphs import Function, Recorded
+from dcbench_bacon.graphs import Function, GraphedFunction
 from dcbench_bacon.schema import Timing
 from dcbench_bacon.spec import Learner, P, SyntheticSet, T
 from dcbench_bacon.timing import Stopwatch, reset_peak
@@ -163,10 +163,11 @@ class Clock:
         self._compilation = f"no: {obstacle}" if obstacle else "yes"
         return function if obstacle else compiler.wrap(function)
 
-    def recorded(self, function: Function) -> Function:
-        """See ``Run.recorded``; launches are counted in the timing of their stage."""
-        recorder = self.policy.compiler.recorder(self.device)
-        return Recorded(function, recorder, self._launched) if recorder else function
+    def graphed(self, function: Function) -> Function:
+        """See ``Run.graphed``; launches are counted in the timing of their stage."""
+        if recorder := self.policy.compiler.recorder(self.device):
+            return GraphedFunction(function, recorder, self._launched)
+        return function
 
     def _launched(self) -> None:
         """Counts a launch of a graph."""
@@ -194,7 +195,8 @@ class Clock:
             while index < count:
                 if 0 < index == self.policy.warm_up:
                     warm_up = self._stopwatch.timing().seconds
-                    self._stopwatch = Stopwatch(self.device)
+                    launches = self._launches
+                    self._stopwatch = self._stopwatch.anew()
                 with self._stopwatch.step():
                     yield index
                 index += 1

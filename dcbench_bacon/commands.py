@@ -220,6 +220,8 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"--device {name}: torch sees no such GPU here; try cpu")
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {name}: only cpu and cuda are supported")
+    if device.type == "cuda" and device.index:  # or the first GPU is opened as well
+        torch.cuda.set_device(device)
     return device
 
 

@@ -41,7 +41,7 @@ class Compiler:
     Args:
         mode: ``auto`` compiles where there is enough work to pay for it and falls
             back when no compiler works; ``on`` compiles however little there is to do;
-            both record CUDA graphs, which costs next to nothing.
+            both record CUDA graphs on a GPU, which takes a moment and memory.
     """
 
     def __init__(self, mode: CompileMode = "off") -> None:

@@ -6,6 +6,7 @@ reads its arguments and tensors that stay where they are (parameters, images), r
 new tensors, changes nothing, draws nothing and asks the device for nothing.
 """
 
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,15 +22,15 @@ Tensors = tuple[Tensor, ...]
 Function = Callable[..., Tensors]
 WARM_UP = 2  # calls before a recording: libraries choose kernels, compilers compile
 CALLS = WARM_UP + 2  # calls until a graph is trusted: one records, one compares
-TOLERANCE = 1e-2  # of the largest value; sums in another order differ by far less
+TOLERANCE = 1e-2  # of a result's norm; sums in another order differ by far less
 
 
 @runtime_checkable
 class Recorder(Protocol):
-    """Runs functions in a way that they can be recorded, and records them."""
+    """Records functions, and runs them in the way that this needs before."""
 
-    def run(self, function: Function, inputs: Tensors) -> Tensors:
-        """Calls the function."""
+    def rehearse(self, function: Function, inputs: Tensors) -> Tensors:
+        """Calls the function as a recording will."""
         ...
 
     def record(
@@ -40,6 +41,9 @@ class Recorder(Protocol):
         Returns:
             What runs it again on the memory of ``inputs``, and the outputs, which
             that fills.
+
+        Raises:
+            RuntimeError: it cannot be recorded.
         """
         ...
 
@@ -56,8 +60,9 @@ class CudaRecorder:
         self.device = device
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle()
+        self.failed = False
 
-    def run(self, function: Function, inputs: Tensors) -> Tensors:
+    def rehearse(self, function: Function, inputs: Tensors) -> Tensors:
         """Calls the function on the stream that records."""
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
@@ -69,10 +74,25 @@ class CudaRecorder:
     def record(
         self, function: Function, inputs: Tensors
     ) -> tuple[Callable[[], None], Tensors]:
-        """See ``Recorder``."""
+        """See ``Recorder``; after a failure nothing is recorded any more.
+
+        A failed recording leaves the allocator of PyTorch before 2.13 in disorder,
+        which other recordings would run into.
+        """
+        if self.failed:
+            raise RuntimeError("an earlier recording failed")
+        gc.collect()  # graphs of cells that have ended lie in cycles
+        current = torch.cuda.current_stream(self.device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            outputs = function(*inputs)
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+                outputs = function(*inputs)
+        except RuntimeError as error:
+            self.failed = True
+            # The end of a failed recording fails too: the cause is in its context.
+            raise RuntimeError(str(error.__context__ or error)) from error
+        finally:
+            torch.cuda.set_stream(current)
         return graph.replay, outputs
 
 
@@ -105,18 +125,18 @@ class _Graph:
         return tuple(output.clone() for output in self.outputs)
 
 
-class Recorded:
+class GraphedFunction:
     """A function that is recorded for each kind of inputs, and replayed.
 
-    Its first calls run as they are. One more records; what was recorded is compared
-    with the function itself on the inputs of the call after that, so that nothing that
-    was frozen by mistake goes unseen. What cannot be recorded, or differs, runs as it
-    is, with a warning.
+    Its first calls run as they are. One more records. On the inputs of the call after
+    that, the graph is compared with the function itself: a number or an address that
+    was frozen and has changed since is seen. What cannot be recorded, or differs, runs
+    as it is, with a warning.
 
     Args:
         function: of tensors, as the module says.
         recorder: records it.
-        launched: called for each replay.
+        launched: called for each replay in place of the function.
     """
 
     def __init__(
@@ -133,18 +153,14 @@ class Recorded:
         """What the function returns."""
         kind = tuple((each.shape, each.dtype) for each in inputs)
         if kind not in self._graphs:
-            outputs = self.recorder.run(self.function, inputs)
-            self._calls[kind] = self._calls.get(kind, 0) + 1
-            if self._calls[kind] > WARM_UP:
-                self._graphs[kind] = self._record(inputs)
-            return outputs
+            return self._rehearse(kind, inputs)
         graph = self._graphs[kind]
         if graph is None:
             return self.function(*inputs)
         if graph.trusted:
             self.launched()
             return graph(inputs)
-        outputs = self.recorder.run(self.function, inputs)
+        outputs = self.function(*inputs)
         graph.trusted = _agree(graph(inputs), outputs)
         if not graph.trusted:
             self._graphs[kind] = None
@@ -154,6 +170,14 @@ class Recorded:
     @property
     def _name(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
+
+    def _rehearse(self, kind: object, inputs: Tensors) -> Tensors:
+        """One of the first calls, the last of which is recorded."""
+        outputs = self.recorder.rehearse(self.function, inputs)
+        self._calls[kind] = self._calls.get(kind, 0) + 1
+        if self._calls[kind] > WARM_UP:
+            self._graphs[kind] = self._record(inputs)
+        return outputs
 
     def _record(self, inputs: Tensors) -> _Graph | None:
         """Records a call on a copy of the inputs; none if that cannot be done."""
@@ -168,13 +192,12 @@ class Recorded:
 
 
 def _agree(ours: Tensors, expected: Tensors) -> bool:
-    """Whether numbers are the same to rounding; reads them from the device.
+    """Whether numbers are nearly the same; reads them from the device.
 
     Counts are left out: rounding may tip one image over.
     """
-    for mine, wanted in zip(ours, expected, strict=True):
-        if wanted.is_floating_point() and wanted.numel():
-            allowed = TOLERANCE * float(wanted.nan_to_num().abs().max())
-            if not torch.allclose(mine, wanted, rtol=0, atol=allowed, equal_nan=True):
-                return False
-    return True
+    return all(
+        bool((mine - wanted).norm() <= TOLERANCE * wanted.norm())
+        for mine, wanted in zip(ours, expected, strict=True)
+        if wanted.is_floating_point()
+    )

@@ -229,9 +229,11 @@ class Matcher:
         self.augmentation = augmentation
         self.partition = partition
         self.joint = joint
-        self._augment = run.recorded(self._augmented)
-        self._embed = run.recorded(self._embedded)
-        self._differentiate = run.recorded(self._differentiated)
+        self._augment = self._augmented
+        if augmentation.operations:
+            self._augment = run.graphed(self._augmented)
+        self._embed = run.graphed(self._embedded)
+        self._differentiate = run.graphed(self._differentiated)
 
     def __call__(
         self, batch: Batch, images: Float[Tensor, "c ipc ch h w"]

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int64
 from scipy.special import betaincinv
 from torch import Tensor
 
+from dcbench_bacon.memory import send
 from dcbench_bacon.schema import MixingKind
 
 
@@ -36,18 +37,17 @@ class Mix:
 
     def images(self, images: Float[Tensor, "g n c h w"]) -> Tensor:
         """Mixes each image with its partner."""
-        kept = self.kept[:, None, None].to(images.device, non_blocking=True)
+        kept = send(self.kept[:, None, None], images.device)
         return torch.lerp(self._others(images), images, kept)
 
     def labels(self, labels: Float[Tensor, "g n k"]) -> Float[Tensor, "g n k"]:
         """Mixes the labels by the share of pixels that each image kept."""
-        share = self.kept.mean((1, 2))[:, None, None]
-        share = share.to(labels.device, non_blocking=True)
+        share = send(self.kept.mean((1, 2))[:, None, None], labels.device)
         return torch.lerp(self._others(labels), labels, share)
 
     def _others(self, rows: Tensor) -> Tensor:
         """The partner's entry of each row."""
-        partners = self.partners.to(rows.device, non_blocking=True)
+        partners = send(self.partners, rows.device)
         batches = torch.arange(len(rows), device=rows.device)[:, None]
         return rows[batches, partners]
 

@@ -1,6 +1,6 @@
 """IDM's queue of networks at different stages of training (IDM, section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ class QueueOptions(NamedTuple):
         learning_rate: of their SGD.
         momentum: of their SGD (``--net_decay``).
         weight_decay: of their SGD (``--net_decay``).
+        precision: of their arithmetic.
     """
 
     capacity: int = 100
@@ -36,6 +37,13 @@ class QueueOptions(NamedTuple):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     precision: Precision = "fp32"
+
+
+class Minibatches(NamedTuple):
+    """What k networks see in a step."""
+
+    images: Float[Tensor, "k n c h w"]
+    labels: Int64[Tensor, "k n"]
 
 
 class NetworkQueue:
@@ -65,7 +73,7 @@ class NetworkQueue:
         self.flat = FlatNetwork(self.template)
         self.stack = NetworkStack(self.flat)
         self.together = run.device.type == "cuda"
-        self._step_together = run.recorded(self._stepped)
+        self._advance = run.graphed(self._advanced)
         self.optimiser = FlatSGD(
             options.learning_rate, options.momentum, options.weight_decay
         )
@@ -132,19 +140,22 @@ class NetworkQueue:
         self.correct.zero_()
         self.seen.zero_()
 
-    def train(
-        self,
-        rows: Sequence[int],
-        images: Float[Tensor, "k n c h w"],
-        labels: Int64[Tensor, "k n"],
-    ) -> None:
-        """One SGD step of each of k networks; counts their accuracies."""
-        fits = labels.numel() <= images_per_call(self.device, images.shape[-1])
-        if self.together and fits:
-            self._train_together(rows, images, labels)
-        else:
-            for row, some, wanted in zip(rows, images, labels, strict=True):
-                self._train(row, some, wanted)
+    def train(self, rows: Sequence[int], batches: Iterable[Minibatches]) -> None:
+        """SGD steps of each of k networks; counts their accuracies.
+
+        Args:
+            rows: of the networks.
+            batches: of a step each, all of one size.
+        """
+        if self.together:
+            batches = list(batches)
+            most = images_per_call(self.device, batches[0].images.shape[-1])
+            if batches[0].labels.numel() <= most:
+                self._train_together(rows, batches)
+                return
+        for batch in batches:
+            for row, images, labels in zip(rows, *batch, strict=True):
+                self._train(row, images, labels)
 
     def _train(
         self, row: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, "n"]
@@ -164,36 +175,40 @@ class NetworkQueue:
         self.optimiser.step(vector, self.velocities[row], self.gradient)
 
     def _train_together(
-        self,
-        rows: Sequence[int],
-        images: Float[Tensor, "k n c h w"],
-        labels: Int64[Tensor, "k n"],
+        self, rows: Sequence[int], batches: Sequence[Minibatches]
     ) -> None:
-        """All networks in one pass."""
+        """All networks in one pass, and all steps in one graph."""
         # Rows one by one: an index of several would have to travel to the device.
         vectors = torch.stack([self.parameters[row] for row in rows])
         velocities = torch.stack([self.velocities[row] for row in rows])
-        vectors, velocities, correct = self._step_together(
-            vectors, velocities, images, labels
-        )
+        pieces = [each for batch in batches for each in batch]
+        vectors, velocities, correct = self._advance(vectors, velocities, *pieces)
         for index, row in enumerate(rows):
             self.parameters[row] = vectors[index]
             self.velocities[row] = velocities[index]
             self.correct[row] += correct[index]
-            self.seen[row] += labels.shape[1]
+            self.seen[row] += sum(batch.labels.shape[1] for batch in batches)
 
-    def _stepped(
+    def _advanced(
         self,
         vectors: Float[Tensor, "k p"],
         velocities: Float[Tensor, "k p"],
-        images: Float[Tensor, "k n c h w"],
-        labels: Int64[Tensor, "k n"],
+        *pieces: Tensor,
     ) -> Tensors:
-        """Parameters and velocities after a step, and how many images were right."""
-        stacked = self.stack(vectors, images, labels)
+        """Parameters and velocities after some steps, and how many images were right.
+
+        Args:
+            vectors: the parameters before.
+            velocities: those before.
+            pieces: images and labels of the first step, of the second, and so on.
+        """
         vectors, velocities = vectors.clone(), velocities.clone()
-        self.optimiser.step(vectors, velocities, stacked.gradient)
-        return vectors, velocities, (stacked.logits.argmax(2) == labels).sum(1)
+        correct = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
+        for images, labels in zip(pieces[::2], pieces[1::2], strict=True):
+            stacked = self.stack(vectors, images, labels)
+            self.optimiser.step(vectors, velocities, stacked.gradient)
+            correct += (stacked.logits.argmax(2) == labels).sum(1)
+        return vectors, velocities, correct
 
     def state_dict(self) -> State:
         """The rows in use and the meters."""

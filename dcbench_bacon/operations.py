@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as pixelwise
 
 from dcbench_bacon import dsa
+from dcbench_bacon.memory import send
 
 Images = Float32[Tensor, "n c h w"]
 Values = Float32[Tensor, "n"]
@@ -176,8 +177,8 @@ def operate(images: Images, codes: Int64[Tensor, "n"], magnitudes: Values) -> Im
         if code == NOTHING:
             continue
         members = (codes == code).nonzero()[:, 0]
-        index = members.to(images.device, non_blocking=True)
-        levels = magnitudes[members].to(images.device, non_blocking=True)
+        index = send(members, images.device)
+        levels = send(magnitudes[members], images.device)
         operation = list(OPERATIONS.values())[code]
         output.index_copy_(0, index, operation.run(images[index], levels))
     return output

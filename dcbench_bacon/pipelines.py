@@ -23,7 +23,7 @@ from dcbench_bacon.matching import (
     RealImages,
     in_class_order,
 )
-from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
+from dcbench_bacon.network_queue import Minibatches, NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import Objective
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import Parts, Positive, Precision
@@ -326,9 +326,9 @@ class ImprovedMatching(DistributionMatching):
         rows = self.queue.pick(settings.queue_trained)
         shape = (len(rows), settings.queue_train_steps, settings.queue_batch)
         index = self.real.minibatches(shape, self.minibatches)
-        for some in index.unbind(1):
-            self.queue.train(rows, *self.real.labelled(some))
-            self.run.count(some.numel())
+        steps = (Minibatches(*self.real.labelled(some)) for some in index.unbind(1))
+        self.queue.train(rows, steps)
+        self.run.count(index.numel())
 
     def state_dict(self) -> State:
         """The images, their velocity and the queue."""

@@ -28,6 +28,7 @@ from dcbench_bacon import dsa
 from dcbench_bacon.augment import Augmentation, Groups, parse_strategy
 from dcbench_bacon.data import denormalize, standardize
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.memory import send
 from dcbench_bacon.operations import CODES, NOTHING, OPERATIONS, Images, operate
 from dcbench_bacon.schema import DatasetInfo
 
@@ -229,7 +230,7 @@ class ResizedCrop:
         centres = (torch.arange(size)[:, None] + 0.5) * sides[:, None] / size - 0.5
         inside = centres.clamp(min=0).minimum(sides[:, None] - 1)
         points = (2 * (starts[:, None] + inside) + 1) / size - 1
-        rows, columns = points.to(images.device, non_blocking=True).unbind(-1)
+        rows, columns = send(points, images.device).unbind(-1)
         shape = (len(images), size, size)
         grid = torch.stack(
             [columns[:, None].expand(shape), rows[:, :, None].expand(shape)], -1

@@ -225,7 +225,7 @@ class Timing(Struct, frozen=True, kw_only=True):
             device in the same run.
         warm_up: seconds of the steps that were left out, compilation included.
         compilation: whether networks were compiled, or why not.
-        graphs: launches of recorded CUDA graphs.
+        graphs: launches of CUDA graphs, by the process that ended the stage.
     """
 
     seconds: float = 0.0

@@ -198,7 +198,7 @@ class Run(Interface):
         """
         ...
 
-    def recorded(self, function: Function) -> Function:
+    def graphed(self, function: Function) -> Function:
         """The function, recorded as a CUDA graph where the work is on a GPU.
 
         Args:

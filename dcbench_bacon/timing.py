@@ -42,6 +42,17 @@ class Stopwatch:
         self._phases: dict[str, Phase] = {}
         reset_peak(device)
 
+    def anew(self) -> "Stopwatch":
+        """One that starts at zero after a warm-up.
+
+        What a recorded graph takes on a GPU is counted when it is recorded and not when
+        it runs, so that this peak stays.
+        """
+        other = Stopwatch(self.device)
+        if self.device.type == "cuda":
+            other.peak_bytes = self.peak_bytes
+        return other
+
     @contextmanager
     def step(self) -> Iterator[None]:
         """Times one step."""

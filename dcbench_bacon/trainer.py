@@ -295,7 +295,7 @@ class TrainerStack:
         for row, each in enumerate(trainers):
             each.vector, each.velocity = self.vectors[row], self.velocities[row]
             each.average = None if self.averages is None else self.averages[row]
-        self._advance = trainers[0].clock.recorded(self._advanced)
+        self._advance = trainers[0].clock.graphed(self._advanced)
 
     @property
     def state(self) -> Tensors:

@@ -17,7 +17,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.experts import expert_network
 from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.matching import ImageSGD, RealImages, in_class_order
-from dcbench_bacon.memory import images_per_call
+from dcbench_bacon.memory import images_per_call, send
 from dcbench_bacon.pipelines import Momentum, NonNegative, Rate
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import Positive, Precision
@@ -185,7 +185,7 @@ class TrajectoryMatching:
         )
         pair = self.store.pair(expert, start, start + settings.expert_epochs)
         device = self.run.device
-        return Pair(*(each.to(device, non_blocking=True) for each in pair))
+        return Pair(*(send(each, device) for each in pair))
 
     def _batches(self) -> list[Batch]:
         """Batches of the student: pieces of orders, a new order when one is used up."""

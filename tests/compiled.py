@@ -15,7 +15,7 @@ from dcbench_bacon import compiling, networks
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler, broken
 from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
+from dcbench_bacon.network_queue import Minibatches, NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import SquaredMeanDistance
 from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
 from dcbench_bacon.schema import CompileMode, Evaluation, Protocol
@@ -95,7 +95,8 @@ def a_queue_trains_to_the_same() -> None:
         generator = torch.Generator().manual_seed(3)
         for _ in range(3):
             images = torch.randn(2, 6, 1, 8, 8, generator=generator)
-            queue.train([0, 2], images, torch.arange(12).view(2, 6) % 3)
+            labels = torch.arange(12).view(2, 6) % 3
+            queue.train([0, 2], [Minibatches(images, labels)])
         rows.append(queue.parameters)
     assert torch.allclose(rows[0], rows[1], rtol=1e-3, atol=1e-4)
 

@@ -33,6 +33,9 @@ class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         before, after = places((args, kwargs)), places(result)
+        # A tensor made of numbers of the host, for the device.
+        made = func is torch.ops.aten.lift_fresh.default
+        assert not (made and after == {"meta"}), "numbers are sent one by one"
         unawaited = func is torch.ops.aten._to_copy.default and (kwargs or {}).get(
             "non_blocking"
         )
@@ -52,12 +55,12 @@ def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CellRun, A
     """A run on a device without memory or host, and what it was asked to record."""
     run, functions = cell_run(dataset(), folder), []
 
-    def recorded(function: Any) -> Any:
+    def graphed(function: Any) -> Any:
         functions.append(function)
         return function
 
     monkeypatch.setattr(run, "device", torch.device("meta"))
-    monkeypatch.setattr(run, "recorded", recorded)
+    monkeypatch.setattr(run, "graphed", graphed)
     monkeypatch.setattr(run, "generator", lambda *_, **__: torch.Generator())
     # Memory of what is not there.
     bounded = ("matching", "network_queue", "gradient_matching", "trajectory_matching")

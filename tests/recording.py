@@ -54,7 +54,7 @@ class CpuRecorder:
     def __init__(self) -> None:
         self.recorded: list[Function] = []
 
-    def run(self, function: Function, inputs: Tensors) -> Tensors:
+    def rehearse(self, function: Function, inputs: Tensors) -> Tensors:
         return function(*inputs)
 
     def record(

@@ -1,4 +1,4 @@
-"""Recorded functions against the functions themselves.
+"""GraphedFunction functions against the functions themselves.
 
 On a CPU ``recording.CpuRecorder`` stands in for CUDA graphs: it repeats operations on
 the memory they first saw, and nothing of the Python around them.
@@ -21,7 +21,7 @@ from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.clock import Clock, Policy
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.graphs import CALLS, Recorded
+from dcbench_bacon.graphs import CALLS, GraphedFunction
 from dcbench_bacon.matching import Matcher, RealImages
 from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import Bacon, Objective, SquaredMeanDistance, Sum
@@ -53,9 +53,9 @@ class Counted:
         return self.function(*inputs)
 
 
-def recorded(function: Callable[..., tuple[Tensor, ...]]) -> tuple[Recorded, Counted]:
+def recorded(function: graphs.Function) -> tuple[GraphedFunction, Counted]:
     counted = Counted(function)
-    return Recorded(counted, CpuRecorder(), lambda: None), counted
+    return GraphedFunction(counted, CpuRecorder(), lambda: None), counted
 
 
 def test_what_was_recorded_is_repeated_without_python() -> None:
@@ -119,7 +119,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(
 def test_nothing_is_recorded_on_a_cpu(tmp_path: Path) -> None:
     assert graphs.recorder(CPU) is None
     run = cell_run(dataset(), tmp_path)
-    assert run.recorded(Counted) is Counted  # type: ignore[arg-type,comparison-overlap]
+    assert run.graphed(Counted) is Counted  # type: ignore[arg-type,comparison-overlap]
 
 
 @pytest.fixture
@@ -290,7 +290,8 @@ def test_training_the_queue_never_leaves_the_device(
     size = len(queue.flat)
     with Crossings():
         *state, correct = step(
-            empty(2, size), empty(2, size), empty(2, 4, 1, 8, 8), indices(2, 4)
+            *(empty(2, size), empty(2, size)),
+            *(empty(2, 4, 1, 8, 8), indices(2, 4), empty(2, 4, 1, 8, 8), indices(2, 4)),
         )
     assert [each.shape for each in state] == [(2, size), (2, size)]
     assert correct.shape == (2,)

@@ -12,7 +12,7 @@ from dcbench_bacon import network_queue, networks
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.flat import FlatNetwork, FlatSGD
 from dcbench_bacon.matching import Batch
-from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
+from dcbench_bacon.network_queue import Minibatches, NetworkQueue, QueueOptions
 from dcbench_bacon.objectives import SquaredMeanDistance
 from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
 
@@ -32,17 +32,20 @@ def minibatch(seed: int, count: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
 
 def train(ours: NetworkQueue, row: int, seed: int) -> None:
     images, labels = minibatch(seed)
-    ours.train([row], images[None], labels[None])
+    ours.train([row], [Minibatches(images[None], labels[None])])
 
 
 def test_networks_trained_together_come_out_as_one_by_one(tmp_path: Path) -> None:
     apart, joined = queue(tmp_path), queue(tmp_path / "other")
     joined.together = True
+    steps = []
     for seed in range(3):
         pairs = [minibatch(2 * seed), minibatch(2 * seed + 1)]
-        images, labels = (torch.stack(each) for each in zip(*pairs, strict=True))
-        for each in (apart, joined):
-            each.train([2, 0], images, labels)
+        both = (torch.stack(each) for each in zip(*pairs, strict=True))
+        steps.append(Minibatches(*both))
+    for each in (apart, joined):
+        each.train([2, 0], steps[:2])
+        each.train([2, 0], steps[2:])
     assert torch.allclose(apart.parameters, joined.parameters, rtol=1e-4, atol=1e-6)
     assert torch.allclose(apart.velocities, joined.velocities, rtol=1e-4, atol=1e-6)
     assert torch.equal(apart.correct, joined.correct)
@@ -63,7 +66,7 @@ def test_training_equals_torch_sgd(
         images, labels = minibatch(step)
         if step == 2:  # in pieces: gradients accumulate to the same
             monkeypatch.setattr(network_queue, "images_per_call", lambda *_: 3)
-        ours.train([1], images[None], labels[None])
+        ours.train([1], [Minibatches(images[None], labels[None])])
         logits = alone(images)
         correct += int((logits.argmax(1) == labels).sum())
         sgd.zero_grad()

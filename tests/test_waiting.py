@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from elsewhere import Crossings, elsewhere, empty, indices
-from support import dataset
+from support import cell_run, dataset
 from torch import Tensor
 
 from dcbench_bacon import networks, trainer
@@ -112,6 +112,22 @@ def test_no_step_waits_for_the_device(
     with Crossings(sending=True):
         for step in range(3):
             learner.step(step)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("make", [dm, idm, in_turn, dsa, mtt, mtt_at_once])
+def test_no_step_waits_for_a_gpu(tmp_path: Path, make: Callable[[Run], Any]) -> None:
+    """As far as CUDA says so itself."""
+    learner = make(cell_run(dataset(), tmp_path, device="cuda"))
+    for step in range(3):
+        learner.step(step)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(3, 6):
+            learner.step(step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 KINDS: dict[str, dict[str, Any]] = {
