@@ -358,3 +358,20 @@ def test_passes_of_a_gpu(kind: str) -> None:
         launches.append(sum(each.graphs for each in clock.timings.values()))
     assert launches[0] == 0 < launches[1]
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_survives_what_cannot_be_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = graphs.CudaRecorder(torch.device("cuda"))
+    wrong = GraphedFunction(lambda x: (x * x.max().item(),), own, lambda: None)
+    later = GraphedFunction(lambda x: (x + 1,), own, lambda: None)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2 * CALLS):
+            x = torch.rand(5, device="cuda")
+            assert torch.equal(wrong(x)[0], x * x.max())
+            assert torch.equal(later(x)[0], x + 1)
+    assert caplog.text.count("cannot be recorded") == 2
+    assert "an earlier recording failed" in caplog.text
