@@ -81,7 +81,9 @@ def print_table(
             records += Store(output).records([], "timing")
         chosen = [each for each in records if each.recipe.profile in profiles]
         table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
-    if table.empty:
+    if table.empty and what == "unfinished" and chosen:
+        logger.warning("all %d such records are of cells that are done", len(chosen))
+    elif table.empty:
         there = [each.recipe.profile for each in records]
         _say_none(output / "records", there, profiles)
     return "" if table.empty and form != "csv" else tables.render(table, form)

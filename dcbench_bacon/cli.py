@@ -593,8 +593,8 @@ def verify(datasets: tuple[str, ...], data_root: Path | None) -> None:
     for name in datasets:
         for check in loader.verify(name, data_root):
             bad += not check.ok
-            mark = "ok " if check.ok else "BAD"
-            click.echo(f"{mark} {name}: {check.file}: {check.message}")
+            mark = "ok" if check.ok else check.wrong
+            click.echo(f"{mark:<3} {name}: {check.file}: {check.message}")
     raise SystemExit(1 if bad else 0)
 
 
@@ -606,5 +606,6 @@ def check() -> None:
     problems = check_recipes()
     for problem in problems:
         click.echo(problem, err=True)
-    click.echo(f"{len(METHODS.names())} recipes, {len(problems)} problems")
+    problem_s = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
+    click.echo(f"{len(METHODS.names())} recipes, {problem_s}")
     raise SystemExit(1 if problems else 0)

@@ -212,7 +212,7 @@ class Clock:
                     self.policy.reporter.update(index, self._look())
                     looked = now
                 if stop and index < count:
-                    raise InterruptedRunError(f"{stage}: stopped after step {index}")
+                    raise InterruptedRunError(f"{title}: stopped after step {index}")
                 if due:
                     self._evaluate(index, state)
                     self.policy.reporter.start(title, index, count)

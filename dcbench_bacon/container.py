@@ -208,4 +208,6 @@ def _check_numbers(name: str, tensor: Tensor) -> None:
 
 
 def _reason(error: Exception) -> Any:
+    if isinstance(error, OSError):
+        return error.strerror or error
     return f"no {error} in its header" if isinstance(error, KeyError) else error

@@ -78,6 +78,7 @@ class Check(NamedTuple):
     file: str
     ok: bool
     message: str
+    wrong: str = "BAD"
 
 
 class Source(NamedTuple):
@@ -173,6 +174,8 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
     source = find(name, root)
     try:
         paths = _sources(source)
+    except MissingDataError as error:
+        return [Check(str(source.folder), False, str(error), "absent")]
     except DataError as error:
         return [Check(str(source.folder), False, str(error))]
     sums = [

@@ -195,9 +195,10 @@ def _finish(
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(_headline(first), fontweight="bold", pad=34)
+    details = wrap(_details(table), 30 + 14 * len(columns))
+    axes.set_title(_headline(first), fontweight="bold", pad=10 + 12 * len(details))
     axes.annotate(
-        "\n".join(wrap(_details(table), 30 + 14 * len(columns))),
+        "\n".join(details),
         (0.5, 1),
         (0, 7),
         xycoords="axes fraction",

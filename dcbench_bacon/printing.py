@@ -55,6 +55,8 @@ _NOTES = {
     "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
     "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions. HLR "
     "and LRS are of hard labels.",
+    "timing": "Step: the median, with the distance of its quartiles (IQR); phases: the "
+    "mean of a step.",
     "references": "A dash: no record of random images (or of the whole training set, "
     "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
     "`dcbench run --references` makes them. The whole training set may have a number "
@@ -249,6 +251,7 @@ def _page(table: pd.DataFrame) -> Page:
         for row, recipe in zip(rows, table.index, strict=True):
             row.append(str(recipe))
     notes += [_NOTES["sets"]] if "std_sets" in table else []
+    notes += [_NOTES["timing"]] if "median_seconds" in table else []
     return Page(headings, rows, notes)
 
 

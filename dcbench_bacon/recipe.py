@@ -333,8 +333,10 @@ def _protocol(
 ) -> tuple[schema.Protocol, dict[str, Origin]]:
     """The evaluation protocol in force, its keys prefixed in the origins."""
     if request.protocol not in protocol_names():
+        near = get_close_matches(request.protocol, protocol_names(), n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
         raise UsageError(
-            f"unknown protocol {request.protocol!r}. "
+            f"unknown protocol {request.protocol!r}.{guess} "
             f"There are: {', '.join(protocol_names())}"
         )
     values, origins = _merge(_protocol_layers(request.protocol), cell, request.profile)

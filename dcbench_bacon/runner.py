@@ -24,7 +24,15 @@ from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store, acquire
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Record
-from dcbench_bacon.work import Job, Options, Work, cell_of, method_class, resolve
+from dcbench_bacon.work import (
+    Job,
+    Options,
+    Work,
+    cell_of,
+    method_class,
+    resolve,
+    say_if_changed,
+)
 
 logger = logging.getLogger(__name__)
 Outcome = Literal["done", "skipped", "failed", "diverged"]
@@ -101,7 +109,10 @@ def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]
     for job in jobs:
         result = runner.attempt(job)
         if result is None:
-            options.tell(f"{job.cell}: another process is at work on it; later")
+            options.tell(
+                f"{job.cell}: another process is at work on it; later (if that is on "
+                "this machine, divide its threads by OMP_NUM_THREADS)"
+            )
             postponed.append(job)
         else:
             yield result
@@ -197,6 +208,7 @@ class _Runner:
             return None
         if record is None or record.status != "done" or self._outdated(job, record):
             return None
+        say_if_changed(job.cell, record.method_sha256, self.options.tell)
         # A kill may come between a record and the tidying after it.
         self.store.clear(job.cell, job.digest)
         return Result(job, "skipped", record)

@@ -283,6 +283,7 @@ class Record(Struct, frozen=True, kw_only=True):
         distillation: the cost of making the set.
         evaluation: the cost of judging it, timed apart.
         dataset_sha256: of the pixels and labels of train and test.
+        method_sha256: of the source of the module that made the set.
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
         label_bytes: of the labels among them.
@@ -301,6 +302,7 @@ class Record(Struct, frozen=True, kw_only=True):
     distillation: dict[str, Timing] = field(default_factory=dict)
     evaluation: dict[str, Timing] = field(default_factory=dict)
     dataset_sha256: str | None = None
+    method_sha256: str | None = None
     synthetic_sha256: str | None = None
     synthetic_bytes: int | None = None
     label_bytes: int | None = None

@@ -1,5 +1,6 @@
 """One cell on its way from data to record."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -160,6 +161,24 @@ def cell_of(method: str, dataset: str, ipc: int, seed: int = 0) -> Cell:
     return Cell(method, dataset, 0 if reference else ipc, seed)
 
 
+def method_sha256(name: str) -> str:
+    """Of the module's source."""
+    return hashlib.sha256(METHODS.source(name).read_bytes()).hexdigest()
+
+
+def say_if_changed(cell: Cell, made_by: Any, tell: Callable[[str], None]) -> None:
+    """Says that a method is not any more what made a set.
+
+    Args:
+        cell: of the set.
+        made_by: the method's sha256 at the time; none where it is not known.
+        tell: takes the line.
+    """
+    if made_by is not None and made_by != method_sha256(cell.method):
+        name = METHODS.source(cell.method).name
+        tell(f"{cell}: {name} has changed since; --fresh distils anew")
+
+
 def recipe_file(method: str) -> Path:
     """The TOML file beside a method's module."""
     return METHODS.source(method).with_suffix(".toml")
@@ -306,6 +325,9 @@ class Work:
                 self._distill(method, path)
             synthetic = self._read(path)
             facts = self._judge(synthetic) | described(synthetic)
+            made_by = synthetic.provenance.get("method_sha256")
+            say_if_changed(cell, made_by, self.options.tell)
+            facts["method_sha256"] = made_by
         return self.record("done", **facts, dataset_sha256=fingerprint)
 
     def judge(self, opened: Opened) -> Record:
@@ -390,6 +412,7 @@ class Work:
             synthetic = container.read(self.folder / "best.set", self.options.device)
         provenance = {
             "cell": msgspec.to_builtins(cell),
+            "method_sha256": method_sha256(cell.method),
             "dataset": msgspec.to_builtins(self.dataset.info),
             "dataset_sha256": self.dataset.fingerprint,
             "recipe": msgspec.to_builtins(self.recipe),

@@ -298,6 +298,21 @@ def test_a_broken_record(
     assert path.read_bytes()[:100] == good[:100]
 
 
+def test_a_method_that_was_edited_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = command(tmp_path, methods="dm")
+    assert invoke(*arguments).exit_code == 0
+    quiet = invoke(*arguments).stderr
+    monkeypatch.setattr(work, "method_sha256", lambda name: "0" * 64)
+    told = invoke(*arguments).stderr
+    line = "dm.py has changed since; --fresh distils anew"
+    assert "already done" in told
+    assert (line in quiet, line in told) == (False, True)
+    assert line not in invoke(*arguments, "--fresh").stderr
+    assert line not in invoke(*arguments).stderr
+
+
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     arguments = command(tmp_path)
     assert invoke(*arguments, "--time-budget", 0.001).exit_code == 130

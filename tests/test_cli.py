@@ -438,11 +438,14 @@ def test_table_as_csv_holds_what_was_measured(results: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["spread", "timing", "unfinished"])
-def test_other_tables(results: Path, what: str) -> None:
+def test_other_tables(
+    results: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     arguments = ("table", "--output", results, "--profile", "demo", "--what", what)
     result = invoke(*arguments, "--format", "csv")
     assert result.exit_code == 0
     assert ("digits" in result.stdout) == (what != "unfinished")
+    assert ("of cells that are done" in caplog.text) == (what == "unfinished")
 
 
 def test_records_of_the_demo_enter_no_paper_table(
@@ -512,6 +515,24 @@ def test_evaluate_says_which_file_is_no_set(tmp_path: Path) -> None:
         assert str(missing) in result.stderr
 
 
+@pytest.mark.parametrize("name", ["note.txt", "picture.png"])
+@pytest.mark.parametrize("command", ["evaluate", "quality", "convert"])
+def test_a_file_that_is_no_set(name: str, command: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x89PNG\r\n" if name.endswith("png") else b"some notes\n")
+    more = ("--to", "npz", "--output", tmp_path / "x.npz")
+    result = invoke(command, path, *(more if command == "convert" else ()))
+    assert result.exit_code == 1
+    assert f"{path} cannot be read: no synthetic set" in result.stderr
+    assert "dcbench list formats" in result.stderr
+
+
+def test_a_mistyped_protocol() -> None:
+    result = invoke("show", "dm", "cifar10", 1, "--protocol", "dcc")
+    assert result.exit_code == 2
+    assert "Did you mean 'dc'?" in result.stderr
+
+
 def test_data_verify(tmp_path: Path) -> None:
     result = invoke("data", "verify", "digits")
     assert result.exit_code == 0
@@ -520,7 +541,7 @@ def test_data_verify(tmp_path: Path) -> None:
     bad = invoke("data", "verify", "digits,mnist", "--data-root", tmp_path)
     assert bad.exit_code == 1
     assert "ok  digits" in bad.output
-    assert "BAD mnist" in bad.output
+    assert "absent mnist" in bad.output
     assert "dcbench data get mnist" in bad.output
 
 

@@ -266,6 +266,15 @@ def test_convert_and_decode(tmp_path: Path) -> None:
     assert shown.read_bytes().startswith(b"\x89PNG")
 
 
+def test_convert_refuses_the_ending_of_another_format(tmp_path: Path) -> None:
+    result = invoke(
+        *("convert", tmp_path / "x.npz", "--to", "picture"),
+        *("--output", tmp_path / "x.jpg"),
+    )
+    assert result.exit_code == 2
+    assert "--to picture writes .png files" in result.stderr
+
+
 def test_convert_without_a_data_set(tmp_path: Path) -> None:
     path = MAKERS["best"](tmp_path / "..")
     result = invoke("convert", path, "--to", "npz", "--output", tmp_path / "a.npz")

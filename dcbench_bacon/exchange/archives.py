@@ -31,6 +31,7 @@ _MOST_HEADER = 2**16  # of an array; numpy itself reads no more than 10,000 byte
 _MOST_RATIO = 20  # float images hardly shrink; one-hot labels do, and are few
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL = 2**26  # bytes that a compressed file may hold whatever its ratio
+_PROTOCOL = b"\x80"  # begins a pickle of protocol 2 or later
 _ENTRY = b"PK\x01\x02"  # begins each entry of a zip's directory
 _LOCAL = struct.Struct("<26xHH")  # its sizes of name and extra field end a local header
 # The header that numpy writes; Python 2 wrote sizes as 3L.
@@ -127,7 +128,14 @@ def load_torch(path: Path) -> tuple[Any, bool]:
         content = mapped(path)
         if content[:4] == b"PK\x03\x04":
             return _load_zip(path, content), True
-        value = read_sequence(content, content, Limits(len(content)))
+        try:
+            value = read_sequence(content, content, Limits(len(content)))
+        except Exception as error:
+            if content[:1] == _PROTOCOL:
+                raise
+            raise ValueError(
+                "no synthetic set; `dcbench list formats` says what is read"
+            ) from error
         # The magic number's pickle is 15 bytes of protocol 2.
         return value, content[:3] == b"\x80\x02\x8a"
 

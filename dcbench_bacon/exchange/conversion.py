@@ -5,12 +5,14 @@ from pathlib import Path
 import msgspec
 
 from dcbench_bacon import container, data, whitening
-from dcbench_bacon.errors import DataError
+from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import exporters, foreign
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.schema import DatasetInfo
 
 FOR_THE_EYE = ("folder", "picture")
+_ENDINGS = {"dcbench": ".safetensors", "npz": ".npz", "picture": ".png"}
+_OTHERS = (".jpg", ".jpeg", ".pt", ".pkl")  # endings that say something else
 
 
 def convert_file(
@@ -28,7 +30,14 @@ def convert_file(
 
     Returns:
         A line that says what was written.
+
+    Raises:
+        UsageError: the ending of the output is that of another format.
+        DataError: the set cannot be read, or does not say what it was made from.
     """
+    wanted = _ENDINGS.get(to, output.suffix)
+    if output.suffix != wanted and output.suffix in (*_ENDINGS.values(), *_OTHERS):
+        raise UsageError(f"--output {output}: --to {to} writes {wanted} files")
     synthetic = foreign.read(file, claims, data_root)
     try:
         info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
