@@ -292,7 +292,8 @@ def test_check_names_the_problem(
     # A file that cannot be read is also missed by the recipes that lie over it.
     (message,) = [line for line in messages if line.startswith("dm: ")]
     assert problem in message
-    assert result.stdout.endswith(f"recipes, {len(messages)} problems\n")
+    count = "1 problem" if len(messages) == 1 else f"{len(messages)} problems"
+    assert result.stdout.endswith(f"recipes, {count}\n")
 
 
 @pytest.mark.parametrize(
