@@ -157,9 +157,7 @@ class Augmentation:
         """The same by tensors alone: every operation on all groups."""
         shape, flat = images.shape, images.flatten(0, 1)
         values = draw.values if draw.values.ndim == 3 else draw.values[:, None]
-        # As precise as the images, never less than float32.
-        dtype = torch.promote_types(values.dtype, images.dtype)
-        values = values.expand(*shape[:2], -1).flatten(0, 1).to(dtype)
+        values = _precise(values.expand(*shape[:2], -1).flatten(0, 1), images)
         codes = draw.codes[:, None].expand(*shape[:2]).flatten()
         for name in self.operations:
             if name not in _FUSED:
@@ -177,9 +175,9 @@ class Augmentation:
 
     def _by_operation(self, images: Groups, draw: Draw) -> Groups:
         """The same on a CPU, each operation once for all its groups."""
-        codes = draw.codes.tolist()
-        order = sorted(range(len(images)), key=codes.__getitem__)
-        names = [_NAMES[codes[i]] for i in order]
+        drawn = draw.operations
+        order = sorted(range(len(images)), key=lambda i: _CODES[drawn[i]])
+        names = [drawn[i] for i in order]
         index, values, inputs = torch.tensor(order), draw.values, images
         ordered = order == sorted(order)
         if not ordered:
@@ -200,9 +198,7 @@ class Augmentation:
     def _run(self, images: Groups, values: Tensor, names: list[str]) -> list[Tensor]:
         """One result for each run of the same operation, scale and rotate together."""
         samples, pieces, start = images.shape[1], [], 0
-        # Matrices are then as precise as the images, never less than in float32.
-        dtype = torch.promote_types(values.dtype, images.dtype)
-        values = values.to(dtype)
+        values = _precise(values, images)
         for _, run in groupby(names, key=lambda name: name in _FUSED or name):
             stop = start + len(list(run))
             name, rows = names[start], values[start:stop]
@@ -217,6 +213,11 @@ class Augmentation:
             pieces.append(piece.reshape(images[start:stop].shape))
             start = stop
         return pieces
+
+
+def _precise(values: Tensor, images: Tensor) -> Tensor:
+    """Values, and matrices of them, as precise as the images; at least float32."""
+    return values.to(torch.promote_types(values.dtype, images.dtype))
 
 
 def _thetas(rows: Tensor, names: list[str]) -> Thetas:

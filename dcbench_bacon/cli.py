@@ -4,7 +4,6 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +15,7 @@ from dcbench_bacon.errors import (
     DcbenchError,
     InterruptedRunError,
     UsageError,
+    guess,
 )
 from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.options import (
@@ -65,11 +65,9 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Names the nearest command when there is none of that name."""
         if args and not args[0].startswith("-") and args[0] not in self.commands:
-            near = get_close_matches(args[0], self.commands, n=1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(self.commands)
+            near, known = guess(args[0], self.commands), ", ".join(self.commands)
             raise click.UsageError(
-                f"no such command {args[0]!r}.{guess} There are: {known}", ctx
+                f"no such command {args[0]!r}.{near} There are: {known}", ctx
             )
         return super().resolve_command(ctx, args)
 
@@ -593,8 +591,7 @@ def verify(datasets: tuple[str, ...], data_root: Path | None) -> None:
     for name in datasets:
         for check in loader.verify(name, data_root):
             bad += not check.ok
-            mark = "ok" if check.ok else check.wrong
-            click.echo(f"{mark:<3} {name}: {check.file}: {check.message}")
+            click.echo(f"{check.mark:<3} {name}: {check.file}: {check.message}")
     raise SystemExit(1 if bad else 0)
 
 
@@ -606,6 +603,7 @@ def check() -> None:
     problems = check_recipes()
     for problem in problems:
         click.echo(problem, err=True)
-    problem_s = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
-    click.echo(f"{len(METHODS.names())} recipes, {problem_s}")
+    count = len(problems)
+    found = f"{count} problem{'s' * (count != 1)}"
+    click.echo(f"{len(METHODS.names())} recipes, {found}")
     raise SystemExit(1 if problems else 0)

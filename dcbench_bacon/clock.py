@@ -1,6 +1,7 @@
 """The harness's clock: steps that are timed, shown, saved, resumed and stoppable."""
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from dcbench_bacon.graphs import Function, GraphedFunction
 from dcbench_bacon.schema import Timing
 from dcbench_bacon.spec import Learner, P, SyntheticSet, T
 from dcbench_bacon.timing import Stopwatch, reset_peak
+
+logger = logging.getLogger(__name__)
 
 DIVERGED = 1e4  # a loss this many times its first value will not come back
 SAVE_SHARE = 20  # times as long as a checkpoint took until the next
@@ -48,7 +51,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """A reporter that shows nothing."""
+    """A reporter that shows nothing; what it is told goes to the log."""
 
     def start(self, title: str, index: int, count: int) -> None:
         """Shows nothing."""
@@ -60,7 +63,8 @@ class Silent:
         """Shows nothing."""
 
     def tell(self, line: str) -> None:
-        """Shows nothing."""
+        """Logs the line."""
+        logger.info(line)
 
 
 @dataclass(frozen=True)

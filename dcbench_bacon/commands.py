@@ -89,7 +89,6 @@ class Setup:
                 download=not self.no_download,
                 fresh=self.fresh,
                 policy=policy,
-                tell=policy.reporter.tell,
             )
             yield store, options
 

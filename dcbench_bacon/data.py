@@ -23,7 +23,7 @@ from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,13 +72,20 @@ class Dataset:
     zca: dict[str, Any] | None = None
 
 
+Mark = Literal["ok", "BAD", "absent"]
+
+
 class Check(NamedTuple):
     """One line of ``verify``'s report."""
 
     file: str
-    ok: bool
+    mark: Mark
     message: str
-    wrong: str = "BAD"
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to mend."""
+        return self.mark == "ok"
 
 
 class Source(NamedTuple):
@@ -175,9 +182,9 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
     try:
         paths = _sources(source)
     except MissingDataError as error:
-        return [Check(str(source.folder), False, str(error), "absent")]
+        return [Check(str(source.folder), "absent", str(error))]
     except DataError as error:
-        return [Check(str(source.folder), False, str(error))]
+        return [Check(str(source.folder), "BAD", str(error))]
     sums = [
         (path, md5)
         for path in paths
@@ -188,11 +195,15 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
     try:
         stored = _decode(source)
     except DataError as error:
-        return [*checks, Check(str(source.folder), False, str(error))]
+        return [*checks, Check(str(source.folder), "BAD", str(error))]
     counts = tuple(len(stored.arrays[f"{split}_labels"]) for split in ("train", "test"))
     official = getattr(source.module, "COUNTS", counts)
     message = f"{counts} images, officially {official}, sha256 {stored.fingerprint}"
-    return [*checks, Check(str(source.folder), counts == official, message)]
+    return [*checks, Check(str(source.folder), _mark(counts == official), message)]
+
+
+def _mark(right: bool) -> Mark:
+    return "ok" if right else "BAD"
 
 
 def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> Path:
@@ -354,9 +365,10 @@ def _check_md5(path: Path | str, expected: str) -> Check:
         with opened(path) as file:
             found = hashlib.file_digest(file, "md5").hexdigest()  # type: ignore[arg-type]
     except DataError as error:
-        return Check(str(path), False, str(error))
-    ok = found == expected
-    return Check(str(path), ok, f"md5 {found}" + ("" if ok else f", not {expected}"))
+        return Check(str(path), "BAD", str(error))
+    right = found == expected
+    note = "" if right else f", not {expected}"
+    return Check(str(path), _mark(right), f"md5 {found}{note}")
 
 
 def _decode(source: Source) -> Stored:

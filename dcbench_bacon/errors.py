@@ -1,6 +1,14 @@
 """Errors that a user can mend: each message names the thing and the remedy."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """The nearest of the known names as a question; nothing if none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 class DcbenchError(Exception):

@@ -6,7 +6,7 @@ same, to rounding: ``tests/reference.py`` holds the slow loop, and the tests com
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,6 +22,7 @@ from dcbench_bacon.objectives import Matched, Objective
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import Run, SyntheticSet, decode
 
+Init = Literal["real", "noise"]
 _REAL_CALLS = 10  # calls of a network that the real images of a chunk may take
 
 
@@ -97,6 +98,16 @@ class RealImages:
         """The normalised images at indices, with their labels."""
         images = normalize(self.images[index.flatten()], self.run.info)
         return torch.unflatten(images, 0, index.shape), self.labels[index]
+
+    def start(
+        self, init: Init, generator: torch.Generator, partition: int = 1
+    ) -> Float[Tensor, "c ipc ch h w"]:
+        """The images before the first step: real ones, or standard normal noise."""
+        if init == "real":
+            return self.initial(partition, generator)
+        info, ipc = self.run.info, self.run.cell.ipc
+        shape = (info.classes, ipc, info.channels, info.size, info.size)
+        return torch.randn(shape, generator=generator, device=self.run.device)
 
     def initial(
         self, partition: int, generator: torch.Generator
@@ -265,8 +276,8 @@ class Matcher:
             losses, gradient = self._differentiate(
                 features, images[some], classes, draw.codes, draw.values, *weight
             )
-        decoded = images[some].shape[:2].numel() * self.partition**2
-        self.run.count(real.shape[:2].numel() + decoded)
+        synthetic = images[some].shape[:2].numel() * self.partition**2
+        self.run.count(real.shape[:2].numel() + synthetic)
         return MatchingGradient(losses, gradient)
 
     def _chunks(self, real: int, images: Tensor) -> Iterator[slice]:

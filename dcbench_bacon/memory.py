@@ -6,9 +6,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# On a CPU the activations of this many 32-pixel images, with their graph, take some
-# 0.15 GB in a ConvNet; more brings no speed (a BACON step on two cores: 13.0 s, 13.0 s
-# and 12.9 s with 256, 128 and 64; n=1).
+# On a CPU the activations of 64 images of 32 pixels, with their graph, take some 0.2 GB
+# in a ConvNet; more brings no speed (a BACON step on two cores: 13.0 s, 13.0 s and
+# 12.9 s with 256, 128 and 64; n=1). Fewer keep its peak memory below the reference's.
 _CPU_IMAGES = 48
 # Bytes of activations, gradients and workspace an image of 32 pixels takes on its way
 # through ConvNet-D3 (128 maps): 12 maps of the input's size.

@@ -204,7 +204,8 @@ class NetworkQueue:
         """
         vectors, velocities = vectors.clone(), velocities.clone()
         correct = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
-        for images, labels in zip(pieces[::2], pieces[1::2], strict=True):
+        each = iter(pieces)
+        for images, labels in zip(each, each, strict=True):
             stacked = self.stack(vectors, images, labels)
             self.optimiser.step(vectors, velocities, stacked.gradient)
             correct += (stacked.logits.argmax(2) == labels).sum(1)

@@ -21,7 +21,6 @@ and DC-BENCH train on Tiny ImageNet; IDM and BACON have ``ConvNet`` there, three
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from functools import cache, partial
 from typing import Protocol, runtime_checkable
 
@@ -31,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dcbench_bacon import vit
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.errors import UsageError, guess
 from dcbench_bacon.precision import layers
 from dcbench_bacon.schema import Precision
 
@@ -323,10 +322,9 @@ def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
         return _FIXED[name](channels, size)
     choices = _convnet_choices(name)
     if choices is None:
-        near = get_close_matches(name, names(), n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        near, known = guess(name, names()), ", ".join(names())
         raise UsageError(
-            f"unknown network {name!r}.{guess} There are: {', '.join(names())}; a "
+            f"unknown network {name!r}.{near} There are: {known}; a "
             "ConvNet takes one each of D<depth>, W<width>, activation (AS AR AL "
             "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order; or "
             "torchvision:NAME or timm:NAME"

@@ -19,6 +19,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.matching import (
     Batch,
     ImageSGD,
+    Init,
     Matcher,
     RealImages,
     in_class_order,
@@ -54,7 +55,7 @@ class MatchingSettings(Settings, frozen=True, kw_only=True):
     image_lr: Rate = 1.0
     image_momentum: Momentum = 0.5
     batch_real: Annotated[int, Meta(ge=2)] = 256
-    init: Literal["real", "noise"] = "real"
+    init: Init = "real"
     augmentation: str = "color_crop_cutout_flip_scale_rotate"
     align_corners: bool = False
     architecture: str = "ConvNet"
@@ -127,7 +128,7 @@ class Pipeline:
         self.real = RealImages(run)
         self.sampling = run.generator("real")
         self.drawing = run.generator("augmentation", device="cpu")
-        self.images = self._initial()
+        self.images = self.real.start(settings.init, run.generator("init"), partition)
         self.optimiser = ImageSGD(
             self.images, settings.image_lr, settings.image_momentum, visits
         )
@@ -151,16 +152,6 @@ class Pipeline:
             classes=info.classes,
         )
         return network.to(self.run.device).requires_grad_(False)
-
-    def _initial(self) -> Tensor:
-        """The images before the first step."""
-        if self.settings.init == "real":
-            return self.real.initial(self.partition, self.run.generator("init"))
-        info = self.run.info
-        shape = (info.classes, self.run.cell.ipc, info.channels, info.size, info.size)
-        return torch.randn(
-            shape, generator=self.run.generator("init"), device=self.run.device
-        )
 
     def _draw(self) -> tuple[Int64[Tensor, "c n"], Draw]:
         """What a step matches: real images and an augmentation a class."""

@@ -51,6 +51,7 @@ def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
         raise UsageError("--methods: none of these takes steps; name one that distils")
     grid = msgspec.structs.replace(grid, methods=methods)
     warm_up = WARM_UP[options.device.type]
+    options = replace(options, policy=replace(options.policy, warm_up=warm_up))
     overrides = {**grid.request.overrides, "steps": str(steps + warm_up)}
     request = msgspec.structs.replace(grid.request, overrides=overrides)
     jobs = plan(msgspec.structs.replace(grid, request=request), options.data_root)
@@ -104,8 +105,7 @@ def _profile(job: Job, options: Options) -> Record:
     precision = msgspec.convert(named, Precision)
     product = product_flops(options.device, precision)
     dataset = _dataset(job, options)
-    policy = replace(options.policy, warm_up=WARM_UP[options.device.type])
-    timings = _distill(job, dataset, replace(options, policy=policy), 0)
+    timings = _distill(job, dataset, options, 0)
     with FlopCounterMode(display=False) as one:
         fewer = _distill(job, dataset, replace(options, policy=Policy()), 1)
     with FlopCounterMode(display=False) as two:

@@ -13,7 +13,6 @@ rules under ``[NAME]``; a protocol's ``base`` is another protocol.
 import hashlib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
@@ -22,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from dcbench_bacon import schema
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.errors import UsageError, guess
 
 PROTOCOLS = Path(__file__).with_name("protocols.toml")
 PROTOCOL_PREFIX = "protocol."
@@ -208,10 +207,8 @@ def check_overrides(
     }
     for key in overrides:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
             raise UsageError(
-                f"--set {key}: no such recipe key.{guess} "
+                f"--set {key}: no such recipe key.{guess(key, known)} "
                 f"There are: {', '.join(sorted(known))}"
             )
 
@@ -333,11 +330,11 @@ def _protocol(
 ) -> tuple[schema.Protocol, dict[str, Origin]]:
     """The evaluation protocol in force, its keys prefixed in the origins."""
     if request.protocol not in protocol_names():
-        near = get_close_matches(request.protocol, protocol_names(), n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        known = protocol_names()
+        near = guess(request.protocol, known)
         raise UsageError(
-            f"unknown protocol {request.protocol!r}.{guess} "
-            f"There are: {', '.join(protocol_names())}"
+            f"unknown protocol {request.protocol!r}.{near} "
+            f"There are: {', '.join(known)}"
         )
     values, origins = _merge(_protocol_layers(request.protocol), cell, request.profile)
     for key, value in (method or {}).items():

@@ -8,13 +8,12 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.errors import UsageError, guess
 
 
 class Registry:
@@ -68,10 +67,9 @@ class Registry:
         module = canonical(name)
         if module not in self._modules:
             known = self.names()
-            near = get_close_matches(name, known, n=1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
+            near = guess(name, known)
             raise UsageError(
-                f"unknown {self.kind} {name!r}.{guess} There are: {', '.join(known)}"
+                f"unknown {self.kind} {name!r}.{near} There are: {', '.join(known)}"
             )
         return self.title_name(module)
 

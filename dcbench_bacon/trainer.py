@@ -305,13 +305,12 @@ class TrainerStack:
 
     def epoch(self, index: int) -> None:
         """One pass of every network over the set."""
-        paces = [each.begin(index) for each in self.trainers]
+        (rate, taken), *_ = [each.begin(index) for each in self.trainers]
         passes = zip(*[each.batches() for each in self.trainers], strict=True)
         batches = [torch.stack(batch) for batch in passes]
         with tensor_cores(self.trainers[0].protocol.precision):
             for start in range(0, len(batches), _GRAPH):
-                rate, taken = paces[0][0], paces[0][1] + start
-                self._train(rate, taken, batches[start : start + _GRAPH])
+                self._train(rate, taken + start, batches[start : start + _GRAPH])
         for each in self.trainers:
             each.flat.attach(each.vector)
             each.measure(index)

@@ -5,10 +5,9 @@ images; the loss is how far from a later snapshot of the expert it ends, relativ
 far the expert went. Its gradient goes through all N steps.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
-from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from dcbench_bacon.augment import Augmentation
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.experts import expert_network
 from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.matching import ImageSGD, RealImages, in_class_order
+from dcbench_bacon.matching import ImageSGD, Init, RealImages, in_class_order
 from dcbench_bacon.memory import images_per_call, send
 from dcbench_bacon.pipelines import Momentum, NonNegative, Rate
 from dcbench_bacon.precision import tensor_cores
@@ -69,7 +68,7 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
     student_batch: Annotated[int, Meta(ge=0)] = 0
     expert_epochs: Positive = 3
     max_start_epoch: Positive = 25
-    init: Literal["real", "noise"] = "real"
+    init: Init = "real"
     augmentation: str = "color_crop_cutout_flip_scale_rotate"
     architecture: str = "ConvNet"
     precision: Precision = "tf32"
@@ -135,7 +134,8 @@ class TrajectoryMatching:
         self.choosing = run.generator("student/expert", device="cpu")
         self.ordering = run.generator("student/batches", device="cpu")
         self.drawing = run.generator("student/augmentation", device="cpu")
-        self.images = self._initial()
+        images = RealImages(run).start(settings.init, run.generator("init"))
+        self.images = images.flatten(0, 1)
         self.rate = torch.tensor(settings.student_lr, device=run.device)
         momentum = settings.image_momentum
         self.optimiser = ImageSGD(self.images, settings.image_lr, momentum, 1)
@@ -151,16 +151,6 @@ class TrajectoryMatching:
             recompute=settings.recompute,
             most=max(1, images_per_call(run.device, size) // TWICE),
         )
-
-    def _initial(self) -> Float[Tensor, "m c h w"]:
-        """The images before the first step, in class order."""
-        generator = self.run.generator("init")
-        if self.settings.init == "real":
-            return RealImages(self.run).initial(1, generator).flatten(0, 1)
-        info = self.run.info
-        count = info.classes * self.run.cell.ipc
-        shape = (count, info.channels, info.size, info.size)
-        return torch.randn(shape, generator=generator, device=self.run.device)
 
     def step(self, index: int) -> None:
         """One update of all images and of the learning rate."""
@@ -194,7 +184,7 @@ class TrajectoryMatching:
         order: list[Tensor] = []
         while len(order) < steps:
             fresh = torch.randperm(total, generator=self.ordering)
-            order += torch.split(fresh.to(self.run.device, non_blocking=True), size)
+            order += torch.split(send(fresh, self.run.device), size)
         draws = [
             self.augmentation.draw(1, self.drawing, samples=len(index))
             for index in order[:steps]

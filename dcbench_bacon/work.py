@@ -1,7 +1,6 @@
 """One cell on its way from data to record."""
 
 import hashlib
-import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,6 @@ from dcbench_bacon.spec import (
 from dcbench_bacon.task import Task
 from dcbench_bacon.timing import environment
 
-logger = logging.getLogger(__name__)
 DISTILLED_ON = "ConvNet"  # stands in where a set was selected, not distilled
 
 
@@ -77,7 +75,6 @@ class Options:
         download: whether missing data may be fetched.
         fresh: run finished cells again, from the start.
         policy: checkpoints, progress and stopping; its folder is set a cell.
-        tell: takes a line for the user.
     """
 
     device: torch.device
@@ -85,7 +82,11 @@ class Options:
     download: bool = False
     fresh: bool = False
     policy: Policy = field(default_factory=Policy)
-    tell: Callable[[str], None] = logger.info
+
+    @property
+    def tell(self) -> Callable[[str], None]:
+        """Takes a line for the user."""
+        return self.policy.reporter.tell
 
 
 class CellRun(Clock):

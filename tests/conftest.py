@@ -27,15 +27,7 @@ def generator() -> torch.Generator:
 @pytest.fixture(
     params=[
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(
-                    not torch.cuda.is_available(), reason="no CUDA device"
-                ),
-            ],
-        ),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ]
 )
 def device(request: pytest.FixtureRequest) -> torch.device:
@@ -100,10 +92,12 @@ def parity() -> Path:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leaves benchmarks to ``pytest --benchmark-only``."""
-    if config.getoption("benchmark_only"):
-        return
-    reason = "a benchmark: run pytest --benchmark-only"
+    """Leaves benchmarks to ``--benchmark-only``, and a GPU to machines that have one."""
+    measured = config.getoption("benchmark_only")
+    benchmark = pytest.mark.skip(reason="run pytest --benchmark-only")
+    gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
     for item in items:
-        if "benchmark" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.skip(reason=reason))
+        if not measured and "benchmark" in getattr(item, "fixturenames", ()):
+            item.add_marker(benchmark)
+        if item.get_closest_marker("gpu"):
+            item.add_marker(gpu)

@@ -51,9 +51,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class CpuRecorder:
     """Records and replays operations on a CPU."""
 
-    def __init__(self) -> None:
-        self.recorded: list[Function] = []
-
     def rehearse(self, function: Function, inputs: Tensors) -> Tensors:
         return function(*inputs)
 
@@ -64,7 +61,6 @@ class CpuRecorder:
             outputs = function(*inputs)
         for output in outputs:  # a recording runs nothing
             output.fill_(-1)
-        self.recorded.append(function)
         return tape.replay, outputs
 
 

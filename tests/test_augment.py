@@ -424,4 +424,5 @@ def test_nothing_is_waited_for(gradient: bool) -> None:
     images = empty(3, 4, 3, 8, 8).requires_grad_(gradient)
     draw = augmentation.draw(3, torch.Generator())
     with Crossings(sending=True):
-        assert augmentation.apply(images, draw).shape == images.shape
+        result = augmentation.apply(images, draw)
+    assert (result.shape, result.device) == (images.shape, images.device)

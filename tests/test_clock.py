@@ -17,6 +17,7 @@ from dcbench_bacon.spec import State, SyntheticSet
 
 CPU = torch.device("cpu")
 ALWAYS = -1.0  # seconds between checkpoints: one after each step
+STOPPED = r"^cell {}: stopped after step 1$"
 
 
 class Counter:
@@ -125,7 +126,7 @@ def test_checkpoints_come_at_the_interval(
 
 def test_the_deadline_stops_after_the_step(tmp_path: Path) -> None:
     policy = Policy(folder=tmp_path, deadline=time.monotonic() - 1)
-    with pytest.raises(InterruptedRunError, match="cell match: stopped after step 1"):
+    with pytest.raises(InterruptedRunError, match=STOPPED.format("match")):
         count_to(Clock("cell", CPU, policy), 5)
     assert saved_index(tmp_path) == 1
     counter = Counter()
@@ -152,7 +153,7 @@ def test_a_stop_is_asked_for_after_each_step(after: int, tmp_path: Path) -> None
 def test_a_stop_at_the_last_step_stops_the_next_stage(tmp_path: Path) -> None:
     runner = Clock("cell", CPU, Policy(folder=tmp_path, stop=lambda: True))
     assert list(runner.steps("single", 1)) == [0]
-    with pytest.raises(InterruptedRunError, match=r"^cell next: stopped after step 1$"):
+    with pytest.raises(InterruptedRunError, match=STOPPED.format("next")):
         count_to(runner, 2, stage="next")
 
 

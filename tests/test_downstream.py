@@ -18,7 +18,7 @@ from support import dataset
 
 from dcbench_bacon import cli, container, data, work
 from dcbench_bacon import trainer as training
-from dcbench_bacon.clock import Policy
+from dcbench_bacon.clock import Policy, Silent
 from dcbench_bacon.downstream import commands as downstream_commands
 from dcbench_bacon.downstream import continual, nas, trainings
 from dcbench_bacon.downstream import tables as downstream_tables
@@ -66,6 +66,16 @@ def files(
 
 
 # Records for tables
+
+
+def telling(told: list[str]) -> work.Options:
+    """Options under which lines for the user are kept."""
+
+    class Kept(Silent):
+        def tell(self, line: str) -> None:
+            told.append(line)
+
+    return work.Options(CPU, policy=Policy(reporter=Kept()))
 
 
 def identity(method: str, seed: int = 0, recipe: str = "aaaaaaaa") -> SetIdentity:
@@ -347,7 +357,7 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     folder = search_folder(Store(tmp_path))
     told: list[str] = []
-    options = work.Options(CPU, tell=told.append)
+    options = telling(told)
     first = trainings.run([job()], folder, options)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "epoch", lambda *_: pytest.fail("trained again"))
@@ -376,7 +386,7 @@ def test_one_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
     told: list[str] = []
     jobs = [job(), job("ConvNetD1W12", rate=1e30), job("ConvNetD2W8")]
     folder = search_folder(Store(tmp_path))
-    found = trainings.run(jobs, folder, work.Options(CPU, tell=told.append))
+    found = trainings.run(jobs, folder, telling(told))
     names = [record.architecture for record in found.records]
     assert names == ["ConvNetD1W8", "ConvNetD2W8"]
     assert found.failures == 1

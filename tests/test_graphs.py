@@ -205,13 +205,16 @@ def noise(count: int, seed: int) -> Split:
     return Split(images, torch.arange(count) % 3)
 
 
-def judged(protocol: Protocol, record: bool) -> tuple[list[Evaluation], int]:
+def judged(
+    protocol: Protocol, compiler: Compiler, device: torch.device = CPU
+) -> tuple[list[Evaluation], int]:
+    """The evaluations of a set of noise, and the launches of graphs."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(13, 1, 8, 8, generator=generator)
     labels = torch.rand(13, 3, generator=generator).softmax(1)
-    clock = Clock("cell", CPU, Policy(compiler=Recording()) if record else None)
-    synthetic = SyntheticSet(images, labels)
-    task = Task(synthetic, noise(200, 1), dataset().info, protocol)
+    clock = Clock("cell", device, Policy(compiler=compiler))
+    test = noise(200, 1).to(device)
+    task = Task(SyntheticSet(images, labels), test, dataset().info, protocol)
     found = evaluate(clock, task, together=True)
     return found, sum(timing.graphs for timing in clock.timings.values())
 
@@ -250,8 +253,8 @@ def test_recorded_passes(
         "augmentation": ALL,
         **PROTOCOLS[kind],
     }
-    plain, none = judged(Protocol(**options), False)
-    ours, launched = judged(Protocol(**options), True)
+    plain, none = judged(Protocol(**options), Compiler())
+    ours, launched = judged(Protocol(**options), Recording())
     assert torch.equal(vectors[0], vectors[1])
     assert [each.accuracy for each in plain] == [each.accuracy for each in ours]
     assert (none, launched > 0) == (0, True)
@@ -318,7 +321,6 @@ def test_a_pass_never_leaves_the_device(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_graphs_of_a_gpu(tmp_path: Path, objective: str) -> None:
     def made(name: str, mode: CompileMode) -> ImprovedMatching:
@@ -336,7 +338,6 @@ def test_graphs_of_a_gpu(tmp_path: Path, objective: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", PROTOCOLS)
 def test_passes_of_a_gpu(kind: str) -> None:
     rules = Protocol(
@@ -344,24 +345,16 @@ def test_passes_of_a_gpu(kind: str) -> None:
         architectures=("ConvNetW8D2",),
         precision="fp32",
     )
-    generator = torch.Generator().manual_seed(5)
-    images = torch.randn(13, 1, 8, 8, generator=generator)
-    labels = torch.rand(13, 3, generator=generator).softmax(1)
     where = torch.device("cuda")
-    accuracies, launches = [], []
-    for mode in ("off", "auto"):
-        clock = Clock("cell", where, Policy(compiler=Compiler(mode)))
-        test = noise(200, 1).to(where)
-        task = Task(SyntheticSet(images, labels), test, dataset().info, rules)
-        found = evaluate(clock, task)
-        accuracies.append([each.accuracy for each in found])
-        launches.append(sum(each.graphs for each in clock.timings.values()))
-    assert launches[0] == 0 < launches[1]
-    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.02)
+    plain, none = judged(rules, Compiler("off"), where)
+    ours, launched = judged(rules, Compiler("auto"), where)
+    assert none == 0 < launched
+    assert [each.accuracy for each in plain] == pytest.approx(
+        [each.accuracy for each in ours], abs=0.02
+    )
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_survives_what_cannot_be_recorded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -402,7 +402,7 @@ def test_costly_files_cost_little(tmp_path: Path) -> None:
 def test_operations_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"N0" * 200_000 + b"N.")
     assert load_torch(tmp_path / "a") == (None, False)
-    (tmp_path / "a").write_bytes(b"\x80\x02" + b"N0" * 300_000 + b"N.")
+    (tmp_path / "a").write_bytes(b"N0" * 300_000 + b"N.")
     refused(tmp_path / "a", "more than 500000 operations")
 
 

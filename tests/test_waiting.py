@@ -115,7 +115,6 @@ def test_no_step_waits_for_the_device(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("make", [dm, idm, in_turn, dsa, mtt, mtt_at_once])
 def test_no_step_waits_for_a_gpu(tmp_path: Path, make: Callable[[Run], Any]) -> None:
     """As far as CUDA says so itself."""

@@ -127,12 +127,8 @@ class Sets:
                 reporter=progress.reporter(Console(stderr=True)),
                 compiler=Compiler(self.compiling),
             )
-            options = work.Options(
-                choose_device(self.device),
-                fresh=self.fresh,
-                policy=policy,
-                tell=policy.reporter.tell,
-            )
+            where = choose_device(self.device)
+            options = work.Options(where, fresh=self.fresh, policy=policy)
             return trainings.run(jobs, folder, options)
 
 

@@ -134,7 +134,7 @@ def load_torch(path: Path) -> tuple[Any, bool]:
             if content[:1] == _PROTOCOL:
                 raise
             raise ValueError(
-                "no synthetic set; `dcbench list formats` says what is read"
+                f"no synthetic set; `dcbench list formats` says what is read ({error})"
             ) from error
         # The magic number's pickle is 15 bytes of protocol 2.
         return value, content[:3] == b"\x80\x02\x8a"
