@@ -92,7 +92,7 @@ def parity() -> Path:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leaves benchmarks to ``--benchmark-only``, and a GPU to machines that have one."""
+    """Skips benchmarks but under ``--benchmark-only``, GPU tests without a GPU."""
     measured = config.getoption("benchmark_only")
     benchmark = pytest.mark.skip(reason="run pytest --benchmark-only")
     gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
