@@ -177,6 +177,10 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
         origin = resolved.origins.get(key)
         where = f"{origin.table}  {origin.source}" if origin else ""
         lines.append(f"  {key:<{width}}  {value:<{wide}}  {where}".rstrip())
+    for sentence in recipe.protocol_departures(request.protocol):
+        lines.append(
+            f"  protocol {request.protocol} departs from its source: {sentence}"
+        )
     lines.append(f"recipe {recipe.digest(resolved.recipe)}")
     return "\n".join(lines)
 
@@ -237,7 +241,7 @@ def request_of(
     return msgspec.convert(
         {
             "profile": profile or default,
-            "protocol": protocol,
+            "protocol": recipe.protocol_name(protocol),
             "overrides": recipe.parse_overrides(pairs),
             "architectures": architectures or (),
             "selection": selection,

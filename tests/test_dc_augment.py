@@ -21,7 +21,7 @@ def batch(channels: int, size: int, count: int = 7) -> Tensor:
 
 def slow_crop(image: Tensor, row: int, column: int, means: Tensor) -> Tensor:
     """An image in a frame of the batch's colour, and a window of it."""
-    channels, size, _ = image.shape
+    size = image.shape[-1]
     framed = means[:, None, None].repeat(1, size + 8, size + 8)
     framed[:, 4 : 4 + size, 4 : 4 + size] = image
     return framed[:, row : row + size, column : column + size]
