@@ -24,6 +24,7 @@ from dcbench_bacon.options import (
     IntList,
     NameList,
     Texts,
+    as_option,
     claim_options,
     compile_option,
     data_root_option,
@@ -163,10 +164,12 @@ Examples:
   dcbench evaluate my.safetensors --dataset cifar10 --architectures ConvNet,ResNet18
   dcbench evaluate res_DM_CIFAR10_ConvNet_10ipc.pt --partition 2 --index 4
   dcbench evaluate logged_files/CIFAR100/images_best.pt --no-zca --learned-rate 0.02
+  dcbench evaluate sets/mnist.pt --dataset mnist --as dc
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @claim_options
+@as_option
 @profile_option
 @set_option
 @protocol_options
@@ -183,6 +186,9 @@ def evaluate(**given: Any) -> None:
 
     Sets of other tools are read as well, without running what a pickle may ask for.
     What such a file does not say is guessed with a warning that names the option.
+
+    A set is judged as its method would judge it: under protocol dc the augmentation and
+    the epochs depend on method and data set (dcbench show METHOD DATASET IPC).
     """
     from dcbench_bacon.judging import evaluate_files
 

@@ -32,9 +32,9 @@ from dcbench_bacon.commands import (
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import foreign
 from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.judged_as import describe, method_of
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
-from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell, DatasetInfo, Record
 from dcbench_bacon.spec import SyntheticSet
 
@@ -61,7 +61,7 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     with setup.ready(console) as (store, options):
         for path in files:
             opened = open_set(path, claims, options.device, setup.data_root)
-            record = _judge(path, opened, request, store, options)
+            record = _judge(path, opened, request, store, options, claims.as_method)
             for architecture, found in by_architecture(record.evaluations).items():
                 console.file.flush()
                 print(f"{path}  {architecture}  {spread(found)}", flush=True)
@@ -81,13 +81,16 @@ def _judge(
     request: recipe.Request,
     store: Store,
     options: work.Options,
+    as_method: str | None = None,
 ) -> Record:
     """The record of a file: found, or made now.
 
     Raises:
         UsageError: there is one of another set that was made by the same recipe.
     """
-    job = _job(opened, request)
+    job, judged = _job(opened, request, as_method)
+    if request.protocol == recipe.PUBLISHED:
+        options.tell(f"{path}: {judged}")
     protocol = job.resolved.recipe.protocol
     if protocol.held_out:
         opened = _held_out(path, opened)
@@ -114,29 +117,43 @@ def _judge(
     return record
 
 
-def _job(opened: work.Opened, request: recipe.Request) -> work.Job:
+def _job(
+    opened: work.Opened, request: recipe.Request, as_method: str | None
+) -> tuple[work.Job, str]:
     """What a file is recorded as: its own recipe under the protocol asked for.
 
     A set of another tool has no recipe, and is known by its content.
+
+    Returns:
+        The job, and a line about whose evaluation is in force.
+
+    Raises:
+        UsageError: a method was named, and the protocol is the same for all.
     """
+    if as_method and request.protocol != recipe.PUBLISHED:
+        raise UsageError(
+            f"--as {as_method}: protocol {request.protocol} is the same for all "
+            f"methods; leave one of both out, or say --protocol {recipe.PUBLISHED}"
+        )
     cell, made = opened.cell, _made_by(opened.synthetic)
     distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
     names = work.plain(request.architectures, distilled_on)
     asked = msgspec.structs.replace(request, architectures=names)
-    if cell.method in METHODS.names():
-        protocol = work.resolve(cell, asked).recipe.protocol
-    else:  # made by another tool, or by a method that is not installed here
-        protocol = recipe.protocol(cell, asked)
+    known = method_of(cell, opened.synthetic, as_method)
+    judged = work.judged_as(known.method, cell, asked) if known else None
+    # Without one: made by another tool, or by a method that is not installed here.
+    protocol = judged.protocol if judged else recipe.protocol(cell, asked)
     own = made or schema.Recipe(
         settings={"sha256": container.digest(opened.synthetic)}, protocol=protocol
     )
-    judged = msgspec.structs.replace(
+    found = msgspec.structs.replace(
         own,
         protocol=protocol,
         profile=schema.more_reduced(own.profile, asked.profile),
         overrides={**own.overrides, **asked.overrides},
     )
-    return work.Job(cell, cell.dataset, recipe.Resolved(judged, {}))
+    job = work.Job(cell, cell.dataset, recipe.Resolved(found, {}))
+    return job, describe(known, judged)
 
 
 def _made_by(synthetic: SyntheticSet) -> schema.Recipe | None:
@@ -169,6 +186,14 @@ def _held_out(path: Path, opened: work.Opened) -> work.Opened:
             "protocol.learning_rates"
         )
     train, validation = work.hold_out(cell, loaded.train, made.protocol.validation)
+    if synthetic.provenance.get("validation_sha256") != work.held_out_sha256(
+        validation
+    ):
+        raise UsageError(
+            f"{path} was distilled with other images held out than would be now; "
+            "distil it again with dcbench run --fresh, or leave out --selection "
+            "best_val and protocol.learning_rates"
+        )
     return opened._replace(dataset=replace(loaded, train=train), validation=validation)
 
 

@@ -7,9 +7,10 @@ lies over that method's file. A quoted key ``"protocol.KEY"`` in a method's tabl
 changes the published protocol ``dc`` for that method; the other protocols are the same
 for all methods. A table's key ``source`` says where its values come from, its table
 ``sources`` the same for single keys, and ``inherited`` where what lower tables gave
-comes from for these data; ``dcbench show`` prints it. The evaluation protocols in ``protocols.toml`` follow the same
-rules under ``[NAME]``; a protocol's ``base`` is another protocol, its ``departures``
-are sentences about what it does otherwise than its source.
+comes from for these data; ``dcbench show`` prints it. The evaluation protocols in
+``protocols.toml`` follow the same rules under ``[NAME]``; a protocol's ``base`` is
+another protocol, its ``departures`` are sentences about what it does otherwise than its
+source.
 """
 
 import hashlib
@@ -326,7 +327,9 @@ def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Docume
             if name == "sources" or not isinstance(value, dict)
         }
         yield key, flat
-        yield f"{key}.{cell.ipc}", table.get(str(cell.ipc), {})
+        cited = {"source": table["source"]} if "source" in table else {}
+        inner = table.get(str(cell.ipc), {})
+        yield f"{key}.{cell.ipc}", {**cited, **inner} if inner else {}
 
 
 def _with_bases(path: Path, find: Finder) -> list[tuple[str, Document]]:

@@ -65,7 +65,8 @@ def enlarge(split: Split, side: int) -> Split:
 def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
     """The share of a split that a network classifies rightly, in [0, 1].
 
-    In the network's precision, as it was trained. Never compiled: it is called too seldom for batches of a shape of their own.
+    In the network's precision, as it was trained. Never compiled: it is called too
+    seldom for batches of a shape of their own.
     """
     most = images_per_call(split.images.device, info.size)
     network.eval()

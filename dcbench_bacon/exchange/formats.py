@@ -50,6 +50,7 @@ class Claims:
         statistics: the data set whose mean and std normalised the images.
         labels: what to make of labels: one-hot by argmax, or softmax of logits.
         learning_rate: learned together with the images.
+        as_method: the method whose evaluation judges the set.
     """
 
     form: str | None = None
@@ -61,8 +62,9 @@ class Claims:
     statistics: str | None = None
     labels: Labels | None = None
     learning_rate: float | None = None
+    as_method: str | None = None
 
     @classmethod
     def taken(cls, given: dict[str, Any]) -> "Claims":
         """Takes the claims out of the options of a command."""
-        return cls(**{each.name: given.pop(each.name) for each in fields(cls)})
+        return cls(**{each.name: given.pop(each.name, None) for each in fields(cls)})
