@@ -6,10 +6,11 @@ arXiv:2207.09639; ``evaluator_utils.py`` of justincui03/dc_benchmark), and those
 evaluation, which work on normalised images (``dc_augment``).
 
 The other policies work on pixels: images are de-normalised, clamped to [0, 1],
-augmented, and normalised again. What moves into the image from outside is black. Every image has draws
-of its own, which come from an explicit generator alone; each operation runs once for
-all images that drew it. The operations are those of Kornia and of torchvision on
-floats; DC-BENCH rounds images to bytes first, and draws one policy for a whole batch.
+augmented, and normalised again. What moves into the image from outside is black. Every
+image has draws of its own, which come from an explicit generator alone; each operation
+runs once for all images that drew it. The operations are those of Kornia and of
+torchvision on floats; DC-BENCH rounds images to bytes first, and draws one policy for a
+whole batch.
 """
 
 from collections.abc import Callable, Sequence
