@@ -12,21 +12,23 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dcbench_bacon import scores as formulas
-from dcbench_bacon.tables import CHANGED
+from dcbench_bacon.longform import CHANGED
+from dcbench_bacon.wording import title
 
 __all__ = ["SCORES", "TRANSFER", "scores", "transfer"]
 
 RANDOM, WHOLE = "random", "whole"  # the methods that others are held against
 
 TRANSFER = [
-    *("dataset", "ipc", "method", "distilled_on", "architecture"),
+    *("dataset", "ipc", "method", "distilled_on", "architecture", "protocol"),
     *("accuracy_mean", "accuracy_std", "sets", "n", "profile", "selection"),
 ]
 SCORES = [
-    *("dataset", "ipc", "method", "architecture", "accuracy_mean", "std_sets", "sets"),
-    *("std_networks", "n", "gain", "gain_low", "gain_high", "against"),
+    *("dataset", "ipc", "method", "architecture", "protocol", "accuracy_mean"),
+    *("std_sets", "sets", "std_networks", "n", "gain", "gain_low", "gain_high", "against"),
     *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
     *("set_bytes", "label_bytes", "profile", "selection"),
+    *("against_recipe", "random_recipe", "whole_recipe"),
 ]
 _NUMBERS = [
     *("accuracy_mean", "std_sets", "std_networks", "gain", "gain_low", "gain_high"),
@@ -34,8 +36,8 @@ _NUMBERS = [
     *("set_bytes", "label_bytes"),
 ]
 _SET = [
-    *("dataset", "ipc", "method", "distilled_on", "profile", "selection"),
-    *("set", "protocol", "comparable", "but_for_augmentation", "but_for_passes"),
+    *("dataset", "ipc", "method", "distilled_on", "protocol", "profile", "selection"),
+    *("set", "judged", "comparable", "but_for_augmentation", "but_for_passes"),
     *("augmented", "taught"),
 ]
 
@@ -55,7 +57,16 @@ class _Result(NamedTuple):
     @property
     def recipe(self) -> str:
         """Set and protocol, as the index shows them."""
-        return f"{self.key['set']}-{self.key['protocol']}"
+        return f"{self.key['set']}-{self.key['judged']}"
+
+    @property
+    def changed(self) -> bool:
+        """Whether ``--set`` changed the recipe."""
+        return bool(self.rows["changed"].any())
+
+    def is_all(self, column: str) -> bool:
+        """Whether every row has this property."""
+        return bool(self.rows[column].all())
 
 
 def _results(frame: pd.DataFrame, profiles: Sequence[str]) -> list[_Result]:
@@ -114,8 +125,8 @@ def scores(
     Accuracies, deviations and ``gain`` are percent; HLR, IOR, LRS and ARS are
     fractions, see the module ``scores``. What needs another method or the whole
     training set is missing where there is no record of it under the same protocol; HLR
-    and LRS, which speak of hard labels, where a teacher labels the images. ARS is that
-    of a training with augmentation, and takes a record of one without. Seconds are
+    and LRS, which speak of hard labels, where a teacher labels the images or the set has
+    soft labels. ARS is that of a training with augmentation, and takes a record of one without. Seconds are
     means over sets: of distilling one, and of training and testing the networks of the
     row on it.
 
@@ -125,18 +136,26 @@ def scores(
         against: the method that ``gain`` is held against.
     """
     results = _results(frame, profiles)
-    rows = [
-        {
-            **result.key,
-            **_accuracy(result),
-            **_gained(result, results, against),
-            **_against(result, results),
-            **_cost(result),
-            "recipe": result.recipe,
+    rows, notes = [], []
+    for result in results:
+        references = {
+            name: _reference(result, results, name) for name in (against, RANDOM, WHOLE)
         }
-        for result in results
-    ]
-    return _table(rows, SCORES).astype(dict.fromkeys(_NUMBERS, float))
+        used = {name: found.result for name, found in references.items() if found}
+        notes += [found.told for found in references.values() if found]
+        rows.append(
+            {
+                **result.key,
+                **_accuracy(result),
+                **_gained(result, used, against),
+                **_against(result, used, results),
+                **_cost(result),
+                "recipe": result.recipe,
+            }
+        )
+    table = _table(rows, SCORES).astype(dict.fromkeys(_NUMBERS, float))
+    table.attrs["notes"] = list(dict.fromkeys(filter(None, notes)))
+    return table
 
 
 def _accuracy(result: _Result) -> dict[str, float]:
@@ -151,11 +170,44 @@ def _accuracy(result: _Result) -> dict[str, float]:
     }
 
 
-def _reference(result: _Result, results: list[_Result], method: str) -> _Result | None:
+class _Reference(NamedTuple):
+    """What a result is held against, and how many results could have been.
+
+    Attributes:
+        result: the one that is used.
+        candidates: how many there were.
+    """
+
+    result: _Result
+    candidates: int
+
+    @property
+    def told(self) -> str:
+        """Which one was used and why, where there was a choice; else empty."""
+        if self.candidates == 1:
+            return ""
+        result, method = self.result, str(self.result.key["method"])
+        if method == WHOLE:
+            reason = "those of its recipe" if result.is_all("own_passes") else "the most"
+            reason = f"{result.rows['passes'].max()} passes, {reason}"
+        else:
+            reason = "the newest" if result.changed else "without --set"
+        return (
+            f"{title(method)}: of {self.candidates} recipes that could be held "
+            f"against, {result.recipe} is used ({reason})."
+        )
+
+
+def _reference(
+    result: _Result, results: list[_Result], method: str
+) -> _Reference | None:
     """The results of a reference under the same protocol on the same network.
 
     For the whole training set a pass is as many updates as hundreds over a small set:
-    it has a number of passes of its own, and no number of images per class.
+    it has a number of passes of its own, and no number of images per class. Of several
+    the one with the passes of its recipe is used, otherwise the one with the most; of
+    several recipes of another method the one without ``--set``, and of these the
+    newest.
 
     Args:
         result: what is held against it.
@@ -165,11 +217,25 @@ def _reference(result: _Result, results: list[_Result], method: str) -> _Result 
     same = ("but_for_passes",) if method == WHOLE else ("comparable", "ipc")
     shared = ("dataset", "architecture", *same)
     wanted = {key: result.key[key] for key in shared} | {"method": method}
-    for other in results:
-        one_profile = _profile(other) == _profile(result)
-        if one_profile and wanted.items() <= other.key.items():
-            return other
-    return None
+    found = [
+        other
+        for other in results
+        if _profile(other) == _profile(result) and wanted.items() <= other.key.items()
+    ]
+    if not found:
+        return None
+    preferred = _longest if method == WHOLE else _plainest
+    return _Reference(max(found, key=preferred), len(found))
+
+
+def _longest(result: _Result) -> tuple[bool, int, str]:
+    """A key that is largest for the passes of the recipe, then for the most."""
+    return result.is_all("own_passes"), int(result.rows["passes"].max()), result.recipe
+
+
+def _plainest(result: _Result) -> tuple[bool, str, str]:
+    """A key that is largest without ``--set``, then for the newest."""
+    return not result.changed, str(result.rows["made"].max()), result.recipe
 
 
 def _profile(result: _Result) -> str:
@@ -185,27 +251,34 @@ def _gain(result: _Result, random: _Result | None) -> float:
     return formulas.improvement_over_random(ours, theirs)
 
 
-def _gained(result: _Result, results: list[_Result], method: str) -> dict[str, Any]:
+def _gained(
+    result: _Result, references: dict[str, _Result], method: str
+) -> dict[str, Any]:
     """The difference from another method with the bounds of its interval, percent."""
     found: dict[str, Any] = {"against": method}
-    other = _reference(result, results, method)
+    other = references.get(method)
     if other and result.key["method"] not in (method, WHOLE):
         interval = formulas.bootstrap(result.accuracies, other.accuracies)
         names = ("gain", "gain_low", "gain_high")
         found |= {name: 100 * v for name, v in zip(names, interval, strict=True)}
+        found["against_recipe"] = other.recipe
     return found
 
 
-def _against(result: _Result, results: list[_Result]) -> dict[str, float]:
+def _against(
+    result: _Result, references: dict[str, _Result], results: list[_Result]
+) -> dict[str, Any]:
     """The scores that need other records; what there are."""
-    found: dict[str, float] = {}
-    random = _reference(result, results, RANDOM)
-    whole = _reference(result, results, WHOLE)
+    found: dict[str, Any] = {}
+    random, whole = references.get(RANDOM), references.get(WHOLE)
     is_reference = result.key["method"] in (RANDOM, WHOLE)
+    hard = result.is_all("hard") and not result.key["taught"]
     if random and not is_reference:
+        found["random_recipe"] = random.recipe
         found["ior"] = _gain(result, random)
         found["ars"] = _augmentation_score(result, random, results)
-    if whole and not result.key["taught"] and result.key["method"] != WHOLE:
+    if whole and hard and result.key["method"] != WHOLE:
+        found["whole_recipe"] = whole.recipe
         reached = formulas.mean(whole.accuracies)
         ours = formulas.mean(result.accuracies)
         found["hlr"] = formulas.hard_label_recovery(reached, ours)
@@ -221,7 +294,8 @@ def _augmentation_score(
     plain = _without_augmentation(result, results)
     if plain is None:
         return math.nan
-    without = _gain(plain, _reference(plain, results, RANDOM))
+    images = _reference(plain, results, RANDOM)
+    without = _gain(plain, images.result if images else None)
     return formulas.augmentation_robust_score(_gain(result, random), without)
 
 
