@@ -54,6 +54,7 @@ SUMMARY = [
 PHASES = ("data", "augmentation", "real forward", "synthetic", "queue", "update")
 _PHASE_COLUMNS = {name: f"{name.replace(' ', '_')}_ms" for name in PHASES}
 
+
 def _groups(
     frame: pd.DataFrame, profiles: Sequence[str]
 ) -> list[tuple[dict[str, object], pd.DataFrame]]:
