@@ -86,10 +86,11 @@ def scores(
     Accuracies, deviations and ``gain`` are percent; HLR, IOR, LRS and ARS are
     fractions, see the module ``scores``. What needs another method or the whole
     training set is missing where there is no record of it under the same protocol; HLR
-    and LRS, which speak of hard labels, where the set or a teacher has soft labels. ARS is that of a training with augmentation, and takes a record of one
-    without. Seconds are means over sets: of distilling one, and of training and testing
-    the networks of the row on it. Where several records could be the reference, see
-    ``references.reference`` for which is used; a note of the table says so.
+    and LRS, which speak of hard labels, where the set or a teacher has soft labels.
+    ARS is that of a training with augmentation, and takes a record of one without.
+    Seconds are means over sets: of distilling one, and of training and testing the
+    networks of the row on it. Which of several references is used is said by
+    ``references.reference``, and in a note of the table.
 
     Args:
         frame: the long form of ``tables.frame``; only records that are done count.
