@@ -1,6 +1,9 @@
 """The words of the tables: titles, headings, marks and footnotes."""
 
-_CAPITALS = ("mnist", "svhn", "dm", "idm", "bacon", "dc", "dsa", "mtt")
+_CAPITALS = (
+    *("mnist", "svhn", "dm", "idm", "bacon", "dc", "dsa", "mtt"),
+    *("cda", "rded", "edc"),
+)
 _TITLES = {
     **{name: name.upper() for name in _CAPITALS},
     **{"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"},
@@ -9,6 +12,7 @@ _TITLES = {
     **{"bacon+idm": "BACON + IDM", "bacon+dm": "BACON + DM", "digits": "Digits"},
     **{"random": "Random", "herding": "Herding", "whole": "Whole data set"},
     **{"k_center": "K-Center", "k_means": "K-Means"},
+    **{"sre2l": "SRe2L", "gvbsm": "G-VBSM"},
 }
 MARKS = {"best_test": "†", "best_val": "‡"}
 NOTES = {

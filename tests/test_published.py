@@ -197,12 +197,15 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
 def test_every_registered_method_under_every_protocol() -> None:
     """A difference is of what is published for this very evaluation."""
     found = []
-    cells = {(r.method, r.dataset, r.architecture): r for r in COMPARABLE}
+    cells = {(r.method, r.dataset): r for r in COMPARABLE if published.is_own(r)}
     for row, name in itertools.product(cells.values(), recipe.protocol_names()):
-        if row.method not in METHODS.names() or row.dataset not in DATASETS.names():
+        if row.method not in METHODS.names():
             continue
         cell = Cell(row.method, row.dataset, row.ipc)
-        resolved = work.resolve(cell, recipe.Request(protocol=name)).recipe
+        try:
+            resolved = work.resolve(cell, recipe.Request(protocol=name)).recipe
+        except UsageError:  # whitened sets, which policies do not take
+            continue
         judged = record(cell, (0.5,), architecture=row.architecture)
         digest = recipe.digest(resolved)
         found.append(msgspec.structs.replace(judged, recipe=resolved, digest=digest))
