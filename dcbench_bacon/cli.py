@@ -415,7 +415,8 @@ Examples:
 @profiles_option
 @click.option(
     "--source",
-    help="Compare with this source of published numbers; a wrong name lists them.",
+    help="Compare with this source of published numbers, not with each method's own: "
+    "`bacon` is the table of BACON's page; a wrong name lists them.",
 )
 @click.option(
     "--against",

@@ -274,7 +274,7 @@ def _conclude(results: list[runner.Result], output: Path, profile: str) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # a file or a pipe has no width of its own
-    console.print(tables.to_rich(table))
+    console.print(tables.to_rich(table, console.width))
     words = ["dcbench", "table", "--profile", profile, "--output", str(output)]
     again = shlex.join(words)
     Console(stderr=True).print(

@@ -25,6 +25,7 @@ AboveZero = Annotated[float, Meta(gt=0)]
 # Of a side of an image: published sets have 2 or 3, and decoding takes the square.
 MOST_PARTS = 4
 Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
+LabelKind = Literal["hard", "soft", "unknown"]
 
 
 _REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")
@@ -325,6 +326,8 @@ class Record(Struct, frozen=True, kw_only=True):
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
         label_bytes: of the labels among them.
+        label_kind: ``hard`` when every row is one class alone; older records do not
+            know it.
         teachers: how the networks that label the images were trained.
         error: type and message when the cell did not finish.
     """
@@ -344,5 +347,6 @@ class Record(Struct, frozen=True, kw_only=True):
     synthetic_sha256: str | None = None
     synthetic_bytes: int | None = None
     label_bytes: int | None = None
+    label_kind: LabelKind = "unknown"
     teachers: tuple[dict[str, Any], ...] = ()
     error: str | None = None

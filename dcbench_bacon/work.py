@@ -27,7 +27,15 @@ from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, Evaluation, Protocol, Recipe, Record, Timing
+from dcbench_bacon.schema import (
+    Cell,
+    Evaluation,
+    LabelKind,
+    Protocol,
+    Recipe,
+    Record,
+    Timing,
+)
 from dcbench_bacon.spec import (
     Configured,
     Method,
@@ -517,7 +525,13 @@ def described(synthetic: SyntheticSet) -> dict[str, Any]:
         "synthetic_sha256": container.digest(synthetic),
         "synthetic_bytes": synthetic.images.nbytes + synthetic.labels.nbytes,
         "label_bytes": synthetic.labels.nbytes,
+        "label_kind": _label_kind(synthetic.labels),
     }
+
+
+def _label_kind(labels: torch.Tensor) -> LabelKind:
+    """Whether every row of labels (images, classes) names one class alone."""
+    return "hard" if bool(((labels != 0).sum(1) == 1).all()) else "soft"
 
 
 def _by_step(history: Sequence[Evaluation]) -> list[list[Evaluation]]:

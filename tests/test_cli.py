@@ -21,11 +21,8 @@ from dcbench_bacon.options import PAPER_DATASETS
 from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell
+from dcbench_bacon.tables import SUMMARY
 
-COLUMNS = (
-    "dataset,ipc,method,architecture,accuracy_mean,accuracy_std,n,published_mean,"
-    "published_source,difference,profile,selection"
-)
 COMMANDS = [
     *("run", "evaluate", "table", "list", "show", "data", "check"),
     *("continual", "nas", "quality", "convert", "profile", "plot"),
@@ -413,7 +410,12 @@ def test_fresh_runs_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "begins"),
-    [("md", "| "), ("csv", COLUMNS), ("latex", "\\"), ("html", "<")],
+    [
+        ("md", "| "),
+        ("csv", ",".join([*SUMMARY, "recipe"])),
+        ("latex", "\\"),
+        ("html", "<"),
+    ],
 )
 def test_table(results: Path, form: str, begins: str) -> None:
     arguments = ("table", "--output", results, "--profile", "demo", "--format", form)
