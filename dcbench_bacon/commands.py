@@ -26,6 +26,7 @@ from dcbench_bacon import (
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.printing import accuracy, moments
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell, Evaluation
@@ -305,10 +306,9 @@ def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
 
 
 def spread(found: Sequence[Evaluation]) -> str:
-    """Mean and standard deviation between networks, in percent."""
-    values = torch.tensor([entry.accuracy for entry in found]) * 100
-    deviation = f" ± {values.std():.2f}" if len(found) > 1 else ""
-    return f"{values.mean():.2f}{deviation} % (n={len(found)})"
+    """Mean and standard deviation between networks, in percent, as tables have them."""
+    mean, deviation = moments([entry.accuracy for entry in found])
+    return accuracy(mean, deviation, len(found)).replace(" (", " % (")
 
 
 def _toml(value: Any) -> str:

@@ -91,7 +91,7 @@ def _judge(
     protocol = job.resolved.recipe.protocol
     if protocol.held_out:
         opened = _held_out(path, opened)
-    foreign.caution(path, opened.synthetic, protocol.learning_rate)
+    foreign.caution(path, opened.synthetic, protocol)
     digest = container.digest(opened.synthetic)
     worker = work.Work(job, store, options)
     # Sets of one recipe from two machines are two sets.

@@ -189,7 +189,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         validation: accuracy on the held-out split at that pass, if there is one.
         step: the distillation step of the set that was evaluated.
         seconds: training and testing.
-        learning_rate: the one that was chosen, where the protocol has several.
+        learning_rate: the one it was trained with, before its schedule; records made
+            before this was kept have it only where the protocol has several.
     """
 
     architecture: str
@@ -288,6 +289,13 @@ class Record(Struct, frozen=True, kw_only=True):
         synthetic_bytes: of images and labels as stored.
         label_bytes: of the labels among them.
         teachers: how the networks that label the images were trained.
+        name: what tables call the set instead of its method, where it was read from
+            a file of another tool: that of the file, or the user's.
+        images: how many the set has, as stored.
+        per_class: the fewest and the most of a class; soft labels count as their
+            largest entry.
+        stored_accuracies: fractions, by network, that the authors of a file stored
+            with the set.
         error: type and message when the cell did not finish.
     """
 
@@ -308,3 +316,7 @@ class Record(Struct, frozen=True, kw_only=True):
     label_bytes: int | None = None
     teachers: tuple[dict[str, Any], ...] = ()
     error: str | None = None
+    name: str = ""
+    images: int | None = None
+    per_class: tuple[int, int] | None = None
+    stored_accuracies: dict[str, tuple[Fraction, ...]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from dcbench_bacon.printing import render, to_rich
+from dcbench_bacon.printing import moments, render, to_rich
 from dcbench_bacon.published import lookup
 from dcbench_bacon.recipe import distillation_digest, protocol_digest
 from dcbench_bacon.schema import Record, Timing
@@ -100,7 +100,8 @@ def _identity(record: Record) -> dict[str, object]:
     """What every row of a record repeats."""
     cell = record.cell
     return {
-        **{"dataset": cell.dataset, "ipc": cell.ipc, "method": cell.method},
+        **{"dataset": cell.dataset, "ipc": cell.ipc},
+        "method": record.name or cell.method,
         **{"seed": cell.seed, "digest": record.digest, "status": record.status},
         "profile": record.recipe.profile + CHANGED * bool(record.recipe.overrides),
         "selection": record.recipe.protocol.selection,
@@ -186,12 +187,11 @@ def summary(
         method, dataset = str(key["method"]), str(key["dataset"])
         ipc, architecture = int(str(key["ipc"])), str(key["architecture"])
         found = lookup(method, dataset, ipc, architecture, source)
-        percent = group["accuracy"] * 100
-        mean = round(float(percent.mean()), 9)  # 62.06, not 62.06000000000001
+        mean, deviation = moments(list(group["accuracy"]))
         rows.append(
             {
                 **key,
-                **{"accuracy_mean": mean, "accuracy_std": float(percent.std(ddof=1))},
+                **{"accuracy_mean": mean, "accuracy_std": deviation},
                 **{"n": len(group), "published_mean": found and found.mean},
                 "published_source": found.source if found else "",
                 "difference": round(mean - found.mean, 9) if found else None,

@@ -32,7 +32,8 @@ from dcbench_bacon.exchange import foreign
 from dcbench_bacon.exchange.archives import load_arrays
 from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.exchange.image_folder import ImageFiles
-from dcbench_bacon.exchange.importers import READERS, guess
+from dcbench_bacon.exchange.importers import READERS
+from dcbench_bacon.exchange.recognition import guess
 from dcbench_bacon.exchange.stored import Storage
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.spec import SyntheticSet

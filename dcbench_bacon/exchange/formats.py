@@ -26,6 +26,7 @@ FORMATS = {
     "best": Format("best pickles of IDM and BACON: acc_*.pkl"),
     "mtt": Format("images_best.pt and labels_best.pt of MTT, TESLA, DATM", True, True),
     "idc": Format("data_best.pt of IDC and DREAM: images in [0, 1] and targets"),
+    "tuple": Format("torch.save of [images, labels] by anyone, normalised or pixels"),
     "dd": Format("steps of Wang's dataset distillation: images, labels, rates"),
     "pair": Format("DC-BENCH's *_images.pt and *_labels.pt: K-means and random"),
     "kip": Format("npz of KIP: images with channels last, real-valued labels"),
@@ -43,26 +44,33 @@ class Claims:
     Attributes:
         form: the name of its format; a guess without it.
         dataset: the data set it was made from, as typed.
-        index: which of several sets in the file.
+        index: which of several sets in the file, or ``all``.
         partition: each image holds ``partition**2`` smaller ones.
         zca: whether the images are ZCA-whitened.
-        pixels: whether the images are pixels in [0, 1], not normalised.
+        pixels: whether the images are pixels, in [0, 1] or 0 to 255, not normalised.
         statistics: the data set whose mean and std normalised the images.
         labels: what to make of labels: one-hot by argmax, or softmax of logits.
         learning_rate: learned together with the images.
+        classes: of the data set, for each class of the file in the file's order.
+        name: what tables call the set.
+        as_method: the method that made it; it is evaluated as that method's.
     """
 
     form: str | None = None
     dataset: str | None = None
-    index: int | None = None
+    index: int | Literal["all"] | None = None
     partition: int | None = None
     zca: bool | None = None
     pixels: bool | None = None
     statistics: str | None = None
     labels: Labels | None = None
     learning_rate: float | None = None
+    classes: tuple[str, ...] | None = None
+    name: str | None = None
+    as_method: str | None = None
 
     @classmethod
     def taken(cls, given: dict[str, Any]) -> "Claims":
         """Takes the claims out of the options of a command."""
-        return cls(**{each.name: given.pop(each.name) for each in fields(cls)})
+        names = [each.name for each in fields(cls) if each.name in given]
+        return cls(**{name: given.pop(name) for name in names})
