@@ -129,8 +129,8 @@ def load(
         stored = _cached(source, cache)
     if stored.shared:
         logger.warning(
-            "%s: %d of %d test images are in train as well, pixel for pixel: accuracies "
-            "on them say little; remove them from one of the two",
+            "%s: %d of %d test images are in train as well, pixel for pixel: what is "
+            "measured on them is too high; remove them from one of the two",
             source.folder,
             stored.shared,
             len(stored.arrays["test_labels"]),

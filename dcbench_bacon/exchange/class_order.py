@@ -13,7 +13,6 @@ from dcbench_bacon.errors import DataError, UsageError
 
 BY_INDEX = "index"  # of --classes: each name holds the number of its class
 IN_ORDER = "order"  # the same: classes stand in the data set's order, as WordNet ids do
-_MOST_BYTES = 2**20  # of a file of names
 # What else people call the classes of the data sets here, as `_plain` writes names.
 _SYNONYMS = (
     *(("airplane", "plane", "aeroplane"), ("automobile", "car", "auto")),
@@ -76,27 +75,6 @@ def match(
             f"{_few(names)}; say which is which with --classes"
         )
     return order
-
-
-def stated_classes(text: str) -> tuple[str, ...]:
-    """Return the names that ``--classes`` gives, in a list or in a file.
-
-    Args:
-        text: names separated by commas, or the path of a file with a name in each line.
-
-    Raises:
-        UsageError: the file is no text or is absurdly large.
-    """
-    path = Path(text)
-    try:
-        if "," in text or not path.is_file():
-            return tuple(name.strip() for name in text.split(",") if name.strip())
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"--classes {path}: larger than {_MOST_BYTES} bytes")
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--classes {text:.200}: no list of names: {error}") from error
-    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _by_name(path: Path, names: Sequence[str], known: Sequence[str]) -> Order:

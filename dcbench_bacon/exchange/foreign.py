@@ -60,7 +60,11 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
         form = claims.form or guess(path)
     if form == "dcbench":
         _check_claims(path, claims)
-        return container.read(path)
+        synthetic = container.read(path)
+        if claims.name is None:
+            return synthetic
+        named = {**synthetic.provenance, "name": name_of(path, claims)}
+        return replace(synthetic, provenance=named)
     if form not in READERS:
         known = ", ".join(name for name, each in FORMATS.items() if each.reads)
         raise UsageError(f"--from {form}: not read; there are: {known}")
@@ -79,7 +83,7 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
     return adopt(path, form, content, claims, root)
 
 
-def each(path: Path, claims: Claims) -> list[Claims]:
+def every_set(path: Path, claims: Claims) -> list[Claims]:
     """Return the claims for each set that is asked for: one, or all of a file.
 
     Raises:
@@ -178,9 +182,9 @@ def adopt(
         "dataset": msgspec.to_builtins(info),
         "source": {
             **_source(form, content, claims, guesses),
-            "name": name_of(path, claims),
             "method": method,
         },
+        "name": name_of(path, claims),
         "zca": {"assumed": "MTT"} if settled["zca"] else None,
         "learning_rate": settled["learning_rate"],
         "accuracies": {key: list(each) for key, each in content.accuracies.items()},

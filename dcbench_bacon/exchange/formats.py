@@ -1,8 +1,12 @@
 """The file formats of synthetic sets, by name; imports nothing heavy."""
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from dcbench_bacon.errors import UsageError
+
+_MOST_BYTES = 2**20  # of a file of names
 Labels = Literal["stored", "hard", "softmax"]
 
 
@@ -74,3 +78,24 @@ class Claims:
         """Takes the claims out of the options of a command."""
         names = [each.name for each in fields(cls) if each.name in given]
         return cls(**{name: given.pop(name) for name in names})
+
+
+def stated_classes(text: str) -> tuple[str, ...]:
+    """Return the names that ``--classes`` gives, in a list or in a file.
+
+    Args:
+        text: names separated by commas, or the path of a file with a name in each line.
+
+    Raises:
+        UsageError: the file is no text or is absurdly large.
+    """
+    path = Path(text)
+    try:
+        if "," in text or not path.is_file():
+            return tuple(name.strip() for name in text.split(",") if name.strip())
+        if path.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"--classes {path}: larger than {_MOST_BYTES} bytes")
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--classes {text:.200}: no list of names: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())

@@ -156,7 +156,9 @@ def mtt(path: Path, index: int | None) -> Content:
     rate = beside(path, swapped(path, new="lr"), "lr_best.pt")
     known = {}
     if rate is None:
-        known["learning_rate"] = Guess(None, "MTT learns one and does not save it")
+        known["learning_rate"] = Guess(
+            None, "MTT learns one and does not save it", "doubtful"
+        )
     found = of_files(paths, given, rate, says, **known)
     # Unwhitened images are no photographs: their pixels leave [0, 1] by far.
     return replace(found, beyond=1.0) if shown else found
