@@ -307,8 +307,12 @@ def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
 
 def spread(found: Sequence[Evaluation]) -> str:
     """Mean and standard deviation between networks, in percent, as tables have them."""
-    mean, deviation = moments([entry.accuracy for entry in found])
-    return accuracy(mean, deviation, len(found)).replace(" (", " % (")
+    return in_percent([entry.accuracy for entry in found])
+
+
+def in_percent(fractions: Sequence[float]) -> str:
+    """The same of accuracies alone."""
+    return accuracy(*moments(fractions), len(fractions)).replace(" (", " % (")
 
 
 def _toml(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,13 @@ from dcbench_bacon.commands import (
     Setup,
     by_architecture,
     choose_device,
+    in_percent,
     request_of,
     spread,
 )
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.exchange import foreign
+from dcbench_bacon.exchange import foreign, identity
+from dcbench_bacon.exchange.class_counts import count
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
@@ -60,11 +63,28 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     console = Console(stderr=True)
     with setup.ready(console) as (store, options):
         for path in files:
-            opened = open_set(path, claims, options.device, setup.data_root)
-            record = _judge(path, opened, request, store, options)
-            for architecture, found in by_architecture(record.evaluations).items():
-                console.file.flush()
-                print(f"{path}  {architecture}  {spread(found)}", flush=True)
+            records = []
+            for claim in foreign.every_set(path, claims):
+                opened = open_set(path, claim, options.device, setup.data_root)
+                records.append(_judge(path, opened, request, store, options))
+                chosen = claims.index == "all" and claim.index is not None
+                _print(f"{path} [{claim.index}]" if chosen else f"{path}", records[-1:])
+            if len(records) > 1:
+                _print(f"{path} [{len(records)} sets]", records)
+
+
+def _print(title: str, records: Sequence[Record]) -> None:
+    """Prints a line for each network, beside it what the set's authors stored."""
+    evaluations = [each for record in records for each in record.evaluations]
+    for architecture, found in by_architecture(evaluations).items():
+        stored = [
+            value
+            for record in records
+            for value in record.stored_accuracies.get(architecture, ())
+        ]
+        beside = f"  stored in the file: {in_percent(stored)}" if stored else ""
+        sys.stderr.flush()
+        print(f"{title}  {architecture}  {spread(found)}{beside}", flush=True)
 
 
 def open_set(
@@ -84,8 +104,8 @@ def _judge(
 ) -> Record:
     """The record of a file: found, or made now.
 
-    Raises:
-        UsageError: there is one of another set that was made by the same recipe.
+    Two sets of one recipe, from two machines, are two results: the second is recorded
+    under a digest of its own.
     """
     job = _job(opened, request)
     protocol = job.resolved.recipe.protocol
@@ -93,19 +113,17 @@ def _judge(
         opened = _held_out(path, opened)
     foreign.caution(path, opened.synthetic, protocol)
     digest = container.digest(opened.synthetic)
-    worker = work.Work(job, store, options)
-    # Sets of one recipe from two machines are two sets.
-    worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
     with store.lock(job.cell, job.digest):
         known = store.find(job.cell, job.digest)
+        if known and known.synthetic_sha256 not in (None, digest):
+            job = job._replace(another=digest)
+            known = store.find(job.cell, job.digest)
+        worker = work.Work(job, store, options)
+        # Sets of one recipe from two machines are two sets.
+        worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
         if known and known.status == "done" and not options.fresh:
-            if known.synthetic_sha256 != digest:
-                raise UsageError(
-                    f"{path}: {store.root} has a record of another set of this recipe; "
-                    "choose another --output, or replace it with --fresh"
-                )
             options.tell(f"{path}: recorded already; --fresh trains again")
-            return known
+            return _renamed(known, opened.synthetic, store)
         if options.fresh:
             shutil.rmtree(worker.folder, ignore_errors=True)
         record = worker.judge(opened)
@@ -114,10 +132,20 @@ def _judge(
     return record
 
 
+def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:
+    """The record under the name that the set has now."""
+    name = str(synthetic.provenance.get("name") or "")
+    if name == known.name:
+        return known
+    renamed = msgspec.structs.replace(known, name=name)
+    store.write(renamed)
+    return renamed
+
+
 def _job(opened: work.Opened, request: recipe.Request) -> work.Job:
     """What a file is recorded as: its own recipe under the protocol asked for.
 
-    A set of another tool has no recipe, and is known by its content.
+    A set of another tool has no recipe, and is known by its file and how it was read.
     """
     cell, made = opened.cell, _made_by(opened.synthetic)
     distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
@@ -128,7 +156,7 @@ def _job(opened: work.Opened, request: recipe.Request) -> work.Job:
     else:  # made by another tool, or by a method that is not installed here
         protocol = recipe.protocol(cell, asked)
     own = made or schema.Recipe(
-        settings={"sha256": container.digest(opened.synthetic)}, protocol=protocol
+        settings=identity.settings_of(opened.synthetic), protocol=protocol
     )
     judged = msgspec.structs.replace(
         own,
@@ -219,6 +247,8 @@ def _opened(
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(f"{path} does not say what it was made from") from error
     container.check_fits(path, synthetic, made_for)
+    for warning in count(synthetic.labels).warnings(made_for.class_names):
+        logger.warning("%s: %s", path, warning)
     # A header names no folder of this machine: only --dataset does.
     name = dataset or cell.dataset.partition(":")[0]
     try:

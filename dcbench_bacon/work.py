@@ -24,6 +24,7 @@ from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
 from dcbench_bacon.evaluate import evaluate
+from dcbench_bacon.exchange import identity
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
@@ -48,16 +49,22 @@ class Job(NamedTuple):
 
     Attributes:
         source: the data set as typed; for a folder, with its path.
+        another: sha256 of a set from a file, where there is already a result of
+            another set that was made by the same recipe, on another machine perhaps.
     """
 
     cell: Cell
     source: str
     resolved: recipe.Resolved
+    another: str = ""
 
     @property
     def digest(self) -> str:
-        """Of the whole recipe."""
-        return recipe.digest(self.resolved.recipe)
+        """Of the whole recipe, and of the set where the recipe does not tell which."""
+        digest = recipe.digest(self.resolved.recipe)
+        if not self.another:
+            return digest
+        return hashlib.sha256(f"{digest} {self.another}".encode()).hexdigest()[:8]
 
     @property
     def distillation_digest(self) -> str:
@@ -481,6 +488,7 @@ def described(synthetic: SyntheticSet) -> dict[str, Any]:
         "synthetic_sha256": container.digest(synthetic),
         "synthetic_bytes": synthetic.images.nbytes + synthetic.labels.nbytes,
         "label_bytes": synthetic.labels.nbytes,
+        **identity.recorded(synthetic),
     }
 
 

@@ -94,7 +94,7 @@ def test_the_source_is_recorded(tmp_path: Path) -> None:
     assert source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert source["files"] == [path.name]
     assert source["given"] == {"dataset": "digits", "partition": 2, "index": 3}
-    guessed = {"form": "vico", "zca": False, "pixels": "normalised", "method": "dsa"}
+    guessed = {"form": "vico", "zca": False, "pixels": "normalised"}
     assert source["guessed"] == guessed
 
 

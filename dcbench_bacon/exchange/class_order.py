@@ -109,6 +109,16 @@ def _stated(
     return _by_name(Path("--classes"), stated, known).places
 
 
+def _same(path: Path, names: Sequence[str], known: Sequence[str]) -> int:
+    """How many classes there are, in the file as in the data set."""
+    if len(names or known) != len(known):
+        raise UsageError(
+            f"{path}: --classes {IN_ORDER}: {len(names)} classes, but the data set has "
+            f"{len(known)}; list them by name"
+        )
+    return len(known)
+
+
 def _indices(path: Path, names: Sequence[str], known: Sequence[str]) -> tuple[int, ...]:
     """The number in each name, such as 7 in new007."""
     found = [re.findall(r"\d+", name) for name in names]

@@ -20,6 +20,7 @@ _NEAR_ZERO = 0.2  # of the means of whitened images
 _ROUGH = 0.75  # correlation of neighbours below it; averaged images are smoother
 _SEAM, _VALLEY = 2.0, 0.4  # difference across the middle, beside it 1
 _PLAIN = (0.7, 1.6)
+_FLAT = 0.1  # of the mean difference: margins beside the middle have less
 _SMOOTH = 0.4  # correlation of neighbours; that of noise is 0
 
 
@@ -120,7 +121,8 @@ def _middles(images: Tensor) -> tuple[float, float] | None:
         steps = images.diff(dim=axis).abs().mean((0, 1, 5 - axis))
         middle = len(steps) // 2
         beside = torch.cat([steps[middle - 2 : middle], steps[middle + 1 :][:2]]).mean()
-        found.append(float(steps[middle] / beside) if beside > 0 else 1.0)
+        scale = torch.maximum(beside, _FLAT * steps.mean())
+        found.append(float(steps[middle] / scale) if scale > 0 else 1.0)
     return found[0], found[1]
 
 

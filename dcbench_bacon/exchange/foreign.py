@@ -27,7 +27,7 @@ from dcbench_bacon.exchange.evidence import measure
 from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.exchange.guesses import tell
 from dcbench_bacon.exchange.importers import READERS, SEVERAL
-from dcbench_bacon.exchange.naming import method_of, name_of
+from dcbench_bacon.exchange.naming import name_of
 from dcbench_bacon.exchange.reading import OPTIONS, nearby_names, settle
 from dcbench_bacon.exchange.recognition import guess
 from dcbench_bacon.exchange.values import (
@@ -153,7 +153,6 @@ def adopt(
             and which option may mend it.
     """
     name, named = dataset_of(path, claims)
-    method, method_guess = method_of(path, claims)
     info = facts(name, root)
     check_shapes(path, content, info)
     with damaged(path):
@@ -171,42 +170,45 @@ def adopt(
             f"{path}: --partition {partition}: it must divide the {info.size} pixels "
             f"of {info.name} and be at most {MOST_PARTS}"
         )
-    named_guesses = {"dataset": named, "method": method_guess}
-    guesses |= {key: guess for key, guess in named_guesses.items() if guess}
+    if named:
+        guesses["dataset"] = named
     if content.class_names and claims.classes is None:
         guesses["classes"] = _matched(content, labels.order, info)
     counts = count(labels.rows)
     cell = Cell(f"{form}-file", info.name, counts.ipc(info.classes), content.index)
-    provenance = {
-        "cell": msgspec.to_builtins(cell),
-        "dataset": msgspec.to_builtins(info),
-        "source": {
-            **_source(form, content, claims, guesses),
-            "method": method,
-        },
-        "name": name_of(path, claims),
-        "zca": {"assumed": "MTT"} if settled["zca"] else None,
-        "learning_rate": settled["learning_rate"],
-        "accuracies": {key: list(each) for key, each in content.accuracies.items()},
-    }
-    provenance["source"]["reading"] = {
-        "classes": ",".join(info.class_names[place] for place in labels.order.places)
-        if labels.order.how != "in order"
-        else labels.order.how,
+    source = _source(form, content, claims, guesses)
+    source["reading"] = {
+        "classes": _order_of(labels.order, info),
         "format": form,
         "labels": labels.kind,
         "learning_rate": settled["learning_rate"],
         "partition": partition,
         "scale": reading.scale,
-        "sha256": provenance["source"]["sha256"],
+        "sha256": source["sha256"],
         "statistics": statistics.name,
         "zca": bool(settled["zca"]),
+    }
+    provenance = {
+        "cell": msgspec.to_builtins(cell),
+        "dataset": msgspec.to_builtins(info),
+        "source": source,
+        "name": name_of(path, claims),
+        "zca": {"assumed": "MTT"} if settled["zca"] else None,
+        "learning_rate": settled["learning_rate"],
+        "accuracies": {name: list(each) for name, each in content.accuracies.items()},
     }
     synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):
         container.check(synthetic)
     tell(path, guesses, reading.notes, logger.warning)
     return synthetic
+
+
+def _order_of(order: Order, info: DatasetInfo) -> str:
+    """The data set's class of each of the file's, for the record."""
+    if order.places == tuple(range(info.classes)):
+        return "in order"
+    return ",".join(info.class_names[place] for place in order.places)
 
 
 def _matched(content: Content, order: Order, info: DatasetInfo) -> Guess:

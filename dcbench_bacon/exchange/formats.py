@@ -57,7 +57,7 @@ class Claims:
         learning_rate: learned together with the images.
         classes: of the data set, for each class of the file in the file's order.
         name: what tables call the set.
-        as_method: the method that made it; it is evaluated as that method's.
+        as_method: the method whose evaluation judges the set.
     """
 
     form: str | None = None

@@ -22,10 +22,8 @@ _NAMES = {
     "pixels": "values",
     "zca": "whitened",
     "learning_rate": "learned rate",
-    "method": "method",
 }
-_OPTIONS = {**OPTIONS, "method": "--as"}
-_ORDER = ("form", "dataset", "method", "index", "pixels", "zca", "partition")
+_ORDER = ("form", "dataset", "index", "pixels", "zca", "partition")
 
 
 def tell(
@@ -59,7 +57,7 @@ def _row(key: str, guess: Guess) -> tuple[str, str, str, str, str]:
     value = guess.value
     plain = f"{value:.6g}" if isinstance(value, float) else str(value)
     shown = names[value] if value is None or isinstance(value, bool) else plain
-    option = "" if guess.doubt == "certain" else _OPTIONS[key]
+    option = "" if guess.doubt == "certain" else OPTIONS[key]
     return _NAMES.get(key, key), shown, guess.doubt, guess.reason, option
 
 

@@ -1,22 +1,12 @@
-"""What the name of a file tells: the method that made a set, and what to call it."""
+"""What tables call a set of another tool."""
 
 import re
 from pathlib import Path
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.exchange.content import Guess
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.exchange.reading import nearby_names
 from dcbench_bacon.registry import METHODS
 
-# Methods whose files are read, by the words in their names; those of many words first.
-_METHODS = {
-    **{"datadam": "datadam", "bacon": "bacon", "idm": "idm", "dsa": "dsa"},
-    **{"datm": "datm", "tesla": "tesla", "mtt": "mtt", "dream": "dream", "idc": "idc"},
-    **{"kip": "kip", "sre2l": "sre2l", "rded": "rded", "kmeans": "k_means"},
-    **{"herding": "herding", "random": "random", "dc": "dc", "dm": "dm"},
-}
-_AMBIGUOUS = ("dm",)  # what IDM and BACON call their files by default
 _GENERIC = re.compile(r"(images|data|acc|results|labels)(_|\.|$)")
 LONGEST = 100
 
@@ -41,16 +31,3 @@ def name_of(path: Path, claims: Claims) -> str:
     if generic or absolute.name in METHODS.names():
         return f"{absolute.parent.name}/{absolute.name}"[-LONGEST:]
     return absolute.name[-LONGEST:]
-
-
-def method_of(path: Path, claims: Claims) -> tuple[str | None, Guess | None]:
-    """Return the method that made a set, and the guess if nobody stated it."""
-    if claims.as_method is not None:
-        return claims.as_method, None
-    for name in nearby_names(path):
-        words = re.split(r"[^a-z0-9]+", name.lower().replace("k-means", "kmeans"))
-        for word, method in _METHODS.items():
-            if word in words:
-                doubt = "doubtful" if method in _AMBIGUOUS else "likely"
-                return method, Guess(method, f"from the name {name}", doubt)
-    return None, None
