@@ -86,6 +86,11 @@ def _by_name(path: Path, names: Sequence[str], known: Sequence[str]) -> Order:
         numbers, values = list(map(int, own)), list(map(int, theirs))
         if set(numbers) <= set(values):
             return Order(tuple(map(values.index, numbers)), "by number")
+    numbered = [re.fullmatch(r"(\d+)[ _.-]+(.+)", name) for name in names]
+    if all(numbered):  # as dcbench writes them: 003_cat
+        pairs = [(int(each[1]), _plain(each[2])) for each in numbered if each]
+        if all(i < len(theirs) and theirs[i] == plain for i, plain in pairs):
+            return Order(tuple(i for i, _ in pairs), "by number and name")
     odd = [name for name, plain in zip(names, own, strict=True) if plain not in theirs]
     raise DataError(
         f"{path} has {len(names)} classes, of which {_few(odd)} are none of the data "
