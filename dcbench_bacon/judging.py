@@ -16,6 +16,7 @@ from dcbench_bacon import (
     data,
     progress,
     recipe,
+    runner,
     schema,
     tables,
     whitening,
@@ -34,6 +35,7 @@ from dcbench_bacon.exchange import foreign
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
+from dcbench_bacon.redo import Redo
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell, DatasetInfo, Record
 from dcbench_bacon.spec import SyntheticSet
@@ -59,8 +61,12 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     recipe.check_overrides(request.overrides, [])
     console = Console(stderr=True)
     with setup.ready(console) as (store, options):
-        for path in files:
-            opened = open_set(path, claims, options.device, setup.data_root)
+        every = (
+            open_set(path, claims, options.device, setup.data_root) for path in files
+        )
+        if options.fresh:
+            every = iter(_ask_anew(list(every), request, store, options))
+        for path, opened in zip(files, every, strict=True):
             record = _judge(path, opened, request, store, options)
             for architecture, found in by_architecture(record.evaluations).items():
                 console.file.flush()
@@ -75,6 +81,31 @@ def open_set(
     return work.Opened(synthetic, *_opened(path, synthetic, claims.dataset, root))
 
 
+def _ask_anew(
+    every: Sequence[work.Opened],
+    request: recipe.Request,
+    store: Store,
+    options: work.Options,
+) -> Sequence[work.Opened]:
+    """Leaves a request for each set, before the first of them is judged."""
+    with runner.noting():
+        for opened in every:
+            Redo(_worker(opened, request, store, options).folder).ask()
+    return every
+
+
+def _worker(
+    opened: work.Opened, request: recipe.Request, store: Store, options: work.Options
+) -> work.Work:
+    """What judges a set, with a folder of checkpoints of its own."""
+    fingerprint = opened.dataset.raw_fingerprint
+    worker = work.Work(_job(opened, request), fingerprint, store, options)
+    # Sets of one recipe from two machines are two sets.
+    digest = container.digest(opened.synthetic)
+    worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
+    return worker
+
+
 def _judge(
     path: Path,
     opened: work.Opened,
@@ -87,18 +118,19 @@ def _judge(
     Raises:
         UsageError: there is one of another set that was made by the same recipe.
     """
-    job = _job(opened, request)
+    worker = _worker(opened, request, store, options)
+    job, fingerprint = worker.job, opened.dataset.raw_fingerprint
     protocol = job.resolved.recipe.protocol
     if protocol.held_out:
         opened = _held_out(path, opened)
     foreign.caution(path, opened.synthetic, protocol.learning_rate)
     digest = container.digest(opened.synthetic)
-    worker = work.Work(job, store, options)
-    # Sets of one recipe from two machines are two sets.
-    worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
-    with store.lock(job.cell, job.digest):
-        known = store.find(job.cell, job.digest)
-        if known and known.status == "done" and not options.fresh:
+    redo = Redo(worker.folder)
+    # The same lock as that of a run that makes such a set and its record.
+    with store.lock(job.cell, job.distillation_digest, fingerprint):
+        if not redo.begin() and (
+            known := store.find(job.cell, job.digest, fingerprint)
+        ):
             if known.synthetic_sha256 != digest:
                 raise UsageError(
                     f"{path}: {store.root} has a record of another set of this recipe; "
@@ -106,10 +138,9 @@ def _judge(
                 )
             options.tell(f"{path}: recorded already; --fresh trains again")
             return known
-        if options.fresh:
-            shutil.rmtree(worker.folder, ignore_errors=True)
         record = worker.judge(opened)
         store.write(record)
+        redo.end()
         shutil.rmtree(worker.folder, ignore_errors=True)
     return record
 

@@ -282,13 +282,14 @@ class Record(Struct, frozen=True, kw_only=True):
         evaluations: one a network.
         distillation: the cost of making the set.
         evaluation: the cost of judging it, timed apart.
-        dataset_sha256: of the pixels and labels of train and test.
+        dataset_sha256: of the pixels and labels of train and test, before whitening.
         method_sha256: of the source of the module that made the set.
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
         label_bytes: of the labels among them.
         teachers: how the networks that label the images were trained.
         error: type and message when the cell did not finish.
+        traceback: where that happened; the middle of a very long one is left out.
     """
 
     version: Literal[1] = 1
@@ -308,3 +309,4 @@ class Record(Struct, frozen=True, kw_only=True):
     label_bytes: int | None = None
     teachers: tuple[dict[str, Any], ...] = ()
     error: str | None = None
+    traceback: str | None = None
