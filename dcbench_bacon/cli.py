@@ -54,11 +54,11 @@ class Commands(click.Group):
         except UsageError as error:
             fail(str(error), 2)
         except InterruptedRunError as error:
-            fail(f"{error}; nothing is lost. {going_on()}", 130)
+            fail(f"{error}; {error.kept}. {going_on(noted=error.noted)}", 130)
         except DcbenchError as error:
             fail(str(error), 1)
         except KeyboardInterrupt:
-            fail(f"interrupted at once; the last checkpoint stands. {going_on()}", 130)
+            fail(f"interrupted at once. {going_on(noted=False)}", 130)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -72,9 +72,13 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def going_on() -> str:
-    """How to resume; a fresh start has been made by then."""
-    words = [word for word in sys.argv[1:] if word != "--fresh"]
+def going_on(*, noted: bool) -> str:
+    """How to resume.
+
+    Args:
+        noted: what ``--fresh`` asks for is on disk; to ask again would begin it again.
+    """
+    words = [word for word in sys.argv[1:] if not (noted and word == "--fresh")]
     return f"To go on:\n  {shlex.join(['dcbench', *words])}"
 
 

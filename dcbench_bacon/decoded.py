@@ -54,8 +54,35 @@ class Stored(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """One sha256 for all arrays."""
-        content = msgspec.json.encode(self.digests, order="sorted")
-        return hashlib.sha256(content).hexdigest()
+        return _fingerprint(self.digests)
+
+
+def _fingerprint(digests: dict[str, str]) -> str:
+    content = msgspec.json.encode(digests, order="sorted")
+    return hashlib.sha256(content).hexdigest()
+
+
+def known_fingerprint(
+    cache: Path, prefix: str, paths: Sequence[Path | str]
+) -> str | None:
+    """Return the fingerprint of an up-to-date decoded set, from its sidecar alone.
+
+    Args:
+        cache: the folder of all entries.
+        prefix: names the data set and its place.
+        paths: the source files.
+
+    Returns:
+        None if there is no such entry.
+
+    Raises:
+        DataError: a source file cannot be read.
+    """
+    try:
+        content = (cache / f"{prefix}-{_stamp(paths)}" / "sidecar.json").read_bytes()
+        return _fingerprint(msgspec.json.decode(content, type=Sidecar).digests)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def cached(

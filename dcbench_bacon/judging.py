@@ -17,6 +17,7 @@ from dcbench_bacon import (
     data,
     progress,
     recipe,
+    runner,
     schema,
     tables,
     whitening,
@@ -37,6 +38,7 @@ from dcbench_bacon.exchange.class_counts import count
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
+from dcbench_bacon.redo import Redo
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell, DatasetInfo, Record
 from dcbench_bacon.spec import SyntheticSet
@@ -62,13 +64,24 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     recipe.check_overrides(request.overrides, [])
     console = Console(stderr=True)
     with setup.ready(console) as (store, options):
-        for path in files:
-            records = []
-            for claim in foreign.every_set(path, claims):
-                opened = open_set(path, claim, options.device, setup.data_root)
-                records.append(_judge(path, opened, request, store, options))
-                chosen = claims.index == "all" and claim.index is not None
-                _print(f"{path} [{claim.index}]" if chosen else f"{path}", records[-1:])
+        asked = [
+            (path, claim)
+            for path in dict.fromkeys(files)
+            for claim in foreign.every_set(path, claims)
+        ]
+        every = (
+            open_set(path, claim, options.device, setup.data_root)
+            for path, claim in asked
+        )
+        if options.fresh:
+            every = iter(_ask_anew(list(every), request, store, options))
+        pooled: dict[Path, list[Record]] = {}
+        for (path, claim), opened in zip(asked, every, strict=True):
+            record = _judge(path, opened, request, store, options)
+            pooled.setdefault(path, []).append(record)
+            chosen = claims.index == "all" and claim.index is not None
+            _print(f"{path} [{claim.index}]" if chosen else f"{path}", [record])
+        for path, records in pooled.items():
             if len(records) > 1:
                 _print(f"{path} [{len(records)} sets]", records)
 
@@ -95,6 +108,34 @@ def open_set(
     return work.Opened(synthetic, *_opened(path, synthetic, claims.dataset, root))
 
 
+def _ask_anew(
+    every: Sequence[work.Opened],
+    request: recipe.Request,
+    store: Store,
+    options: work.Options,
+) -> Sequence[work.Opened]:
+    """Leaves a request for each set, before the first of them is judged."""
+    with runner.noting():
+        for opened in every:
+            Redo(_worker(opened, request, store, options).folder).ask()
+    return every
+
+
+def _worker(
+    opened: work.Opened, request: recipe.Request, store: Store, options: work.Options
+) -> work.Work:
+    """What judges a set, with a folder of checkpoints of its own."""
+    job, fingerprint = _job(opened, request), opened.dataset.raw_fingerprint
+    digest = container.digest(opened.synthetic)
+    known = store.find(job.cell, job.digest, fingerprint)
+    if known and known.synthetic_sha256 not in (None, digest):
+        # Sets of one recipe from two machines are two sets.
+        job = job._replace(another=digest)
+    worker = work.Work(job, fingerprint, store, options)
+    worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
+    return worker
+
+
 def _judge(
     path: Path,
     opened: work.Opened,
@@ -107,27 +148,23 @@ def _judge(
     Two sets of one recipe, from two machines, are two results: the second is recorded
     under a digest of its own.
     """
-    job = _job(opened, request)
+    job, fingerprint = _job(opened, request), opened.dataset.raw_fingerprint
     protocol = job.resolved.recipe.protocol
     if protocol.held_out:
         opened = _held_out(path, opened)
     foreign.caution(path, opened.synthetic, protocol)
-    digest = container.digest(opened.synthetic)
-    with store.lock(job.cell, job.digest):
-        known = store.find(job.cell, job.digest)
-        if known and known.synthetic_sha256 not in (None, digest):
-            job = job._replace(another=digest)
-            known = store.find(job.cell, job.digest)
-        worker = work.Work(job, store, options)
-        # Sets of one recipe from two machines are two sets.
-        worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
-        if known and known.status == "done" and not options.fresh:
+    # The same lock as that of a run that makes such a set and its record.
+    with store.lock(job.cell, job.distillation_digest, fingerprint):
+        # Again: meanwhile another set of the recipe may have taken the record's place.
+        worker = _worker(opened, request, store, options)
+        redo = Redo(worker.folder)
+        known = store.find(job.cell, worker.job.digest, fingerprint)
+        if not redo.begin() and known:
             options.tell(f"{path}: recorded already; --fresh trains again")
             return _renamed(known, opened.synthetic, store)
-        if options.fresh:
-            shutil.rmtree(worker.folder, ignore_errors=True)
         record = worker.judge(opened)
         store.write(record)
+        redo.end()
         shutil.rmtree(worker.folder, ignore_errors=True)
     return record
 

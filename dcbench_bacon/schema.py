@@ -283,7 +283,7 @@ class Record(Struct, frozen=True, kw_only=True):
         evaluations: one a network.
         distillation: the cost of making the set.
         evaluation: the cost of judging it, timed apart.
-        dataset_sha256: of the pixels and labels of train and test.
+        dataset_sha256: of the pixels and labels of train and test, before whitening.
         method_sha256: of the source of the module that made the set.
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
@@ -297,6 +297,7 @@ class Record(Struct, frozen=True, kw_only=True):
         stored_accuracies: fractions, by network, that the authors of a file stored
             with the set.
         error: type and message when the cell did not finish.
+        traceback: where that happened; the middle of a very long one is left out.
     """
 
     version: Literal[1] = 1
@@ -316,6 +317,7 @@ class Record(Struct, frozen=True, kw_only=True):
     label_bytes: int | None = None
     teachers: tuple[dict[str, Any], ...] = ()
     error: str | None = None
+    traceback: str | None = None
     name: str = ""
     images: int | None = None
     per_class: tuple[int, int] | None = None

@@ -323,7 +323,7 @@ def test_the_real_set_of_datm(
         "format dd_ranking: likely",
         "data set cifar10: likely (from the name DATM_CIFAR10_ZCA_IPC10)",
         "whitened yes: likely (from the name DATM_CIFAR10_ZCA_IPC10; mean -0.01,",
-        "learned rate 0.0184",
+        "learned rate 0.01835",
     ):
         assert told in caplog.text
     reading = made.provenance["source"]["reading"]
