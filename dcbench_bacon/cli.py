@@ -55,11 +55,11 @@ class Commands(click.Group):
         except UsageError as error:
             fail(str(error), 2)
         except InterruptedRunError as error:
-            fail(f"{error}; nothing is lost. {going_on()}", 130)
+            fail(f"{error}; {error.kept}. {going_on(noted=error.noted)}", 130)
         except DcbenchError as error:
             fail(str(error), 1)
         except KeyboardInterrupt:
-            fail(f"interrupted at once; the last checkpoint stands. {going_on()}", 130)
+            fail(f"interrupted at once. {going_on(noted=False)}", 130)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -73,9 +73,13 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def going_on() -> str:
-    """How to resume; a fresh start has been made by then."""
-    words = [word for word in sys.argv[1:] if word != "--fresh"]
+def going_on(*, noted: bool) -> str:
+    """How to resume.
+
+    Args:
+        noted: what ``--fresh`` asks for is on disk; to ask again would begin it again.
+    """
+    words = [word for word in sys.argv[1:] if not (noted and word == "--fresh")]
     return f"To go on:\n  {shlex.join(['dcbench', *words])}"
 
 
@@ -163,6 +167,8 @@ Examples:
   dcbench evaluate results/synthetic/digits-ipc1-dm-s0-1a2b3c4d.safetensors
   dcbench evaluate my.safetensors --dataset cifar10 --architectures ConvNet,ResNet18
   dcbench evaluate res_DM_CIFAR10_ConvNet_10ipc.pt --partition 2 --index 4
+  dcbench evaluate res_DC_MNIST_ConvNet_1ipc.pt --index all --name "DC, authors'"
+  dcbench evaluate my/pictures --dataset cifar10 --classes plane,car,bird,...
   dcbench evaluate logged_files/CIFAR100/images_best.pt --no-zca --learned-rate 0.02
   dcbench evaluate sets/mnist.pt --dataset mnist --as dc
 """
@@ -185,7 +191,10 @@ def evaluate(**given: Any) -> None:
     from then on; what is recorded is not done again, what was interrupted goes on.
 
     Sets of other tools are read as well, without running what a pickle may ask for.
-    What such a file does not say is guessed with a warning that names the option.
+    What such a file does not say is taken from its name and its numbers; one table says
+    what was taken, how sure it is and which option states it. How a file was read is
+    recorded, and read in another way it is another result. Accuracies that the file's
+    authors stored with a set are printed beside the measured ones.
 
     A set is judged as its method would judge it: under protocol dc the augmentation and
     the epochs depend on method and data set (dcbench show METHOD DATASET IPC).

@@ -26,6 +26,8 @@ from dcbench_bacon import (
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.grid import Grid, plan
+from dcbench_bacon.printing import accuracy, moments
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell, Evaluation
@@ -107,7 +109,7 @@ def run_grid(*, references: bool, **given: Any) -> int:
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
-    grid = runner.Grid(
+    grid = Grid(
         methods=tuple(dict.fromkeys(chosen)),
         datasets=datasets or DEMO_DATASETS,
         ipc=ipc or ((1, 10) if demo else (1, 10, 50)),
@@ -115,7 +117,7 @@ def run_grid(*, references: bool, **given: Any) -> int:
         request=request_of("demo" if demo else "paper", **given),
     )
     work.check_architectures(grid.request.architectures)
-    jobs = runner.plan(grid, setup.data_root)
+    jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
     with setup.ready(console) as (store, options):
         profile, count = grid.request.profile, len(jobs)
@@ -144,7 +146,7 @@ def profile_grid(*, steps: int, form: str, **given: Any) -> str:
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     if methods is None or datasets is None:
         raise UsageError("name what to time with --methods and --datasets")
-    grid = runner.Grid(
+    grid = Grid(
         methods=methods,
         datasets=datasets,
         ipc=ipc or (1, 10, 50),
@@ -309,10 +311,13 @@ def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
 
 
 def spread(found: Sequence[Evaluation]) -> str:
-    """Mean and standard deviation between networks, in percent."""
-    values = torch.tensor([entry.accuracy for entry in found]) * 100
-    deviation = f" ± {values.std():.2f}" if len(found) > 1 else ""
-    return f"{values.mean():.2f}{deviation} % (n={len(found)})"
+    """Mean and standard deviation between networks, in percent, as tables have them."""
+    return in_percent([entry.accuracy for entry in found])
+
+
+def in_percent(fractions: Sequence[float]) -> str:
+    """The same of accuracies alone."""
+    return accuracy(*moments(fractions), len(fractions)).replace(" (", " % (")
 
 
 def _toml(value: Any) -> str:

@@ -31,9 +31,11 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from dcbench_bacon.decoded import ARRAYS, Stored, cached, digests
+from dcbench_bacon import decoded
+from dcbench_bacon.decoded import ARRAYS, Stored, digests
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.files import cache_folder
+from dcbench_bacon.overlap import count_shared
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import Split, SyntheticSet
@@ -61,8 +63,10 @@ class Dataset:
         info: its facts.
         train: the official training images.
         test: the official test images.
-        fingerprint: sha256 over all pixels, labels and shapes.
+        fingerprint: sha256 over all pixels, labels and shapes; that of whitened images
+            is another.
         zca: JSON values that say how the images were whitened; none if they were not.
+        before_whitening: the fingerprint of the images before that.
     """
 
     info: DatasetInfo
@@ -70,6 +74,12 @@ class Dataset:
     test: Split
     fingerprint: str
     zca: dict[str, Any] | None = None
+    before_whitening: str | None = None
+
+    @property
+    def raw_fingerprint(self) -> str:
+        """The fingerprint before any whitening: what results are filed under."""
+        return self.before_whitening or self.fingerprint
 
 
 Mark = Literal["ok", "BAD", "absent"]
@@ -118,14 +128,22 @@ def load(
         DataError: a file is missing or damaged; the message says which, and what to do.
     """
     source = find(name, root)
-    cache = (cache or _default("DCBENCH_CACHE", "decoded")).expanduser()
+    folder = _cache_folder(cache)
     try:
-        stored = _cached(source, cache)
+        stored = _cached(source, folder)
     except MissingDataError:
         if not download:
             raise
         get(name, root)
-        stored = _cached(source, cache)
+        stored = _cached(source, folder)
+    if stored.shared:
+        logger.warning(
+            "%s: %d of %d test images are in train as well, pixel for pixel: what is "
+            "measured on them is too high; remove them from one of the two",
+            source.folder,
+            stored.shared,
+            len(stored.arrays["test_labels"]),
+        )
     tensors = {
         key: torch.from_numpy(array).to(device) for key, array in stored.arrays.items()
     }
@@ -145,6 +163,28 @@ def find(name: str, root: Path | None = None) -> Source:
         raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
     folder = Path(path) if path else root or _default("DCBENCH_DATA", "data")
     return Source(kind, module, folder.expanduser().resolve())
+
+
+def known_fingerprint(
+    name: str, root: Path | None = None, *, cache: Path | None = None
+) -> str | None:
+    """Return the fingerprint of a data set that was decoded before; reads no images.
+
+    Args:
+        name: as typed.
+        root: where the files are.
+        cache: of decoded sets.
+
+    Returns:
+        That of the files as they are now; None if these have not been decoded yet.
+
+    Raises:
+        MissingDataError: the data set is not on disk.
+        DataError: a file cannot be read.
+    """
+    source = find(name, root)
+    prefix, paths = _entry(source)
+    return decoded.known_fingerprint(_cache_folder(cache), prefix, paths)
 
 
 def cell_name(name: str, root: Path | None = None) -> str:
@@ -388,7 +428,8 @@ def _decode(source: Source) -> Stored:
         key: np.array(array, order="C")
         for key, array in zip(ARRAYS, contents, strict=True)
     }
-    return Stored(info, arrays, digests(arrays))
+    shared = 0 if fixed else count_shared(train.images, test.images)
+    return Stored(info, arrays, digests(arrays), shared)
 
 
 def _check_split(split: RawSplit, info: DatasetInfo, where: str) -> None:
@@ -409,9 +450,20 @@ def _check_split(split: RawSplit, info: DatasetInfo, where: str) -> None:
         raise DataError(f"{where}: no image of class {names}")
 
 
-def _cached(source: Source, cache: Path) -> Stored:
-    """Takes the decoded set from the cache, or decodes it and puts it there."""
+def _cache_folder(given: Path | None) -> Path:
+    """The cache of decoded sets."""
+    return (given or _default("DCBENCH_CACHE", "decoded")).expanduser()
+
+
+def _entry(source: Source) -> tuple[str, list[Path | str]]:
+    """The name of a data set in the cache, and the files that it is made from."""
     # A reader that was changed makes what it decoded before out of date as well.
     paths = [*_sources(source), str(source.module.__file__)]
     place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
-    return cached(cache, f"{source.kind}-{place}", paths, lambda: _decode(source))
+    return f"{source.kind}-{place}", paths
+
+
+def _cached(source: Source, cache: Path) -> Stored:
+    """Takes the decoded set from the cache, or decodes it and puts it there."""
+    prefix, paths = _entry(source)
+    return decoded.cached(cache, prefix, paths, lambda: _decode(source))

@@ -32,20 +32,57 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     info: DatasetInfo
     digests: dict[str, str]
+    shared: int = 0
 
 
 class Stored(NamedTuple):
-    """A decoded data set in memory or memory-mapped."""
+    """A decoded data set in memory or memory-mapped.
+
+    Attributes:
+        info: its facts.
+        arrays: by the names of ``ARRAYS``.
+        digests: of the arrays.
+        shared: how many test images are in train as well; 0 where nobody looked, as
+            in published data sets.
+    """
 
     info: DatasetInfo
     arrays: dict[str, npt.NDArray[Any]]
     digests: dict[str, str]
+    shared: int = 0
 
     @property
     def fingerprint(self) -> str:
         """One sha256 for all arrays."""
-        content = msgspec.json.encode(self.digests, order="sorted")
-        return hashlib.sha256(content).hexdigest()
+        return _fingerprint(self.digests)
+
+
+def _fingerprint(digests: dict[str, str]) -> str:
+    content = msgspec.json.encode(digests, order="sorted")
+    return hashlib.sha256(content).hexdigest()
+
+
+def known_fingerprint(
+    cache: Path, prefix: str, paths: Sequence[Path | str]
+) -> str | None:
+    """Return the fingerprint of an up-to-date decoded set, from its sidecar alone.
+
+    Args:
+        cache: the folder of all entries.
+        prefix: names the data set and its place.
+        paths: the source files.
+
+    Returns:
+        None if there is no such entry.
+
+    Raises:
+        DataError: a source file cannot be read.
+    """
+    try:
+        content = (cache / f"{prefix}-{_stamp(paths)}" / "sidecar.json").read_bytes()
+        return _fingerprint(msgspec.json.decode(content, type=Sidecar).digests)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def cached(
@@ -117,7 +154,7 @@ def _open(entry: Path) -> Stored | None:
     if digests(arrays) != sidecar.digests:
         logger.warning("%s is damaged, decoding again: wrong checksum", entry)
         return None
-    return Stored(sidecar.info, arrays, sidecar.digests)
+    return Stored(sidecar.info, arrays, sidecar.digests, sidecar.shared)
 
 
 def _write(entry: Path, stored: Stored) -> None:
@@ -134,7 +171,7 @@ def _write(entry: Path, stored: Stored) -> None:
         partial = Path(tempfile.mkdtemp(".partial", f"{prefix}-", entry.parent))
         for key, array in stored.arrays.items():
             np.save(partial / f"{key}.npy", array)
-        sidecar = Sidecar(stored.info, stored.digests)
+        sidecar = Sidecar(stored.info, stored.digests, stored.shared)
         (partial / "sidecar.json").write_bytes(msgspec.json.encode(sidecar))
         partial.rename(entry)
     except OSError as error:

@@ -32,7 +32,22 @@ class DivergedError(DcbenchError):
 
 
 class InterruptedRunError(DcbenchError):
-    """The user pressed Ctrl-C; the state is on disk."""
+    """The user pressed Ctrl-C, or a time budget is spent; the state is on disk.
+
+    Args:
+        message: where the run stopped.
+        kept: what became of the work that was done.
+        noted: whether what ``--fresh`` asks for is on disk as well, so that the same
+            command without it goes on.
+    """
+
+    def __init__(
+        self, message: str, *, kept: str = "nothing is lost", noted: bool = True
+    ) -> None:
+        """Takes what the user is to be told."""
+        super().__init__(message)
+        self.kept = kept
+        self.noted = noted
 
 
 class OutputError(DcbenchError):

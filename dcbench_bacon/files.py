@@ -1,10 +1,14 @@
 """Files that are there whole or not at all."""
 
 import os
+import re
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from dcbench_bacon.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.dcbench-tmp")
 
 
 def cache_folder(name: str) -> Path:
@@ -13,13 +17,23 @@ def cache_folder(name: str) -> Path:
     return Path(caches).expanduser() / "dcbench" / name
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a new name beside ``path``, which no other process will choose."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.dcbench-tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether ``temporary_name`` gave this name, to a file that is one."""
+    return bool(_TEMPORARY.fullmatch(path.name)) and path.is_file()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a temporary file beside ``path``, flushes it to disk and renames it.
 
     Raises:
         OutputError: the file cannot be written; ``path`` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -2,8 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dcbench_bacon import (
     data,
     progress,
     recipe,
+    runner,
     schema,
     tables,
     whitening,
@@ -26,15 +28,18 @@ from dcbench_bacon.commands import (
     Setup,
     by_architecture,
     choose_device,
+    in_percent,
     request_of,
     spread,
 )
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.exchange import foreign
+from dcbench_bacon.exchange import foreign, identity
+from dcbench_bacon.exchange.class_counts import count
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.judged_as import describe, method_of
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
+from dcbench_bacon.redo import Redo
 from dcbench_bacon.schema import Cell, DatasetInfo, Record
 from dcbench_bacon.spec import SyntheticSet
 
@@ -59,12 +64,42 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     recipe.check_overrides(request.overrides, [])
     console = Console(stderr=True)
     with setup.ready(console) as (store, options):
-        for path in files:
-            opened = open_set(path, claims, options.device, setup.data_root)
-            record = _judge(path, opened, request, store, options, claims.as_method)
-            for architecture, found in by_architecture(record.evaluations).items():
-                console.file.flush()
-                print(f"{path}  {architecture}  {spread(found)}", flush=True)
+        asked = [
+            (path, claim)
+            for path in dict.fromkeys(files)
+            for claim in foreign.every_set(path, claims)
+        ]
+        judge = _Judge(request, claims.as_method, store, options)
+        every: Iterable[work.Opened] = (
+            open_set(path, claim, options.device, setup.data_root)
+            for path, claim in asked
+        )
+        if options.fresh:
+            every = list(every)
+            judge.ask_anew(every)
+        pooled: dict[Path, list[Record]] = {}
+        for (path, claim), opened in zip(asked, every, strict=True):
+            record = judge.judge(path, opened)
+            pooled.setdefault(path, []).append(record)
+            chosen = claims.index == "all" and claim.index is not None
+            _print(f"{path} [{claim.index}]" if chosen else f"{path}", [record])
+        for path, records in pooled.items():
+            if len(records) > 1:
+                _print(f"{path} [{len(records)} sets]", records)
+
+
+def _print(title: str, records: Sequence[Record]) -> None:
+    """Prints a line for each network, beside it what the set's authors stored."""
+    evaluations = [each for record in records for each in record.evaluations]
+    for architecture, found in by_architecture(evaluations).items():
+        stored = [
+            value
+            for record in records
+            for value in record.stored_accuracies.get(architecture, ())
+        ]
+        beside = f"  stored in the file: {in_percent(stored)}" if stored else ""
+        sys.stderr.flush()
+        print(f"{title}  {architecture}  {spread(found)}{beside}", flush=True)
 
 
 def open_set(
@@ -75,85 +110,115 @@ def open_set(
     return work.Opened(synthetic, *_opened(path, synthetic, claims.dataset, root))
 
 
-def _judge(
-    path: Path,
-    opened: work.Opened,
-    request: recipe.Request,
-    store: Store,
-    options: work.Options,
-    as_method: str | None = None,
-) -> Record:
-    """The record of a file: found, or made now.
+@dataclass(frozen=True)
+class _Judge:
+    """Judges opened sets, and records them.
 
-    Raises:
-        UsageError: there is one of another set that was made by the same recipe.
+    Attributes:
+        request: profile, protocol and overrides.
+        as_method: the method whose evaluation the user wants; none if not said.
+        store: where records go.
+        options: how networks are trained.
     """
-    job, judged = _job(opened, request, as_method)
-    if request.protocol == recipe.PUBLISHED:
-        options.tell(f"{path}: {judged}")
-    protocol = job.resolved.recipe.protocol
-    if protocol.held_out:
-        opened = _held_out(path, opened)
-    foreign.caution(path, opened.synthetic, protocol.learning_rate)
-    digest = container.digest(opened.synthetic)
-    worker = work.Work(job, store, options)
-    # Sets of one recipe from two machines are two sets.
-    worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
-    with store.lock(job.cell, job.digest):
-        known = store.find(job.cell, job.digest)
-        if known and known.status == "done" and not options.fresh:
-            if known.synthetic_sha256 != digest:
-                raise UsageError(
-                    f"{path}: {store.root} has a record of another set of this recipe; "
-                    "choose another --output, or replace it with --fresh"
-                )
-            options.tell(f"{path}: recorded already; --fresh trains again")
-            return known
-        if options.fresh:
+
+    request: recipe.Request
+    as_method: str | None
+    store: Store
+    options: work.Options
+
+    def ask_anew(self, every: Sequence[work.Opened]) -> None:
+        """Leaves a request for each set, before the first of them is judged."""
+        with runner.noting():
+            for opened in every:
+                Redo(self.worker(opened).folder).ask()
+
+    def worker(self, opened: work.Opened) -> work.Work:
+        """What judges a set, with a folder of checkpoints of its own."""
+        job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
+        digest = container.digest(opened.synthetic)
+        known = self.store.find(job.cell, job.digest, fingerprint)
+        if known and known.synthetic_sha256 not in (None, digest):
+            # Sets of one recipe from two machines are two sets.
+            job = job._replace(another=digest)
+        worker = work.Work(job, fingerprint, self.store, self.options)
+        worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
+        return worker
+
+    def judge(self, path: Path, opened: work.Opened) -> Record:
+        """The record of a file: found, or made now.
+
+        Two sets of one recipe, from two machines, are two results: the second is
+        recorded under a digest of its own.
+        """
+        job, judged = self._job(opened)
+        fingerprint, tell = opened.dataset.raw_fingerprint, self.options.tell
+        if self.request.protocol == recipe.PUBLISHED:
+            tell(f"{path}: {judged}")
+        protocol = job.resolved.recipe.protocol
+        if protocol.held_out:
+            opened = _held_out(path, opened)
+        foreign.caution(path, opened.synthetic, protocol)
+        # The same lock as that of a run that makes such a set and its record.
+        with self.store.lock(job.cell, job.distillation_digest, fingerprint):
+            # Now: another set of the recipe may have taken the record's place.
+            worker = self.worker(opened)
+            redo = Redo(worker.folder)
+            known = self.store.find(job.cell, worker.job.digest, fingerprint)
+            if not redo.begin() and known:
+                tell(f"{path}: recorded already; --fresh trains again")
+                return _renamed(known, opened.synthetic, self.store)
+            record = worker.judge(opened)
+            self.store.write(record)
+            redo.end()
             shutil.rmtree(worker.folder, ignore_errors=True)
-        record = worker.judge(opened)
-        store.write(record)
-        shutil.rmtree(worker.folder, ignore_errors=True)
-    return record
+        return record
 
+    def _job(self, opened: work.Opened) -> tuple[work.Job, str]:
+        """What a file is recorded as: its own recipe under the protocol asked for.
 
-def _job(
-    opened: work.Opened, request: recipe.Request, as_method: str | None
-) -> tuple[work.Job, str]:
-    """What a file is recorded as: its own recipe under the protocol asked for.
+        A set of another tool has no recipe, and is known by its file and how it was read.
 
-    A set of another tool has no recipe, and is known by its content.
+        Returns:
+            The job, and a line about whose evaluation is in force.
 
-    Returns:
-        The job, and a line about whose evaluation is in force.
-
-    Raises:
-        UsageError: a method was named, and the protocol is the same for all.
-    """
-    if as_method and request.protocol != recipe.PUBLISHED:
-        raise UsageError(
-            f"--as {as_method}: protocol {request.protocol} is the same for all "
-            f"methods; leave one of both out, or say --protocol {recipe.PUBLISHED}"
+        Raises:
+            UsageError: a method was named, and the protocol is the same for all.
+        """
+        request, as_method = self.request, self.as_method
+        if as_method and request.protocol != recipe.PUBLISHED:
+            raise UsageError(
+                f"--as {as_method}: protocol {request.protocol} is the same for all "
+                f"methods; leave one of both out, or say --protocol {recipe.PUBLISHED}"
+            )
+        cell, made = opened.cell, _made_by(opened.synthetic)
+        distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
+        names = work.plain(request.architectures, distilled_on)
+        asked = msgspec.structs.replace(request, architectures=names)
+        known = method_of(cell, opened.synthetic, as_method)
+        judged = work.judged_as(known.method, cell, asked) if known else None
+        # Without one: made by another tool, or by a method that is not installed here.
+        protocol = judged.protocol if judged else recipe.protocol(cell, asked)
+        own = made or schema.Recipe(
+            settings=identity.settings_of(opened.synthetic), protocol=protocol
         )
-    cell, made = opened.cell, _made_by(opened.synthetic)
-    distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
-    names = work.plain(request.architectures, distilled_on)
-    asked = msgspec.structs.replace(request, architectures=names)
-    known = method_of(cell, opened.synthetic, as_method)
-    judged = work.judged_as(known.method, cell, asked) if known else None
-    # Without one: made by another tool, or by a method that is not installed here.
-    protocol = judged.protocol if judged else recipe.protocol(cell, asked)
-    own = made or schema.Recipe(
-        settings={"sha256": container.digest(opened.synthetic)}, protocol=protocol
-    )
-    found = msgspec.structs.replace(
-        own,
-        protocol=protocol,
-        profile=schema.more_reduced(own.profile, asked.profile),
-        overrides={**own.overrides, **asked.overrides},
-    )
-    job = work.Job(cell, cell.dataset, recipe.Resolved(found, {}))
-    return job, describe(known, judged)
+        found = msgspec.structs.replace(
+            own,
+            protocol=protocol,
+            profile=schema.more_reduced(own.profile, asked.profile),
+            overrides={**own.overrides, **asked.overrides},
+        )
+        job = work.Job(cell, cell.dataset, recipe.Resolved(found, {}))
+        return job, describe(known, judged)
+
+
+def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:
+    """The record under the name that the set has now."""
+    name = str(synthetic.provenance.get("name") or "")
+    if name == known.name:
+        return known
+    renamed = msgspec.structs.replace(known, name=name)
+    store.write(renamed)
+    return renamed
 
 
 def _made_by(synthetic: SyntheticSet) -> schema.Recipe | None:
@@ -244,6 +309,8 @@ def _opened(
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(f"{path} does not say what it was made from") from error
     container.check_fits(path, synthetic, made_for)
+    for warning in count(synthetic.labels).warnings(made_for.class_names):
+        logger.warning("%s: %s", path, warning)
     # A header names no folder of this machine: only --dataset does.
     name = dataset or cell.dataset.partition(":")[0]
     try:

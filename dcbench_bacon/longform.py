@@ -86,7 +86,8 @@ def identity(record: Record) -> dict[str, object]:
     """What every row of a record repeats."""
     cell = record.cell
     return {
-        **{"dataset": cell.dataset, "ipc": cell.ipc, "method": cell.method},
+        **{"dataset": cell.dataset, "ipc": cell.ipc},
+        "method": record.name or cell.method,
         **{"seed": cell.seed, "digest": record.digest, "status": record.status},
         **{"protocol": record.recipe.protocol.name},
         "profile": record.recipe.profile + CHANGED * bool(record.recipe.overrides),

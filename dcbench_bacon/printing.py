@@ -1,5 +1,6 @@
 """Tables as text: CSV for programs, Markdown, LaTeX, HTML and a terminal for people."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,11 +57,35 @@ def _chosen(table: pd.DataFrame) -> list[str]:
     return [name for name in (*MARKS, "final") if name in set(table["selection"])]
 
 
+def moments(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Return mean and sample deviation (n - 1) in percent of fractions.
+
+    Sums are exact, so that neither order nor precision decides a printed digit. The
+    deviation of a single number is NaN.
+    """
+    count = len(accuracies)
+    mean = math.fsum(accuracies) / count
+    if count < 2:
+        return _tidy(mean), math.nan
+    squares = math.fsum((each - mean) ** 2 for each in accuracies)
+    return _tidy(mean), 100 * math.sqrt(squares / (count - 1))
+
+
+def _tidy(mean: float) -> float:
+    """In percent: 62.06, not 62.06000000000001."""
+    return round(100 * mean, 9)
+
+
+def accuracy(mean: float, deviation: float, count: int) -> str:
+    """Return mean, deviation and n as every table and command prints them."""
+    spread = f" ± {deviation:.2f}" if deviation == deviation else ""
+    return f"{mean:.2f}{spread} (n={count})"
+
+
 def _accuracy(row: Mapping[Any, Any]) -> str:
     """Mean and deviation, and a mark if the pass was chosen."""
-    mean, std = row["accuracy_mean"], row["accuracy_std"]
-    spread = f" ± {std:.2f}" if std == std else ""
-    return f"{mean:.2f}{spread} (n={row['n']}){MARKS.get(row['selection'], '')}"
+    text = accuracy(row["accuracy_mean"], row["accuracy_std"], row["n"])
+    return text + MARKS.get(row["selection"], "")
 
 
 def _published(row: Mapping[Any, Any], cited: list[str], notes: Footnotes) -> str:

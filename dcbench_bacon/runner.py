@@ -1,59 +1,32 @@
-"""Plans the grid and runs its cells; a cell that fails does not stop the others."""
+"""Runs the cells of a grid; a cell that fails does not stop the others."""
 
 import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from traceback import format_exception
 from typing import Any, Literal, NamedTuple
 
-from filelock import FileLock
-from msgspec import Struct
-
-from dcbench_bacon import data, recipe, whitening
+from dcbench_bacon import data, set_files
 from dcbench_bacon.errors import (
     DataError,
+    DcbenchError,
     DivergedError,
     InterruptedRunError,
     OutputError,
     RecordError,
-    UsageError,
 )
+from dcbench_bacon.loading import Datasets
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store, acquire
-from dcbench_bacon.registry import METHODS
+from dcbench_bacon.redo import Redo
 from dcbench_bacon.schema import Record
-from dcbench_bacon.work import (
-    Job,
-    Options,
-    Work,
-    cell_of,
-    method_class,
-    resolve,
-    say_if_changed,
-)
+from dcbench_bacon.work import Job, Options, Work, say_if_changed
 
 logger = logging.getLogger(__name__)
+MOST_TRACEBACK = 20_000  # characters
 Outcome = Literal["done", "skipped", "failed", "diverged"]
-
-
-class Grid(Struct, frozen=True, kw_only=True):
-    """What was asked for.
-
-    Attributes:
-        methods: names as typed.
-        datasets: names as typed, ``folder:PATH`` among them.
-        ipc: images per class.
-        seeds: repetitions.
-        request: profile, protocol and overrides.
-    """
-
-    methods: tuple[str, ...]
-    datasets: tuple[str, ...]
-    ipc: tuple[int, ...]
-    seeds: tuple[int, ...]
-    request: recipe.Request
 
 
 class Result(NamedTuple):
@@ -62,32 +35,6 @@ class Result(NamedTuple):
     job: Job
     outcome: Outcome
     record: Record
-
-
-def plan(grid: Grid, data_root: Path | None = None) -> list[Job]:
-    """The jobs of a grid: by data set, then images per class, method and seed.
-
-    Raises:
-        UsageError: a name, a key or a value is wrong; nothing has run.
-    """
-    methods = [METHODS.resolve(name) for name in grid.methods]
-    settings = [method_class(name).Settings for name in methods]
-    recipe.check_overrides(grid.request.overrides, settings)
-    jobs = {}
-    names: dict[str, str] = {}
-    for source in grid.datasets:
-        name = data.cell_name(source, data_root)
-        if names.setdefault(name, source) != source:
-            raise UsageError(
-                f"{names[name]} and {source} would both be called {name}: rename one"
-            )
-        for ipc in grid.ipc:
-            for method in methods:
-                for seed in grid.seeds:
-                    cell = cell_of(method, name, ipc, seed)
-                    # A reference has one cell for all ipc.
-                    jobs[cell] = Job(cell, source, resolve(cell, grid.request))
-    return list(jobs.values())
 
 
 def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]:
@@ -101,10 +48,10 @@ def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]
         OutputError: results cannot be written any more.
     """
     keep_freed_memory()
-    if options.fresh:
-        for job in jobs:
-            store.forget(job.cell, job.digest, job.distillation_digest)
     runner = _Runner(store, options)
+    if options.fresh:
+        with noting():
+            runner.ask_anew(jobs)
     postponed: list[Job] = []
     for job in jobs:
         result = runner.attempt(job)
@@ -122,50 +69,13 @@ def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]
         yield result
 
 
-class Datasets:
-    """Keeps the data set in use, and no other, in memory.
-
-    What was whitened for one cell serves those that follow, up to one that takes the
-    images as they are: its peak memory is to be its own. A data set that could not be
-    loaded is not looked for again.
-    """
-
-    def __init__(self, options: Options) -> None:
-        """Loads nothing yet."""
-        self.options = options
-        self.name: str | None = None
-        self.loaded: data.Dataset | None = None
-        self.whitened: data.Dataset | None = None
-        self.missing: dict[str, DataError] = {}
-
-    def __getitem__(self, name: str) -> data.Dataset:
-        """The data set on the device."""
-        if name in self.missing:
-            raise self.missing[name]
-        if self.name != name or self.loaded is None:
-            self.loaded = self.whitened = None  # first frees the memory of the last one
-            try:
-                self.loaded = data.load(
-                    name,
-                    self.options.data_root,
-                    self.options.device,
-                    download=self.options.download,
-                )
-            except DataError as error:
-                self.missing[name] = error
-                raise
-            self.name = name
-        return self.loaded
-
-    def of(self, job: Job) -> data.Dataset:
-        """The data set of a job as its recipe wants it."""
-        dataset = self[job.source]
-        if not job.resolved.recipe.settings.get("zca"):
-            self.whitened = None
-            return dataset
-        if self.whitened is None:
-            self.whitened = whitening.whiten(dataset)
-        return self.whitened
+@contextmanager
+def noting() -> Iterator[None]:
+    """While what ``--fresh`` asks for is noted: who stops now must ask again."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError("stopped before anything ran", noted=False) from error
 
 
 class _Runner:
@@ -176,6 +86,22 @@ class _Runner:
         self.store = store
         self.options = options
         self.datasets = Datasets(options)
+        self.trusted: set[str] = set()
+
+    def ask_anew(self, jobs: Sequence[Job]) -> None:
+        """Leaves a request for each cell, before the first of them runs."""
+        for job in jobs:
+            if self.options.policy.stop():
+                raise InterruptedRunError("stopped before anything ran", noted=False)
+            try:
+                self._redo(job, self._fingerprint(job)).ask()
+            except DataError:  # its cells will say so
+                continue
+
+    def _redo(self, job: Job, fingerprint: str) -> Redo:
+        """The request to run a cell anew."""
+        folder = self.store.checkpoint_folder(job.cell, job.digest, fingerprint)
+        return Redo(folder)
 
     def attempt(self, job: Job, patience: float = 0.0) -> Result | None:
         """Runs a job under its lock; None while another process holds it.
@@ -187,60 +113,126 @@ class _Runner:
         policy = self.options.policy
         if policy.stop() or time.monotonic() > policy.deadline:
             raise InterruptedRunError(f"stopped before {job.cell}")
-        lock = self._lock(job)
+        try:
+            fingerprint = self._fingerprint(job)
+        except DataError as error:
+            return self._taken_as_it_is(job, error) or self._failed(
+                Work(job, None, self.store, self.options), "failed", error
+            )
+        # Cells that share a set share its lock, so that it is distilled once.
+        lock = self.store.lock(job.cell, job.distillation_digest, fingerprint)
         if not acquire(lock, patience):
             return None
         try:
-            return self._skipped(job) or self._run(job)
+            redo = self._redo(job, fingerprint)
+            if redo.begin():
+                if not self.options.fresh:
+                    self.options.tell(f"{job.cell}: run anew, as --fresh has asked for")
+                return self._run(job, fingerprint, redo)
+            return self._skipped(job, fingerprint) or self._run(job, fingerprint)
         finally:
             lock.release()
 
-    def _lock(self, job: Job) -> FileLock:
-        """Cells that share a set share its lock, so that it is distilled once."""
-        return self.store.lock(job.cell, job.distillation_digest)
+    def _fingerprint(self, job: Job) -> str:
+        """That of the job's data set, which is downloaded if need be."""
+        try:
+            return self.datasets.fingerprint(job.source)
+        except data.MissingDataError:
+            if self._only_record(job) is not None:
+                raise
+            return self.datasets[job.source].raw_fingerprint
 
-    def _skipped(self, job: Job) -> Result | None:
+    def _only_record(self, job: Job) -> Record | None:
+        """The result that is taken where there is nothing to compare its data with."""
+        return None if self.options.fresh else self.store.only(job.cell, job.digest)
+
+    def _taken_as_it_is(self, job: Job, error: DataError) -> Result | None:
+        """The result of a cell whose data set is not on disk, if there is just one."""
+        record = self._only_record(job)
+        if record is None or not isinstance(error, data.MissingDataError):
+            return None
+        if job.source not in self.trusted:
+            self.trusted.add(job.source)
+            self.options.tell(
+                f"{job.source} is not on disk: whether its finished records are of "
+                "these images was not compared"
+            )
+        return Result(job, "skipped", record)
+
+    def _skipped(self, job: Job, fingerprint: str) -> Result | None:
         """The result of a cell that is done already."""
         try:
-            record = self.store.find(job.cell, job.digest)
+            record = self.store.find(job.cell, job.digest, fingerprint)
         except RecordError as error:
             self.options.tell(f"warning: {error}")
             return None
-        if record is None or record.status != "done" or self._outdated(job, record):
+        if record is None:
             return None
+        if record.dataset_sha256 is None:
+            self.options.tell(
+                f"{job.cell}: its record does not say from which images it was made; "
+                f"they were not compared with those of {job.source}"
+            )
         say_if_changed(job.cell, record.method_sha256, self.options.tell)
         # A kill may come between a record and the tidying after it.
-        self.store.clear(job.cell, job.digest)
+        self._tidy(job, fingerprint)
         return Result(job, "skipped", record)
 
-    def _outdated(self, job: Job, record: Record) -> bool:
-        """Whether a folder's images have changed since the record was made."""
-        if ":" not in job.source or record.dataset_sha256 is None:
-            return False
-        try:
-            return self.datasets[job.source].fingerprint != record.dataset_sha256
-        except DataError:
-            return False
+    def _tidy(self, job: Job, fingerprint: str) -> None:
+        """Removes what a result makes moot: its checkpoints, failures of before."""
+        for images in (fingerprint, None):
+            self.store.forgive(job.cell, job.digest, images)
+        self.store.clear(job.cell, job.digest, fingerprint)
 
-    def _run(self, job: Job) -> Result:
+    def _run(self, job: Job, fingerprint: str, redo: Redo | None = None) -> Result:
         """Runs a cell and records it, also when it fails."""
-        work = Work(job, self.store, self.options)
+        anew = redo is not None
+        work = Work(job, fingerprint, self.store, self.options, anew=anew)
         try:
-            fingerprint = self.datasets[job.source].fingerprint
-            record = work.run(self.datasets.of(job), fingerprint)
+            record = work.run(self.datasets.of(job))
         except (InterruptedRunError, OutputError):
             raise
         except DivergedError as error:
-            record = work.record("diverged", error=str(error))
-        except (DataError, UsageError, RecordError) as error:
-            record = work.record("failed", error=str(error))
+            return self._failed(work, "diverged", error)
         except Exception as error:  # torch's, or a mistake in anyone's method
             logger.debug("%s failed", job.cell, exc_info=True)
-            record = work.record("failed", error=f"{type(error).__name__}: {error}")
+            return self._failed(work, "failed", error)
         self.store.write(record)
-        if record.status == "done":
-            self.store.clear(job.cell, job.digest)
-        return Result(job, record.status, record)
+        if redo:
+            set_files.tidy(self.store, work.set_path)
+            redo.end()
+        self._tidy(job, fingerprint)
+        return Result(job, "done", record)
+
+    def _failed(
+        self, work: Work, status: Literal["failed", "diverged"], error: Exception
+    ) -> Result:
+        """Records that a cell ended without a result."""
+        known = isinstance(error, DcbenchError)
+        said = str(error) if known else f"{type(error).__name__}: {error}"
+        told = shortened("".join(format_exception(error)))
+        record = work.record(status, error=said, traceback=told)
+        self.store.write(record)
+        if self._has_result(work):
+            self.options.tell(f"{work.job.cell}: its result of before stays")
+        return Result(work.job, status, record)
+
+    def _has_result(self, work: Work) -> bool:
+        """Whether an earlier run of a cell, on the same images, has ended well."""
+        cell, digest, fingerprint = work.job.cell, work.job.digest, work.fingerprint
+        if fingerprint is None:
+            return self.store.only(cell, digest) is not None
+        with suppress(RecordError):
+            return self.store.find(cell, digest, fingerprint) is not None
+        return False
+
+
+def shortened(text: str) -> str:
+    """Return a text without its middle, if it is longer than a record may hold."""
+    if len(text) <= MOST_TRACEBACK:
+        return text
+    half = MOST_TRACEBACK // 2
+    return f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 @contextmanager
@@ -248,6 +240,9 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     """Turns Ctrl-C and a polite kill into a request that steps look at.
 
     A second Ctrl-C ends the program at once.
+
+    Raises:
+        InterruptedRunError: it did so, or anything else raised ``KeyboardInterrupt``.
     """
     requested = False
 
@@ -262,6 +257,10 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     before = [signal.signal(number, request) for number in signals]
     try:
         yield lambda: requested
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(
+            "interrupted at once", kept="the last checkpoint stands"
+        ) from error
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)

@@ -228,7 +228,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         validation: accuracy on the held-out split at that pass, if there is one.
         step: the distillation step of the set that was evaluated.
         seconds: training and testing.
-        learning_rate: the one that was chosen, where the protocol has several.
+        learning_rate: the one it was trained with, before its schedule; records made
+            before this was kept have it only where the protocol has several.
     """
 
     architecture: str
@@ -321,7 +322,7 @@ class Record(Struct, frozen=True, kw_only=True):
         evaluations: one a network.
         distillation: the cost of making the set.
         evaluation: the cost of judging it, timed apart.
-        dataset_sha256: of the pixels and labels of train and test.
+        dataset_sha256: of the pixels and labels of train and test, before whitening.
         method_sha256: of the source of the module that made the set.
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
@@ -329,7 +330,15 @@ class Record(Struct, frozen=True, kw_only=True):
         label_kind: ``hard`` when every row is one class alone; older records do not
             know it.
         teachers: how the networks that label the images were trained.
+        name: what tables call the set instead of its method, where it was read from
+            a file of another tool: that of the file, or the user's.
+        images: how many the set has, as stored.
+        per_class: the fewest and the most of a class; soft labels count as their
+            largest entry.
+        stored_accuracies: fractions, by network, that the authors of a file stored
+            with the set.
         error: type and message when the cell did not finish.
+        traceback: where that happened; the middle of a very long one is left out.
     """
 
     version: Literal[1] = 1
@@ -350,3 +359,8 @@ class Record(Struct, frozen=True, kw_only=True):
     label_kind: LabelKind = "unknown"
     teachers: tuple[dict[str, Any], ...] = ()
     error: str | None = None
+    traceback: str | None = None
+    name: str = ""
+    images: int | None = None
+    per_class: tuple[int, int] | None = None
+    stored_accuracies: dict[str, tuple[Fraction, ...]] = field(default_factory=dict)

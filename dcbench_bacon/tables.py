@@ -21,7 +21,7 @@ from dcbench_bacon.longform import (
     ordered,
     rank,
 )
-from dcbench_bacon.printing import render, to_rich
+from dcbench_bacon.printing import moments, render, to_rich
 from dcbench_bacon.published import EVALUATIONS, lookup
 from dcbench_bacon.schema import Record, Timing
 
@@ -87,12 +87,11 @@ def summary(
     """
     rows: list[dict[str, object]] = []
     for key, group in _groups(frame, profiles):
-        percent = group["accuracy"] * 100
-        mean = round(float(percent.mean()), 9)  # 62.06, not 62.06000000000001
+        mean, deviation = moments(list(group["accuracy"]))
         rows.append(
             {
                 **key,
-                **{"accuracy_mean": mean, "accuracy_std": float(percent.std(ddof=1))},
+                **{"accuracy_mean": mean, "accuracy_std": deviation},
                 **{"n": len(group), **_beside(group.iloc[0], mean, source)},
             }
         )

@@ -156,6 +156,7 @@ class Trainer:
             epoch=best.epoch,
             validation=best.validation,
             seconds=seconds,
+            learning_rate=self.protocol.learning_rate,
         )
 
     def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:

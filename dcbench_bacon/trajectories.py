@@ -28,7 +28,7 @@ from torch import Tensor
 
 from dcbench_bacon.data import sha256
 from dcbench_bacon.errors import OutputError, RecordError
-from dcbench_bacon.files import cache_folder, write_atomically
+from dcbench_bacon.files import cache_folder, is_temporary, write_atomically
 from dcbench_bacon.records import acquire
 from dcbench_bacon.schema import Precision
 from dcbench_bacon.spec import Run, Split
@@ -155,8 +155,8 @@ class ExpertStore:
             logger.warning("waiting for another process, which trains %s", self.folder)
             lock.acquire()
         try:
-            for left in self.folder.glob(".*.tmp"):  # by a process that was killed
-                left.unlink(missing_ok=True)
+            for left in filter(is_temporary, self.folder.iterdir()):
+                left.unlink(missing_ok=True)  # by a process that was killed
             self.index = self._read_index()
             yield
         finally:

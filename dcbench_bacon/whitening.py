@@ -74,6 +74,7 @@ def whiten(dataset: Dataset) -> Dataset:
         test=_split(dataset.test, whitening),
         fingerprint=hashlib.sha256(marked.encode()).hexdigest(),
         zca={"eps": EPS, "sha256": whitening.sha256},
+        before_whitening=dataset.fingerprint,
     )
 
 

@@ -17,6 +17,7 @@ from dcbench_bacon import (
     policies,
     pools,
     recipe,
+    set_files,
     shared,
     teachers,
 )
@@ -24,6 +25,7 @@ from dcbench_bacon.augment import parse_strategy
 from dcbench_bacon.clock import Clock, Policy, Schedule
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
 from dcbench_bacon.evaluate import evaluate
+from dcbench_bacon.exchange import identity
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
@@ -56,16 +58,22 @@ class Job(NamedTuple):
 
     Attributes:
         source: the data set as typed; for a folder, with its path.
+        another: sha256 of a set from a file, where there is already a result of
+            another set that was made by the same recipe, on another machine perhaps.
     """
 
     cell: Cell
     source: str
     resolved: recipe.Resolved
+    another: str = ""
 
     @property
     def digest(self) -> str:
-        """Of the whole recipe."""
-        return recipe.digest(self.resolved.recipe)
+        """Of the whole recipe, and of the set where the recipe does not tell which."""
+        digest = recipe.digest(self.resolved.recipe)
+        if not self.another:
+            return digest
+        return hashlib.sha256(f"{digest} {self.another}".encode()).hexdigest()[:8]
 
     @property
     def distillation_digest(self) -> str:
@@ -328,28 +336,40 @@ class Work:
 
     Args:
         job: the cell and its recipe.
+        fingerprint: of its data set before whitening; None if that is not at hand.
         store: where its files go.
         options: how it runs.
+        anew: make its set although there is one, which stays until the new one has
+            been judged.
     """
 
     dataset: data.Dataset
     validation: Split | None = None
     teachers = teachers.Teachers()
 
-    def __init__(self, job: Job, store: Store, options: Options) -> None:
-        """Nothing has happened yet."""
+    def __init__(
+        self,
+        job: Job,
+        fingerprint: str | None,
+        store: Store,
+        options: Options,
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Nothing runs yet."""
         self.job = job
+        self.fingerprint = fingerprint
         self.store = store
         self.options = options
+        self.anew = anew
         self.recipe = job.resolved.recipe
-        self.folder = store.checkpoint_folder(job.cell, job.digest)
+        self.folder = store.checkpoint_folder(job.cell, job.digest, fingerprint)
 
-    def run(self, dataset: data.Dataset, fingerprint: str) -> Record:
+    def run(self, dataset: data.Dataset) -> Record:
         """Distils (or finds the set on disk), evaluates, and makes the record.
 
         Args:
             dataset: whitened where the recipe says so.
-            fingerprint: of its images before that.
         """
         cell = self.job.cell
         self._take(dataset)
@@ -358,22 +378,50 @@ class Work:
             facts = self._judge(method.images(self._cell_run()))
         else:
             assert isinstance(method, Method)
-            path = self.store.synthetic_path(cell, self.job.distillation_digest)
-            if not path.exists():
-                self._distill(method, path)
+            path = self._made(method)
             synthetic = self._read(path)
             facts = self._judge(synthetic) | described(synthetic)
             made_by = synthetic.provenance.get("method_sha256")
             say_if_changed(cell, made_by, self.options.tell)
             facts["method_sha256"] = made_by
-        return self.record("done", **facts, dataset_sha256=fingerprint)
+            if path != self.set_path:
+                set_files.replace(self.set_path, path)
+        return self.record("done", **facts)
 
     def judge(self, opened: Opened) -> Record:
         """Evaluates a set that was read from a file, and makes the record."""
         self.dataset, self.validation = opened.dataset, opened.validation
         synthetic = opened.synthetic
-        facts = self._judge(synthetic) | described(synthetic)
-        return self.record("done", **facts, dataset_sha256=self.dataset.fingerprint)
+        return self.record("done", **self._judge(synthetic), **described(synthetic))
+
+    @property
+    def set_path(self) -> Path:
+        """Where the set of the cell lies."""
+        digest = self.job.distillation_digest
+        return self.store.synthetic_path(self.job.cell, digest, self.fingerprint)
+
+    def _made(self, method: Method) -> Path:
+        """The file of the set, distilled now if there is none."""
+        path = self.folder / "anew.set" if self.anew else self.set_path
+        if path.exists():
+            return path
+        if not self.anew and (older := self._older_set()):
+            return older
+        self._distill(method, path)
+        return path
+
+    def _older_set(self) -> Path | None:
+        """A set that was named without a fingerprint, if it is of these images."""
+        digest = self.job.distillation_digest
+        path = self.store.synthetic_path(self.job.cell, digest, None)
+        if not path.exists():
+            return None
+        try:
+            made_from = container.read(path).provenance.get("dataset_sha256")
+        except RecordError as error:
+            self.options.tell(f"warning: {error}; distilled again")
+            return None
+        return path if made_from == self.dataset.fingerprint else None
 
     def _judge(self, synthetic: SyntheticSet) -> dict[str, Any]:
         """Trains and tests the networks of the protocol: fields of the record."""
@@ -410,15 +458,19 @@ class Work:
         check_ipc(cell, self.dataset)
 
     def _read(self, path: Path) -> SyntheticSet:
-        """The stored set, if it was made from the images at hand."""
+        """The stored set.
+
+        Raises:
+            RecordError: it is damaged, or not what its name says.
+        """
         try:
             synthetic = container.read(path, self.options.device)
         except RecordError as error:
             raise RecordError(f"{error}; distil it again with --fresh") from error
-        if synthetic.provenance["dataset_sha256"] != self.dataset.fingerprint:
-            raise DataError(
-                f"{path} was distilled from other images than {self.job.source} now "
-                "holds; use --fresh, or another --output"
+        if synthetic.provenance.get("dataset_sha256") != self.dataset.fingerprint:
+            raise RecordError(
+                f"{path} was not distilled from {self.job.source}, as its name says; "
+                "move it away, or distil it again with --fresh"
             )
         held_out = held_out_sha256(self.validation)
         if synthetic.provenance.get("validation_sha256") != held_out:
@@ -436,6 +488,7 @@ class Work:
             digest=self.job.digest,
             status=status,
             environment=environment(self.options.device),
+            dataset_sha256=self.fingerprint,
             **fields,
         )
 
@@ -526,6 +579,7 @@ def described(synthetic: SyntheticSet) -> dict[str, Any]:
         "synthetic_bytes": synthetic.images.nbytes + synthetic.labels.nbytes,
         "label_bytes": synthetic.labels.nbytes,
         "label_kind": _label_kind(synthetic.labels),
+        **identity.recorded(synthetic),
     }
 
 

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 from commandline import found, invoke, only_record, settable, tiny
 
-from dcbench_bacon import recipe, runner, work
+from dcbench_bacon import recipe, work
 from dcbench_bacon.cli import main
 from dcbench_bacon.dsa import OPERATIONS
+from dcbench_bacon.grid import Grid
 from dcbench_bacon.options import PAPER_DATASETS
 from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.registry import DATASETS, METHODS
@@ -343,13 +344,13 @@ def test_reduced_profiles_are_smaller_and_say_so(method: str, profile: Any) -> N
 
 
 def test_all_data_sets_are_the_papers_six(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[runner.Grid] = []
+    seen: list[Grid] = []
 
-    def plan(grid: runner.Grid, root: Path | None = None) -> list[work.Job]:
+    def plan(grid: Grid, root: Path | None = None) -> list[work.Job]:
         seen.append(grid)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "plan", plan)
+    monkeypatch.setattr("dcbench_bacon.commands.plan", plan)
     assert invoke("run", "--methods", "all", "--datasets", "all").exit_code == 130
     assert invoke("run").exit_code == 130
     assert seen[0].datasets == PAPER_DATASETS

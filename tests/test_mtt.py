@@ -28,7 +28,7 @@ from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
 from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.runner import Grid
+from dcbench_bacon.grid import Grid
 from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import Method, SyntheticSet
 from dcbench_bacon.student import Batch, Matched, Student

@@ -12,7 +12,7 @@ from PIL import Image
 from support import dataset
 from torch import Tensor
 
-from dcbench_bacon import container, data, recipe, runner, whitening, work
+from dcbench_bacon import container, data, loading, recipe, whitening, work
 from dcbench_bacon.clock import Clock
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluate import evaluate
@@ -196,7 +196,7 @@ def test_a_plain_cell_frees_what_was_whitened() -> None:
         request = recipe.Request(overrides={"zca": zca})
         return work.Job(cell, "digits", work.resolve(cell, request))
 
-    datasets = runner.Datasets(work.Options(torch.device("cpu")))
+    datasets = loading.Datasets(work.Options(torch.device("cpu")))
     kept = weakref.ref(datasets.of(job("true")))
     assert datasets.of(job("true")) is kept()
     assert datasets.of(job("false")) is datasets["digits"]

@@ -19,6 +19,7 @@ from msgspec import Struct
 from dcbench_bacon import records
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.files import write_atomically
+from dcbench_bacon.redo import Redo
 from dcbench_bacon.schema import (
     Cell,
     Environment,
@@ -164,15 +165,13 @@ class Folder(Generic[R]):
         return self._read(path) if path.exists() else None
 
     def write(self, record: R) -> None:
-        """Stores a record and removes its checkpoints."""
+        """Stores a record, in the place of the one of before if there is one."""
         encoded = msgspec.json.format(msgspec.json.encode(record), indent=1)
         write_atomically(self.path(record), encoded + b"\n")
-        self.clear(record)
 
-    def forget(self, plan: R) -> None:
-        """Removes all there is of a training."""
-        self.path(plan).unlink(missing_ok=True)
-        self.clear(plan)
+    def redo(self, plan: R) -> Redo:
+        """The request to train anew what has a record."""
+        return Redo(self.checkpoint_folder(plan))
 
     def clear(self, plan: R) -> None:
         """Removes the checkpoints of a training."""

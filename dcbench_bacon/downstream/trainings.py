@@ -12,6 +12,7 @@ from dcbench_bacon.downstream.results import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.records import acquire
+from dcbench_bacon.runner import noting
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.task import Task
 from dcbench_bacon.timing import environment
@@ -54,8 +55,9 @@ def run(jobs: Sequence[Job[R]], folder: Folder[R], options: Options) -> Outcome[
         OutputError: results cannot be written any more.
     """
     if options.fresh:
-        for job in jobs:
-            folder.forget(job.plan)
+        with noting():
+            for job in jobs:
+                folder.redo(job.plan).ask()
     done: list[R] = []
     failures = 0
     for number, job in enumerate(jobs, 1):
@@ -82,11 +84,17 @@ def _attempt(job: Job[R], folder: Folder[R], options: Options) -> tuple[R, str]:
     lock = folder.lock(job.plan)
     _wait(lock, options)
     try:
-        record = _finished(job, folder, options)
-        if record is not None:
-            return record, "already done"
+        redo = folder.redo(job.plan)
+        if redo.begin():
+            if not options.fresh:
+                options.tell(f"{job.plan.label}: run anew, as --fresh has asked for")
+        elif (known := _finished(job, folder, options)) is not None:
+            folder.clear(job.plan)  # a kill may come between a record and the tidying
+            return known, "already done"
         record = _train(job, folder, options)
         folder.write(record)
+        redo.end()
+        folder.clear(job.plan)
         seconds = sum(each.seconds for each in record.evaluations)
         return record, f"{seconds:.1f} s"
     finally:

@@ -1,0 +1,76 @@
+"""The data sets of a run: one at a time in memory, and what each of them holds."""
+
+from dcbench_bacon import data, whitening
+from dcbench_bacon.errors import DataError
+from dcbench_bacon.work import Job, Options
+
+
+class Datasets:
+    """Keeps the data set in use, and no other, in memory.
+
+    What was whitened for one cell serves those that follow, up to one that takes the
+    images as they are: its peak memory is to be its own. A data set that could not be
+    loaded is not looked for again.
+    """
+
+    def __init__(self, options: Options) -> None:
+        """Loads nothing yet."""
+        self.options = options
+        self.name: str | None = None
+        self.loaded: data.Dataset | None = None
+        self.whitened: data.Dataset | None = None
+        self.missing: dict[str, DataError] = {}
+        self.fingerprints: dict[str, str] = {}
+
+    def fingerprint(self, name: str) -> str:
+        """What a data set holds, before whitening.
+
+        Raises:
+            MissingDataError: it is not on disk; nothing is downloaded.
+            DataError: it is damaged.
+        """
+        if name not in self.fingerprints:
+            if name in self.missing:
+                raise self.missing[name]
+            known = data.known_fingerprint(name, self.options.data_root)
+            self.fingerprints[name] = known or self[name].raw_fingerprint
+        return self.fingerprints[name]
+
+    def __getitem__(self, name: str) -> data.Dataset:
+        """The data set on the device.
+
+        Raises:
+            DataError: it is missing or damaged, or not any more what it was.
+        """
+        if name in self.missing:
+            raise self.missing[name]
+        if self.name != name or self.loaded is None:
+            self.loaded = self.whitened = None  # first frees the memory of the last one
+            try:
+                loaded = data.load(
+                    name,
+                    self.options.data_root,
+                    self.options.device,
+                    download=self.options.download,
+                )
+            except DataError as error:
+                self.missing[name] = error
+                raise
+            known = self.fingerprints.setdefault(name, loaded.raw_fingerprint)
+            if known != loaded.raw_fingerprint:
+                raise DataError(
+                    f"the images of {name} have changed since this run began; give the "
+                    "same command again"
+                )
+            self.name, self.loaded = name, loaded
+        return self.loaded
+
+    def of(self, job: Job) -> data.Dataset:
+        """The data set of a job as its recipe wants it."""
+        dataset = self[job.source]
+        if not job.resolved.recipe.settings.get("zca"):
+            self.whitened = None
+            return dataset
+        if self.whitened is None:
+            self.whitened = whitening.whiten(dataset)
+        return self.whitened

@@ -1,0 +1,45 @@
+"""The files of synthetic sets in the results folder, when a set is made anew.
+
+Records name the set that they are of by its content (``synthetic_sha256``). A file
+whose set a record names is never lost: a new set takes its place, and the file of
+before is kept beside it, until no record names that set any more.
+"""
+
+from pathlib import Path
+
+from dcbench_bacon import container
+from dcbench_bacon.errors import RecordError
+from dcbench_bacon.files import write_atomically
+from dcbench_bacon.records import Store
+
+
+def replace(path: Path, made: Path) -> None:
+    """Put a new set in the place of another, which is kept if it is another one.
+
+    At every moment both sets are on disk, whole.
+
+    Args:
+        path: of the set in use.
+        made: the file of the new set, which stays.
+    """
+    old = _sha256(path)
+    if old is not None and old != _sha256(made):
+        kept = path.with_name(f"{path.stem}-{old[:8]}{path.suffix}")
+        write_atomically(kept, path.read_bytes())
+    write_atomically(path, made.read_bytes())
+
+
+def tidy(store: Store, path: Path) -> None:
+    """Remove the sets that were kept beside ``path`` and that no record names."""
+    for kept in path.parent.glob(f"{path.stem}-????????{path.suffix}"):
+        sha256 = _sha256(kept)
+        if sha256 is not None and not store.names_set(sha256):
+            kept.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str | None:
+    """What records call the set of a file; None without a readable one."""
+    try:
+        return container.digest(container.read(path)) if path.exists() else None
+    except RecordError:
+        return None
