@@ -78,7 +78,7 @@ def describe(known: JudgedAs | None, judged: Judged | None) -> str:
             "judged by protocol dc alone; --as METHOD judges it as its method would, "
             "which may augment otherwise"
         )
-    changes = ", ".join(f"{key} {_shown(judged, key)}" for key in judged.own)
+    changes = ", ".join(filter(None, (_shown(judged, key) for key in judged.own)))
     return (
         f"judged as {known.method.upper()} ({known.reason}): "
         f"{changes or 'as protocol dc says'}; --as METHOD for another"
@@ -86,10 +86,15 @@ def describe(known: JudgedAs | None, judged: Judged | None) -> str:
 
 
 def _shown(judged: Judged, key: str) -> str:
-    """The value of a key that a method changes, as a user would type it."""
+    """A key that a method changes, and its value as a user would type it."""
     value = judged.own[key]
     if key == "exemptions":
-        return ", ".join(each.architecture for each in value) or "none"
+        trained = [e for e in value if e.architecture in judged.protocol.architectures]
+        return ", ".join(
+            f"{each.architecture} with augmentation {each.augmentation}"
+            for each in trained
+            if each.augmentation
+        )
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return f"{key} {','.join(map(str, value))}"
+    return f"{key} {str(value).lower() if isinstance(value, bool) else value}"

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from dcbench_bacon import recipe
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.data import Dataset, normalize
 from dcbench_bacon.distances import bandwidth, frechet, mmd
@@ -108,7 +109,9 @@ def judges(run: Run, request: Request) -> Iterator[Judge]:
 def trained_network(run: Run, request: Request) -> Judge:
     """The classifier's input of a network, trained once and kept (``features``)."""
     settings = FeatureSettings(
-        architecture=request.architecture, network_epochs=request.passes - 1
+        architecture=request.architecture,
+        network_epochs=request.passes - 1,
+        augmentation=recipe.augmentation_of_real(run.cell),
     )
     found = build(run, settings)
     reached = 100 * found.origin["train_accuracy"]

@@ -171,6 +171,14 @@ def protocol(cell: schema.Cell, request: Request) -> schema.Protocol:
     return _protocol(cell, request)[0]
 
 
+def augmentation_of_real(cell: schema.Cell) -> str:
+    """Return the augmentation of networks that are trained on the real images.
+
+    That of ``dc`` for the data set: a mirrored digit is another one.
+    """
+    return protocol(cell, Request()).augmentation
+
+
 def digest(recipe: schema.Recipe) -> str:
     """Eight hex digits that identify everything the recipe puts in force."""
     return _hash([recipe.settings, _decisive(recipe.protocol), recipe.profile])

@@ -32,13 +32,12 @@ def find(run: Run, protocol: Protocol) -> Teachers:
     the data set: a mirrored digit is another one. The rest of the protocol is for
     students.
     """
-    published = recipe.protocol(run.cell, recipe.Request())
     found, timings = [], {}
     for architecture in protocol.teachers:
         settings = FeatureSettings(
             architecture=architecture,
             network_epochs=protocol.teacher_epochs,
-            augmentation=published.augmentation,
+            augmentation=recipe.augmentation_of_real(run.cell),
         )
         found.append(trained(run, settings.training))
         timings[f"teacher/{architecture}"] = run.timings["features"]

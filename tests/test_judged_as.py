@@ -98,6 +98,7 @@ def test_the_name_decides_where_the_user_says_nothing(tmp_path: Path) -> None:
     assert protocol.augmentation == "none"
     assert told.count("judged as DC (its name)") == 1
     assert "augmentation none" in told
+    assert "ConvNetBN" not in told  # which is not trained here
     protocol, told = evaluate(path, tmp_path / "dm", "--as", "DM".lower())
     assert protocol.augmentation == "color_crop_cutout_scale_rotate"
     assert "judged as DM (--as): as protocol dc says" in told
@@ -143,3 +144,10 @@ def test_our_own_file_is_judged_as_what_made_it_unless_told(tmp_path: Path) -> N
     gone = replace(made, provenance={})
     assert method_of(Cell("gone", "digits", 1), gone, None) is None
     assert "--as METHOD" in describe(None, None)
+
+
+def test_what_concerns_the_networks_asked_for_is_told() -> None:
+    cell = Cell("vico-file", "mnist", 1)
+    judged = work.judged_as("dc", cell, Request(architectures=("ConvNetBN",)))
+    told = describe(JudgedAs("dc", "--as"), judged)
+    assert "ConvNetBN with augmentation dc_crop_noise" in told

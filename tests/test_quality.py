@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import commandline
+import msgspec
 import numpy as np
 import pytest
 import scipy.linalg
@@ -20,6 +21,7 @@ from dcbench_bacon.clock import Policy
 from dcbench_bacon.data import normalize
 from dcbench_bacon.distances import bandwidth, frechet, mmd
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.features import Features, FeatureSettings
 from dcbench_bacon.quality import Judge, Labelled, Request
 from dcbench_bacon.spec import SyntheticSet
 from dcbench_bacon.work import Options
@@ -259,3 +261,20 @@ def test_the_command(tmp_path: Path) -> None:
     wrong = invoke("quality", paths[0], "--architecture", "ConvNte")
     assert wrong.exit_code == 2
     assert "Did you mean 'ConvNet'" in wrong.stderr
+
+
+def test_the_network_of_digits_is_not_trained_on_mirrored_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+
+    def spied(run: object, settings: FeatureSettings) -> Features:
+        seen.append(settings.augmentation)
+        return Features(Tensor.float, Tensor.float, {"train_accuracy": 1.0})
+
+    monkeypatch.setattr(quality, "build", spied)
+    real = dataset()
+    for name in ("mnist", "svhn", "digits", "cifar10"):
+        named = replace(real, info=msgspec.structs.replace(real.info, name=name))
+        quality.trained_network(quality.run_on(named, Options(CPU)), QUICK)
+    assert ["flip" in each for each in seen] == [False, False, False, True]
