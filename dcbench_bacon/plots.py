@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dcbench_bacon.files import write_atomically
-from dcbench_bacon.printing import title
+from dcbench_bacon.wording import title
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # inches

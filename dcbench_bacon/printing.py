@@ -28,7 +28,7 @@ def _number(value: object, column: str = "") -> str:
     """A cell of any column: few digits, a dash where there is nothing."""
     if column == "ipc" and value == 0:
         return "all"
-    if column == "protocol":
+    if column.lower() == "protocol":
         return str(value).replace("_", "-")
     if not isinstance(value, float):
         return title(str(value))

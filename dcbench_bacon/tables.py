@@ -95,8 +95,10 @@ def summary(
                 **{"n": len(group), **_beside(group.iloc[0], mean, source)},
             }
         )
-    numbers = ("accuracy_mean", "accuracy_std", "difference")
-    numbers += ("published_mean", "published_std")
+    numbers = [
+        *("accuracy_mean", "accuracy_std", "difference"),
+        *("published_mean", "published_std"),
+    ]
     table = build(rows, [*SUMMARY, "digest"]).astype(dict.fromkeys(numbers, float))
     whole = {"published_epochs": "Int64"}  # missing where they are not stated
     return indexed(table.astype(whole), SUMMARY)

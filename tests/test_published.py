@@ -213,10 +213,10 @@ def test_every_registered_method_under_every_protocol() -> None:
     table = tables.summary(tables.frame(found))
     compared = table[table["difference"].notna()]
     assert len(compared) > 20
-    for digest, row in zip(compared.index, compared.to_dict("records"), strict=True):
-        assert row["published_protocol"] == family[str(digest)]
-        assert row["protocol"] in ("dc", row["published_protocol"])
-        assert row["architecture"] == row["published_architecture"]
+    for index, shown in compared.iterrows():
+        assert shown["published_protocol"] == family[str(index)]
+        assert shown["protocol"] in ("dc", shown["published_protocol"])
+        assert shown["architecture"] == shown["published_architecture"]
 
 
 def test_dm_under_rded_is_shown_and_not_compared() -> None:

@@ -12,18 +12,23 @@ from dcbench_bacon.errors import DataError
 
 TOP = 5
 CONTINUAL = [
-    *("dataset", "ipc", "method", "architecture", "tasks", "classes_seen"),
+    *("dataset", "ipc", "method", "architecture", "protocol", "tasks", "classes_seen"),
     *("accuracy_mean", "accuracy_std", "n", "profile", "recipe"),
 ]
 SEARCH = [
-    *("dataset", "ipc", "method", "seed", "networks", "spearman", "kendall"),
+    *("dataset", "ipc", "method", "protocol", "seed", "networks"),
+    *("spearman", "kendall"),
     *("top", "spearman_top", "kendall_top", "best", "whole_accuracy", "seconds"),
     *("profile", "recipe"),
 ]
-_ROW = ["dataset", "ipc", "method", "architecture", "tasks", "profile", "recipe"]
+_ROW = [
+    *("dataset", "ipc", "method", "architecture", "protocol", "tasks"),
+    *("profile", "recipe"),
+]
 _HEADINGS = {
     **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "n": "n"},
     **{"architecture": "Network", "tasks": "Tasks", "seed": "Seed"},
+    **{"protocol": "Protocol"},
     **{"networks": "Networks", "spearman": "Spearman", "kendall": "Kendall"},
     **{"best": "Best found", "whole_accuracy": "Its whole-set accuracy (%)"},
     **{"seconds": "Search (s)", "profile": "Profile", "recipe": "Recipe"},
@@ -79,7 +84,7 @@ def stages(table: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(_ROW, tuple(key), strict=True))
         row |= {_plural(k): _accuracy(cells.get(k), most) for k in counts}
         rows.append({**row, "n": most})
-    columns = [*_ROW[:5], *map(_plural, counts), "n", *_ROW[5:]]
+    columns = [*_ROW[:6], *map(_plural, counts), "n", *_ROW[6:]]
     return _page(pd.DataFrame(rows, columns=columns), _CONTINUAL_NOTES)
 
 
@@ -135,6 +140,7 @@ def _identity(record: Trained) -> dict[str, Any]:
         "dataset": record.dataset,
         "ipc": source.cell.ipc if source else 0,
         "method": source.cell.method if source else "whole",
+        "protocol": record.recipe.protocol.name,
         "profile": record.profile + tables.CHANGED * bool(record.recipe.overrides),
         "recipe": _recipes(record),
     }
