@@ -13,10 +13,10 @@ from dcbench_bacon import data, recipe
 from dcbench_bacon.clock import Policy
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.graphs import CALLS
+from dcbench_bacon.grid import Grid, plan
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.grid import Grid, plan
 from dcbench_bacon.schema import Precision, Record, Timing
 from dcbench_bacon.spec import DatasetInfo, Method, Split
 from dcbench_bacon.timing import environment

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from commandline import found, invoke, only_record, settable, tiny
 
-from dcbench_bacon import commands, recipe, work
+from dcbench_bacon import commands as running
+from dcbench_bacon import recipe, work
 from dcbench_bacon.cli import main
 from dcbench_bacon.dsa import OPERATIONS
 from dcbench_bacon.grid import Grid
@@ -350,7 +351,7 @@ def test_all_data_sets_are_the_papers_six(monkeypatch: pytest.MonkeyPatch) -> No
         seen.append(grid)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "plan", plan)
+    monkeypatch.setattr(running, "plan", plan)
     assert invoke("run", "--methods", "all", "--datasets", "all").exit_code == 130
     assert invoke("run").exit_code == 130
     assert seen[0].datasets == PAPER_DATASETS

@@ -9,8 +9,8 @@ from commandline import invoke
 
 from dcbench_bacon import profiler, recipe, schema, tables
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.records import Store
 from dcbench_bacon.grid import Grid
+from dcbench_bacon.records import Store
 from dcbench_bacon.schema import Record
 from dcbench_bacon.work import Options
 
