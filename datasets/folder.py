@@ -1,10 +1,11 @@
 """Folder: your own images, train/ and test/ or val/ in PATH, one folder a class.
 
-Classes are in the sorted order of their folders' names. Images are square: the shorter
-side of the first training image gives the size, and an image of another shape is
-stretched to it, bilinearly and antialiased. There is one channel if every image is
-greyscale, else three; transparency is dropped. Hidden files and files whose suffix is
-no image format's are left out.
+Classes are in the sorted order of their folders' names, by value where all names are
+numbers: '10' comes after '9'. Images are square: the shorter side of the first training
+image gives the size, and an image of another shape is stretched to it, bilinearly and
+antialiased. There is one channel if every image is greyscale, else three; transparent
+images are composed over white. Hidden files and files whose suffix is no image format's
+are left out. Test images that are in train as well are counted and told at each load.
 """
 
 import logging
@@ -21,8 +22,10 @@ from PIL import Image
 
 from dcbench_bacon.data import MissingDataError, RawSplit, damaged
 from dcbench_bacon.errors import DataError
+from dcbench_bacon.natural import visible_folders
 from dcbench_bacon.registry import DATASETS, canonical
 from dcbench_bacon.spec import DatasetInfo
+from dcbench_bacon.transparency import opaque
 
 logger = logging.getLogger(__name__)
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV")
@@ -119,9 +122,7 @@ def _convert(image: Image.Image, size: int) -> Image.Image:
     """The image in RGB and in the given size."""
     if image.mode not in GREY + COLOUR:  # 16 bits and floats: PIL would clip them
         raise ValueError(f"pixels of mode {image.mode}; convert them to 8 bits")
-    if image.mode in ("P", "PA"):  # a palette's transparency wants this detour
-        image = image.convert("RGBA")
-    image = image.convert("RGB")
+    image = opaque(image).convert("RGB")
     if image.size != (size, size):
         from torchvision.transforms.functional import resize
 
@@ -146,8 +147,7 @@ def _splits(root: Path) -> tuple[Path, Path]:
 
 
 def _class_folders(split: Path) -> list[Path]:
-    folders = [path for path in split.iterdir() if path.is_dir()]
-    return sorted(path for path in folders if not path.name.startswith("."))
+    return visible_folders(split.iterdir())
 
 
 def _files(split: Path) -> list[tuple[int, str]]:

@@ -24,6 +24,7 @@ from dcbench_bacon.options import (
     IntList,
     NameList,
     Texts,
+    as_option,
     claim_options,
     compile_option,
     data_root_option,
@@ -166,11 +167,15 @@ Examples:
   dcbench evaluate results/synthetic/digits-ipc1-dm-s0-1a2b3c4d.safetensors
   dcbench evaluate my.safetensors --dataset cifar10 --architectures ConvNet,ResNet18
   dcbench evaluate res_DM_CIFAR10_ConvNet_10ipc.pt --partition 2 --index 4
+  dcbench evaluate res_DC_MNIST_ConvNet_1ipc.pt --index all --name "DC, authors'"
+  dcbench evaluate my/pictures --dataset cifar10 --classes plane,car,bird,...
   dcbench evaluate logged_files/CIFAR100/images_best.pt --no-zca --learned-rate 0.02
+  dcbench evaluate sets/mnist.pt --dataset mnist --as dc
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @claim_options
+@as_option
 @profile_option
 @set_option
 @protocol_options
@@ -186,7 +191,13 @@ def evaluate(**given: Any) -> None:
     from then on; what is recorded is not done again, what was interrupted goes on.
 
     Sets of other tools are read as well, without running what a pickle may ask for.
-    What such a file does not say is guessed with a warning that names the option.
+    What such a file does not say is taken from its name and its numbers; one table says
+    what was taken, how sure it is and which option states it. How a file was read is
+    recorded, and read in another way it is another result. Accuracies that the file's
+    authors stored with a set are printed beside the measured ones.
+
+    A set is judged as its method would judge it: under protocol dc the augmentation and
+    the epochs depend on method and data set (dcbench show METHOD DATASET IPC).
     """
     from dcbench_bacon.judging import evaluate_files
 
@@ -420,7 +431,8 @@ Examples:
 @profiles_option
 @click.option(
     "--source",
-    help="Compare with this source of published numbers; a wrong name lists them.",
+    help="Compare with this source of published numbers, not with each method's own: "
+    "`bacon` is the table of BACON's page; a wrong name lists them.",
 )
 @click.option(
     "--against",

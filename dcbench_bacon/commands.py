@@ -27,6 +27,7 @@ from dcbench_bacon.clock import Policy
 from dcbench_bacon.compiling import Compiler
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.grid import Grid, plan
+from dcbench_bacon.printing import accuracy, moments
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import DATASETS, METHODS
 from dcbench_bacon.schema import Cell, Evaluation
@@ -178,6 +179,10 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
         origin = resolved.origins.get(key)
         where = f"{origin.table}  {origin.source}" if origin else ""
         lines.append(f"  {key:<{width}}  {value:<{wide}}  {where}".rstrip())
+    for sentence in recipe.protocol_departures(request.protocol):
+        lines.append(
+            f"  protocol {request.protocol} departs from its source: {sentence}"
+        )
     lines.append(f"recipe {recipe.digest(resolved.recipe)}")
     return "\n".join(lines)
 
@@ -238,7 +243,7 @@ def request_of(
     return msgspec.convert(
         {
             "profile": profile or default,
-            "protocol": protocol,
+            "protocol": recipe.protocol_name(protocol),
             "overrides": recipe.parse_overrides(pairs),
             "architectures": architectures or (),
             "selection": selection,
@@ -271,7 +276,7 @@ def _conclude(results: list[runner.Result], output: Path, profile: str) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # a file or a pipe has no width of its own
-    console.print(tables.to_rich(table))
+    console.print(tables.to_rich(table, console.width))
     words = ["dcbench", "table", "--profile", profile, "--output", str(output)]
     again = shlex.join(words)
     Console(stderr=True).print(
@@ -306,10 +311,13 @@ def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
 
 
 def spread(found: Sequence[Evaluation]) -> str:
-    """Mean and standard deviation between networks, in percent."""
-    values = torch.tensor([entry.accuracy for entry in found]) * 100
-    deviation = f" ± {values.std():.2f}" if len(found) > 1 else ""
-    return f"{values.mean():.2f}{deviation} % (n={len(found)})"
+    """Mean and standard deviation between networks, in percent, as tables have them."""
+    return in_percent([entry.accuracy for entry in found])
+
+
+def in_percent(fractions: Sequence[float]) -> str:
+    """The same of accuracies alone."""
+    return accuracy(*moments(fractions), len(fractions)).replace(" (", " % (")
 
 
 def _toml(value: Any) -> str:

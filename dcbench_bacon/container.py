@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.files import write_atomically
-from dcbench_bacon.schema import MOST_PARTS, DatasetInfo
+from dcbench_bacon.schema import MOST_PARTS, DatasetInfo, Fraction
 from dcbench_bacon.spec import SyntheticSet
 
 FORMAT = 1
@@ -48,11 +48,15 @@ class Provenance(msgspec.Struct, frozen=True):
         zca: how the images were whitened.
         learning_rate: learned together with the images.
         dataset_sha256: fingerprint of the data set.
+        name: what tables call a set of another tool.
+        accuracies: fractions, by network, that its authors stored with the set.
     """
 
     zca: dict[str, Any] | None = None
     learning_rate: float | None = None
     dataset_sha256: str | None = None
+    name: Annotated[str, msgspec.Meta(max_length=_LONGEST_NAME)] = ""
+    accuracies: dict[str, tuple[Fraction, ...]] = {}
 
 
 def digest(synthetic: SyntheticSet) -> str:

@@ -35,6 +35,7 @@ from dcbench_bacon import decoded
 from dcbench_bacon.decoded import ARRAYS, Stored, digests
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.files import cache_folder
+from dcbench_bacon.overlap import count_shared
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.spec import Split, SyntheticSet
@@ -135,6 +136,14 @@ def load(
             raise
         get(name, root)
         stored = _cached(source, folder)
+    if stored.shared:
+        logger.warning(
+            "%s: %d of %d test images are in train as well, pixel for pixel: what is "
+            "measured on them is too high; remove them from one of the two",
+            source.folder,
+            stored.shared,
+            len(stored.arrays["test_labels"]),
+        )
     tensors = {
         key: torch.from_numpy(array).to(device) for key, array in stored.arrays.items()
     }
@@ -419,7 +428,8 @@ def _decode(source: Source) -> Stored:
         key: np.array(array, order="C")
         for key, array in zip(ARRAYS, contents, strict=True)
     }
-    return Stored(info, arrays, digests(arrays))
+    shared = 0 if fixed else count_shared(train.images, test.images)
+    return Stored(info, arrays, digests(arrays), shared)
 
 
 def _check_split(split: RawSplit, info: DatasetInfo, where: str) -> None:

@@ -32,14 +32,24 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     info: DatasetInfo
     digests: dict[str, str]
+    shared: int = 0
 
 
 class Stored(NamedTuple):
-    """A decoded data set in memory or memory-mapped."""
+    """A decoded data set in memory or memory-mapped.
+
+    Attributes:
+        info: its facts.
+        arrays: by the names of ``ARRAYS``.
+        digests: of the arrays.
+        shared: how many test images are in train as well; 0 where nobody looked, as
+            in published data sets.
+    """
 
     info: DatasetInfo
     arrays: dict[str, npt.NDArray[Any]]
     digests: dict[str, str]
+    shared: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -144,7 +154,7 @@ def _open(entry: Path) -> Stored | None:
     if digests(arrays) != sidecar.digests:
         logger.warning("%s is damaged, decoding again: wrong checksum", entry)
         return None
-    return Stored(sidecar.info, arrays, sidecar.digests)
+    return Stored(sidecar.info, arrays, sidecar.digests, sidecar.shared)
 
 
 def _write(entry: Path, stored: Stored) -> None:
@@ -161,7 +171,7 @@ def _write(entry: Path, stored: Stored) -> None:
         partial = Path(tempfile.mkdtemp(".partial", f"{prefix}-", entry.parent))
         for key, array in stored.arrays.items():
             np.save(partial / f"{key}.npy", array)
-        sidecar = Sidecar(stored.info, stored.digests)
+        sidecar = Sidecar(stored.info, stored.digests, stored.shared)
         (partial / "sidecar.json").write_bytes(msgspec.json.encode(sidecar))
         partial.rename(entry)
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.exchange.formats import FORMATS, Labels
+from dcbench_bacon.exchange.formats import FORMATS, Labels, stated_classes
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import MOST_PARTS, CompileMode, Profile, Selection
 
@@ -101,6 +101,41 @@ class Texts(click.ParamType[tuple[str, ...]]):
             return value
         names = (name.strip() for name in str(value).split(","))
         return tuple(dict.fromkeys(name for name in names if name))
+
+
+class SetIndex(click.ParamType[int | str]):
+    """Which of several sets in a file: a number, or ``all``."""
+
+    name = "number or all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Reads the number."""
+        if isinstance(value, int) or value == "all":
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r}: write the number of a set or all", param, ctx)
+
+
+class Classes(click.ParamType[tuple[str, ...]]):
+    """Names of classes: separated by commas, or a line each in a file."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Splits, or reads the file."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            names = stated_classes(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return names or self.fail("no class given", param, ctx)
 
 
 Command = Callable[..., Any]
@@ -216,6 +251,14 @@ protocol_options = options(
         help="Which pass counts; best_test is optimistic, and tables mark it.",
     ),
 )
+as_option = click.option(
+    "--as",
+    "as_method",
+    metavar="METHOD",
+    callback=lambda _, __, name: None if name is None else METHODS.resolve(name),
+    help="Judge the sets as this method's are: its augmentation, epochs and networks "
+    "under protocol dc. By default as what made a set, where that is known.",
+)
 claim_options = options(
     click.option(
         "--dataset", help="What the set was made from; by default what the file says."
@@ -230,7 +273,10 @@ claim_options = options(
         help="Format of the file; auto guesses. See dcbench list formats.",
     ),
     click.option(
-        "--index", type=int, help="Which of several sets in a file; the first is 0."
+        "--index",
+        type=SetIndex(),
+        help="Which of several sets in a file; the first is 0. dcbench evaluate takes "
+        "all of them as sets of one method with --index all.",
     ),
     click.option(
         "--partition",
@@ -241,7 +287,7 @@ claim_options = options(
     click.option(
         "--pixels/--normalized",
         default=None,
-        help="Images are pixels in [0, 1], or normalised.",
+        help="Images are pixels, in [0, 1] or 0 to 255, or normalised.",
     ),
     click.option(
         "--statistics",
@@ -259,5 +305,17 @@ claim_options = options(
         type=click.FloatRange(min=0, min_open=True),
         help="The learning rate that was learned with the images; --set "
         "protocol.use_learned_rate=true trains with it.",
+    ),
+    click.option(
+        "--classes",
+        type=Classes(),
+        metavar="NAMES|FILE",
+        help="Which class of the data set each class of the file is, in the file's "
+        "order: names separated by commas, or a file with one in each line; index if "
+        "the numbers in the file's names are those of the labels, order if its classes "
+        "stand in the data set's order.",
+    ),
+    click.option(
+        "--name", help="What tables call the set; by default the name of the file."
     ),
 )

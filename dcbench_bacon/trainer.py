@@ -62,6 +62,7 @@ class Trainer:
             size=info.size,
             classes=info.classes,
             generator=clock.generator(f"{stream}/init", device="cpu"),
+            residual_init=self.protocol.residual_init,
         ).to(clock.device)
         self.network.precision = self.protocol.precision
         self.shuffling = clock.generator(f"{stream}/shuffle")
@@ -155,6 +156,7 @@ class Trainer:
             epoch=best.epoch,
             validation=best.validation,
             seconds=seconds,
+            learning_rate=self.protocol.learning_rate,
         )
 
     def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:

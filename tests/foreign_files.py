@@ -77,6 +77,12 @@ def idc(path: Path) -> Path:
     return path
 
 
+def tuple_(path: Path) -> Path:
+    """What anybody would save."""
+    torch.save([images(), labels()], path)
+    return path
+
+
 def dd(path: Path) -> Path:
     """Wang's train_distilled_image.py: steps of images, labels and rates."""
     steps = [(images(s), labels(), torch.tensor(0.01 * (s + 1))) for s in range(3)]
@@ -126,6 +132,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "best": lambda root: best(root / "acc_0.5.pkl"),
     "mtt": lambda root: mtt(root / "mtt"),
     "idc": lambda root: idc(root / "data_best.pt"),
+    "tuple": lambda root: tuple_(root / "mine.pt"),
     "dd": lambda root: dd(root / "results.pth"),
     "pair": pair,
     "kip": lambda root: kip(root / "kip.npz"),

@@ -32,7 +32,8 @@ from dcbench_bacon.exchange import foreign
 from dcbench_bacon.exchange.archives import load_arrays
 from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.exchange.image_folder import ImageFiles
-from dcbench_bacon.exchange.importers import READERS, guess
+from dcbench_bacon.exchange.importers import READERS
+from dcbench_bacon.exchange.recognition import guess
 from dcbench_bacon.exchange.stored import Storage
 from dcbench_bacon.registry import DATASETS
 from dcbench_bacon.spec import SyntheticSet
@@ -93,7 +94,8 @@ def test_the_source_is_recorded(tmp_path: Path) -> None:
     assert source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert source["files"] == [path.name]
     assert source["given"] == {"dataset": "digits", "partition": 2, "index": 3}
-    assert source["guessed"] == {"form": "vico", "zca": False}
+    guessed = {"form": "vico", "zca": False, "pixels": "normalised"}
+    assert source["guessed"] == guessed
 
 
 @pytest.mark.parametrize(("index", "seed"), [(0, 0), (3, 3), (-1, 4), (None, 0)])
@@ -104,6 +106,8 @@ def test_one_of_several(
     assert torch.equal(found.images, images(seed))
     told = "holds 5 sets, of which 0 is taken; choose with --index" in caplog.text
     assert told == (index is None)
+    seed_of_cell = {None: 0, -1: 4}.get(index, index)
+    assert found.provenance["cell"]["seed"] == seed_of_cell
 
 
 @pytest.mark.parametrize("form", ["vico", "mtt"])
@@ -168,10 +172,12 @@ def test_what_arrays_say_is_no_guess(
 
 
 def test_zca_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = MAKERS["mtt"](tmp_path)
+    folder = tmp_path / "one" / "two"
+    folder.mkdir(parents=True)  # away from this test's name
+    path = MAKERS["mtt"](folder)
     assert read(path).provenance["zca"] is None
-    assert "zca no is a guess" in caplog.text
-    assert "learning rate unknown is a guess" in caplog.text
+    assert "whitened no: doubtful" in caplog.text
+    assert "learned rate unknown: doubtful" in caplog.text
     assert "--zca or --no-zca" in caplog.text
     caplog.clear()
     assert read(path, zca=True).provenance["zca"] == {"assumed": "MTT"}
@@ -189,9 +195,11 @@ def test_a_name_that_says_zca(name: str, zca: bool, tmp_path: Path) -> None:
 
 
 def test_whitened_images_are_left_alone(tmp_path: Path) -> None:
-    assert torch.equal(
-        read(MAKERS["idc"](tmp_path), zca=True).images, images().sigmoid()
-    )
+    path = saved([images(), labels()], tmp_path / "a.pt")
+    mnist = read(path, zca=True, statistics="mnist")
+    assert torch.equal(mnist.images, images())
+    with pytest.raises(DataError, match=r"are pixels.*leave out --zca"):
+        read(MAKERS["idc"](tmp_path), zca=True)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -335,9 +343,11 @@ def test_other_objects_are_refused(value: Any, tmp_path: Path) -> None:
 
 def test_normalised_images_are_no_pixels(tmp_path: Path) -> None:
     path = saved([images() * 3, labels()], tmp_path / "data_best.pt")
-    with pytest.raises(DataError, match="--normalized"):
-        read(path)
-    assert torch.equal(read(path, pixels=False).images, images() * 3)
+    for claim in ({"form": "idc"}, {"pixels": True}):
+        with pytest.raises(DataError, match=r"pixels from -\d.*--normalized"):
+            read(path, **claim)
+    for claim in ({"form": "idc", "pixels": False}, {}):
+        assert torch.equal(read(path, **claim).images, images() * 3)
 
 
 def test_images_that_do_not_divide(tmp_path: Path) -> None:
@@ -585,7 +595,7 @@ def test_evaluate_a_foreign_set(
     result = invoke("evaluate", path, "--index", 1, *PROTOCOL)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"{path}  {commandline.NETWORK}  ")
-    assert "dataset digits is a guess" in caplog.text
+    assert "data set digits: likely (from the name" in caplog.text
     own = tmp_path / "own.safetensors"
     assert invoke("convert", path, "--index", 1, "--to", "dcbench", "--output", own)
     again = invoke("evaluate", own, *PROTOCOL)
@@ -600,12 +610,15 @@ def test_evaluate_says_what_differs(
     assert invoke("evaluate", path, "--zca", *PROTOCOL).exit_code == 0
     assert "in MTT's way" in caplog.text
     assert "--no-zca" in caplog.text
-    assert "--set protocol.learning_rate=0.03" in caplog.text
+    assert "--set protocol.use_learned_rate=true" in caplog.text
     caplog.clear()
     rate = settable("protocol.learning_rate", 0.03)
     assert invoke("evaluate", path, "--no-zca", *PROTOCOL, *rate).exit_code == 0
     assert "zca" not in caplog.text
-    assert "to use it" not in caplog.text
+    assert "to use the learned" not in caplog.text
+    used = settable("protocol.use_learned_rate", "true")
+    assert invoke("evaluate", path, "--no-zca", *PROTOCOL, *used).exit_code == 0
+    assert "to use the learned" not in caplog.text
 
 
 def test_evaluate_refuses_a_bomb(tmp_path: Path) -> None:

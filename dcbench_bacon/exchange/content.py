@@ -4,25 +4,36 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange.archives import damaged, load_torch
+from dcbench_bacon.exchange.evidence import OVERSHOOT
 from dcbench_bacon.exchange.stored import Source, StoredTensor
 
 FOUR = "IDM and BACON keep four images in each"
 
 
+Doubt = Literal["certain", "likely", "doubtful"]
+
+
 class Guess(NamedTuple):
-    """A value nobody stated, and why it was taken."""
+    """A value the user did not state, and why it was taken.
+
+    Attributes:
+        value: what is taken.
+        reason: the evidence.
+        doubt: ``certain`` where the format itself says it.
+    """
 
     value: Any
     reason: str
+    doubt: Doubt = "likely"
 
 
 _UNSAID = {
-    "partition": Guess(1, f"the file does not say; {FOUR}"),
-    "zca": Guess(False, "MTT and its heirs whiten by ZCA on some data sets"),
+    "partition": Guess(1, f"the file does not say; {FOUR}", "doubtful"),
+    "zca": Guess(False, "MTT and its heirs whiten on some data sets", "doubtful"),
 }
 
 
@@ -39,6 +50,10 @@ class Content:
         says: what the file or its format states, by the names of ``Claims``.
         guesses: what it leaves open.
         notes: more to tell the user.
+        index: which of the file's sets this is.
+        count: how many sets the file holds.
+        beyond: how far outside [0, 1] pixels of this format may lie.
+        accuracies: fractions that the file's authors stored with this set, by network.
     """
 
     images: tuple[Source, ...]
@@ -49,6 +64,10 @@ class Content:
     says: Mapping[str, Any] = field(default_factory=dict)
     guesses: Mapping[str, Guess] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    index: int = 0
+    count: int = 1
+    beyond: float = OVERSHOOT
+    accuracies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def unsaid(says: Mapping[str, Any], **known: Guess) -> dict[str, Guess]:
@@ -108,10 +127,24 @@ def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
     )
 
 
-def choose(
-    path: Path, entries: Any, index: int | None, default: int
-) -> tuple[Any, tuple[str, ...]]:
-    """One of several sets, and how many there are."""
+class Chosen(NamedTuple):
+    """One of the sets of a file.
+
+    Attributes:
+        entry: as the file holds it.
+        index: which it is, from 0.
+        count: how many there are.
+        notes: what to tell the user.
+    """
+
+    entry: Any
+    index: int
+    count: int
+    notes: tuple[str, ...]
+
+
+def choose(path: Path, entries: Any, index: int | None, default: int) -> Chosen:
+    """One of several sets."""
     if not isinstance(entries, list) or not entries:
         raise DataError(
             f"{path} holds no list of sets where its format has one; name another "
@@ -121,10 +154,9 @@ def choose(
     number = (default if index is None else index) % count
     if index is not None and not -count <= index < count:
         raise UsageError(f"{path} holds {count} sets; --index is 0 to {count - 1}")
-    if count == 1 or index is not None:
-        return entries[number], ()
     note = f"holds {count} sets, of which {number} is taken; choose with --index"
-    return entries[number], (note,)
+    notes = () if count == 1 or index is not None else (note,)
+    return Chosen(entries[number], number, count, notes)
 
 
 def scalar(path: Path, value: Any) -> float:

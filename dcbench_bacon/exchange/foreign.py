@@ -1,7 +1,9 @@
 """From what a foreign file holds to a synthetic set: settle what it means, check it.
 
-A claim of the user counts first, then what the file or its format says, then a guess.
-A guess that matters is said aloud, with the option that mends it.
+A claim of the user counts first, then what the file or its format says, then what its
+name and its numbers tell (see ``reading``). What was not stated is said aloud in one
+table, with the evidence and the option that states it. How the file was read is part of
+the set's provenance, and of the identity of every result of it.
 """
 
 import logging
@@ -13,31 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from dcbench_bacon import container, data
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.archives import damaged, sha256
+from dcbench_bacon.exchange.class_counts import count
+from dcbench_bacon.exchange.class_order import Order
 from dcbench_bacon.exchange.content import Content, Guess
+from dcbench_bacon.exchange.evidence import measure
 from dcbench_bacon.exchange.formats import FORMATS, Claims
-from dcbench_bacon.exchange.importers import READERS, SEVERAL, guess
-from dcbench_bacon.exchange.values import check_shapes, images_of, labels_of
+from dcbench_bacon.exchange.guesses import tell
+from dcbench_bacon.exchange.importers import READERS, SEVERAL
+from dcbench_bacon.exchange.naming import name_of
+from dcbench_bacon.exchange.reading import OPTIONS, nearby_names, settle
+from dcbench_bacon.exchange.recognition import guess
+from dcbench_bacon.exchange.values import (
+    check_shapes,
+    labels_of,
+    normalised,
+    stored_images,
+)
 from dcbench_bacon.registry import DATASETS
-from dcbench_bacon.schema import MOST_PARTS, Cell, DatasetInfo
+from dcbench_bacon.schema import MOST_PARTS, Cell, DatasetInfo, Protocol
 from dcbench_bacon.spec import SyntheticSet
 
 logger = logging.getLogger(__name__)
-OPTIONS = {
-    "form": "--from",
-    "dataset": "--dataset",
-    "index": "--index",
-    "partition": "--partition",
-    "zca": "--zca or --no-zca",
-    "pixels": "--pixels or --normalized",
-    "statistics": "--statistics",
-    "labels": "--labels",
-    "learning_rate": "--learned-rate",
-}
-_DEFAULTS = {"partition": 1, "zca": False, "pixels": False, "labels": "stored"}
 
 
 def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
@@ -57,22 +60,42 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
         form = claims.form or guess(path)
     if form == "dcbench":
         _check_claims(path, claims)
-        return container.read(path)
+        synthetic = container.read(path)
+        if claims.name is None:
+            return synthetic
+        named = {**synthetic.provenance, "name": name_of(path, claims)}
+        return replace(synthetic, provenance=named)
     if form not in READERS:
         known = ", ".join(name for name, each in FORMATS.items() if each.reads)
         raise UsageError(f"--from {form}: not read; there are: {known}")
+    if claims.index == "all":
+        raise UsageError(
+            f"{path}: --index all evaluates every set of a file; it goes with dcbench "
+            "evaluate alone: name one set with --index 0"
+        )
     if claims.index not in (None, 0, -1) and form not in SEVERAL:
         raise UsageError(f"{path}: --index {claims.index}: a {form} file holds one set")
     with damaged(path):
         content = READERS[form](path, claims.index)
     if claims.form is None:
-        reason = Guess(form, "from its name and content")
-        content = replace(content, guesses={"form": reason, **content.guesses})
-    whitened = re.search("(?<!no)(?<!no[_-])zca", path.name.lower())
-    if whitened and "zca" not in content.says:
-        named = {**content.guesses, "zca": Guess(True, "from its name")}
-        content = replace(content, guesses=named)
+        known = {"form": Guess(form, "from its name and content")}
+        content = replace(content, guesses={**known, **content.guesses})
     return adopt(path, form, content, claims, root)
+
+
+def every_set(path: Path, claims: Claims) -> list[Claims]:
+    """Return the claims for each set that is asked for: one, or all of a file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if claims.index != "all":
+        return [claims]
+    with damaged(path):
+        form = claims.form or guess(path)
+        several = form in SEVERAL
+        count = READERS[form](path, 0).count if several else 1
+    return [replace(claims, index=i if several else None) for i in range(count)]
 
 
 def _check_claims(path: Path, claims: Claims) -> None:
@@ -99,9 +122,8 @@ def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
     """
     if claims.dataset is not None:
         return claims.dataset, None
-    absolute = path.absolute()
     names = sorted(DATASETS.names(), key=len, reverse=True)
-    for part in (absolute.name, absolute.parent.name, absolute.parent.parent.name):
+    for part in nearby_names(path):
         for name in names:
             pattern = re.sub(r"(\d+)$", r"_\1(?!\\d)", name).replace("_", "[_-]?")
             if hasattr(DATASETS.module(name), "INFO") and re.search(
@@ -132,34 +154,69 @@ def adopt(
     """
     name, named = dataset_of(path, claims)
     info = facts(name, root)
-    guesses = dict(content.guesses) | ({"dataset": named} if named else {})
-    settled = _settle(claims, content, guesses)
-    other = settled.get("statistics")
-    statistics = facts(other, root) if other else info
     check_shapes(path, content, info)
     with damaged(path):
-        images = images_of(path, content, settled, info, statistics)
-        labels = labels_of(path, content, len(images), info, settled["labels"])
+        images = stored_images(path, content)
+    whole = content.images[0].dtype == torch.uint8
+    reading = settle(path, claims, content, measure(images), whole)
+    settled, guesses = reading.settled, reading.guesses
+    statistics = facts(settled["statistics"], root) if settled["statistics"] else info
+    with damaged(path):
+        images = normalised(images, reading.scale, info, statistics)
+        labels = labels_of(path, content, info, settled["labels"], claims.classes or ())
     partition = int(settled["partition"])
     if not 1 <= partition <= MOST_PARTS or info.size % partition:
         raise UsageError(
             f"{path}: --partition {partition}: it must divide the {info.size} pixels "
             f"of {info.name} and be at most {MOST_PARTS}"
         )
-    guesses = {k: g for k, g in guesses.items() if getattr(claims, k) is None}
-    ipc = max(1, len(images) // info.classes)
-    provenance = {
-        "cell": msgspec.to_builtins(Cell(f"{form}-file", info.name, ipc)),
-        "dataset": msgspec.to_builtins(info),
-        "source": _source(form, content, claims, guesses),
-        "zca": {"assumed": "MTT"} if settled["zca"] else None,
-        "learning_rate": settled.get("learning_rate"),
+    if named:
+        guesses["dataset"] = named
+    if content.class_names and claims.classes is None:
+        guesses["classes"] = _matched(content, labels.order, info)
+    counts = count(labels.rows)
+    cell = Cell(f"{form}-file", info.name, counts.ipc(info.classes), content.index)
+    source = _source(form, content, claims, guesses)
+    source["reading"] = {
+        "classes": _order_of(labels.order, info),
+        "format": form,
+        "labels": labels.kind,
+        "learning_rate": settled["learning_rate"],
+        "partition": partition,
+        "scale": reading.scale,
+        "sha256": source["sha256"],
+        "statistics": statistics.name,
+        "zca": bool(settled["zca"]),
     }
-    synthetic = SyntheticSet(images, labels, partition, provenance)
+    provenance = {
+        "cell": msgspec.to_builtins(cell),
+        "dataset": msgspec.to_builtins(info),
+        "source": source,
+        "name": name_of(path, claims),
+        "zca": {"assumed": "MTT"} if settled["zca"] else None,
+        "learning_rate": settled["learning_rate"],
+        "accuracies": {name: list(each) for name, each in content.accuracies.items()},
+    }
+    synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):
         container.check(synthetic)
-    _tell(path, content, guesses)
+    tell(path, guesses, reading.notes, logger.warning)
     return synthetic
+
+
+def _order_of(order: Order, info: DatasetInfo) -> str:
+    """The data set's class of each of the file's, for the record."""
+    if order.places == tuple(range(info.classes)):
+        return "in order"
+    return ",".join(info.class_names[place] for place in order.places)
+
+
+def _matched(content: Content, order: Order, info: DatasetInfo) -> Guess:
+    """What the names of the file's classes were taken for."""
+    pairs = zip(content.class_names, order.places, strict=True)
+    told = [f"{name} = {info.class_names[place]}" for name, place in pairs]
+    shown = ", ".join(told[:10]) + (" ..." if len(told) > 10 else "")
+    return Guess(order.how, shown)
 
 
 def _source(
@@ -172,45 +229,17 @@ def _source(
         "sha256": sha256(content.files),
         "format": form,
         "given": {key: value for key, value in given.items() if value is not None},
-        "guessed": {key: guess.value for key, guess in guesses.items()},
+        "guessed": {k: g.value for k, g in guesses.items() if g.doubt != "certain"},
     }
 
 
-def _tell(path: Path, content: Content, guesses: Mapping[str, Guess]) -> None:
-    """Says what was guessed and what else is worth knowing."""
-    for key, (value, reason) in guesses.items():
-        name = {"form": "format", "learning_rate": "learning rate"}.get(key, key)
-        shown = {"True": "yes", "False": "no", "None": "unknown"}.get(str(value), value)
-        logger.warning(
-            "%s: %s %s is a guess (%s); state it with %s",
-            path,
-            name,
-            shown,
-            reason,
-            OPTIONS[key],
-        )
-    for note in content.notes:
-        logger.warning("%s: %s", path, note)
-
-
-def _settle(
-    claims: Claims, content: Content, guesses: Mapping[str, Guess]
-) -> dict[str, Any]:
-    """What holds for each thing that a file may leave open."""
-    settled: dict[str, Any] = dict(_DEFAULTS)
-    settled |= {key: guess.value for key, guess in guesses.items()}
-    settled |= content.says
-    claimed = {key: getattr(claims, key) for key in OPTIONS}
-    return settled | {key: value for key, value in claimed.items() if value is not None}
-
-
-def caution(path: Path, synthetic: SyntheticSet, rate: float) -> None:
-    """Says what makes an evaluation of a set unlike that of its authors.
+def caution(path: Path, synthetic: SyntheticSet, protocol: Protocol) -> None:
+    """Say what makes an evaluation of a set unlike that of its authors.
 
     Args:
         path: of the set.
         synthetic: the set.
-        rate: the learning rate that the protocol trains with.
+        protocol: of the evaluation.
     """
     if (synthetic.provenance.get("zca") or {}).get("assumed"):
         logger.warning(
@@ -220,12 +249,18 @@ def caution(path: Path, synthetic: SyntheticSet, rate: float) -> None:
             path,
         )
     learned = synthetic.provenance.get("learning_rate")
-    if learned is not None and not math.isclose(learned, rate, rel_tol=1e-6):
-        logger.warning(
-            "%s: a learning rate of %.6g was learned with the images, the protocol "
-            "trains with %g; to use it: --set protocol.learning_rate=%.6g",
-            path,
-            learned,
-            rate,
-            learned,
-        )
+    tried = protocol.learning_rates or (protocol.learning_rate,)
+    used = protocol.use_learned_rate and not protocol.learning_rates
+    if learned is None or used or any(_close(learned, rate) for rate in tried):
+        return
+    logger.warning(
+        "%s: a learning rate of %.6g was learned with the images, but the protocol "
+        "trains with %s; to use the learned one: --set protocol.use_learned_rate=true",
+        path,
+        learned,
+        " or ".join(f"{rate:g}" for rate in tried),
+    )
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6)

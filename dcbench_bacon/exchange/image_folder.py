@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.archives import damaged
+from dcbench_bacon.natural import visible_folders
+from dcbench_bacon.transparency import opaque
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # Pillow goes by content, and hands some formats to other programs.
@@ -49,7 +51,7 @@ class ImageFiles:
                     raise DataError(
                         f"{path}: {image.size} pixels, {self.paths[0]} has {self.size}"
                     )
-                pixels = np.asarray(image.convert(self.mode))
+                pixels = np.asarray(opaque(image).convert(self.mode))
                 images[index] = (
                     pixels if self.mode == "L" else pixels.transpose(2, 0, 1)
                 )
@@ -57,19 +59,17 @@ class ImageFiles:
 
 
 def classes(folder: Path) -> dict[str, list[Path]]:
-    """The image files of every class folder, both in sorted order.
+    """The image files of every class folder, in order of their names.
 
     Raises:
         DataError: there are none, or absurdly many.
     """
     with damaged(folder):
-        inner = sorted(each for each in folder.iterdir() if each.is_dir())
         found = {
             path.name: sorted(
                 p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES
             )
-            for path in inner
-            if not path.name.startswith(".")
+            for path in visible_folders(folder.iterdir())
         }
     count = sum(map(len, found.values()))
     if not 0 < count <= _MOST_FILES:

@@ -6,19 +6,17 @@ The layouts are those of the tools' own code; see the docstring of each reader.
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange import image_folder
+from dcbench_bacon.exchange import accuracies, image_folder
 from dcbench_bacon.exchange.archives import (
-    damaged,
     load_arrays,
     load_torch,
-    mapped,
-    members,
 )
 from dcbench_bacon.exchange.content import (
     FOUR,
@@ -35,53 +33,9 @@ from dcbench_bacon.exchange.content import (
     swapped,
     unsaid,
 )
-from dcbench_bacon.exchange.stored import StoredTensor, of_buffer
+from dcbench_bacon.exchange.stored import of_buffer
 
 Reader = Callable[[Path, int | None], Content]
-
-
-def guess(path: Path) -> str:
-    """The format of a file, from its name and what it holds.
-
-    Raises:
-        DataError: it looks like none; names the option that states it.
-    """
-    if path.is_dir():
-        names = {"images_best*.pt": "mtt", "images.pt": "dd_ranking"}
-        found = [form for name, form in names.items() if any(path.glob(name))]
-        return found[0] if found else "folder"
-    if path.suffix == ".safetensors":
-        return "dcbench"
-    with damaged(path):
-        content = mapped(path)
-        if content[8:9] == b"{":  # the header of safetensors
-            return "dcbench"
-        arrays = content[:2] == b"PK" and any(
-            name.endswith(".npy") for name in members(path, content)
-        )
-    if arrays:
-        shape = array(path, load_arrays(path), "images").shape
-        return "kip" if channels_last(shape) else "npz"
-    return _guess_torch(path, *load_torch(path))
-
-
-def _guess_torch(path: Path, value: Any, by_torch: bool) -> str:
-    """The format of what a torch file or a pickle holds."""
-    if isinstance(value, dict) and "data" in value:
-        return "vico"
-    if isinstance(value, StoredTensor):
-        if re.match(r"images_(best|zca|\d)", path.name):
-            return "mtt"
-        return "pair" if path.stem.endswith("_images") else "dd_ranking"
-    if isinstance(value, (list, tuple)) and value:
-        if all(isinstance(step, (list, tuple)) and len(step) > 2 for step in value):
-            return "dd"
-        if len(value) == 2:
-            return "idc" if by_torch else "best"
-    raise DataError(
-        f"{path} holds a {type(value).__name__} that looks like no known set; if it is "
-        "one, name its format with --from (dcbench list formats)"
-    )
 
 
 def vico(path: Path, index: int | None) -> Content:
@@ -93,8 +47,8 @@ def vico(path: Path, index: int | None) -> Content:
     """
     value, _ = load_torch(path)
     entries = value.get("data") if isinstance(value, dict) else None
-    entry, notes = choose(path, entries, index, default=0)
-    images, labels = pair(path, entry)
+    chosen = choose(path, entries, index, default=0)
+    images, labels = pair(path, chosen.entry)
     name = path.name.lower()
     known = {}
     if re.search("idm|bacon", name):
@@ -103,13 +57,18 @@ def vico(path: Path, index: int | None) -> Content:
         # Still a guess: IDM and BACON name their files by an option.
         known["partition"] = Guess(1, f"from its name; {FOUR}")
     if "datadam" in name:
-        known["zca"] = Guess(False, "DataDAM whitens by ZCA on some data sets")
+        known["zca"] = Guess(False, "DataDAM whitens on some data sets", "doubtful")
     return Content(
         images=(images,),
         labels=(labels,),
         files=(path,),
         guesses=unsaid({}, **known),
-        notes=notes,
+        notes=chosen.notes,
+        index=chosen.index,
+        count=chosen.count,
+        accuracies=accuracies.of_set(
+            value.get("accs_all_exps"), chosen.index, chosen.count
+        ),
     )
 
 
@@ -142,13 +101,23 @@ def idc(path: Path, index: int | None) -> Content:
     )
 
 
+def tuple_(path: Path, index: int | None) -> Content:
+    """``torch.save([images, labels])`` by anyone; only the numbers tell more."""
+    value, _ = load_torch(path)
+    images, labels = pair(path, value)
+    return Content(
+        images=(images,), labels=(labels,), files=(path,), guesses=unsaid({})
+    )
+
+
 def dd(path: Path, index: int | None) -> Content:
     """A list of steps (images, labels, learning rate), as Wang et al. train on.
 
     One step is a set; the last by default, as in DD-RobustBench.
     """
     value, _ = load_torch(path)
-    step, notes = choose(path, value, index, default=-1)
+    chosen = choose(path, value, index, default=-1)
+    step = chosen.entry
     if not isinstance(step, (list, tuple)) or len(step) < 3:
         raise DataError(f"{path}: a step that is no (images, labels, learning rate)")
     images, labels = pair(path, step[:2])
@@ -159,7 +128,9 @@ def dd(path: Path, index: int | None) -> Content:
         files=(path,),
         says=says,
         guesses=unsaid(says),
-        notes=notes,
+        notes=chosen.notes,
+        index=chosen.index,
+        count=chosen.count,
     )
 
 
@@ -185,23 +156,24 @@ def mtt(path: Path, index: int | None) -> Content:
     rate = beside(path, swapped(path, new="lr"), "lr_best.pt")
     known = {}
     if rate is None:
-        known["learning_rate"] = Guess(None, "MTT learns one and does not save it")
-    return of_files(paths, given, rate, says, **known)
+        known["learning_rate"] = Guess(
+            None, "MTT learns one and does not save it", "doubtful"
+        )
+    found = of_files(paths, given, rate, says, **known)
+    # Unwhitened images are no photographs: their pixels leave [0, 1] by far.
+    return replace(found, beyond=1.0) if shown else found
 
 
 def dc_bench(path: Path, index: int | None) -> Content:
     """DC-BENCH's ``*_images.pt`` with ``*_labels.pt``: K-means and random images.
 
-    Those whose name says ``normalize`` are normalised; of others nothing says it.
+    Those whose name says ``normalize`` are normalised; the numbers tell of others.
     """
     names = (swapped(path), swapped(path, "normalize_"), "labels.pt")
     labels = beside(path, *names)
     if labels is None:
         raise DataError(f"{path}: no {names[0]} beside it; DC-BENCH writes both")
-    known = {}
-    if "normalize" not in path.name:
-        known["pixels"] = Guess(False, "its name does not say 'normalize'")
-    return of_files([path], [labels], None, {}, **known)
+    return of_files([path], [labels], None, {})
 
 
 def dd_ranking(path: Path, index: int | None) -> Content:
@@ -225,7 +197,7 @@ def kip(path: Path, index: int | None) -> Content:
     """
     arrays = load_arrays(path)
     images, labels = (array(path, arrays, name) for name in ("images", "labels"))
-    known = {"zca": Guess(False, "KIP whitens by ZCA on some data sets")}
+    known = {"zca": Guess(False, "KIP whitens on some data sets", "doubtful")}
     if len(labels.shape) > 1:
         known["labels"] = Guess("hard", "KIP's labels are no probabilities")
     return Content(
@@ -269,7 +241,7 @@ def npz(path: Path, index: int | None) -> Content:
 def folder(path: Path, index: int | None) -> Content:
     """A folder for each class with image files, as SRe2L, RDED and others write.
 
-    Folders are named as the classes of the data set, or sorted like them.
+    Folders are named as the classes of the data set; see ``class_order``.
     """
     found = image_folder.classes(path)
     files = [file for each in found.values() for file in each]
@@ -291,6 +263,7 @@ READERS: dict[str, Reader] = {
     "best": best,
     "mtt": mtt,
     "idc": idc,
+    "tuple": tuple_,
     "dd": dd,
     "pair": dc_bench,
     "kip": kip,

@@ -1,9 +1,9 @@
 """The images and labels of a foreign file as those of a set: checked, converted."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +13,13 @@ from dcbench_bacon import data
 from dcbench_bacon.container import check_bytes
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.archives import damaged
+from dcbench_bacon.exchange.class_order import Order, match
 from dcbench_bacon.exchange.content import Content
 from dcbench_bacon.exchange.stored import Source
 from dcbench_bacon.schema import DatasetInfo
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_FAR = 1.0  # how far beyond [0, 1] a pixel may be; bicubic resizing overshoots
 
 
 def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
@@ -50,28 +50,13 @@ def _count(tensor: Source) -> int:
     return tensor.shape[0] if tensor.shape else 0
 
 
-def images_of(
-    path: Path,
-    content: Content,
-    settled: Mapping[str, Any],
-    info: DatasetInfo,
-    statistics: DatasetInfo,
-) -> Tensor:
-    """The images, normalised with the statistics of their data set.
-
-    Args:
-        path: as the user named it.
-        content: of the file; its shapes have been checked.
-        settled: what holds: ``zca``, ``pixels``.
-        info: of the data set.
-        statistics: of the data set that normalised the images in the file.
+def stored_images(path: Path, content: Content) -> Tensor:
+    """The numbers of the images as they are stored, (n, c, h, w) in float32.
 
     Raises:
-        DataError: pixels are not finite, or not in the range they should be in.
+        DataError: some are not finite.
     """
-    stored = torch.cat([tensor.read() for tensor in content.images])
-    bytes_ = stored.dtype == torch.uint8
-    images = stored.to(torch.float32)
+    images = torch.cat([tensor.read() for tensor in content.images]).to(torch.float32)
     if content.channels_last:
         images = images.permute(0, 3, 1, 2).contiguous()
     if not torch.isfinite(images).all():
@@ -80,37 +65,77 @@ def images_of(
             f"{path}: {count} pixels are not finite (NaN or infinite); the set is "
             "damaged or its distillation diverged"
         )
-    if settled["zca"]:
+    return images
+
+
+def normalised(
+    images: Tensor, scale: str, info: DatasetInfo, statistics: DatasetInfo
+) -> Tensor:
+    """The images, normalised with the statistics of their data set.
+
+    Args:
+        images: as stored.
+        scale: what they are, as ``reading.SCALES`` names it; whitened ones stay.
+        info: of the data set.
+        statistics: of the data set that normalised the images in the file.
+    """
+    if scale == "whitened":
         return images
-    if bytes_ or settled["pixels"]:
-        pixels = images / 255 if bytes_ else images
-        low, high = float(pixels.min()), float(pixels.max())
-        if low < -_FAR or high > 1 + _FAR:
-            raise DataError(
-                f"{path}: pixels from {low:.3g} to {high:.3g}, not in [0, 1]; if the "
-                "images are normalised, say so with --normalized"
-            )
+    if scale.startswith("pixels"):
+        pixels = images / 255 if scale == "pixels 0..255" else images
         return data.standardize(pixels, info)
     if (statistics.mean, statistics.std) == (info.mean, info.std):
         return images
     return data.standardize(data.denormalize(images, statistics), info)
 
 
+class Labels(NamedTuple):
+    """The labels of a set, and how they were taken.
+
+    Attributes:
+        rows: (n, k); each sums to 1.
+        kind: ``class order`` of images without labels, ``class indices``, or of rows
+            of numbers ``stored``, ``hard`` or ``softmax``.
+        order: of the classes.
+    """
+
+    rows: Tensor
+    kind: str
+    order: Order
+
+
 def labels_of(
-    path: Path, content: Content, count: int, info: DatasetInfo, use: str
-) -> Tensor:
-    """The labels as a matrix whose rows sum to 1.
+    path: Path,
+    content: Content,
+    info: DatasetInfo,
+    use: str,
+    classes: Sequence[str] = (),
+) -> Labels:
+    """The labels as a matrix whose rows sum to 1, columns in the data set's order.
 
     Args:
         path: as the user named it.
         content: of the file.
-        count: of its images.
         info: of the data set.
         use: ``stored``, ``hard`` or ``softmax``: what to make of rows of numbers.
+        classes: what the user says of their order; see ``class_order.match``.
 
     Raises:
         DataError: they do not fit the images or the data set.
+        UsageError: what the user says does not fit.
     """
+    order = match(path, content.class_names, info.class_names, classes)
+    rows, kind = _rows(path, content, info, use, len(order.places))
+    placed = rows.new_zeros(len(rows), info.classes)
+    placed[:, list(order.places)] = rows
+    return Labels(placed, kind, order)
+
+
+def _rows(
+    path: Path, content: Content, info: DatasetInfo, use: str, classes: int
+) -> tuple[Tensor, str]:
+    """The labels with a column for each class of the file, and their kind."""
+    count = sum(map(_count, content.images))
     if not content.labels:
         if count % info.classes:
             raise DataError(
@@ -119,7 +144,7 @@ def labels_of(
                 "--dataset, or put labels beside the images (dcbench list formats)"
             )
         ordered = torch.arange(info.classes).repeat_interleave(count // info.classes)
-        return F.one_hot(ordered, info.classes).to(torch.float32)
+        return F.one_hot(ordered, info.classes).to(torch.float32), "class order"
     shapes = {tensor.shape[1:] for tensor in content.labels}
     if sum(map(_count, content.labels)) != count or len(shapes) > 1:
         raise DataError(
@@ -133,42 +158,23 @@ def labels_of(
         )
     stored = torch.cat([tensor.read() for tensor in content.labels])
     if width == 1 and (stored.ndim == 1 or info.classes > 1):
-        order = _order(path, content, info)
-        return _hard(path, order(stored.reshape(-1)), info)
-    return _soft(path, stored.to(torch.float32), use)
+        return _hard(path, stored.reshape(-1), info, classes), "class indices"
+    return _soft(path, stored.to(torch.float32), use), use
 
 
-def _order(
-    path: Path, content: Content, info: DatasetInfo
-) -> Callable[[Tensor], Tensor]:
-    """From the classes of the file to those of the data set."""
-    names, known = content.class_names, info.class_names
-    if not names:
-        return lambda labels: labels
-    if len(names) != info.classes:
-        raise DataError(
-            f"{path} has {len(names)} classes, but {info.name} has {info.classes}; "
-            "name the right data set with --dataset"
-        )
-    if set(names) != set(known):  # numbered folders, or names of another kind
-        return lambda labels: labels
-    places = torch.tensor([known.index(name) for name in names])
-    return lambda labels: places[labels]
-
-
-def _hard(path: Path, stored: Tensor, info: DatasetInfo) -> Tensor:
-    """One-hot rows of class indices."""
+def _hard(path: Path, stored: Tensor, info: DatasetInfo, classes: int) -> Tensor:
+    """One-hot rows of the indices of the file's classes."""
     indices = stored.to(torch.float64)
     known = stored.dtype in (*_INTEGERS, *_FLOATS)
     if not known or not (indices == indices.round()).all():
         raise DataError(f"{path}: labels that are no class indices")
     low, high = float(indices.min()), float(indices.max())
-    if low < 0 or high >= info.classes:
+    if low < 0 or high >= classes:
         raise DataError(
             f"{path}: labels from {low:.0f} to {high:.0f}, but {info.name} has classes "
             f"0 to {info.classes - 1}; name the right data set with --dataset"
         )
-    return F.one_hot(indices.long(), info.classes).to(torch.float32)
+    return F.one_hot(indices.long(), classes).to(torch.float32)
 
 
 def _soft(path: Path, stored: Tensor, use: str) -> Tensor:

@@ -1,0 +1,43 @@
+"""The accuracies that a file's authors stored with their sets."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_MOST_NETWORKS = 100
+_MOST_NUMBERS = 100_000
+_NAME = re.compile(r"[\w.+:-]{1,60}")
+
+
+def of_set(stored: Any, index: int, count: int) -> Mapping[str, tuple[float, ...]]:
+    """Return the accuracies of one set, by network.
+
+    VICO's ``accs_all_exps`` has a list for each network, in which the numbers of all
+    sets follow each other, as many of each.
+
+    Args:
+        stored: from a stranger's file: what is not of that layout is left out.
+        index: of the set.
+        count: of the sets in the file.
+
+    Returns:
+        Fractions in [0, 1]; nothing for a network whose numbers do not divide.
+    """
+    if not isinstance(stored, dict) or len(stored) > _MOST_NETWORKS:
+        return {}
+    found = {}
+    for name, values in stored.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            continue
+        if not isinstance(values, list) or len(values) > _MOST_NUMBERS:
+            continue
+        share, rest = divmod(len(values), count)
+        own = values[index * share : (index + 1) * share]
+        if share and not rest and all(map(_fraction, own)):
+            found[name] = tuple(map(float, own))
+    return found
+
+
+def _fraction(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value) and 0 <= value <= 1

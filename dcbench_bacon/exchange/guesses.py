@@ -1,0 +1,82 @@
+"""What a file left open, told in one short table."""
+
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dcbench_bacon.exchange.content import Guess
+from dcbench_bacon.exchange.reading import OPTIONS
+
+WIDTH = 80
+_KEPT = "\0"  # for a space at which no line ends, so that an option can be copied
+_NAMES = {
+    "form": "format",
+    "dataset": "data set",
+    "index": "set",
+    "pixels": "values",
+    "zca": "whitened",
+    "learning_rate": "learned rate",
+}
+_ORDER = ("form", "dataset", "index", "pixels", "zca", "partition")
+
+
+def tell(
+    path: Path, guesses: Mapping[str, Guess], notes: Sequence[str], say: Any
+) -> None:
+    """Tell what was not stated: a table on a terminal, plain lines elsewhere.
+
+    Args:
+        path: of the file.
+        guesses: what was taken, by the names of ``Claims``.
+        notes: more to tell.
+        say: takes the plain lines; a logger's method.
+    """
+    rows = [_row(key, guesses[key]) for key in sorted(guesses, key=_rank)]
+    console = Console(stderr=True)
+    if rows and console.is_terminal and sys.stderr.isatty():
+        console.print(_table(path, rows))
+    elif rows:
+        say("%s", "\n".join([f"{path}: not stated, so taken:", *map(_line, rows)]))
+    for note in notes:
+        say("%s: %s", path, note)
+
+
+def _rank(key: str) -> tuple[int, str]:
+    return (_ORDER.index(key) if key in _ORDER else len(_ORDER)), key
+
+
+def _row(key: str, guess: Guess) -> tuple[str, str, str, str, str]:
+    """Name, value, doubt, evidence, and the option that states it."""
+    names = {True: "yes", False: "no", None: "unknown"}
+    value = guess.value
+    plain = f"{value:.6g}" if isinstance(value, float) else str(value)
+    shown = names[value] if value is None or isinstance(value, bool) else plain
+    option = "" if guess.doubt == "certain" else OPTIONS[key]
+    return _NAMES.get(key, key), shown, guess.doubt, guess.reason, option
+
+
+def _line(row: tuple[str, str, str, str, str]) -> str:
+    name, value, doubt, reason, option = row
+    whole = f"state it with {option}".replace(" ", _KEPT)
+    text = f"{name} {value}: {doubt} ({reason})" + (f"; {whole}" if option else "")
+    lines = textwrap.wrap(
+        text, WIDTH - 4, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n    ".join(["  " + lines[0], *lines[1:]]).replace(_KEPT, " ")
+
+
+def _table(path: Path, rows: Sequence[tuple[str, str, str, str, str]]) -> Table:
+    """The rows for a terminal."""
+    table = Table(title=Text(f"{path}: what it does not say"), title_justify="left")
+    for heading in ("what", "taken", "doubt", "evidence", "state it with"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        style = "bold" if row[2] == "doubtful" else ""
+        table.add_row(*map(Text, row), style=style)
+    return table

@@ -1,0 +1,202 @@
+"""How a foreign file is read: settled from claims, the format, names and numbers.
+
+A claim of the user counts first, then what the file or its format says, then what its
+name and its numbers tell. What the numbers contradict is refused.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcbench_bacon.errors import DataError
+from dcbench_bacon.exchange.content import Content, Guess
+from dcbench_bacon.exchange.evidence import OVERSHOOT, Evidence
+from dcbench_bacon.exchange.formats import Claims
+
+SCALES = ("normalised", "pixels 0..1", "pixels 0..255", "whitened")
+OPTIONS = {
+    "form": "--from",
+    "dataset": "--dataset",
+    "index": "--index",
+    "partition": "--partition",
+    "zca": "--zca or --no-zca",
+    "pixels": "--pixels or --normalized",
+    "statistics": "--statistics",
+    "labels": "--labels",
+    "learning_rate": "--learned-rate",
+    "classes": "--classes",
+}
+_ZCA = re.compile("(no[_-]?)?zca")
+_FAR = 50.0  # deviations; no normalised image has pixels so far from the mean
+_BRIGHTEST = 256.0
+
+
+@dataclass
+class Reading:
+    """What holds for a file, and what of it was guessed.
+
+    Attributes:
+        settled: by the names of ``Claims``.
+        scale: one of ``SCALES``.
+        guesses: what the user did not state.
+        notes: more to tell the user.
+    """
+
+    settled: dict[str, Any]
+    scale: str
+    guesses: dict[str, Guess]
+    notes: list[str]
+
+
+def nearby_names(path: Path) -> tuple[str, ...]:
+    """The names of a file and of the two folders above it."""
+    absolute = path.absolute()
+    return absolute.name, absolute.parent.name, absolute.parent.parent.name
+
+
+def settle(
+    path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
+) -> Reading:
+    """Settle what a file means.
+
+    Args:
+        path: as the user named it.
+        claims: of the user.
+        content: of the file; its guesses are the format's.
+        evidence: measured of its images.
+        whole: its images are bytes.
+
+    Raises:
+        DataError: the numbers contradict the format or the user; says the range.
+        UsageError: two claims contradict each other.
+    """
+    said = dict(content.says)
+    claimed = {key: getattr(claims, key) for key in OPTIONS}
+    said |= {key: value for key, value in claimed.items() if value is not None}
+    guesses = {key: g for key, g in content.guesses.items() if key not in said}
+    guesses |= {
+        key: Guess(value, "the format says so", "certain")
+        for key, value in content.says.items()
+        if claimed.get(key) is None
+    }
+    reading = Reading({}, "", guesses, list(content.notes))
+    scale = _scale(path, claims, content, evidence, whole)
+    if claims.pixels is None:
+        doubt = "certain" if "pixels" in content.says else scale.doubt
+        guesses["pixels"] = scale._replace(doubt=doubt)
+    reading.scale = str(scale.value)
+    _settle_whitening(path, said, reading, evidence)
+    if "partition" not in said:
+        guesses["partition"] = _partition(guesses["partition"], claims, evidence)
+    defaults = {"statistics": None, "labels": "stored", "learning_rate": None}
+    found = {key: guess.value for key, guess in guesses.items()}
+    reading.settled = defaults | found | said
+    return reading
+
+
+def _scale(
+    path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
+) -> Guess:
+    """What the values of the images are, whitening apart.
+
+    Raises:
+        DataError: they cannot be what the format or the user says.
+    """
+    seen = f"values {evidence.span}, {evidence.moments}"
+    if whole:
+        if claims.pixels is False:
+            raise DataError(f"{path}: its images are bytes; leave out --normalized")
+        return Guess("pixels 0..255", "its images are bytes", "certain")
+    stated = claims.pixels if claims.pixels is not None else content.says.get("pixels")
+    if stated is None:
+        normal = min(evidence.deviations) > 0.7 and max(evidence.deviations) < 2
+        sure = normal if evidence.scale == "normalised" else True
+        return Guess(evidence.scale, seen, "likely" if sure else "doubtful")
+    if not stated:
+        if evidence.low >= 0 and evidence.high > _FAR:
+            raise DataError(
+                f"{path}: {seen}, which no normalised images have; if they are pixels, "
+                "say so with --pixels"
+            )
+        return Guess("normalised", seen)
+    by_user = claims.pixels is not None
+    beyond = OVERSHOOT if by_user else content.beyond
+    if evidence.low >= -beyond and evidence.high <= 1 + beyond:
+        return Guess("pixels 0..1", seen)
+    if by_user and evidence.scale == "pixels 0..255" and evidence.high < _BRIGHTEST:
+        return Guess("pixels 0..255", seen)
+    who = "--pixels says" if by_user else "its format says"
+    remedy = "leave out --pixels" if by_user else "name another format with --from"
+    raise DataError(
+        f"{path}: pixels from {evidence.low:.3g} to {evidence.high:.3g}, not in [0, 1]"
+        f"{' or 0 to 255' if by_user else ''} as {who}; if the images are normalised, "
+        f"say so with --normalized, or {remedy}"
+    )
+
+
+def _settle_whitening(
+    path: Path, said: Mapping[str, Any], reading: Reading, evidence: Evidence
+) -> None:
+    """Whether the images are whitened; then that is their scale.
+
+    Raises:
+        DataError: they are said to be, and are pixels.
+    """
+    pixels = reading.scale.startswith("pixels")
+    moments = evidence.moments
+    if "zca" not in said:
+        named = _named_whitened(nearby_names(path))
+        if named and pixels:
+            reason = f"{named} says ZCA, but the values are pixels"
+            guess = Guess(False, reason, "doubtful")
+        elif named:
+            sure = "likely" if evidence.whitened else "doubtful"
+            guess = Guess(True, f"from the name {named}; {moments}", sure)
+        elif evidence.whitened:
+            reason = f"{moments}; normalised images deviate by about 1"
+            guess = Guess(True, reason, "doubtful")
+        elif pixels:
+            guess = Guess(False, "whitened values are no pixels", "likely")
+        else:
+            before = reading.guesses["zca"]
+            guess = before._replace(reason=f"{before.reason}; {moments}")
+        reading.guesses["zca"] = guess
+        whitened = guess.value
+    else:
+        whitened = said["zca"]
+        if bool(whitened) != evidence.whitened and not pixels:
+            like = "whitened" if evidence.whitened else "normalised"
+            reading.notes.append(f"{moments}: more like {like} images than was said")
+    if not whitened:
+        return
+    if pixels:
+        raise DataError(
+            f"{path}: values {evidence.span} are pixels, and whitened images are not; "
+            "leave out --zca, or --pixels if they are whitened"
+        )
+    reading.scale = "whitened"
+    reading.guesses.pop("pixels", None)
+
+
+def _named_whitened(names: Iterable[str]) -> str | None:
+    """The first name that says ZCA, unless a nearer one denies it."""
+    for name in names:
+        if found := _ZCA.search(name.lower()):
+            return None if found[1] else name
+    return None
+
+
+def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
+    """The format's guess of the parts in an image, with what the images show."""
+    found = evidence.partition
+    if found is None:
+        return guess
+    if found == guess.value:
+        return Guess(found, f"{evidence.seams}; {guess.reason}")
+    if "name" in guess.reason or claims.form is not None:
+        return guess._replace(
+            reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
+        )
+    return Guess(found, f"{evidence.seams}; {guess.reason}", "doubtful")

@@ -1,0 +1,144 @@
+"""Classes of a file and of a data set are paired by name or number, never by luck."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commandline import invoke
+from PIL import Image
+from torch import Tensor
+
+from dcbench_bacon import data
+from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.exchange import foreign
+from dcbench_bacon.exchange.class_order import match
+from dcbench_bacon.exchange.formats import Claims, stated_classes
+from dcbench_bacon.spec import SyntheticSet
+
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+CIFAR10 = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+HERE = Path("set")
+
+
+def pictures(root: Path, names: list[str]) -> Path:
+    """A folder for each name, with one image whose shade is the place in the list."""
+    for shade, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        Image.new("L", (8, 8), 20 * shade).save(root / name / "a.png")
+    return root
+
+
+def right(found: SyntheticSet) -> Tensor:
+    """Which images have the label that their shade says."""
+    info = foreign.facts("digits", None)
+    shades = data.denormalize(found.images, info)[:, 0, 0, 0] * 255 / 20
+    return shades.round().long() == found.labels.argmax(1)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        WORDS,
+        [word.title() for word in WORDS],
+        [f"{number:03}" for number in range(10)],
+        [str(number) for number in range(10)],
+    ],
+)
+def test_folders_of_digits_have_their_labels(
+    names: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By position only 1 of 10 of the words would: 10.7 % instead of 76.1."""
+    path = pictures(tmp_path / "set", names)
+    assert right(foreign.read(path, Claims(dataset="digits"))).all()
+    assert f"{names[0]} = 0" in caplog.text
+
+
+def test_numbered_classes_sort_by_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels 0 to 11 of a tensor against folders 0 to 11: 100 % instead of 16.7."""
+    monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path / "cache"))
+    names = [str(number) for number in range(12)]
+    for split in ("train", "test"):
+        pictures(tmp_path / "twelve" / split, names)
+    dataset = data.load(f"folder:{tmp_path / 'twelve'}")
+    assert dataset.info.class_names == tuple(names)
+    for split in (dataset.train, dataset.test):
+        assert torch.equal(split.images[:, 0, 0, 0].long() // 20, split.labels)
+
+
+def test_names_are_matched_whatever_their_spelling() -> None:
+    names = ["Truck", "PLANE", "Car", "bird", "cat", "deer", "dog", "frog", "horse"]
+    order = match(HERE, [*names, "ship"], CIFAR10)
+    assert order.places == (9, 0, 1, 2, 3, 4, 5, 6, 7, 8)
+    assert order.how == "by name"
+    fashion = foreign.facts("fashion_mnist", None).class_names
+    assert match(HERE, ["ankle-boot", "t_shirt_top"], fashion).places == (9, 0)
+
+
+def test_a_class_may_be_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = foreign.read(pictures(tmp_path, WORDS[:9]), Claims(dataset="digits"))
+    assert right(found).all()
+    assert found.labels.shape == (9, 10)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"class{number}" for number in range(10)],
+        [f"new{number:03}" for number in range(10)],
+        [*WORDS[:9], "ten"],
+    ],
+)
+def test_other_names_want_the_option(names: list[str], tmp_path: Path) -> None:
+    path = pictures(tmp_path / "set", names)
+    with pytest.raises(DataError, match="--classes"):
+        foreign.read(path, Claims(dataset="digits"))
+    order = sorted(names)
+    stated = tuple(str(names.index(name)) for name in order)
+    assert right(foreign.read(path, Claims(dataset="digits", classes=stated))).all()
+
+
+def test_numbers_of_classes_with_names_want_the_option() -> None:
+    numbers = [f"{number:05}" for number in range(10)]
+    with pytest.raises(DataError, match="--classes index"):
+        match(HERE, numbers, CIFAR10)
+    back = match(HERE, numbers[::-1], CIFAR10, ("index",))
+    assert back.places == (*range(9, -1, -1),)
+    wordnet = ["n01443537", *[f"n0162955{i}" for i in range(9)]]
+    assert match(HERE, wordnet, CIFAR10, ("order",)).places == (*range(10),)
+    with pytest.raises(UsageError, match="no number from 0 to 9"):
+        match(HERE, wordnet, CIFAR10, ("index",))
+    with pytest.raises(UsageError, match="names 2 classes"):
+        match(HERE, wordnet, CIFAR10, ("cat", "dog"))
+    with pytest.raises(DataError, match="two of its classes"):
+        match(HERE, ["a", "b"], CIFAR10, ("car", "automobile"))
+
+
+def test_the_option_moves_the_columns_of_any_labels(tmp_path: Path) -> None:
+    rows = torch.eye(10)
+    values = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    np.savez(tmp_path / "a.npz", images=values.numpy(), labels=rows.numpy())
+    stated = tuple(WORDS[::-1])
+    found = foreign.read(
+        tmp_path / "a.npz", Claims(dataset="digits", classes=stated, zca=False)
+    )
+    assert torch.equal(found.labels, rows.flip(1))
+    reading = found.provenance["source"]["reading"]
+    assert reading["classes"] == ",".join(map(str, range(9, -1, -1)))
+
+
+def test_names_come_from_a_list_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("plane\n car \n\nbird\n")
+    assert stated_classes(str(tmp_path / "names.txt")) == ("plane", "car", "bird")
+    assert stated_classes("plane, car,bird") == ("plane", "car", "bird")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\0")
+    refused = invoke("evaluate", "a.pt", "--classes", tmp_path / "bytes")
+    assert refused.exit_code == 2
+    assert "--classes" in refused.stderr

@@ -1,0 +1,193 @@
+"""What images show of their scale, whitening and parts, and when that is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import foreign_files as files
+import pytest
+import torch
+from foreign_files import labels
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from dcbench_bacon import data, overlap
+from dcbench_bacon.errors import DataError
+from dcbench_bacon.exchange import foreign, guesses
+from dcbench_bacon.exchange.content import Guess
+from dcbench_bacon.exchange.evidence import measure
+from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.transparency import opaque
+
+DIGITS = foreign.facts("digits", None)
+
+
+def read(path: Path, **claims: Any) -> SyntheticSet:
+    return foreign.read(path, Claims(**{"dataset": "digits", **claims}))
+
+
+def reading(found: SyntheticSet) -> dict[str, Any]:
+    taken: dict[str, Any] = found.provenance["source"]["reading"]
+    return taken
+
+
+def smooth(count: int = 20, channels: int = 1, size: int = 8) -> Tensor:
+    """Pixels in [0, 1] whose neighbours are alike, as in photographs."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, channels, 4, 4, generator=generator)
+    return F.interpolate(coarse, (size, size), mode="bilinear")
+
+
+def saved(values: Tensor, path: Path) -> Path:
+    torch.save([values, labels()], path)
+    return path
+
+
+def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
+    """Values from -0.8 to 1.85 were once taken for pixels in four parts."""
+    pixels = smooth()
+    normal = data.standardize(pixels, DIGITS)
+    for name, values, scale in (
+        ("ones", pixels, "pixels 0..1"),
+        ("bytes", (pixels * 255).round(), "pixels 0..255"),
+        ("normal", normal, "normalised"),
+    ):
+        found = read(saved(values, tmp_path / f"{name}.pt"))
+        assert reading(found)["scale"] == scale
+        assert reading(found)["partition"] == 1, name
+        torch.testing.assert_close(found.images, normal, atol=0.006, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("claims", "factor", "shift", "words"),
+    [
+        ({"pixels": True}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--normalized"),
+        ({"form": "idc"}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--from"),
+        ({"form": "idc"}, 255, 0, "not in"),
+        ({"pixels": False}, 255, 0, "no normalised images have.*--pixels"),
+        ({"zca": True}, 1, 0, "are pixels.*--zca"),
+    ],
+)
+def test_what_contradicts_the_numbers_is_refused(
+    claims: dict[str, Any], factor: float, shift: float, words: str, tmp_path: Path
+) -> None:
+    path = saved(smooth() * factor + shift, tmp_path / "a.pt")
+    with pytest.raises(DataError, match=words):
+        read(path, **claims)
+
+
+def test_bytes_are_pixels_whatever_is_said(tmp_path: Path) -> None:
+    path = saved((smooth() * 255).to(torch.uint8), tmp_path / "a.pt")
+    assert reading(read(path))["scale"] == "pixels 0..255"
+    for claims, option in (
+        ({"pixels": False}, "--normalized"),
+        ({"zca": True}, "--zca"),
+    ):
+        with pytest.raises(DataError, match=option):
+            read(path, **claims)
+
+
+@pytest.mark.parametrize("place", ["file", "parent", "grandparent"])
+def test_a_name_of_zca_sets_the_whitening(place: str, tmp_path: Path) -> None:
+    names = ["one", "two", "a.pt"]
+    index = {"grandparent": 0, "parent": 1, "file": 2}[place]
+    names[index] = "digits_ZCA_" + names[index]
+    path = tmp_path.joinpath(*names)
+    path.parent.mkdir(parents=True)
+    saved(files.images() * 0.5, path)
+    assert reading(read(path))["scale"] == "whitened"
+    assert reading(read(path, zca=False))["scale"] == "normalised"
+
+
+def test_seams_tell_four_images_in_one() -> None:
+    whole = smooth(64, 3, 32)
+    quarters = F.interpolate(smooth(256, 3, 32), (16, 16), mode="area")
+    four = quarters.view(64, 2, 2, 3, 16, 16).permute(0, 3, 1, 4, 2, 5)
+    assert measure(whole).partition == 1
+    assert measure(four.reshape(64, 3, 32, 32)).partition == 2
+    margins = F.pad(quarters, (4, 4, 4, 4)).view(64, 2, 2, 3, 24, 24)
+    dark = margins.permute(0, 3, 1, 4, 2, 5).reshape(64, 3, 48, 48)
+    assert measure(dark).partition == 2
+    assert measure(torch.zeros(4, 1, 8, 8)).partition is None
+    noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert measure(noise).partition is None
+
+
+def test_the_table_fits_a_narrow_terminal() -> None:
+    said: list[str] = []
+    reason = "from its name; " * 20
+    known = {"zca": Guess(True, reason), "form": Guess("vico", "so", "certain")}
+    path = Path("a.pt")
+
+    def say(form: str, *given: object) -> None:
+        said.append(form % given)
+
+    guesses.tell(path, known, ["a note"], say)
+    lines = said[0].splitlines()
+    assert max(map(len, lines)) <= guesses.WIDTH
+    assert lines[1] == "  format vico: certain (so)"
+    assert "state it with --zca or --no-zca" in said[0]
+    assert said[1] == "a.pt: a note"
+
+
+def test_a_set_that_lacks_something_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """95 of 100 images are no set of IPC 9."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(95, 1, 8, 8, generator=generator)
+    ordered = torch.arange(10).repeat_interleave(10)[:95]
+    torch.save([values, ordered], tmp_path / "a.pt")
+    assert read(tmp_path / "a.pt").provenance["cell"]["ipc"] == 10
+
+
+def test_images_in_train_and_test_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path / "cache"))
+    shades = {"train": (10, 60), "test": (60, 90)}
+    for split, values in shades.items():
+        for name in ("a", "b"):
+            folder = tmp_path / "mine" / split / name
+            folder.mkdir(parents=True)
+            for shade in values:
+                image = Image.new("L", (8, 8), shade + (name == "b"))
+                image.save(folder / f"{shade}.png")
+    for _ in range(2):  # decoded, then from the cache
+        caplog.clear()
+        data.load(f"folder:{tmp_path / 'mine'}")
+        assert "2 of 4 test images are in train as well" in caplog.text
+
+
+def test_shared_images_are_found_pixel_for_pixel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (3000, 3, 4, 4)
+    train = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).numpy()
+    test = train[::-3].copy()
+    assert overlap.count_shared(train, test) == len(test)
+    test[:, 1, 2, 3] ^= 1
+    assert overlap.count_shared(train, test) == 0
+
+
+def test_transparent_images_are_shown_on_white(tmp_path: Path) -> None:
+    """A drawing whose content is all in alpha would be black without it."""
+    drawing = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    drawing.putpixel((3, 4), (0, 0, 0, 255))
+    shown = opaque(drawing)
+    assert shown.mode == "RGB"
+    assert shown.getpixel((3, 4)) == (0, 0, 0)
+    assert shown.getpixel((0, 0)) == (255, 255, 255)
+    plain = Image.new("RGB", (8, 8), (1, 2, 3))
+    assert opaque(plain) is plain
+    white = Image.new("LA", (8, 8), (255, 0))
+    white.putpixel((3, 4), (255, 255))
+    with pytest.raises(ValueError, match="without transparency"):
+        opaque(white)
+    for name in "01":
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "test" / name).mkdir(parents=True)
+        drawing.save(tmp_path / "train" / name / "a.png")
+        white.save(tmp_path / "test" / name / "a.png")
+    with pytest.raises(DataError, match=r"a\.png.*without transparency"):
+        data.load(f"folder:{tmp_path}", cache=tmp_path / "cache")
