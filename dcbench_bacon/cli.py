@@ -210,6 +210,7 @@ Examples:
   dcbench convert res_DSA_CIFAR10_ConvNet_10ipc.pt --to dcbench --output dsa.safetensors
   dcbench convert bacon.safetensors --to picture --output bacon.png --decode
   dcbench convert acc_0.45.pkl --dataset svhn --partition 2 --to mtt --output svhn-mtt
+  dcbench convert dsa.safetensors --to npz --output dsa.npz --force       once more
 """
 )
 @click.argument("file", type=click.Path(path_type=Path))
@@ -226,12 +227,18 @@ Examples:
     help="The file to write; a new folder for mtt, dd_ranking and folder.",
 )
 @click.option("--decode", is_flag=True, help="Cut partitioned images apart first.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace an output that exists, once the new one is complete.",
+)
 @claim_options
 @data_root_option
 def convert(**given: Any) -> None:
     """Turn a synthetic set of any format into another, or into a picture.
 
-    See `dcbench list formats`. Formats of float32 keep every bit.
+    See `dcbench list formats`. Formats of float32 keep every bit. What is read is never
+    written over, also with --force.
     """
     from dcbench_bacon.exchange.conversion import convert_file
 

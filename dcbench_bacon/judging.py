@@ -176,7 +176,8 @@ class _Judge:
     def _job(self, opened: work.Opened) -> tuple[work.Job, str]:
         """What a file is recorded as: its own recipe under the protocol asked for.
 
-        A set of another tool has no recipe: its file and how it was read tell it.
+        A set of another tool has no recipe, and is known by its file and how it was
+        read.
 
         Returns:
             The job, and a line about whose evaluation is in force.

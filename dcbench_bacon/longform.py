@@ -82,6 +82,44 @@ def indexed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return table.set_index("digest").rename_axis("recipe")[list(columns)]
 
 
+def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
+    """Return what tables call data sets, so that those of one name are told apart.
+
+    Args:
+        found: name and fingerprint of each; those without one are not told apart.
+
+    Returns:
+        For each pair the name, with the fingerprint's beginning where the same name
+        has several. Numbers published for the name are then those of none of them.
+    """
+    known: dict[str, set[str]] = {}
+    pairs = set(found)
+    for name, fingerprint in pairs:
+        known.setdefault(name, set()).update({fingerprint} - {None})
+    return {
+        (name, print_): f"{name} ({print_[:8]})"
+        if print_ and len(known[name]) > 1
+        else name
+        for name, print_ in pairs
+    }
+
+
+def told_apart(records: Iterable[Record]) -> list[Record]:
+    """Return the records with names of data sets that differ where the images do."""
+    every = list(records)
+    names = different((each.cell.dataset, each.dataset_sha256) for each in every)
+    replace = msgspec.structs.replace
+    return [
+        replace(
+            each,
+            cell=replace(
+                each.cell, dataset=names[each.cell.dataset, each.dataset_sha256]
+            ),
+        )
+        for each in every
+    ]
+
+
 def identity(record: Record) -> dict[str, object]:
     """What every row of a record repeats."""
     cell = record.cell
@@ -145,7 +183,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
             **{"architecture": each.architecture, "trial": each.trial},
             **{"accuracy": each.accuracy, "seconds": each.seconds},
         }
-        for record in records
+        for record in told_apart(records)
         for each in record.evaluations
     ]
     order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]

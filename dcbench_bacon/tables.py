@@ -20,6 +20,7 @@ from dcbench_bacon.longform import (
     indexed,
     ordered,
     rank,
+    told_apart,
 )
 from dcbench_bacon.printing import moments, render, to_rich
 from dcbench_bacon.published import EVALUATIONS, lookup
@@ -177,7 +178,7 @@ def unfinished(records: Iterable[Record]) -> pd.DataFrame:
     columns = [*CELL, "seed", "protocol", "profile", "status", "error"]
     rows = [
         {**identity(record), "error": record.error or ""}
-        for record in records
+        for record in told_apart(records)
         if record.status != "done"
     ]
     order = [*CELL, "seed", "protocol", "profile", "digest", "error"]
@@ -230,7 +231,7 @@ def timing(records: Iterable[Record]) -> pd.DataFrame:
             **{"stage": stage, "device": record.environment.device},
             **{"torch": record.environment.torch, **_cost(cost)},
         }
-        for record in records
+        for record in told_apart(records)
         for stage, cost in record.distillation.items()
         if record.status == "done" and cost.steps
     ]
