@@ -8,7 +8,7 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -100,16 +100,25 @@ class Registry:
     def _constants(self, module: str) -> dict[str, object]:
         """Module-level string constants, read without importing the module."""
         path = _file(self._modules[module])
-        if path is None:
-            return {}
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        return {
-            statement.targets[0].id: statement.value.value
-            for statement in tree.body
-            if isinstance(statement, ast.Assign)
-            and isinstance(statement.targets[0], ast.Name)
-            and isinstance(statement.value, ast.Constant)
-        }
+        return {} if path is None else _constants(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _constants(path: Path, changed: int) -> dict[str, object]:
+    """The constants of a source file; parsed once, as names are asked for often.
+
+    Args:
+        path: of the file.
+        changed: when, in nanoseconds; an edited file is another one.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        statement.targets[0].id: statement.value.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and isinstance(statement.value, ast.Constant)
+    }
 
 
 def _file(module: str) -> Path | None:
