@@ -41,6 +41,7 @@ from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import Split, SyntheticSet
 from dcbench_bacon.task import Task, enlarge
 from dcbench_bacon.trainer import Trainer
+from dcbench_bacon.training import train
 
 CPU = torch.device("cpu")
 SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
@@ -919,7 +920,7 @@ def test_a_teacher_is_trained_once_for_all_cells_that_hold_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
-    own = features.train
+    own = train
 
     def counted(run: Any, *rest: Any) -> Network:
         trained.append(str(run.cell))
