@@ -26,7 +26,7 @@ from dcbench_bacon.spec import Run, SyntheticSet
 from dcbench_bacon.task import Task
 
 pytestmark = pytest.mark.usefixtures("cache", "stubbed")
-FIXED = ("--profile", "demo", "--device", "cpu", "--no-download")
+FIXED = ("--profile", "demo", "--device", "cpu")
 RANDOM = work.method_class("random")
 
 
@@ -56,7 +56,7 @@ def evaluated(run: Run, task: Task, *title: str) -> list[Evaluation]:
 def run(output: Path, *options: object, datasets: object = "digits") -> Any:
     """Runs cells of ``random``, which takes its images from the training split."""
     fixed = ("--methods", "random", "--datasets", datasets, "--ipc", 1)
-    return invoke("run", *fixed, *FIXED, "--output", output, *options)
+    return invoke("run", *fixed, *FIXED, "--no-download", "--output", output, *options)
 
 
 def interrupted(*_: object) -> Any:
@@ -318,7 +318,7 @@ def test_folders_of_one_name_are_different_data_sets(tmp_path: Path) -> None:
     assert together.exit_code == 0
     assert together.stderr.count("already done") == 2
     options = ("--profile", "demo", "--output", output)
-    rows = invoke("table", *options, "--format", "csv").stdout.splitlines()[1:]
+    rows = invoke("table", *options, "--format", "csv").stdout.strip().splitlines()[1:]
     assert len({row.split(",")[0] for row in rows}) == 2
     assert done(output) == [one, two]
 
