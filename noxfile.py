@@ -102,8 +102,9 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a broken link or reference is an error."""
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
     with TemporaryDirectory() as work:
-        session.run("mkdocs", "build", "--quiet", "--strict", "--site-dir", work)
+        session.run("mkdocs", "build", "-q", "--strict", "-d", work, env=quiet)
 
 
 @nox.session
