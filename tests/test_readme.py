@@ -87,7 +87,8 @@ def check(line: str) -> None:
 
 def check_dcbench(words: list[str]) -> None:
     """Make sure that dcbench takes these words; nothing runs."""
-    group = command = main()
+    group = main()
+    command: click.Command = group
     while isinstance(command, click.Group) and words:
         name, *words = words
         if name == "--help":
