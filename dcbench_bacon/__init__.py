@@ -5,4 +5,4 @@ The package is imported by every command, so it imports nothing heavy itself.
 
 from importlib.metadata import version
 
-__version__ = version("dcbench")
+__version__ = version("dcbench-bacon")

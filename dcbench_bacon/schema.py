@@ -47,7 +47,7 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
         size: height and width in pixels.
         mean: per channel, of train pixels scaled to [0, 1].
         std: per channel, of train pixels scaled to [0, 1].
-        class_names: one a class, in the order of the labels.
+        class_names: one per class, in the order of the labels.
     """
 
     name: str
@@ -111,10 +111,10 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         learning_rate: of the optimiser, before its schedule.
         momentum: of SGD; AdamW has betas 0.9 and 0.999.
         weight_decay: of the optimiser; AdamW's is decoupled from the gradient.
-        batch_size: images a step.
-        augmentation: DSA operations joined by ``_``, drawn a sample; empty for none;
-            or the name of a policy of ``policies``.
-        precision: of the networks' arithmetic; see ``precision``.
+        batch_size: images per step.
+        augmentation: names of DSA operations joined by ``_``, of which each batch draws
+            one and each image its parameters; or the name of a policy; empty for none.
+        precision: of the networks' arithmetic.
         selection: which pass counts: the last, the best on a validation split
             held out of train, or (optimistic) the best on test.
         measure_every: passes between measurements when selection is not final.
@@ -128,14 +128,16 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         optimiser: ``sgd`` or ``adamw``.
         decayed: the parameters whose weights decay: all, or those of more than one
             dimension (no biases, no norms).
-        schedule: of the learning rate; see ``schedules``.
+        schedule: of the learning rate: ``drop`` once, after half the passes;
+            ``cosine``; ``ssrs``, a cosine for five sixths of the passes and then a
+            line to zero; or ``multistep``, at the milestones.
         smoothing: zeta of ``cosine`` and ``ssrs``: how many times as long as the
             training half a wave is; 1 is plain cosine, 2 ends at half the rate.
         warm_up: passes before ``cosine`` in which the rate rises from a hundredth.
         milestones: of ``multistep``, as shares of the passes.
         drop: factor of the rate at each milestone, and at ``drop``'s only one.
         loss: cross-entropy, Kullback-Leibler divergence from the labels, or squared
-            error of logits; see ``losses``.
+            error of logits.
         temperature: of ``kl``, of labels and logits.
         temperature_squared: whether ``kl`` is multiplied by the temperature's square.
         original_weight: of a cross-entropy with the labels as they were before mixing,
@@ -146,7 +148,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         teacher_epochs: of the teachers' training; one less than the passes.
         mixing: of pairs of images of a batch; stored labels are mixed as the images.
         mixing_alpha: the share kept of an image follows Beta(alpha, alpha).
-        ema: share of a moving average of the weights that is kept a step; the average
+        ema: share of a moving average of the weights that each step keeps; the average
             is what is tested. 0 for none.
         learning_rates: candidates instead of ``learning_rate``; for each architecture
             the one of the best mean accuracy on the validation split counts.
@@ -243,7 +245,12 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
 
 class Phase(Struct, frozen=True):
-    """The time spent in one named part of a stage's steps."""
+    """The time spent in one named part of a stage's steps.
+
+    Attributes:
+        seconds: in all steps.
+        calls: how often the part was entered.
+    """
 
     seconds: float
     calls: int
@@ -256,12 +263,12 @@ class Timing(Struct, frozen=True, kw_only=True):
         seconds: in step bodies, without checkpoints and scheduled evaluations.
         steps: how many ran, resumed parts included.
         median: seconds of the median step.
-        iqr: distance between the quartiles of seconds a step.
+        iqr: distance between the quartiles of the seconds per step.
         images: images that went through a network, forward or backward.
         peak_bytes: device memory on a GPU, resident memory of the process on a CPU.
         phases: where the seconds went.
         step_flops: floating-point operations of a step, where they were counted.
-        product_flops: operations a second of a large matrix product on the same
+        product_flops: operations per second of a large matrix product on the same
             device in the same run.
         warm_up: seconds of the steps that were left out, compilation included.
         compilation: whether networks were compiled, or why not.
@@ -283,7 +290,20 @@ class Timing(Struct, frozen=True, kw_only=True):
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """Where and with what a record was made."""
+    """Where and with what a record was made.
+
+    Attributes:
+        dcbench: the version of dcbench.
+        git_commit: of the checkout, with ``+`` where files had changed; none outside a
+            checkout.
+        python: the version of Python.
+        torch: the version of PyTorch.
+        device: the name of the GPU, or of the processor with its number of cores.
+        cuda: the version of CUDA that PyTorch uses; none on a CPU.
+        threads: those PyTorch computes with.
+        platform: the operating system.
+        utc: when the record was made.
+    """
 
     dcbench: str
     git_commit: str | None
@@ -317,9 +337,14 @@ class Record(Struct, frozen=True, kw_only=True):
     """One cell after it has run.
 
     Attributes:
-        status: ``diverged`` when a loss stopped being finite.
+        version: of this layout.
+        cell: what has run.
+        recipe: how it has run.
         digest: eight hex digits of the recipe, as in the file name.
-        evaluations: one a network.
+        status: ``diverged`` when a loss stopped being finite.
+        environment: where it has run.
+        evaluations: one per network.
+        history: evaluations on the way, one per network and step that was evaluated.
         distillation: the cost of making the set.
         evaluation: the cost of judging it, timed apart.
         dataset_sha256: of the pixels and labels of train and test, before whitening.

@@ -7,10 +7,18 @@ and s mean and standard deviation of the real features, and sigma = exp(s),
 
 plus IDM's cross-entropy. Published rows called BACON were made with this.
 
-Departures of the released code from the paper, kept under ``form = "released"``: batch
-means are compared, not samples; sigma is the exponential of the deviation; CLIP is
-identically zero. ``form = "paper"`` and ``clip`` offer the paper's. The likelihood is
-computed in the log domain, where the released code underflows beyond 13 sigma.
+The released code differs from the paper, and ``form = "released"`` keeps what it does:
+it compares batch means instead of samples, its sigma is the exponential of the
+deviation, and its CLIP term is identically zero. ``form = "paper"`` and ``clip`` offer
+the paper's.
+
+Departures (what | published code | here):
+    - those of ``idm``, but for the start on Tiny-ImageNet, which BACON has mended
+    - likelihood | log of a density that underflows beyond 13 sigma | log domain; equal
+      where the density does not underflow
+    - CLIP term | identically zero (difference of means of softmax vectors) | zero under
+      ``clip = "released"``; ``range`` is the paper's, ``semantic`` asks an image-text
+      model
 """
 
 from typing import Annotated, Any, cast

@@ -1,7 +1,11 @@
 """BACON+DM: BACON's loss in DM's pipeline, the algorithm without IDM's parts.
 
-A fresh random network each step, whole images, no cross-entropy. No code and no number
-of this variant has been published.
+Each step has a fresh random network and whole images; there is no cross-entropy. No
+number of this variant has been published.
+
+Departures (what | published code | here):
+    - those of ``dm``, and of the terms of ``bacon``
+    - combination | not published | BACON's loss in DM's pipeline
 """
 
 from dcbench_bacon.pipelines import DistributionMatching, MatchingSettings

@@ -2,6 +2,10 @@
 
 The plug-in reading of BACON (arXiv:2406.01112): where ``bacon`` replaces IDM's squared
 distance of means, this keeps it and adds the three terms.
+
+Departures (what | published code | here):
+    - those of ``bacon``
+    - combination | not published | IDM's loss plus BACON's terms
 """
 
 from dcbench_bacon.objectives import SquaredMeanDistance, Sum

@@ -7,9 +7,9 @@ each step descends, for real images R of every class, on
 
 Biases and the scales of norms are left out of the sum, as published.
 
-Departures: the published loop updates the images once more after its last evaluation;
-a class with fewer than ``batch_real`` images fills its batch by taking its images
-again, so that all classes have batches of one size.
+Departures (what | published code | here):
+    - those of ``dm``
+    - Tiny-ImageNet | no setting | a ConvNet of depth 4, as DC-BENCH
 """
 
 from dcbench_bacon.gradient_matching import GradientMatching, GradientMatchingSettings

@@ -5,8 +5,9 @@ synthetic ones S and one siamese augmentation A, and descends on
 
     sum over classes of || mean f(A(R)) - mean f(A(S)) ||^2.
 
-Departure: a class with fewer than ``batch_real`` images fills its batch by taking its
-images again, so that all classes have batches of one size.
+Departures (what | published code | here):
+    - batch of a class that has fewer than ``batch_real`` images | fewer images | its
+      images again, so that all classes have batches of one size
 """
 
 from dcbench_bacon.objectives import SquaredMeanDistance

@@ -4,7 +4,8 @@ Each class and step draws one augmentation A, and DC's distance is taken between
 gradients of A(R) and A(S). The network's training on the synthetic images and the
 evaluation are augmented as well, with parameters drawn for every image.
 
-Departures: those of ``dc``.
+Departures (what | published code | here):
+    - those of ``dc``
 """
 
 from .dc import DC

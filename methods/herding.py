@@ -5,8 +5,10 @@ i-th image chosen is the x that minimises
 
     || i m - (S + f(x)) ||.
 
-Which features the published rows were measured in is not published; the default here
-are those of a network trained on the whole train split.
+Departures (what | published code | here):
+    - features | code, features and their network are not published | features of a
+      ConvNet trained on the whole train split in 51 passes with DSA; ``features`` may
+      be ``pixels`` or ``clip``
 """
 
 from dcbench_bacon.features import FeatureSettings

@@ -6,12 +6,17 @@ cross-entropy of the synthetic images is added, weighted by the accuracy of the 
 
     || mean f(A(R)) - mean f(A(S)) ||^2 + ce_weight * accuracy * CE(f(A(S)), class).
 
-As released, the accuracy is in percent and starts anew whenever the published code
-evaluates; both are settings. The published loop steps the optimiser once a class on a
-tensor that all classes share; ``ImageSGD`` gives the closed form of that.
-
-Departure: a class with fewer than ``batch_real`` images fills its batch by taking its
-images again.
+Departures (what | published code | here):
+    - those of ``dm``
+    - optimiser | steps the whole tensor once per class; momentum keeps moving the other
+      classes | one update for all classes with the exact closed form of that loop
+      (``update = "sequential"`` is the loop)
+    - accuracy in the weight of the cross-entropy | percent, reset at each evaluation |
+      the same, as settings: ``accuracy_unit``, ``meter_reset_interval``; evaluations on
+      the way change nothing
+    - mini-batches of the queue | drawn without replacement | drawn with replacement
+    - Tiny-ImageNet: start | quadrants are the four pieces of one image (an inverted
+      test, mended in BACON) | four different images, as everywhere else
 """
 
 from dcbench_bacon.objectives import SquaredMeanDistance

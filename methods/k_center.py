@@ -3,7 +3,10 @@
 Greedy, starting at the image nearest to the mean of the class; then always the image
 farthest from those chosen. Outliers come first, so that small sets can be worse than
 random ones; three published rows share the name and differ by up to 29 points
-(``dcbench_bacon/published.csv``).
+(the file ``published.csv``).
+
+Departures (what | published code | here):
+    - those of ``herding``
 """
 
 from dcbench_bacon.features import FeatureSettings

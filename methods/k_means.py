@@ -2,6 +2,9 @@
 
 DC-BENCH prints such a row ("K-Center", from a folder ``Kmeans``), but not its code:
 that the nearest image is taken is the reading that fits its images.
+
+Departures (what | published code | here):
+    - those of ``herding``
 """
 
 from functools import partial

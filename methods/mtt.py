@@ -7,9 +7,14 @@ that is learned with the images, and descends on
 
     || student_N - expert_(t+M) ||^2 / || expert_t - expert_(t+M) ||^2.
 
-Departures from the published code: experts are drawn with replacement; the learning
-rate cannot fall below a hundredth of its start, and is stored with the set; snapshots
-are copies; the set of the last step counts, not the best on test.
+Departures (what | published code | here):
+    - experts | shuffled, each used once before any comes again (by default) | drawn
+      with replacement
+    - snapshots of experts trained on a CPU | all of them are the last one | copies
+    - learned rate | may become negative, and is not saved | held above a hundredth of
+      its start, saved with the set
+    - CIFAR-100 without ZCA | normalised by CIFAR-10's statistics | by CIFAR-100's
+    - Tiny-ImageNet | depth 4 in the paper, 3 in the commands of IPC 1 and 10 | depth 4
 """
 
 from typing import ClassVar

@@ -1,35 +1,144 @@
-"""The README's example of a method is one, and its commands can be typed."""
+"""The README's examples run, and every command in it and in the docs can be typed."""
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 import click
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from support import cell_run, dataset, method
 
 from dcbench_bacon import recipe, work
-from dcbench_bacon.cli import main
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell
 
-README = Path(__file__).parent.parent / "README.md"
+TREE = Path(__file__).resolve().parents[1]
+README = TREE / "README.md"
+PAGES = [README, *sorted((TREE / "docs").rglob("*.md")), TREE / "CHANGELOG.md"]
+PROJECT = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))[
+    "project"
+]
+PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.")
 
 
-def typed() -> Iterator[str]:
-    """The commands of dcbench in blocks of shell lines, without comments."""
-    text = README.read_text(encoding="utf-8")
-    for block in re.findall(r"```sh\n(.*?)```", text, re.S):
+def main() -> click.Group:
+    """Return the command ``dcbench``, wherever it is defined."""
+    command = resolve_name(PROJECT["scripts"]["dcbench"])
+    assert isinstance(command, click.Group)
+    return command
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
+
+
+def typed(text: str) -> Iterator[str]:
+    """Yield the lines of a page's shell blocks, without comments and redirections."""
+    for block in blocks(text, "sh"):
         for line in block.splitlines():
-            if line.startswith("dcbench "):
-                yield re.split(r" [#>]", line)[0].strip()
+            yield re.split(r" [#>]", line)[0].strip()
+
+
+def named(text: str) -> Iterator[str]:
+    """Yield the commands that the prose of a page names, whole or in part.
+
+    A span of code with a placeholder is none.
+    """
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    for span in re.findall(r"`((?:dcbench|nox|mkdocs) [^`]+)`", prose):
+        if not PLACEHOLDER.search(span):
+            yield " ".join(span.split())
+
+
+def check(line: str) -> None:
+    """Make sure that a command of a page can be typed.
+
+    Raises:
+        click.UsageError: dcbench refuses it.
+        AssertionError: it is of another program, with a name that does not exist.
+    """
+    words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
+    match words:
+        case ["pip", "install", *rest] if "&&" not in rest:
+            wanted = re.findall(r"\[(\w+)\]", line)
+            assert set(wanted) <= set(PROJECT["optional-dependencies"])
+        case ["nox", *rest]:
+            names = [word for word in rest[: (*rest, "--").index("--")] if word != "-s"]
+            nox = (TREE / "noxfile.py").read_text(encoding="utf-8")
+            assert set(names) <= set(re.findall(r"^def (\w+)\(session", nox, re.M))
+        case ["mkdocs" | "pytest" | "pytest-benchmark", *_]:
+            pass
+        case ["pip", *_]:
+            for part in line.split(" && "):
+                check(part)
+        case ["dcbench", *rest]:
+            check_dcbench(rest)
+        case _:
+            raise AssertionError(f"no test knows the command {line}")
+
+
+def check_dcbench(words: list[str]) -> None:
+    """Make sure that dcbench takes these words; nothing runs."""
+    group = main()
+    command: click.Command = group
+    while isinstance(command, click.Group) and words:
+        name, *words = words
+        if name == "--help":
+            return
+        command = command.commands[name]
+    if "--help" in words:
+        return
+    # A parent: without one, a command would keep no -h for the rest of the process.
+    parent = click.Context(group, **group.context_settings)
+    context = command.make_context(str(words), words, parent)
+    protocol = context.params.get("protocol") or "dc"
+    assert protocol in recipe.protocol_names()
+
+
+def test_every_command_can_be_typed(mine: str) -> None:
+    lines = {
+        (page.name, line, part)
+        for page in PAGES
+        for part, find in enumerate((typed, named))
+        for line in find(page.read_text(encoding="utf-8"))
+    }
+    assert len({page for page, *_ in lines}) > 8
+    problems = []
+    for page, line, part in sorted(lines):
+        try:
+            check(line)
+        except click.MissingParameter as error:
+            if not part:
+                problems.append(f"{page}: {line}: {error}")
+        except (click.ClickException, AssertionError, KeyError, ValueError) as error:
+            problems.append(f"{page}: {line}: {error}")
+    assert not problems, "\n".join(problems)
+
+
+def test_the_check_of_commands_finds_mistakes() -> None:
+    for line in (
+        "dcbench run --no-such-option",
+        "dcbench no-such-command",
+        "dcbench run --protocol no-such-protocol",
+        "nox -s no_such_session",
+        "pip install .[no_such_extra] && pytest",
+        "no-such-program",
+    ):
+        with pytest.raises((click.ClickException, AssertionError, KeyError)):
+            check(line)
 
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The example as a module of somebody else's package."""
+    """The README's example as a module of somebody else's package."""
     text = README.read_text(encoding="utf-8")
     for language, suffix in (("python", "py"), ("toml", "toml")):
         found = re.search(
@@ -59,21 +168,32 @@ def test_it_distils(mine: str, tmp_path: Path) -> None:
     assert torch.isfinite(made.images).all()
 
 
-@pytest.mark.parametrize("line", list(typed()))
-def test_its_commands_are_understood(line: str) -> None:
-    command: click.Command = main
-    words = shlex.split(line)
-    while isinstance(command, click.Group):
-        name = words.pop(0)
-        command = command if name == "dcbench" else command.commands[name]
-    # A parent: without one, a command would keep no -h for the rest of the process.
-    parent = click.Context(main, **main.context_settings)
-    context = command.make_context(line, words, parent)  # refuses what it does not know
-    protocol = context.params.get("protocol") or "dc"
-    assert protocol in recipe.protocol_names()
-
-
-def test_it_names_every_protocol() -> None:
+def test_tensors_of_ones_own_are_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = README.read_text(encoding="utf-8")
-    table = text.partition("## Protocols")[2].partition("## ")[0]
-    assert set(re.findall(r"`(\w+)`", table)) >= set(recipe.protocol_names())
+    code = next(block for block in blocks(text, "python") if "savez" in block)
+    after = text.partition(code)[2]
+    line = next(typed(after))
+    assert line.startswith("dcbench evaluate mine.npz --dataset cifar10")
+    stream = np.random.default_rng(0)
+    own: dict[str, Any] = {
+        "images": stream.random((20, 1, 8, 8), np.float32),
+        "labels": np.arange(20) % 10,
+    }
+    monkeypatch.chdir(tmp_path)
+    exec(code, own)
+    words = [*shlex.split(line)[1:4], "digits", "--architectures", "ConvNetD1W8"]
+    words += ["--set", "protocol.networks=1", "--set", "protocol.epochs=1"]
+    words += ["--device", "cpu"]
+    result = CliRunner().invoke(main(), words)
+    assert result.exit_code == 0, result.output
+    assert len(list(tmp_path.rglob("records/*.json"))) == 1
+
+
+def test_the_docs_name_every_protocol_and_format() -> None:
+    for page, kind in (("protocols.md", "protocols"), ("formats.md", "formats")):
+        text = (TREE / "docs" / page).read_text(encoding="utf-8")
+        listed = CliRunner().invoke(main(), ["list", kind]).output
+        names = {line.split()[0] for line in listed.splitlines()}
+        assert set(re.findall(r"`(\w+)`", text)) >= names
