@@ -3,7 +3,7 @@
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,12 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
             for path in dict.fromkeys(files)
             for claim in foreign.every_set(path, claims)
         ]
-        every = (
+        every: Iterable[work.Opened] = (
             open_set(path, claim, options.device, setup.data_root)
             for path, claim in asked
         )
         if options.fresh:
-            every = iter(_ask_anew(list(every), request, store, options))
+            every = _ask_anew(list(every), request, store, options)
         pooled: dict[Path, list[Record]] = {}
         for (path, claim), opened in zip(asked, every, strict=True):
             record = _judge(path, opened, request, store, options)

@@ -112,8 +112,8 @@ class SetIndex(click.ParamType[int | str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
         """Reads the number."""
-        if isinstance(value, int) or value == "all":
-            return value
+        if value == "all":
+            return "all"
         try:
             return int(value)
         except ValueError:

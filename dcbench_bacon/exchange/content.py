@@ -127,7 +127,8 @@ def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
     )
 
 
-class Chosen(NamedTuple):
+@dataclass(frozen=True)
+class Chosen:
     """One of the sets of a file.
 
     Attributes:
