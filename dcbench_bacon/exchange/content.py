@@ -33,7 +33,7 @@ class Guess(NamedTuple):
 
 _UNSAID = {
     "partition": Guess(1, f"the file does not say; {FOUR}", "doubtful"),
-    "zca": Guess(False, "MTT and its heirs whiten on some data sets", "doubtful"),
+    "zca": Guess(False, "MTT's heirs whiten some", "doubtful"),
 }
 
 

@@ -194,7 +194,7 @@ def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
     if found is None:
         return guess
     if found == guess.value:
-        return Guess(found, f"{evidence.seams}; {guess.reason}")
+        return Guess(found, evidence.seams)
     if "name" in guess.reason or claims.form is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
