@@ -55,7 +55,7 @@ def print_table(
         what: ``accuracy``, ``spread``, ``transfer``, ``scores``, ``timing`` or
             ``unfinished``, or a downstream use: ``continual`` or ``nas``.
         profiles: the records that enter; paper alone by default.
-        source: of published numbers; the preferred one without it.
+        source: of published numbers; each method's own, where known, without it.
         against: the method that ``scores`` holds the others against.
     """
     from dcbench_bacon import comparison, published, tables
@@ -63,7 +63,7 @@ def print_table(
     profiles = profiles or ("paper",)
     if what in ("continual", "nas"):
         return _downstream(output, form, what, profiles)
-    published.check_source(source)
+    published.named(source)  # before anything is read
     records = _readable(Store(output).records)
     if what == "accuracy":
         table = tables.summary(tables.frame(records), profiles=profiles, source=source)

@@ -24,6 +24,7 @@ from dcbench_bacon.options import (
     IntList,
     NameList,
     Texts,
+    as_option,
     claim_options,
     compile_option,
     data_root_option,
@@ -169,10 +170,12 @@ Examples:
   dcbench evaluate res_DC_MNIST_ConvNet_1ipc.pt --index all --name "DC, authors'"
   dcbench evaluate my/pictures --dataset cifar10 --classes plane,car,bird,...
   dcbench evaluate logged_files/CIFAR100/images_best.pt --no-zca --learned-rate 0.02
+  dcbench evaluate sets/mnist.pt --dataset mnist --as dc
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @claim_options
+@as_option
 @profile_option
 @set_option
 @protocol_options
@@ -192,6 +195,9 @@ def evaluate(**given: Any) -> None:
     what was taken, how sure it is and which option states it. How a file was read is
     recorded, and read in another way it is another result. Accuracies that the file's
     authors stored with a set are printed beside the measured ones.
+
+    A set is judged as its method would judge it: under protocol dc the augmentation and
+    the epochs depend on method and data set (dcbench show METHOD DATASET IPC).
     """
     from dcbench_bacon.judging import evaluate_files
 
@@ -204,6 +210,7 @@ Examples:
   dcbench convert res_DSA_CIFAR10_ConvNet_10ipc.pt --to dcbench --output dsa.safetensors
   dcbench convert bacon.safetensors --to picture --output bacon.png --decode
   dcbench convert acc_0.45.pkl --dataset svhn --partition 2 --to mtt --output svhn-mtt
+  dcbench convert dsa.safetensors --to npz --output dsa.npz --force       once more
 """
 )
 @click.argument("file", type=click.Path(path_type=Path))
@@ -220,12 +227,18 @@ Examples:
     help="The file to write; a new folder for mtt, dd_ranking and folder.",
 )
 @click.option("--decode", is_flag=True, help="Cut partitioned images apart first.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace an output that exists, once the new one is complete.",
+)
 @claim_options
 @data_root_option
 def convert(**given: Any) -> None:
     """Turn a synthetic set of any format into another, or into a picture.
 
-    See `dcbench list formats`. Formats of float32 keep every bit.
+    See `dcbench list formats`. Formats of float32 keep every bit. What is read is never
+    written over, also with --force.
     """
     from dcbench_bacon.exchange.conversion import convert_file
 
@@ -418,7 +431,8 @@ Examples:
 @profiles_option
 @click.option(
     "--source",
-    help="Compare with this source of published numbers; a wrong name lists them.",
+    help="Compare with this source of published numbers, not with each method's own: "
+    "`bacon` is the table of BACON's page; a wrong name lists them.",
 )
 @click.option(
     "--against",

@@ -179,6 +179,10 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
         origin = resolved.origins.get(key)
         where = f"{origin.table}  {origin.source}" if origin else ""
         lines.append(f"  {key:<{width}}  {value:<{wide}}  {where}".rstrip())
+    for sentence in recipe.protocol_departures(request.protocol):
+        lines.append(
+            f"  protocol {request.protocol} departs from its source: {sentence}"
+        )
     lines.append(f"recipe {recipe.digest(resolved.recipe)}")
     return "\n".join(lines)
 
@@ -239,7 +243,7 @@ def request_of(
     return msgspec.convert(
         {
             "profile": profile or default,
-            "protocol": protocol,
+            "protocol": recipe.protocol_name(protocol),
             "overrides": recipe.parse_overrides(pairs),
             "architectures": architectures or (),
             "selection": selection,
@@ -272,7 +276,7 @@ def _conclude(results: list[runner.Result], output: Path, profile: str) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # a file or a pipe has no width of its own
-    console.print(tables.to_rich(table))
+    console.print(tables.to_rich(table, console.width))
     words = ["dcbench", "table", "--profile", profile, "--output", str(output)]
     again = shlex.join(words)
     Console(stderr=True).print(

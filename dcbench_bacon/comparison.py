@@ -1,73 +1,45 @@
 """Sets against each other: across networks (transfer), and against their references.
 
-Both tables are made from the long form of ``tables.frame``. Records of one set under
-one protocol count together, whatever networks each trained. The index names set and
+Both tables are made from the long form of ``tables.frame``. The index names set and
 protocol, so that two recipes are two rows and never one mean.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from dcbench_bacon import scores as formulas
-from dcbench_bacon.tables import CHANGED
+from dcbench_bacon.references import RANDOM, WHOLE, Result, reference, results_of
 
 __all__ = ["SCORES", "TRANSFER", "scores", "transfer"]
 
-RANDOM, WHOLE = "random", "whole"  # the methods that others are held against
-
 TRANSFER = [
-    *("dataset", "ipc", "method", "distilled_on", "architecture"),
+    *("dataset", "ipc", "method", "distilled_on", "architecture", "protocol"),
     *("accuracy_mean", "accuracy_std", "sets", "n", "profile", "selection"),
 ]
 SCORES = [
-    *("dataset", "ipc", "method", "architecture", "accuracy_mean", "std_sets", "sets"),
-    *("std_networks", "n", "gain", "gain_low", "gain_high", "against"),
+    *("dataset", "ipc", "method", "architecture", "protocol", "accuracy_mean"),
+    *(
+        "std_sets",
+        "sets",
+        "std_networks",
+        "n",
+        "gain",
+        "gain_low",
+        "gain_high",
+        "against",
+    ),
     *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
     *("set_bytes", "label_bytes", "profile", "selection"),
+    *("against_recipe", "random_recipe", "whole_recipe"),
 ]
 _NUMBERS = [
     *("accuracy_mean", "std_sets", "std_networks", "gain", "gain_low", "gain_high"),
     *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
     *("set_bytes", "label_bytes"),
 ]
-_SET = [
-    *("dataset", "ipc", "method", "distilled_on", "profile", "selection"),
-    *("set", "protocol", "comparable", "but_for_augmentation", "but_for_passes"),
-    *("augmented", "taught"),
-]
-
-
-class _Result(NamedTuple):
-    """The networks of one architecture trained on the sets of one recipe."""
-
-    key: dict[str, Any]
-    rows: pd.DataFrame
-
-    @property
-    def accuracies(self) -> list[list[float]]:
-        """One list a set, fractions."""
-        groups = self.rows.groupby("seed")["accuracy"]
-        return [group.tolist() for _, group in groups]
-
-    @property
-    def recipe(self) -> str:
-        """Set and protocol, as the index shows them."""
-        return f"{self.key['set']}-{self.key['protocol']}"
-
-
-def _results(frame: pd.DataFrame, profiles: Sequence[str]) -> list[_Result]:
-    """Finished evaluations by set and network, each network of a set once."""
-    chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
-    kept = frame[(frame["status"] == "done") & chosen]
-    keys = [*_SET, "architecture"]
-    kept = kept.drop_duplicates([*keys, "seed", "trial"])
-    return [
-        _Result(dict(zip(keys, tuple(key), strict=True)), group)
-        for key, group in kept.groupby(keys, sort=False)
-    ]
 
 
 def _table(results: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
@@ -89,7 +61,7 @@ def transfer(
         profiles: whose records enter.
     """
     rows = []
-    for result in _results(frame, profiles):
+    for result in results_of(frame, profiles):
         percent = result.rows["accuracy"] * 100
         rows.append(
             {
@@ -114,32 +86,46 @@ def scores(
     Accuracies, deviations and ``gain`` are percent; HLR, IOR, LRS and ARS are
     fractions, see the module ``scores``. What needs another method or the whole
     training set is missing where there is no record of it under the same protocol; HLR
-    and LRS, which speak of hard labels, where a teacher labels the images. ARS is that
-    of a training with augmentation, and takes a record of one without. Seconds are
-    means over sets: of distilling one, and of training and testing the networks of the
-    row on it.
+    and LRS, which speak of hard labels, where the set or a teacher has soft labels.
+    ARS is that of a training with augmentation, and takes a record of one without.
+    Seconds are means over sets: of distilling one, and of training and testing the
+    networks of the row on it. Which of several references is used is said by
+    ``references.reference``, and in a note of the table.
 
     Args:
         frame: the long form of ``tables.frame``; only records that are done count.
         profiles: whose records enter.
         against: the method that ``gain`` is held against.
     """
-    results = _results(frame, profiles)
-    rows = [
-        {
-            **result.key,
-            **_accuracy(result),
-            **_gained(result, results, against),
-            **_against(result, results),
-            **_cost(result),
-            "recipe": result.recipe,
+    results = results_of(frame, profiles)
+    rows, notes = [], []
+    for result in results:
+        references = {
+            name: reference(result, results, name) for name in (against, RANDOM, WHOLE)
         }
-        for result in results
-    ]
-    return _table(rows, SCORES).astype(dict.fromkeys(_NUMBERS, float))
+        used = {name: found.result for name, found in references.items() if found}
+        held = _gained(result, used, against) | _against(result, used, results)
+        rows.append(
+            {
+                **result.key,
+                **_accuracy(result),
+                **held,
+                **_cost(result),
+                "recipe": result.recipe,
+            }
+        )
+        shown = [held.get(f"{name}_recipe") for name in ("against", "random", "whole")]
+        notes += [
+            found.told
+            for found in references.values()
+            if found and found.result.recipe in shown
+        ]
+    table = _table(rows, SCORES).astype(dict.fromkeys(_NUMBERS, float))
+    table.attrs["notes"] = list(dict.fromkeys(filter(None, notes)))
+    return table
 
 
-def _accuracy(result: _Result) -> dict[str, float]:
+def _accuracy(result: Result) -> dict[str, float]:
     """Mean and both deviations, percent."""
     found = result.accuracies
     return {
@@ -151,33 +137,7 @@ def _accuracy(result: _Result) -> dict[str, float]:
     }
 
 
-def _reference(result: _Result, results: list[_Result], method: str) -> _Result | None:
-    """The results of a reference under the same protocol on the same network.
-
-    For the whole training set a pass is as many updates as hundreds over a small set:
-    it has a number of passes of its own, and no number of images per class.
-
-    Args:
-        result: what is held against it.
-        results: all there are.
-        method: of the reference.
-    """
-    same = ("but_for_passes",) if method == WHOLE else ("comparable", "ipc")
-    shared = ("dataset", "architecture", *same)
-    wanted = {key: result.key[key] for key in shared} | {"method": method}
-    for other in results:
-        one_profile = _profile(other) == _profile(result)
-        if one_profile and wanted.items() <= other.key.items():
-            return other
-    return None
-
-
-def _profile(result: _Result) -> str:
-    """The profile, whatever was overridden: that is seen in set and protocol."""
-    return str(result.key["profile"]).removesuffix(CHANGED)
-
-
-def _gain(result: _Result, random: _Result | None) -> float:
+def _gain(result: Result, random: Result | None) -> float:
     """Improvement over random images; nan without a record of them."""
     if random is None:
         return math.nan
@@ -185,27 +145,34 @@ def _gain(result: _Result, random: _Result | None) -> float:
     return formulas.improvement_over_random(ours, theirs)
 
 
-def _gained(result: _Result, results: list[_Result], method: str) -> dict[str, Any]:
+def _gained(
+    result: Result, references: dict[str, Result], method: str
+) -> dict[str, Any]:
     """The difference from another method with the bounds of its interval, percent."""
     found: dict[str, Any] = {"against": method}
-    other = _reference(result, results, method)
+    other = references.get(method)
     if other and result.key["method"] not in (method, WHOLE):
         interval = formulas.bootstrap(result.accuracies, other.accuracies)
         names = ("gain", "gain_low", "gain_high")
         found |= {name: 100 * v for name, v in zip(names, interval, strict=True)}
+        found["against_recipe"] = other.recipe
     return found
 
 
-def _against(result: _Result, results: list[_Result]) -> dict[str, float]:
+def _against(
+    result: Result, references: dict[str, Result], results: list[Result]
+) -> dict[str, Any]:
     """The scores that need other records; what there are."""
-    found: dict[str, float] = {}
-    random = _reference(result, results, RANDOM)
-    whole = _reference(result, results, WHOLE)
+    found: dict[str, Any] = {}
+    random, whole = references.get(RANDOM), references.get(WHOLE)
     is_reference = result.key["method"] in (RANDOM, WHOLE)
+    hard = result.is_all("hard") and not result.key["taught"]
     if random and not is_reference:
+        found["random_recipe"] = random.recipe
         found["ior"] = _gain(result, random)
         found["ars"] = _augmentation_score(result, random, results)
-    if whole and not result.key["taught"] and result.key["method"] != WHOLE:
+    if whole and hard and result.key["method"] != WHOLE:
+        found["whole_recipe"] = whole.recipe
         reached = formulas.mean(whole.accuracies)
         ours = formulas.mean(result.accuracies)
         found["hlr"] = formulas.hard_label_recovery(reached, ours)
@@ -214,18 +181,17 @@ def _against(result: _Result, results: list[_Result]) -> dict[str, float]:
     return found
 
 
-def _augmentation_score(
-    result: _Result, random: _Result, results: list[_Result]
-) -> float:
+def _augmentation_score(result: Result, random: Result, results: list[Result]) -> float:
     """ARS of an augmented training; nan where none without was recorded."""
     plain = _without_augmentation(result, results)
     if plain is None:
         return math.nan
-    without = _gain(plain, _reference(plain, results, RANDOM))
+    images = reference(plain, results, RANDOM)
+    without = _gain(plain, images.result if images else None)
     return formulas.augmentation_robust_score(_gain(result, random), without)
 
 
-def _without_augmentation(result: _Result, results: list[_Result]) -> _Result | None:
+def _without_augmentation(result: Result, results: list[Result]) -> Result | None:
     """The same set without augmentation; one that is so itself has none."""
     same = ("dataset", "ipc", "method", "architecture", "set", "but_for_augmentation")
     for other in results:
@@ -235,7 +201,7 @@ def _without_augmentation(result: _Result, results: list[_Result]) -> _Result | 
     return None
 
 
-def _cost(result: _Result) -> dict[str, float]:
+def _cost(result: Result) -> dict[str, float]:
     """Seconds and bytes, means over sets."""
     sets = result.rows.groupby("seed")
     fixed = ["distillation_seconds", "set_bytes", "label_bytes"]

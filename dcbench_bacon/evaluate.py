@@ -17,7 +17,7 @@ from dcbench_bacon.compiling import compile_network, forward_flops
 from dcbench_bacon.errors import DivergedError, UsageError
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.schema import Evaluation
-from dcbench_bacon.task import Task
+from dcbench_bacon.task import Task, enlarge
 from dcbench_bacon.trainer import Trainer, TrainerStack
 
 
@@ -38,11 +38,22 @@ def evaluate(
     _check(task)
     task = task._replace(synthetic=task.synthetic.decode().to(clock.device))
     together = clock.device.type == "cuda" if together is None else together
+    task = _enlarged(task)
     found = []
     for architecture in task.protocol.architectures:
-        run = _tuned if task.protocol.learning_rates else _networks
-        found += run(clock, task, architecture, f"{prefix}/{architecture}", together)
+        own = task._replace(protocol=task.protocol.of(architecture))
+        run = _tuned if own.protocol.learning_rates else _networks
+        found += run(clock, own, architecture, f"{prefix}/{architecture}", together)
     return found
+
+
+def _enlarged(task: Task) -> Task:
+    """The task with the real images that its protocol tests on."""
+    side = task.protocol.test_size
+    if not side:
+        return task
+    held_out = task.validation and enlarge(task.validation, side)
+    return task._replace(test=enlarge(task.test, side), validation=held_out)
 
 
 def _check(task: Task) -> None:
@@ -54,7 +65,8 @@ def _check(task: Task) -> None:
             "only they"
         )
     whitened = bool(task.synthetic.provenance.get("zca"))
-    policies.check_whitened(protocol.augmentation, whitened)
+    for architecture in protocol.architectures:
+        policies.check_whitened(protocol.of(architecture).augmentation, whitened)
     if len(task.teachers) != len(protocol.teachers):
         raise UsageError(
             f"protocol {protocol.name!r} learns from the logits of "

@@ -145,6 +145,7 @@ def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
         size=run.info.size,
         classes=run.info.classes,
     ).to(run.device)
+    network.precision = training.precision
     FlatNetwork(network).attach(content["vector"].to(run.device))
     for key, buffer in network.named_buffers():
         buffer.copy_(content["buffers"][key])

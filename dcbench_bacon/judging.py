@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,10 @@ from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import foreign, identity
 from dcbench_bacon.exchange.class_counts import count
 from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.judged_as import describe, method_of
 from dcbench_bacon.memory import keep_freed_memory
 from dcbench_bacon.records import Store
 from dcbench_bacon.redo import Redo
-from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell, DatasetInfo, Record
 from dcbench_bacon.spec import SyntheticSet
 
@@ -65,15 +65,17 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
             for path in dict.fromkeys(files)
             for claim in foreign.every_set(path, claims)
         ]
+        judge = _Judge(request, claims.as_method, store, options)
         every: Iterable[work.Opened] = (
             open_set(path, claim, options.device, setup.data_root)
             for path, claim in asked
         )
         if options.fresh:
-            every = _ask_anew(list(every), request, store, options)
+            every = list(every)
+            judge.ask_anew(every)
         pooled: dict[Path, list[Record]] = {}
         for (path, claim), opened in zip(asked, every, strict=True):
-            record = _judge(path, opened, request, store, options)
+            record = judge.judge(path, opened)
             pooled.setdefault(path, []).append(record)
             chosen = claims.index == "all" and claim.index is not None
             _print(f"{path} [{claim.index}]" if chosen else f"{path}", [record])
@@ -104,65 +106,106 @@ def open_set(
     return work.Opened(synthetic, *_opened(path, synthetic, claims.dataset, root))
 
 
-def _ask_anew(
-    every: Sequence[work.Opened],
-    request: recipe.Request,
-    store: Store,
-    options: work.Options,
-) -> Sequence[work.Opened]:
-    """Leaves a request for each set, before the first of them is judged."""
-    with runner.noting():
-        for opened in every:
-            Redo(_worker(opened, request, store, options).folder).ask()
-    return every
+@dataclass(frozen=True)
+class _Judge:
+    """Judges opened sets, and records them.
 
-
-def _worker(
-    opened: work.Opened, request: recipe.Request, store: Store, options: work.Options
-) -> work.Work:
-    """What judges a set, with a folder of checkpoints of its own."""
-    job, fingerprint = _job(opened, request), opened.dataset.raw_fingerprint
-    digest = container.digest(opened.synthetic)
-    known = store.find(job.cell, job.digest, fingerprint)
-    if known and known.synthetic_sha256 not in (None, digest):
-        # Sets of one recipe from two machines are two sets.
-        job = job._replace(another=digest)
-    worker = work.Work(job, fingerprint, store, options)
-    worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
-    return worker
-
-
-def _judge(
-    path: Path,
-    opened: work.Opened,
-    request: recipe.Request,
-    store: Store,
-    options: work.Options,
-) -> Record:
-    """The record of a file: found, or made now.
-
-    Two sets of one recipe, from two machines, are two results: the second is recorded
-    under a digest of its own.
+    Attributes:
+        request: profile, protocol and overrides.
+        as_method: the method whose evaluation the user wants; none if not said.
+        store: where records go.
+        options: how networks are trained.
     """
-    job, fingerprint = _job(opened, request), opened.dataset.raw_fingerprint
-    protocol = job.resolved.recipe.protocol
-    if protocol.held_out:
-        opened = _held_out(path, opened)
-    foreign.caution(path, opened.synthetic, protocol)
-    # The same lock as that of a run that makes such a set and its record.
-    with store.lock(job.cell, job.distillation_digest, fingerprint):
-        # Again: meanwhile another set of the recipe may have taken the record's place.
-        worker = _worker(opened, request, store, options)
-        redo = Redo(worker.folder)
-        known = store.find(job.cell, worker.job.digest, fingerprint)
-        if not redo.begin() and known:
-            options.tell(f"{path}: recorded already; --fresh trains again")
-            return _renamed(known, opened.synthetic, store)
-        record = worker.judge(opened)
-        store.write(record)
-        redo.end()
-        shutil.rmtree(worker.folder, ignore_errors=True)
-    return record
+
+    request: recipe.Request
+    as_method: str | None
+    store: Store
+    options: work.Options
+
+    def ask_anew(self, every: Sequence[work.Opened]) -> None:
+        """Leaves a request for each set, before the first of them is judged."""
+        with runner.noting():
+            for opened in every:
+                Redo(self.worker(opened).folder).ask()
+
+    def worker(self, opened: work.Opened) -> work.Work:
+        """What judges a set, with a folder of checkpoints of its own."""
+        job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
+        digest = container.digest(opened.synthetic)
+        known = self.store.find(job.cell, job.digest, fingerprint)
+        if known and known.synthetic_sha256 not in (None, digest):
+            # Sets of one recipe from two machines are two sets.
+            job = job._replace(another=digest)
+        worker = work.Work(job, fingerprint, self.store, self.options)
+        worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
+        return worker
+
+    def judge(self, path: Path, opened: work.Opened) -> Record:
+        """The record of a file: found, or made now.
+
+        Two sets of one recipe, from two machines, are two results: the second is
+        recorded under a digest of its own.
+        """
+        job, judged = self._job(opened)
+        fingerprint, tell = opened.dataset.raw_fingerprint, self.options.tell
+        if self.request.protocol == recipe.PUBLISHED:
+            tell(f"{path}: {judged}")
+        protocol = job.resolved.recipe.protocol
+        if protocol.held_out:
+            opened = _held_out(path, opened)
+        foreign.caution(path, opened.synthetic, protocol)
+        # The same lock as that of a run that makes such a set and its record.
+        with self.store.lock(job.cell, job.distillation_digest, fingerprint):
+            # Now: another set of the recipe may have taken the record's place.
+            worker = self.worker(opened)
+            redo = Redo(worker.folder)
+            known = self.store.find(job.cell, worker.job.digest, fingerprint)
+            if not redo.begin() and known:
+                tell(f"{path}: recorded already; --fresh trains again")
+                return _renamed(known, opened.synthetic, self.store)
+            record = worker.judge(opened)
+            self.store.write(record)
+            redo.end()
+            shutil.rmtree(worker.folder, ignore_errors=True)
+        return record
+
+    def _job(self, opened: work.Opened) -> tuple[work.Job, str]:
+        """What a file is recorded as: its own recipe under the protocol asked for.
+
+        A set of another tool has no recipe, and is known by its file and how it was
+        read.
+
+        Returns:
+            The job, and a line about whose evaluation is in force.
+
+        Raises:
+            UsageError: a method was named, and the protocol is the same for all.
+        """
+        request, as_method = self.request, self.as_method
+        if as_method and request.protocol != recipe.PUBLISHED:
+            raise UsageError(
+                f"--as {as_method}: protocol {request.protocol} is the same for all "
+                f"methods; leave one of both out, or say --protocol {recipe.PUBLISHED}"
+            )
+        cell, made = opened.cell, _made_by(opened.synthetic)
+        distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
+        names = work.plain(request.architectures, distilled_on)
+        asked = msgspec.structs.replace(request, architectures=names)
+        known = method_of(cell, opened.synthetic, as_method)
+        judged = work.judged_as(known.method, cell, asked) if known else None
+        # Without one: made by another tool, or by a method that is not installed here.
+        protocol = judged.protocol if judged else recipe.protocol(cell, asked)
+        own = made or schema.Recipe(
+            settings=identity.settings_of(opened.synthetic), protocol=protocol
+        )
+        found = msgspec.structs.replace(
+            own,
+            protocol=protocol,
+            profile=schema.more_reduced(own.profile, asked.profile),
+            overrides={**own.overrides, **asked.overrides},
+        )
+        job = work.Job(cell, cell.dataset, recipe.Resolved(found, {}))
+        return job, describe(known, judged)
 
 
 def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:
@@ -173,31 +216,6 @@ def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:
     renamed = msgspec.structs.replace(known, name=name)
     store.write(renamed)
     return renamed
-
-
-def _job(opened: work.Opened, request: recipe.Request) -> work.Job:
-    """What a file is recorded as: its own recipe under the protocol asked for.
-
-    A set of another tool has no recipe, and is known by its file and how it was read.
-    """
-    cell, made = opened.cell, _made_by(opened.synthetic)
-    distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
-    names = work.plain(request.architectures, distilled_on)
-    asked = msgspec.structs.replace(request, architectures=names)
-    if cell.method in METHODS.names():
-        protocol = work.resolve(cell, asked).recipe.protocol
-    else:  # made by another tool, or by a method that is not installed here
-        protocol = recipe.protocol(cell, asked)
-    own = made or schema.Recipe(
-        settings=identity.settings_of(opened.synthetic), protocol=protocol
-    )
-    judged = msgspec.structs.replace(
-        own,
-        protocol=protocol,
-        profile=schema.more_reduced(own.profile, asked.profile),
-        overrides={**own.overrides, **asked.overrides},
-    )
-    return work.Job(cell, cell.dataset, recipe.Resolved(judged, {}))
 
 
 def _made_by(synthetic: SyntheticSet) -> schema.Recipe | None:
@@ -230,6 +248,14 @@ def _held_out(path: Path, opened: work.Opened) -> work.Opened:
             "protocol.learning_rates"
         )
     train, validation = work.hold_out(cell, loaded.train, made.protocol.validation)
+    if synthetic.provenance.get("validation_sha256") != work.held_out_sha256(
+        validation
+    ):
+        raise UsageError(
+            f"{path} was distilled with other images held out than would be now; "
+            "distil it again with dcbench run --fresh, or leave out --selection "
+            "best_val and protocol.learning_rates"
+        )
     return opened._replace(dataset=replace(loaded, train=train), validation=validation)
 
 

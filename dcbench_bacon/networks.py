@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from dcbench_bacon import vit
 from dcbench_bacon.errors import UsageError, guess
 from dcbench_bacon.precision import layers
-from dcbench_bacon.schema import Precision
+from dcbench_bacon.schema import Precision, ResidualInit
 
 __all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
 
@@ -340,6 +340,7 @@ def build(
     size: int,
     classes: int,
     generator: torch.Generator | None = None,
+    residual_init: ResidualInit = "default",
 ) -> Network:
     """Makes a randomly initialised network on the CPU, in training mode.
 
@@ -353,6 +354,8 @@ def build(
         classes: number of logits.
         generator: draws the parameters; without one they differ on every call. The
             global generator is neither read nor moved.
+        residual_init: how the convolutions of our ResNets start; see
+            ``schema.Protocol``.
 
     Raises:
         UsageError: the name is unknown, or a number is too small.
@@ -373,6 +376,8 @@ def build(
         generator = torch.Generator()
         generator.seed()
     reinitialize(network, generator)
+    if residual_init == "fan_out":
+        _fan_out(network, generator)
     return network
 
 
@@ -433,3 +438,19 @@ def reinitialize(network: Network, generator: torch.Generator) -> None:
                 parameter.copy_(values.uniform_(-bound, bound, generator=generator))
         elif isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
             module.reset_parameters()
+
+
+@torch.no_grad()
+def _fan_out(network: Network, generator: torch.Generator) -> None:
+    """Draws the convolutions of a residual network anew, as torchvision's ResNets do.
+
+    Normal, with a variance of 2 over the outputs that an input reaches (He et al.,
+    ICCV 2015). Networks without residual blocks keep what they have.
+    """
+    if not any(isinstance(module, Residual) for module in network.modules()):
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            outputs = module.out_channels * math.prod(module.kernel_size)
+            deviation = math.sqrt(2 / outputs)
+            module.weight.normal_(0.0, deviation, generator=generator)

@@ -217,6 +217,14 @@ protocol_options = options(
         help="Which pass counts; best_test is optimistic, and tables mark it.",
     ),
 )
+as_option = click.option(
+    "--as",
+    "as_method",
+    metavar="METHOD",
+    callback=lambda _, __, name: None if name is None else METHODS.resolve(name),
+    help="Judge the sets as this method's are: its augmentation, epochs and networks "
+    "under protocol dc. By default as what made a set, where that is known.",
+)
 claim_options = options(
     click.option(
         "--dataset", help="What the set was made from; by default what the file says."

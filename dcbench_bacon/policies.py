@@ -2,13 +2,15 @@
 
 ``build`` takes what ``protocol.augmentation`` may be: a DSA strategy (``augment``), or
 one of ``POLICIES``, among them those that DC-BENCH compares (Cui et al.,
-arXiv:2207.09639; ``evaluator_utils.py`` of justincui03/dc_benchmark).
+arXiv:2207.09639; ``evaluator_utils.py`` of justincui03/dc_benchmark), and those of DC's
+evaluation, which work on normalised images (``dc_augment``).
 
-A policy works on pixels: images are de-normalised, clamped to [0, 1], augmented, and
-normalised again. What moves into the image from outside is black. Every image has draws
-of its own, which come from an explicit generator alone; each operation runs once for
-all images that drew it. The operations are those of Kornia and of torchvision on
-floats; DC-BENCH rounds images to bytes first, and draws one policy for a whole batch.
+The other policies work on pixels: images are de-normalised, clamped to [0, 1],
+augmented, and normalised again. What moves into the image from outside is black. Every
+image has draws of its own, which come from an explicit generator alone; each operation
+runs once for all images that drew it. The operations are those of Kornia and of
+torchvision on floats; DC-BENCH rounds images to bytes first, and draws one policy for a
+whole batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ from torchvision.transforms import AutoAugmentPolicy
 from dcbench_bacon import dsa
 from dcbench_bacon.augment import Augmentation, Groups, parse_strategy
 from dcbench_bacon.data import denormalize, standardize
+from dcbench_bacon.dc_augment import DCAugmentation
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.memory import send
 from dcbench_bacon.operations import CODES, NOTHING, OPERATIONS, Images, operate
@@ -325,6 +328,10 @@ def _imagenet_aug(info: DatasetInfo) -> Policy:
     return Policy([PaddedCrop(4), Mirror(), ColorJitter((0.4, 0.4, 0.4, 0.2))], info)
 
 
+def _dc(*strategy: str) -> Callable[[DatasetInfo], DCAugmentation]:
+    return lambda info: DCAugmentation(strategy, (info.channels, info.size, info.size))
+
+
 class Listed(NamedTuple):
     """A policy by name.
 
@@ -332,11 +339,13 @@ class Listed(NamedTuple):
         build: makes it for images of a data set.
         title: what it does to an image.
         source: who uses it.
+        pixels: whether it works on pixels, which whitened images are not.
     """
 
-    build: Callable[[DatasetInfo], Policy]
+    build: Callable[[DatasetInfo], Augmenter]
     title: str
     source: str
+    pixels: bool = True
 
 
 _DIGITS = "ours, for digits, instead of {}"
@@ -399,6 +408,18 @@ POLICIES: dict[str, Listed] = {
         "randaugment twice, half or more of the area enlarged, mirrored or not",
         "EDC on CIFAR-100 and Tiny ImageNet",
     ),
+    "dc_crop_scale_rotate": Listed(
+        _dc("crop", "scale", "rotate"),
+        "moved by up to 4 pixels, or resized by up to a fifth, or turned by up to 45°",
+        "DC on MNIST",
+        pixels=False,
+    ),
+    "dc_crop_noise": Listed(
+        _dc("crop", "noise"),
+        "moved by up to 4 pixels, or with a little noise",
+        "DC for ConvNetBN",
+        pixels=False,
+    ),
 }
 
 
@@ -435,7 +456,8 @@ def check_whitened(augmentation: str, whitened: bool) -> None:
     Raises:
         UsageError: the images are whitened, and it is a policy.
     """
-    if whitened and augmentation in POLICIES:
+    listed = POLICIES.get(augmentation)
+    if whitened and listed is not None and listed.pixels:
         raise UsageError(
             f"{augmentation!r} works on pixels, and these images are ZCA-whitened: "
             "choose a DSA strategy with --set protocol.augmentation"

@@ -1,104 +1,35 @@
 """Tables as text: CSV for programs, Markdown, LaTeX, HTML and a terminal for people."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.footnotes import Footnotes
 from dcbench_bacon.markup import Page, hypertext, latex, markdown
 from dcbench_bacon.published import cite
+from dcbench_bacon.wording import HEADINGS, MARKS, NOTES, title
 
 FORMATS = ("md", "csv", "latex", "html")
-_SHOWN = ("dataset", "ipc", "method", "architecture", "profile")
+_CELL = ("dataset", "ipc", "method", "architecture", "protocol")
+_SHOWN = (*_CELL, "profile")
 _KEYS = (*_SHOWN, "selection", "seed", "stage")
+_SHORT = {"Difference": "Diff."}  # headings on a terminal
 _PERCENT = ("accuracy_mean", "std_sets", "std_networks")
-_CAPITALS = ("mnist", "svhn", "dm", "idm", "bacon", "dc", "dsa", "mtt")
-_TITLES = {
-    **{name: name.upper() for name in _CAPITALS},
-    **{"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"},
-    **{"cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"},
-    **{"imagenet1k": "ImageNet-1K", "imagenet100": "ImageNet-100"},
-    **{"bacon+idm": "BACON + IDM", "bacon+dm": "BACON + DM", "digits": "Digits"},
-    **{"random": "Random", "herding": "Herding", "whole": "Whole data set"},
-    **{"k_center": "K-Center", "k_means": "K-Means"},
-}
-_MARKS = {"best_test": "†", "best_val": "‡"}
-_NOTES = {
-    "best_test": "† Chosen on the test set: optimistic.",
-    "best_val": "‡ Pass chosen on a validation split held out of train.",
-    "final": "Without a mark: accuracy after the last pass (selection final).",
-    "quick": "Profile quick: a reduced recipe, not comparable with published numbers.",
-    "demo": "Profile demo: a reduced recipe, not comparable with published numbers.",
-    "set": "Profile with set: keys of the recipe were overridden with --set.",
-    "std": "Accuracy in percent: mean ± sample standard deviation (n - 1 in the "
-    "denominator) over n trained networks, all networks and seeds pooled.",
-    "difference": "Difference: measured minus published, in percentage points.",
-    "unpublished": "No published number exists for these cells.",
-    "published": "Where sources differ, the newest comparison by BACON's authors comes "
-    "first, then each method's README, then others.",
-    "sets": "Between sets: standard deviation over seeds of the means per seed. "
-    "Between networks: mean over seeds of the deviation within a seed (n - 1 both).",
-    "quality": "Distances to test images in feature space; (real): of as many random "
-    "training images. MMD²: unbiased, Gaussian kernel as wide as the median distance "
-    "of real images; around 0, also below it, if nothing tells the images apart. "
-    "Fréchet: of fitted Gaussians; larger for fewer images: compare sets of one size.",
-    "agreement": "Agreement: share of images whose nearest prompt ('a photo of a ...') "
-    "is that of their class.",
-    "transfer": "Rows: the set, by its method and the network it was distilled on. "
-    "Columns: the network that was trained on it and tested.",
-    "gain": "Over another method: percentage points above as many images of it, with a "
-    "95 % bootstrap interval (10,000 resamples of sets, then of networks; with one set "
-    "it holds the variation between networks alone).",
-    "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
-    "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions. HLR "
-    "and LRS are of hard labels.",
-    "timing": "Step: the median, with the distance of its quartiles (IQR); phases: the "
-    "mean of a step.",
-    "references": "A dash: no record of random images (or of the whole training set, "
-    "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
-    "`dcbench run --references` makes them. The whole training set may have a number "
-    "of passes of its own.",
-    "cost": "Seconds: to distil a set, and to train and test the networks of the row "
-    "on it; means over sets. Size: images and labels as stored, labels in brackets.",
-}
-
-
-_HEADINGS = {
-    **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "error": "Error"},
-    **{"architecture": "Network", "profile": "Profile", "selection": "Selection"},
-    **{"seed": "Seed", "status": "Status", "stage": "Stage", "steps": "Steps"},
-    **{"accuracy_mean": "Mean (%)", "sets": "Sets", "networks": "Networks"},
-    **{"std_sets": "Between sets", "std_networks": "Between networks"},
-    **{"median_seconds": "Step (s)", "iqr_seconds": "IQR (s)", "n": "n"},
-    **{"data_ms": "Data (ms)", "augmentation_ms": "Augmentation (ms)"},
-    **{"real_forward_ms": "Real forward (ms)", "synthetic_ms": "Synthetic (ms)"},
-    **{"queue_ms": "Queue (ms)", "update_ms": "Update (ms)"},
-    **{"other_ms": "Other (ms)", "images_per_second": "Images/s"},
-    **{"tflops": "TFLOP/s", "share": "Of a matrix product (%)"},
-    **{"peak_gb": "Peak (GB)", "device": "Device", "torch": "torch"},
-    **{"set": "Set", "images": "Images", "features": "Features"},
-    **{"mmd": "MMD²", "mmd_real": "MMD² (real)"},
-    **{"frechet": "Fréchet", "frechet_real": "Fréchet (real)"},
-    **{"agreement": "Agreement", "agreement_real": "Agreement (real)"},
-    **{"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"},
-    **{"distilled_on": "Distilled on", "distillation_seconds": "Distil (s)"},
-    "evaluation_seconds": "Evaluate (s)",
-}
-
-
-def title(name: str) -> str:
-    """What people call a data set or a method."""
-    return _TITLES.get(name, name)
 
 
 def _number(value: object, column: str = "") -> str:
     """A cell of any column: few digits, a dash where there is nothing."""
     if column == "ipc" and value == 0:
         return "all"
+    if column == "protocol":
+        return str(value).replace("_", "-")
     if not isinstance(value, float):
         return title(str(value))
     if value != value:
@@ -123,7 +54,7 @@ def _reduced(table: pd.DataFrame) -> list[str]:
 
 def _chosen(table: pd.DataFrame) -> list[str]:
     """The selections of the records, those that are marked first."""
-    return [name for name in (*_MARKS, "final") if name in set(table["selection"])]
+    return [name for name in (*MARKS, "final") if name in set(table["selection"])]
 
 
 def moments(accuracies: Sequence[float]) -> tuple[float, float]:
@@ -154,29 +85,41 @@ def accuracy(mean: float, deviation: float, count: int) -> str:
 def _accuracy(row: Mapping[Any, Any]) -> str:
     """Mean and deviation, and a mark if the pass was chosen."""
     text = accuracy(row["accuracy_mean"], row["accuracy_std"], row["n"])
-    return text + _MARKS.get(row["selection"], "")
+    return text + MARKS.get(row["selection"], "")
+
+
+def _published(row: Mapping[Any, Any], cited: list[str], notes: Footnotes) -> str:
+    """Published mean and deviation, the number of the source, and marks."""
+    if not row["published_source"]:
+        return "—"
+    std, number = row["published_std"], cited.index(row["published_source"]) + 1
+    spread = f" ± {std}" if std == std else ""
+    return f"{row['published_mean']}{spread} [{number}]{notes.marks(row)}"
+
+
+def _difference(value: float) -> str:
+    """A difference with its sign; a dash where none may be given."""
+    return "—" if value != value else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _compare(table: pd.DataFrame) -> Page:
     """A summary in words: measured beside published, with marks and footnotes."""
     cited = [str(key) for key in dict.fromkeys(table["published_source"]) if key]
-    headings = ["Data set", "IPC", "Method", "Network", "Measured (%)"]
-    headings += ["Published (%)", "Difference"] * bool(cited)
+    compared = bool(table["difference"].notna().any())
+    headings = [*(HEADINGS[name] for name in _CELL), "Measured (%)"]
+    headings += ["Published (%)"] * bool(cited) + ["Difference"] * compared
     reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
     headings += ["Profile"] * bool(reduced) + ["Recipe"] * recipe
-    rows = []
+    footnotes, rows = Footnotes(), []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        published = difference = "—"
-        if row["published_source"]:
-            number = cited.index(row["published_source"]) + 1
-            published = f"{row['published_mean']} [{number}]"
-            difference = f"{round(row['difference'], 2) + 0.0:+.2f}"
-        texts = [_number(row[name], name) for name in _SHOWN[:4]]
-        texts += [_accuracy(row)] + [published, difference] * bool(cited)
+        texts = [_number(row[name], name) for name in _CELL] + [_accuracy(row)]
+        texts += [_published(row, cited, footnotes)] * bool(cited)
+        texts += [_difference(row["difference"])] * compared
         texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
-    compared = ("difference", "published") if cited else ("unpublished",)
-    notes = [_NOTES[name] for name in ("std", *_chosen(table), *reduced, *compared)]
+    told = ["std", *_chosen(table), *reduced, *["difference"] * compared]
+    told.append("published" if cited else "unpublished")
+    notes = [NOTES[name] for name in told] + footnotes.lines()
     notes += [f"[{i}] {cite(key)}" for i, key in enumerate(cited, 1)]
     return Page(headings, rows, notes)
 
@@ -185,10 +128,11 @@ def _matrix(table: pd.DataFrame) -> Page:
     """Sets against the networks trained on them."""
     networks = list(dict.fromkeys(table["architecture"]))
     reduced = _reduced(table)
-    shown = ["dataset", "ipc", "method", "distilled_on"] + ["profile"] * bool(reduced)
+    shown = ["dataset", "ipc", "method", "distilled_on", "protocol"]
+    shown += ["profile"] * bool(reduced)
     sets = table[~table.index.duplicated()]  # a row of the page each
     recipe = _ambiguous(sets, (*shown, "selection"))
-    headings = [_HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
+    headings = [HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
     rows = []
     groups = table.groupby(["recipe", *shown, "selection"], sort=False)
     for _, group in groups:
@@ -199,7 +143,7 @@ def _matrix(table: pd.DataFrame) -> Page:
         texts += [_accuracy(cells[n]) if n in cells else "—" for n in networks]
         rows.append(texts)
     notes = ("transfer", "std", *_chosen(table), *reduced)
-    return Page(headings, rows, [_NOTES[name] for name in notes])
+    return Page(headings, rows, [NOTES[name] for name in notes])
 
 
 def _scored(table: pd.DataFrame) -> Page:
@@ -207,18 +151,18 @@ def _scored(table: pd.DataFrame) -> Page:
     reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
     fractions = ("hlr", "ior", "lrs", "ars")
     costs = ("distillation_seconds", "evaluation_seconds")
-    headings = [_HEADINGS[name] for name in _SHOWN[:4]]
+    headings = [HEADINGS[name] for name in _CELL]
     headings += ["Mean (%)", "Between sets", "Between networks", "Sets", "n"]
     against = table["against"].iloc[0] if len(table) else "random"
     headings += [
         f"Over {title(against)}",
-        *(_HEADINGS[name] for name in (*fractions, *costs)),
+        *(HEADINGS[name] for name in (*fractions, *costs)),
     ]
     headings += ["Size (kB)"] + ["Profile"] * bool(reduced) + ["Recipe"] * recipe
     rows = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        texts = [_number(row[name], name) for name in _SHOWN[:4]]
-        texts.append(f"{row['accuracy_mean']:.2f}{_MARKS.get(row['selection'], '')}")
+        texts = [_number(row[name], name) for name in _CELL]
+        texts.append(f"{row['accuracy_mean']:.2f}{MARKS.get(row['selection'], '')}")
         texts += [_number(row[name], name) for name in ("std_sets", "std_networks")]
         texts += [str(row["sets"]), str(row["n"]), _interval(row)]
         texts += [_score(row[name]) for name in fractions]
@@ -227,7 +171,8 @@ def _scored(table: pd.DataFrame) -> Page:
         rows.append(texts)
     told = ("sets", *_chosen(table), *reduced)
     notes = (*told, "gain", "scores", "references", "cost")
-    return Page(headings, rows, [_NOTES[name] for name in notes])
+    chosen = table.attrs.get("notes", ())
+    return Page(headings, rows, [*(NOTES[name] for name in notes), *chosen])
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
@@ -260,10 +205,10 @@ def _page(table: pd.DataFrame) -> Page:
         return _matrix(table)
     if "lrs" in table:
         return _scored(table)
-    notes = [_NOTES.get(note, note) for note in table.attrs.get("notes", ())]
+    notes = [NOTES.get(note, note) for note in table.attrs.get("notes", ())]
     table = table.dropna(axis=1, how="all") if len(table) else table
     names = [str(name) for name in table.columns]
-    headings = [_HEADINGS.get(name, name) for name in names]
+    headings = [HEADINGS.get(name, name) for name in names]
     rows = [
         [_number(cell, column) for cell, column in zip(row, names, strict=True)]
         for row in table.itertuples(index=False)
@@ -275,8 +220,8 @@ def _page(table: pd.DataFrame) -> Page:
         headings.append("Recipe")
         for row, recipe in zip(rows, table.index, strict=True):
             row.append(str(recipe))
-    notes += [_NOTES["sets"]] if "std_sets" in table else []
-    notes += [_NOTES["timing"]] if "median_seconds" in table else []
+    notes += [NOTES["sets"]] if "std_sets" in table else []
+    notes += [NOTES["timing"]] if "median_seconds" in table else []
     return Page(headings, rows, notes)
 
 
@@ -293,6 +238,8 @@ def render(table: pd.DataFrame, format: str) -> str:
         UsageError: there is no such format.
     """
     if format == "csv":
+        if table.index.name == "recipe":
+            table = table.reset_index()[[*table.columns, "recipe"]]
         text: str = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
         return text
     writers = {"md": markdown, "latex": latex, "html": hypertext}
@@ -301,13 +248,38 @@ def render(table: pd.DataFrame, format: str) -> str:
     return writers[format](_page(table))
 
 
-def to_rich(table: pd.DataFrame) -> Table:
-    """The same for a terminal."""
+def _width(texts: Sequence[str], narrow: bool) -> int:
+    """The columns that texts take; broken before their brackets if narrow."""
+    pieces = [re.split(r" (?=[(\[])", text) if narrow else [text] for text in texts]
+    return max(len(piece) for each in pieces for piece in each)
+
+
+def to_rich(table: pd.DataFrame, width: int) -> Table:
+    """The same for a terminal.
+
+    Args:
+        table: as for ``render``.
+        width: of the terminal, in columns. Where the table is wider, numbers break
+            before their brackets, and words wherever they have to.
+    """
     page = _page(table)
-    notes = Text("\n".join(page.notes))
-    printed = Table(caption=notes, caption_justify="left")
-    for heading, right in zip(page.headings, page.right, strict=True):
-        printed.add_column(heading, justify="right" if right else "left")
+    headings = [_SHORT.get(heading, heading) for heading in page.headings]
+    columns = [list(column) for column in zip(headings, *page.rows, strict=True)]
+    fits = sum(_width(column, narrow=False) + 1 for column in columns) <= width
+    printed = Table(
+        box=box.SIMPLE_HEAD,  # no lines between columns: 80 of them are not many
+        padding=0,
+        show_edge=False,
+        caption=Text("\n".join(page.notes)),
+        caption_justify="left",
+    )
+    for column, right in zip(columns, page.right, strict=True):
+        printed.add_column(
+            column[0],
+            justify="right" if right else "left",
+            overflow="fold",
+            width=_width(column, narrow=True) if right and not fits else None,
+        )
     for number, row in enumerate(page.rows):
         if page.opens(number):
             printed.add_section()

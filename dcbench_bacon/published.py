@@ -1,7 +1,9 @@
-"""Numbers of the literature, as printed there, each with its source.
+"""Numbers of the literature, as printed there, each with its source and evaluation.
 
 ``published.csv`` holds one row a number: method, dataset, ipc, architecture, metric,
-mean, std, source. Names are typed as in dcbench, accuracies are percent as printed.
+mean, std, source, evaluation, certainty. Names are typed as in dcbench, accuracies are
+percent as printed. ``published_sources.toml`` says what the sources are, in order of
+preference, and how the networks behind each number were trained.
 
 - ``architecture`` is the network that was *trained on the set*: ``unstated`` where
   the table does not say and the text leaves it open, ``original`` for the network of
@@ -10,11 +12,17 @@ mean, std, source. Names are typed as in dcbench, accuracies are percent as prin
   BACON used ``ConvNet``, three blocks deep, in the same table.
 - ``metric`` is ``test_accuracy``; DC-BENCH instead prints three accuracies,
   ``test_accuracy_best_augmentation``, ``_mean_augmentation`` and ``_transfer``. Costs
-  are ``seconds_per_step``, ``peak_gb`` and ``peak_gb_at_least`` (out of memory).
+  are ``seconds_per_step``, ``peak_gb`` and ``peak_gb_at_least`` (out of memory); they
+  have no evaluation.
+- ``evaluation`` is ``unknown`` where the source does not say, and where it quotes
+  another number than the paper has.
+- ``certainty`` is ``seen`` for what was read in the source or in a paper that quotes
+  it, ``memory`` for what was not checked against either (value, deviation or both).
 - ``ipc`` 0 means the whole training split.
 - ``mtt`` holds the rows called MTT and those called TM (DC-BENCH, BACON's page): one
   method, two names. ``k_means`` holds the DC-BENCH rows printed as "K-Center", whose
-  files lie in a folder ``Kmeans``; they are far above other rows of that name.
+  files lie in a folder ``Kmeans``. ``k_center`` has two kinds of rows: those of DC's
+  paper, and the far higher ones that AutoPalette quotes from DM's.
 - ``bacon`` is the recipe as released. Plug-in variants (``bacon+idm``, ``bacon+dm``)
   and copies of data sets (``cifar10-jpeg``) have no number of their own.
 
@@ -23,21 +31,25 @@ correlations of architecture search from DC-BENCH (7), the hard-label recovery a
 improvement over random of DD-Ranking (36, differences of accuracies), and how many
 GPUs MTT took (6). READMEs of three later commits of BACON hold changed cells alone.
 
-Where sources differ the default is the first of ``SOURCES`` that has the cell: the
-newest comparison by BACON's authors, then a method's own README, then others.
-``sources`` returns all of them.
+Where sources differ the default is the method's own paper or repository; where none is
+known, the first source of the TOML file that has the cell. ``sources`` returns all.
 """
 
 import csv
+import tomllib
 from functools import cache
 from importlib.resources import files
+from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.errors import UsageError, guess
+from dcbench_bacon.schema import Protocol
 
 # Of one source, the first of these metrics that it has is compared.
 ACCURACIES = ("test_accuracy", "test_accuracy_best_augmentation")
+UNKNOWN = "unknown"  # of an evaluation that is not known, and of its protocol
 
 
 class Published(Struct, frozen=True):
@@ -51,125 +63,81 @@ class Published(Struct, frozen=True):
     mean: float
     std: float | None
     source: str
+    evaluation: str
+    certainty: Literal["seen", "memory"]
 
 
-class Source(Struct, frozen=True):
-    """Where numbers come from; ``default`` sources are looked up unasked."""
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where numbers come from.
+
+    Attributes:
+        citation: in full.
+        date: as exact as it is known.
+        own: the methods whose own paper or repository this is.
+        group: a name that it shares with other sources; empty for none.
+        default: whether it is looked up unasked.
+    """
 
     citation: str
     date: str
+    own: tuple[str, ...] = ()
+    group: str = ""
     default: bool = True
 
 
-# In order of preference.
-SOURCES = {
-    "bacon-readme-2025": Source(
-        "BACON, README of the authors' repository at commit 1b7ee8d; SVHN, CIFAR-10, "
-        "CIFAR-100 and Tiny ImageNet for DM, IDM and BACON, no deviations",
-        "2025-05-14",
-    ),
-    "bacon-page-2025": Source(
-        "BACON, project page, Table 1 (four data sets). Quotes MTT from DC-BENCH's "
-        "average over augmentations, below MTT's own numbers; DC CIFAR-100 IPC 10 "
-        "and DSA CIFAR-10 IPC 10 differ from their READMEs",
-        "2025-04",
-    ),
-    "bacon-page-2024": Source(
-        "BACON, project page, Table 1 (six data sets). DM on MNIST at IPC 1 and 50 "
-        "equals the Herding row; DSA Fashion-MNIST IPC 10 differs from its README",
-        "2024-12",
-    ),
-    "dc-readme": Source(
-        "Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR "
-        "2021, README of VICO-UoE/DatasetCondensation",
-        "2021",
-    ),
-    "dsa-readme": Source(
-        "Zhao and Bilen, Dataset Condensation with Differentiable Siamese "
-        "Augmentation, ICML 2021, README of VICO-UoE/DatasetCondensation",
-        "2021",
-    ),
-    "dm-readme": Source(
-        "Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023, "
-        "README of VICO-UoE/DatasetCondensation",
-        "2023",
-    ),
-    "idc-readme": Source(
-        "Kim et al., Dataset Condensation via Efficient Synthetic-Data "
-        "Parameterization, ICML 2022, README of "
-        "snu-mllab/Efficient-Dataset-Condensation",
-        "2022",
-    ),
-    "dc-bench": Source(
-        "Cui et al., DC-BENCH: Dataset Condensation Benchmark, NeurIPS 2022, "
-        "leaderboard, best of its evaluation augmentations",
-        "2022-12",
-    ),
-    "ncfm": Source(
-        "Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR "
-        "2025, Table 1; rows of other methods quote their papers",
-        "2025",
-    ),
-    "infoutil": Source("InfoUtil, Table 1, quoting each method's paper", "2025"),
-    "autopalette": Source("AutoPalette, Table 1, quoting each method's paper", "2024"),
-    "ncfm-table4": Source(
-        "Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR "
-        "2025, Table 4: sets made with ConvNet, or with ConvNetBN where the network "
-        "tested has batch normalization",
-        "2025",
-    ),
-    "beard": Source(
-        "BEARD, clean accuracy of one network, retrained by BACON's authors", "2024"
-    ),
-    "edc-slides": Source(
-        "EDC: Elucidating the Design Space of Dataset Condensation, NeurIPS 2024, "
-        "slides; soft labels, ResNet-18 with batch normalization",
-        "2024",
-    ),
-    "bacon-readme-2025-04": Source(
-        "BACON, README at commit bbae75e, cells changed there", "2025-04-11"
-    ),
-    "bacon-readme-2024-05-14": Source(
-        "BACON, README at commit 4db0233, cells changed there", "2024-05-14"
-    ),
-    "bacon-readme-2024-05-07": Source(
-        "BACON, README at commit 59aea7a, cells changed there", "2024-05-07"
-    ),
-    "bacon-readme-2024-04": Source(
-        "BACON, first README at commit eb33464", "2024-04-08"
-    ),
-    "ncfm-table3": Source(
-        "Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR "
-        "2025, Table 3: time and memory on one A100 of 80 GB",
-        "2025",
-    ),
-    "ncfm-table4-doubtful": Source(
-        "As ncfm-table4; DSA, MTT and KIP at IPC 10, printed with one and the same "
-        "value for AlexNet and ResNet18: a copying error, never a default",
-        "2025",
-        default=False,
-    ),
-}
+class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the networks behind a number were trained on the set, and which one counts.
+
+    Attributes:
+        title: in a few words.
+        source: where that is stated.
+        protocol: the family; see ``family``.
+        selection: as of a protocol, or ``not_stated``.
+        augmentation: as in a protocol; none where it is not stated.
+        epochs: as the source counts them; none where they are not stated.
+        teachers: the networks that label the images.
+    """
+
+    title: str
+    source: str
+    protocol: str
+    selection: Literal["final", "best_val", "best_test", "not_stated"]
+    augmentation: str | None = None
+    epochs: int | None = None
+    teachers: tuple[str, ...] = ()
+
+
+class Sources(Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of ``published_sources.toml``.
+
+    Attributes:
+        sources: in order of preference.
+        evaluations: by the name that rows have.
+        families: keys of a protocol that make it one of a family.
+        unregistered: names of methods and data sets that have no module here.
+    """
+
+    sources: dict[str, Source]
+    evaluations: dict[str, Evaluation]
+    families: dict[str, tuple[dict[str, Any], ...]]
+    unregistered: dict[str, tuple[str, ...]]
+
+
+def _read(name: str) -> str:
+    return (files("dcbench_bacon") / name).read_text(encoding="utf-8")
+
+
+KNOWN = msgspec.convert(tomllib.loads(_read("published_sources.toml")), Sources)
+SOURCES, EVALUATIONS = KNOWN.sources, KNOWN.evaluations
 _RANK = {key: rank for rank, key in enumerate(SOURCES)}
 
 
 @cache
 def rows() -> tuple[Published, ...]:
     """All printed numbers, in the order of the file."""
-    text = (files("dcbench_bacon") / "published.csv").read_text(encoding="utf-8")
-    return tuple(
-        Published(
-            method=row["method"],
-            dataset=row["dataset"],
-            ipc=int(row["ipc"]),
-            architecture=row["architecture"],
-            metric=row["metric"],
-            mean=float(row["mean"]),
-            std=float(row["std"]) if row["std"] else None,
-            source=row["source"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
+    read = csv.DictReader(_read("published.csv").splitlines())
+    plain = [{**row, "std": row["std"] or None} for row in read]
+    return msgspec.convert(plain, tuple[Published, ...], strict=False)
 
 
 @cache
@@ -182,9 +150,15 @@ def _by_cell() -> dict[tuple[str, str, int], tuple[Published, ...]]:
     return {cell: tuple(sorted(found, key=_order)) for cell, found in cells.items()}
 
 
-def _order(row: Published) -> tuple[int, bool, str, int]:
-    """By source; within one, a row that states its network comes first."""
+def is_own(row: Published) -> bool:
+    """Whether a number comes from its method's own paper or repository."""
+    return row.method in SOURCES[row.source].own
+
+
+def _order(row: Published) -> tuple[bool, int, bool, str, int]:
+    """Own sources first; within a source a row that states its network."""
     return (
+        not is_own(row),
         _RANK[row.source],
         row.architecture == "unstated",
         row.architecture,
@@ -204,43 +178,60 @@ def sources(method: str, dataset: str, ipc: int) -> tuple[Published, ...]:
     return _by_cell().get(key, ())
 
 
-def check_source(source: str | None) -> None:
-    """Makes sure that a source is one of ``SOURCES``, if it is given.
+def named(source: str | None) -> list[str]:
+    """The sources that a name stands for: one, those of a group, or the defaults.
 
     Raises:
-        UsageError: there is no such source.
+        UsageError: there is no such source or group.
     """
-    if source is not None and source not in SOURCES:
-        raise UsageError(f"unknown source {source!r}; there are: {', '.join(SOURCES)}")
+    if source is None:
+        return [key for key, each in SOURCES.items() if each.default]
+    found = [key for key, each in SOURCES.items() if source in (key, each.group)]
+    if source and found:
+        return found
+    groups = dict.fromkeys(each.group for each in SOURCES.values() if each.group)
+    there = [*groups, *SOURCES]
+    near = guess(source, there)
+    raise UsageError(f"unknown source {source!r}.{near} There are: {', '.join(there)}")
 
 
 def lookup(
     method: str, dataset: str, ipc: int, architecture: str, source: str | None = None
 ) -> Published | None:
-    """The printed accuracy that a measurement is compared with, if there is one.
+    """The printed accuracy that is shown beside a measurement, if there is one.
 
-    A row whose network is ``unstated`` counts for ``ConvNet`` and ``ConvNetD4``, the
-    field's default networks, and for no other.
+    One for the same network comes first, also before the method's own source for
+    another network. Whether the two may be compared is said by ``agreement``.
 
     Args:
         method: as typed.
         dataset: as typed.
         ipc: images per class.
         architecture: the network trained on the set.
-        source: a key of ``SOURCES``, instead of the order of preference.
+        source: a name of ``named``, instead of the order of preference.
 
     Raises:
         UsageError: there is no such source.
     """
-    check_source(source)
-    accepted = {architecture}
-    if architecture in ("ConvNet", "ConvNetD4"):
-        accepted.add("unstated")
-    for row in sources(method, dataset, ipc):
-        wanted = SOURCES[row.source].default if source is None else row.source == source
-        if wanted and row.architecture in accepted:
-            return row
-    return None
+    wanted = named(source)
+    found = [row for row in sources(method, dataset, ipc) if row.source in wanted]
+    if source is not None:  # the newest of a group, whatever method it is about
+        found.sort(key=lambda row: wanted.index(row.source))
+    same = [row for row in found if row.architecture == architecture]
+    return next(iter(same or found), None)
+
+
+def family(protocol: Protocol) -> str:
+    """The family that an evaluation protocol of ours belongs to.
+
+    Numbers of one family may be compared. Most protocols are a family of their own;
+    under ``dc`` a method may bring its own learning rate, passes and augmentation.
+    """
+    for name, variants in KNOWN.families.items():
+        for keys in variants:
+            if all(getattr(protocol, key) == value for key, value in keys.items()):
+                return name
+    return protocol.name
 
 
 def cite(key: str) -> str:

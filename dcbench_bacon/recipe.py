@@ -5,9 +5,12 @@ A method's TOML file holds tables that are laid over each other, the later winni
 same tables under ``[profiles.NAME]``; then ``--set``. A file that names a ``base``
 lies over that method's file. A quoted key ``"protocol.KEY"`` in a method's table
 changes the published protocol ``dc`` for that method; the other protocols are the same
-for all methods. A table's key ``source`` says where its values come from and is shown
-by ``dcbench show``. The evaluation protocols in ``protocols.toml`` follow the same
-rules under ``[NAME]``; a protocol's ``base`` is another protocol.
+for all methods. A table's key ``source`` says where its values come from, its table
+``sources`` the same for single keys, and ``inherited`` where what lower tables gave
+comes from for these data; ``dcbench show`` prints it. The evaluation protocols in
+``protocols.toml`` follow the same rules under ``[NAME]``; a protocol's ``base`` is
+another protocol, its ``departures`` are sentences about what it does otherwise than its
+source.
 """
 
 import hashlib
@@ -26,6 +29,8 @@ from dcbench_bacon.errors import UsageError, guess
 PROTOCOLS = Path(__file__).with_name("protocols.toml")
 PROTOCOL_PREFIX = "protocol."
 PUBLISHED = "dc"  # the protocol of the methods' own papers
+DEFAULT = "default of the code"
+_ABOUT = ("source", "sources", "inherited")  # what a table says of its values
 # What a digest of a protocol always holds. Other fields were added later; at their
 # defaults they change nothing, so that the digests of older records stay.
 _FIRST_FIELDS = frozenset(
@@ -53,6 +58,20 @@ class Resolved(NamedTuple):
 
     recipe: schema.Recipe
     origins: dict[str, Origin]
+
+
+class Judged(NamedTuple):
+    """How the sets of a method are evaluated.
+
+    Attributes:
+        protocol: in force.
+        origins: of its keys, which are prefixed.
+        own: what the method's recipe changes, by name of the field.
+    """
+
+    protocol: schema.Protocol
+    origins: dict[str, Origin]
+    own: dict[str, Any]
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -101,15 +120,12 @@ def resolve(
     }
     values, origins = _merge(_with_bases(path, find), cell, request.profile)
     _override(values, origins, method, settings)
-    own = {key: values.pop(key) for key in list(values) if _is_protocol(key)}
-    own_origins = {key: origins.pop(key) for key in own}
-    if request.protocol != PUBLISHED:
-        own, own_origins = {}, {}
+    judged = _judged(values, origins, cell, request)
+    values = {key: value for key, value in values.items() if not _is_protocol(key)}
     struct = _convert(values, settings, _where(path, method))
-    judged, protocol_origins = _protocol(cell, request, own)
     recipe = schema.Recipe(
         settings=msgspec.to_builtins(struct),
-        protocol=judged,
+        protocol=judged.protocol,
         profile=request.profile,
         # Keys of other methods of the grid change nothing here.
         overrides={
@@ -119,10 +135,35 @@ def resolve(
         },
     )
     for field in msgspec.structs.fields(settings):
-        origins.setdefault(field.name, Origin("default of the code", ""))
-    explicit = {PROTOCOL_PREFIX + key for key in _explicit(request)}
-    kept = {key: o for key, o in own_origins.items() if key not in explicit}
-    return Resolved(recipe, origins | protocol_origins | kept)
+        origins.setdefault(field.name, Origin(DEFAULT, ""))
+    return Resolved(recipe, origins | judged.origins)
+
+
+def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:
+    """Return how the sets of the cell's method are evaluated.
+
+    Args:
+        find: gives a method's TOML file by name: the cell's and its bases'.
+        cell: names the method, the data set and the images per class.
+        request: profile, protocol and overrides.
+    """
+    layers = _with_bases(find(cell.method), find)
+    return _judged(*_merge(layers, cell, request.profile), cell, request)
+
+
+def _judged(
+    values: Document, origins: Mapping[str, Origin], cell: schema.Cell, request: Request
+) -> Judged:
+    """The protocol under a method's values, which change the published one alone."""
+    own = {key: value for key, value in values.items() if _is_protocol(key)}
+    if request.protocol != PUBLISHED:
+        own = {}
+    found, given = _protocol(cell, request, own)
+    explicit = _explicit(request)
+    names = [key.removeprefix(PROTOCOL_PREFIX) for key in own]
+    kept = [name for name in names if name not in explicit]
+    given |= {PROTOCOL_PREFIX + name: origins[PROTOCOL_PREFIX + name] for name in kept}
+    return Judged(found, given, {name: getattr(found, name) for name in kept})
 
 
 def protocol(cell: schema.Cell, request: Request) -> schema.Protocol:
@@ -223,6 +264,29 @@ def protocol_titles() -> dict[str, str]:
     return {name: document["title"] for name, document in read(PROTOCOLS).items()}
 
 
+def protocol_name(typed: str) -> str:
+    """Return the name of a protocol for what was typed, ``-`` and ``+`` read as ``_``.
+
+    Raises:
+        UsageError: there is none; lists what there is.
+    """
+    name, known = typed.replace("-", "_").replace("+", "_"), protocol_names()
+    if name not in known:
+        near = guess(typed, known)
+        raise UsageError(
+            f"unknown protocol {typed!r}.{near} There are: {', '.join(known)}"
+        )
+    return name
+
+
+def protocol_departures(name: str) -> list[str]:
+    """Return what a protocol does otherwise than its source, a sentence each."""
+    document = read(PROTOCOLS)
+    lower = document[name].get("base")
+    inherited = protocol_departures(lower) if lower else []
+    return [*inherited, *document[name].get("departures", [])]
+
+
 def protocol_requests(name: str) -> Iterator[tuple[schema.Cell, Request]]:
     """A cell and a request for every table of a protocol, in every profile.
 
@@ -246,7 +310,7 @@ def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
         dataset = None if key in ("defaults", "*") else key
         yield key, dataset, None
         for ipc, inner in table.items():
-            if isinstance(inner, dict):
+            if isinstance(inner, dict) and ipc != "sources":
                 if not ipc.isdigit():
                     raise UsageError(f"[{key}.{ipc}]: {ipc!r} is no image count")
                 yield f"{key}.{ipc}", dataset, int(ipc)
@@ -257,9 +321,15 @@ def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Docume
     yield "defaults", document.get("defaults", {})
     for key in ("*", cell.dataset):
         table = document.get(key, {})
-        flat = {k: v for k, v in table.items() if not isinstance(v, dict)}
+        flat = {
+            name: value
+            for name, value in table.items()
+            if name == "sources" or not isinstance(value, dict)
+        }
         yield key, flat
-        yield f"{key}.{cell.ipc}", table.get(str(cell.ipc), {})
+        cited = {"source": table["source"]} if "source" in table else {}
+        inner = table.get(str(cell.ipc), {})
+        yield f"{key}.{cell.ipc}", {**cited, **inner} if inner else {}
 
 
 def _with_bases(path: Path, find: Finder) -> list[tuple[str, Document]]:
@@ -279,17 +349,25 @@ def _merge(
     """Lays the tables over each other and remembers who set what."""
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
+    singly: set[str] = set()  # keys that have a source of their own
     reduced = [
         (f"{name} profiles.{profile}", each.get("profiles", {}).get(profile, {}))
         for name, each in documents
     ]
     for name, document in documents + reduced:
         for label, table in _layers(document, cell):
-            source = table.get("source", "")
+            where, sources = f"{name} [{label}]", table.get("sources", {})
+            if unset := sorted(set(sources) - set(table)):
+                raise UsageError(f"{where}: sources of {unset}, which it does not set")
+            if "inherited" in table:
+                for key in set(origins) - singly:
+                    origins[key] = origins[key]._replace(source=table["inherited"])
             for key, value in table.items():
-                if key != "source":
+                if key not in _ABOUT:
                     values[key] = value
-                    origins[key] = Origin(f"{name} [{label}]", source)
+                    source = sources.get(key, table.get("source", ""))
+                    origins[key] = Origin(where, source)
+            singly = singly - set(table) | set(sources)
     return values, origins
 
 
@@ -329,21 +407,21 @@ def _protocol(
     cell: schema.Cell, request: Request, method: Mapping[str, Any] | None = None
 ) -> tuple[schema.Protocol, dict[str, Origin]]:
     """The evaluation protocol in force, its keys prefixed in the origins."""
-    if request.protocol not in protocol_names():
-        known = protocol_names()
-        near = guess(request.protocol, known)
-        raise UsageError(
-            f"unknown protocol {request.protocol!r}.{near} "
-            f"There are: {', '.join(known)}"
-        )
-    values, origins = _merge(_protocol_layers(request.protocol), cell, request.profile)
+    name = protocol_name(request.protocol)
+    values, origins = _merge(_protocol_layers(name), cell, request.profile)
     for key, value in (method or {}).items():
         values[key.removeprefix(PROTOCOL_PREFIX)] = value
     for key, (value, option) in _explicit(request).items():
         values[key] = value
         origins[key] = Origin(option, "")
     where = _where(PROTOCOLS, _explicit(request))
-    struct = _convert({**values, "name": request.protocol}, schema.Protocol, where)
+    struct = _convert({**values, "name": name}, schema.Protocol, where)
+    # What no table names is as in the published protocol, whose tables name all.
+    published = _merge(_protocol_layers(PUBLISHED), cell, "paper")[1]
+    origins["name"] = Origin("--protocol", read(PROTOCOLS)[name]["title"])
+    for field in struct.__struct_fields__:
+        as_published = published.get(field, Origin("", "")).source
+        origins.setdefault(field, Origin(DEFAULT, as_published))
     prefixed = {PROTOCOL_PREFIX + key: origin for key, origin in origins.items()}
     return struct, prefixed
 

@@ -11,7 +11,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
-from dcbench_bacon.files import is_temporary, write_atomically
+from dcbench_bacon.files import is_temporary, temporary_name, write_atomically
 from dcbench_bacon.schema import Cell, Record
 
 STALE_SECONDS = 3600.0  # no write takes as long
@@ -48,7 +48,7 @@ class Store:
         try:
             for name in ("records", "synthetic", "checkpoints"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            probe = self.root / "checkpoints" / ".probe"
+            probe = temporary_name(self.root / "probe")  # no name of a user's
             write_atomically(probe, b"")
             probe.unlink(missing_ok=True)
             self._sweep()

@@ -7,6 +7,7 @@ only ever added, with a default, so that old records stay readable.
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import asdict, replace
 
 Positive = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -19,10 +20,12 @@ Optimiser = Literal["sgd", "adamw"]
 RateSchedule = Literal["drop", "cosine", "ssrs", "multistep"]
 Loss = Literal["ce", "kl", "mse"]
 MixingKind = Literal["none", "mixup", "cutmix"]
+ResidualInit = Literal["default", "fan_out"]
 AboveZero = Annotated[float, Meta(gt=0)]
 # Of a side of an image: published sets have 2 or 3, and decoding takes the square.
 MOST_PARTS = 4
 Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
+LabelKind = Literal["hard", "soft", "unknown"]
 
 
 _REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")
@@ -75,6 +78,22 @@ class Cell(Struct, frozen=True, order=True):
     def __str__(self) -> str:
         """The name that file names and progress lines use."""
         return f"{self.dataset}-ipc{self.ipc}-{self.method}-s{self.seed}"
+
+
+class Exemption(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a protocol does otherwise for one network; see ``Protocol``.
+
+    Attributes:
+        architecture: the network's name.
+        augmentation: instead of the protocol's.
+        epochs: instead of the protocol's.
+        learning_rate: instead of the protocol's.
+    """
+
+    architecture: str
+    augmentation: str | None = None
+    epochs: Positive | None = None
+    learning_rate: AboveZero | None = None
 
 
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,6 +150,12 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             is what is tested. 0 for none.
         learning_rates: candidates instead of ``learning_rate``; for each architecture
             the one of the best mean accuracy on the validation split counts.
+        exemptions: what some of the networks are trained with instead.
+        residual_init: how the convolutions of residual networks start: ``default`` as
+            PyTorch's, or ``fan_out``, normal with a variance of 2 / fan-out (He et al.,
+            ICCV 2015), as torchvision's ResNets.
+        test_size: pixels a side to which real images are enlarged before their middle
+            is tested; 0 tests them as they are.
     """
 
     name: str
@@ -166,6 +191,20 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mixing_alpha: AboveZero = 1.0
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     learning_rates: tuple[AboveZero, ...] = ()
+    exemptions: tuple[Exemption, ...] = ()
+    residual_init: ResidualInit = "default"
+    test_size: Annotated[int, Meta(ge=0)] = 0
+
+    def of(self, architecture: str) -> "Protocol":
+        """Return the protocol as it is for one network."""
+        own = [each for each in self.exemptions if each.architecture == architecture]
+        changes = {
+            key: value
+            for each in own
+            for key, value in asdict(each).items()
+            if key != "architecture" and value is not None
+        }
+        return replace(self, **changes) if changes else self
 
     @property
     def passes(self) -> int:
@@ -288,6 +327,8 @@ class Record(Struct, frozen=True, kw_only=True):
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
         label_bytes: of the labels among them.
+        label_kind: ``hard`` when every row is one class alone; older records do not
+            know it.
         teachers: how the networks that label the images were trained.
         name: what tables call the set instead of its method, where it was read from
             a file of another tool: that of the file, or the user's.
@@ -315,6 +356,7 @@ class Record(Struct, frozen=True, kw_only=True):
     synthetic_sha256: str | None = None
     synthetic_bytes: int | None = None
     label_bytes: int | None = None
+    label_kind: LabelKind = "unknown"
     teachers: tuple[dict[str, Any], ...] = ()
     error: str | None = None
     traceback: str | None = None

@@ -62,6 +62,7 @@ class Trainer:
             size=info.size,
             classes=info.classes,
             generator=clock.generator(f"{stream}/init", device="cpu"),
+            residual_init=self.protocol.residual_init,
         ).to(clock.device)
         self.network.precision = self.protocol.precision
         self.shuffling = clock.generator(f"{stream}/shuffle")

@@ -178,13 +178,17 @@ class TrajectoryMatching:
         return Pair(*(send(each, device) for each in pair))
 
     def _batches(self) -> list[Batch]:
-        """Batches of the student: pieces of orders, a new order when one is used up."""
+        """Batches of the student: pieces of orders, a new order when one is used up.
+
+        The last piece of an order comes first, as in distill.py: it is the short one
+        where the batch does not divide the set, and short students would miss it.
+        """
         total, steps = len(self.images), self.settings.student_steps
         size = self.settings.student_batch or total
         order: list[Tensor] = []
         while len(order) < steps:
             fresh = torch.randperm(total, generator=self.ordering)
-            order += torch.split(send(fresh, self.run.device), size)
+            order += reversed(torch.split(send(fresh, self.run.device), size))
         draws = [
             self.augmentation.draw(1, self.drawing, samples=len(index))
             for index in order[:steps]

@@ -29,7 +29,15 @@ from dcbench_bacon.exchange import identity
 from dcbench_bacon.files import write_atomically
 from dcbench_bacon.records import Store
 from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, Evaluation, Protocol, Recipe, Record, Timing
+from dcbench_bacon.schema import (
+    Cell,
+    Evaluation,
+    LabelKind,
+    Protocol,
+    Recipe,
+    Record,
+    Timing,
+)
 from dcbench_bacon.spec import (
     Configured,
     Method,
@@ -230,8 +238,9 @@ def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
     learned = synthetic.provenance.get("learning_rate")
     if not isinstance(learned, float) or not 0 < learned < math.inf:
         raise DataError(
-            f"use_learned_rate: the set's own learning rate is {learned!r}; use that "
-            "of the protocol with --set protocol.use_learned_rate=false"
+            f"use_learned_rate: the set's own learning rate is {learned!r}; give it "
+            "with --learned-rate where its authors state it, or use that of the "
+            "protocol with --set protocol.use_learned_rate=false"
         )
     return msgspec.structs.replace(protocol, learning_rate=learned)
 
@@ -243,13 +252,41 @@ def check_protocol(protocol: Protocol) -> None:
         UsageError: one does not; lists what there is.
     """
     policies.check(protocol.augmentation)
+    for each in protocol.exemptions:
+        policies.check(each.augmentation or "none")
+        networks.check(each.architecture)
     check_architectures((*protocol.architectures, *protocol.teachers))
 
 
 def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
-    """What a cell's method may see of train, and what is kept for validation."""
-    stream = Clock(str(cell), torch.device("cpu")).generator("validation")
+    """What a cell's method may see of train, and what is kept for validation.
+
+    The same for all methods and numbers of images: they are compared on one split, and
+    share what is trained on the other.
+    """
+    key = f"{cell.dataset}-s{cell.seed}"
+    stream = Clock(key, torch.device("cpu")).generator("validation")
     return data.split_validation(train, share, stream)
+
+
+def held_out_sha256(validation: Split | None) -> str | None:
+    """Return what tells held-out images apart; none where nothing is held out."""
+    if validation is None:
+        return None
+    return data.sha256(validation.images, validation.labels)
+
+
+def judged_as(method: str, cell: Cell, request: recipe.Request) -> recipe.Judged:
+    """Return how a set is evaluated as the sets of a method are.
+
+    Raises:
+        UsageError: the protocol has a network or an augmentation that does not exist.
+    """
+    found = recipe.judged_as(
+        recipe_file, msgspec.structs.replace(cell, method=method), request
+    )
+    check_protocol(found.protocol)
+    return found
 
 
 def resolve(cell: Cell, request: recipe.Request) -> recipe.Resolved:
@@ -435,6 +472,12 @@ class Work:
                 f"{path} was not distilled from {self.job.source}, as its name says; "
                 "move it away, or distil it again with --fresh"
             )
+        held_out = held_out_sha256(self.validation)
+        if synthetic.provenance.get("validation_sha256") != held_out:
+            raise DataError(
+                f"{path} was distilled with other images held out for validation; use "
+                "--fresh, or another --output"
+            )
         return synthetic
 
     def record(self, status: Any, **fields: Any) -> Record:
@@ -469,6 +512,7 @@ class Work:
             "method_sha256": method_sha256(cell.method),
             "dataset": msgspec.to_builtins(self.dataset.info),
             "dataset_sha256": self.dataset.fingerprint,
+            "validation_sha256": held_out_sha256(self.validation),
             "recipe": msgspec.to_builtins(self.recipe),
             "zca": self.dataset.zca,
             "learning_rate": None,
@@ -534,8 +578,14 @@ def described(synthetic: SyntheticSet) -> dict[str, Any]:
         "synthetic_sha256": container.digest(synthetic),
         "synthetic_bytes": synthetic.images.nbytes + synthetic.labels.nbytes,
         "label_bytes": synthetic.labels.nbytes,
+        "label_kind": _label_kind(synthetic.labels),
         **identity.recorded(synthetic),
     }
+
+
+def _label_kind(labels: torch.Tensor) -> LabelKind:
+    """Whether every row of labels (images, classes) names one class alone."""
+    return "hard" if bool(((labels != 0).sum(1) == 1).all()) else "soft"
 
 
 def _by_step(history: Sequence[Evaluation]) -> list[list[Evaluation]]:

@@ -9,9 +9,7 @@ Biases and the scales of norms are left out of the sum, as published.
 
 Departures: the published loop updates the images once more after its last evaluation;
 a class with fewer than ``batch_real`` images fills its batch by taking its images
-again, so that all classes have batches of one size. The published evaluation augments
-MNIST by operations of its own (``crop_scale_rotate``, one an image, rotations up to 45
-degrees), for which DSA's operations of the same names stand in.
+again, so that all classes have batches of one size.
 """
 
 from dcbench_bacon.gradient_matching import GradientMatching, GradientMatchingSettings

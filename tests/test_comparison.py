@@ -10,13 +10,15 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from commandline import invoke
 from matplotlib.colors import Normalize
 from test_tables import record
 
-from dcbench_bacon import comparison, plots, scores, tables
+from dcbench_bacon import comparison, plots, scores, tables, work
 from dcbench_bacon.records import Store
-from dcbench_bacon.schema import Cell, Record
+from dcbench_bacon.schema import Cell, LabelKind, Record
+from dcbench_bacon.spec import SyntheticSet
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -231,6 +233,101 @@ def test_hard_labels_are_recovered_by_hard_labels_alone() -> None:
     assert row["ior"] == pytest.approx(0.3)
     assert math.isnan(row["hlr"])
     assert math.isnan(row["lrs"])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_several_whole_sets_the_one_of_its_recipe_counts(reverse: bool) -> None:
+    """Not the first in some order; without such a one the longest."""
+    passes = {"protocol.epochs": "7"}
+    found = [
+        made("dm", (0.5,)),
+        made("whole", (0.70,), ipc=0, rules={"epochs": 7}, overrides=passes),
+        made("whole", (0.80,), ipc=0, rules={"epochs": 100}),
+        made("whole", (0.85,), ipc=0, rules={"epochs": 300}, overrides=passes),
+    ]
+    without = [each for each in found if each.recipe.protocol.epochs != 100]
+    for records, hlr, told in (
+        (found, 0.3, "101 passes, those of its recipe"),
+        (without, 0.35, "301 passes, the most"),
+    ):
+        table = comparison.scores(tables.frame(records[:: -1 if reverse else 1]))
+        row = table[table["method"] == "dm"].iloc[0]
+        assert row["hlr"] == pytest.approx(hlr)
+        text = tables.render(table, "md")
+        assert f"Whole data set: of {len(records) - 1} recipes" in text
+        assert told in text
+        assert f"{row['whole_recipe']} is used" in text
+        assert row["whole_recipe"] in tables.render(table, "csv")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_several_recipes_the_one_without_set_is_held_against(reverse: bool) -> None:
+    """Without such a one the newest."""
+
+    def at(record: Record, utc: str) -> Record:
+        where = msgspec.structs.replace(record.environment, utc=utc)
+        return msgspec.structs.replace(record, environment=where)
+
+    changed = {"steps": "7"}
+    found = [
+        made("idm", (0.6,)),
+        made("dm", (0.5,)),
+        at(
+            made("dm", (0.4,), settings={"steps": 7}, overrides=changed),
+            "2025-03-01T00:00:00Z",
+        ),
+        at(
+            made("dm", (0.3,), settings={"steps": 8}, overrides=changed),
+            "2025-02-01T00:00:00Z",
+        ),
+    ]
+    for records, gain, told in (
+        (found, 10, "without --set"),
+        ([found[0], *found[2:]], 20, "the newest"),
+    ):
+        frame = tables.frame(records[:: -1 if reverse else 1])
+        table = comparison.scores(frame, against="dm")
+        row = table[table["method"] == "idm"].iloc[0]
+        assert row["gain"] == pytest.approx(gain)
+        text = tables.render(table, "md")
+        assert f"{row['against_recipe']} is used ({told})" in text
+
+
+def test_one_reference_needs_no_note() -> None:
+    table = comparison.scores(
+        tables.frame([made("dm", (0.5,)), made("random", (0.2,))])
+    )
+    assert "is used" not in tables.render(table, "md")
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "scored_as_hard"),
+    [
+        ("hard", "sre2l", True),
+        ("soft", "dm", False),
+        ("unknown", "dm", True),
+        ("unknown", "sre2l", False),
+    ],
+)
+def test_sets_with_soft_labels_recover_no_hard_ones(
+    kind: LabelKind, method: str, scored_as_hard: bool
+) -> None:
+    """Without a teacher; what older records do not say is known of the methods."""
+    own = msgspec.structs.replace(made(method, (0.5,)), label_kind=kind)
+    references = [made("random", (0.2,)), made("whole", (0.8,), ipc=0)]
+    row = scored([own, *references], method=method)
+    assert row["ior"] == pytest.approx(0.3)
+    assert math.isnan(row["hlr"]) != scored_as_hard
+    assert math.isnan(row["lrs"]) != scored_as_hard
+
+
+def test_a_record_says_what_its_labels_are() -> None:
+    one_hot = torch.eye(3).repeat(2, 1)
+    smooth = one_hot.clone()
+    smooth[4] = torch.tensor([0.9, 0.1, 0.0])
+    for labels, kind in ((one_hot, "hard"), (smooth, "soft")):
+        synthetic = SyntheticSet(torch.zeros(6, 1, 8, 8), labels)
+        assert work.described(synthetic)["label_kind"] == kind
 
 
 def test_ars_is_of_one_way_of_augmenting() -> None:

@@ -655,7 +655,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch.setattr(trainings, "_wait", stopped)
     result = invoke("continual", files[0], *COMMON, "--output", tmp_path)
     assert result.exit_code == 130
-    assert cli.going_on() in result.output
+    assert cli.going_on(noted=True) in result.output
 
 
 def test_no_test_image_of_two_classes_is_missing(tmp_path: Path) -> None:

@@ -199,6 +199,16 @@ def test_batches_use_every_image_before_any_twice(tmp_path: Path) -> None:
         assert torch.cat(pair).sort().values.tolist() == list(range(6))
 
 
+def test_short_students_do_not_miss_the_short_batch(tmp_path: Path) -> None:
+    run = cell_run(dataset(), tmp_path, method="mtt")
+    chosen = TrajectorySettings(**{**SETTINGS, "student_steps": 1, "student_batch": 4})
+    learner = TrajectoryMatching(run, chosen, work_store(run, chosen))
+    (only,) = learner._batches()
+    assert (
+        len(only.index) == 2
+    )  # of 6 images, as distill.py, which takes the last piece
+
+
 @pytest.mark.parametrize("after", range(1, STEPS))
 def test_a_run_that_was_stopped_ends_with_the_same_bits(
     after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ from dcbench_bacon.operations import CODES, NOTHING, OPERATIONS, operate
 from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.schema import DatasetInfo
 
-NAMES = list(POLICIES)
+NAMES = [name for name, each in POLICIES.items() if each.pixels]
 
 
 def pixels(count: int = 6, channels: int = 3, size: int = 16) -> Tensor:

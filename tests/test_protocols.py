@@ -6,10 +6,12 @@ from typing import Any, get_args
 
 import commandline
 import msgspec
+import numpy as np
 import pytest
 import torch
 from commandline import found, invoke, judged, settable
-from support import dataset
+from PIL import Image
+from support import cell_run, dataset
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +23,7 @@ from dcbench_bacon import (
     policies,
     recipe,
     schema,
+    teachers,
     work,
 )
 from dcbench_bacon import trainer as training
@@ -33,9 +36,10 @@ from dcbench_bacon.flat import FlatNetwork
 from dcbench_bacon.mixing import Mixer
 from dcbench_bacon.networks import Network
 from dcbench_bacon.policies import POLICIES
+from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import Cell, Protocol
 from dcbench_bacon.spec import Split, SyntheticSet
-from dcbench_bacon.task import Task
+from dcbench_bacon.task import Task, enlarge
 from dcbench_bacon.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -44,6 +48,8 @@ REAL = dataset()
 TEST = Split(REAL.test.images[:18], REAL.test.labels[:18])
 VALIDATION = Split(REAL.test.images[18:], REAL.test.labels[18:])
 NAMES = recipe.protocol_names()
+SIX = "color_crop_cutout_flip_scale_rotate"
+FIVE = "color_crop_cutout_scale_rotate"
 
 
 def network(architecture: str = SMALL, seed: int = 0, classes: int = 3) -> Network:
@@ -494,13 +500,7 @@ def test_published_protocols(
 
 @pytest.mark.parametrize(
     ("name", "images"),
-    [
-        (name, images)
-        for name in NAMES
-        for images in ("digits", "mnist", "svhn")
-        # As published, in IDM's and BACON's commands.
-        if images == "digits" or name not in ("dc", "reference")
-    ],
+    [(name, images) for name in NAMES for images in ("digits", "mnist", "svhn")],
 )
 def test_digits_are_not_mirrored(name: str, images: str) -> None:
     cell = Cell("dm", images, 10)
@@ -510,8 +510,7 @@ def test_digits_are_not_mirrored(name: str, images: str) -> None:
         built = policies.build(augmentation, REAL.info)
         if isinstance(built, policies.Policy):
             assert not any(isinstance(step, policies.Mirror) for step in built.steps)
-        else:
-            assert isinstance(built, Augmentation)
+        elif isinstance(built, Augmentation):
             assert "flip" not in built.operations
     other = recipe.protocol(Cell("dm", "cifar10", 10), recipe.Request(protocol=name))
     without = other.augmentation + "_no_mirror"
@@ -527,7 +526,8 @@ def test_profiles_are_shorter_and_keep_what_a_protocol_is(
     cell = Cell("dm", "digits", 10)
     full = recipe.protocol(cell, recipe.Request(protocol=name))
     found = recipe.protocol(cell, recipe.Request(protocol=name, profile=profile))
-    assert bool(found.teachers) == (name not in ("dc", "hard", "reference"))
+    alone = ("dc", "dc_2021", "hard", "reference")
+    assert bool(found.teachers) == (name not in alone)
     assert (found.loss, found.mixing, found.ema) == (full.loss, full.mixing, full.ema)
     assert (found.epochs < full.epochs) == (profile != "paper")
 
@@ -575,6 +575,224 @@ def test_check_names_the_problem(
     (message,) = result.stderr.splitlines()
     assert message.startswith("protocol x: ")
     assert problem in message
+
+
+@pytest.mark.parametrize(
+    ("method", "images", "distilled", "evaluated"),
+    [
+        ("dm", "mnist", FIVE, FIVE),
+        ("bacon+dm", "svhn", FIVE, FIVE),
+        ("dsa", "svhn", FIVE, FIVE),
+        ("mtt", "mnist", FIVE, FIVE),
+        ("herding", "mnist", FIVE, FIVE),
+        ("k_center", "svhn", FIVE, FIVE),
+        ("random", "mnist", None, FIVE),
+        ("idm", "mnist", SIX, SIX),
+        ("bacon", "svhn", SIX, SIX),
+        ("bacon+idm", "mnist", SIX, SIX),
+        ("dm", "fashion_mnist", SIX, SIX),
+        ("dsa", "fashion_mnist", SIX, SIX),
+        ("mtt", "fashion_mnist", SIX, SIX),
+        ("dc", "mnist", "none", "dc_crop_scale_rotate"),
+        ("dc", "svhn", "none", "none"),
+    ],
+)
+def test_methods_mirror_what_their_sources_mirror(
+    method: str, images: str, distilled: str | None, evaluated: str
+) -> None:
+    found = work.resolve(Cell(method, images, 10), recipe.Request())
+    assert found.recipe.settings.get("augmentation") == distilled
+    assert found.recipe.protocol.augmentation == evaluated
+    assert found.origins["protocol.augmentation"].source
+
+
+def test_a_teacher_of_digits_is_not_trained_on_mirrored_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained: list[str] = []
+
+    def spied(run: object, training: Any) -> tuple[Network, dict[str, Any]]:
+        trained.append(training.augmentation)
+        run.timings["features"] = schema.Timing()  # type: ignore[attr-defined]
+        return network(), {}
+
+    monkeypatch.setattr(teachers, "trained", spied)
+    for name in ("mnist", "svhn", "fashion_mnist"):
+        run = cell_run(REAL, tmp_path)
+        run.cell = Cell("dm", name, 2)
+        teachers.find(run, Protocol(name="rded", teachers=(SMALL,)))
+    assert trained == [FIVE, FIVE, SIX]
+
+
+@pytest.mark.parametrize("typed", ["dc-2021", "dc_2021", "dc+2021"])
+def test_the_evaluation_of_dc_is_a_protocol(typed: str) -> None:
+    shown = invoke("show", "random", "mnist", 1, "--protocol", typed)
+    assert shown.exit_code == 0, shown.output
+    lines = {line.split()[0]: line.split()[1] for line in shown.output.splitlines()[1:]}
+    assert lines["protocol.augmentation"] == '"dc_crop_scale_rotate"'
+    assert (lines["protocol.epochs"], lines["protocol.networks"]) == ("1000", "20")
+    other = recipe.protocol(
+        Cell("random", "cifar10", 1), recipe.Request(protocol="dc_2021")
+    )
+    assert (other.augmentation, other.epochs) == ("none", 300)
+    normed = other.of("ConvNetBN")
+    assert (normed.augmentation, normed.epochs) == ("dc_crop_noise", 1000)
+    assert other.of("ConvNet") == other
+
+
+def test_a_network_is_trained_by_its_own_exemption(trainers: list[Trainer]) -> None:
+    special = schema.Exemption(
+        architecture=NORMED, augmentation="none", epochs=3, learning_rate=0.5
+    )
+    protocol = small("dc", architectures=(SMALL, NORMED), exemptions=(special,))
+    found = evaluate(Clock("cell", CPU), task(protocol))
+    assert [each.epoch for each in found] == [6, 6, 3, 3]
+    assert {each.protocol.learning_rate for each in trainers[2:]} == {0.5}
+    assert isinstance(trainers[2].augmentation, Augmentation)
+    assert not trainers[2].augmentation.operations
+    assert trainers[0].protocol.learning_rate == protocol.learning_rate
+    plain = schema.Recipe(settings={}, protocol=small("dc"))
+    exempt = msgspec.structs.replace(plain, protocol=protocol)
+    assert recipe.digest(plain) != recipe.digest(exempt)
+
+
+@pytest.mark.parametrize("name", ["sre2l", "rded", "gvbsm", "edc"])
+def test_residual_students_start_as_in_their_sources(
+    name: str, trainers: list[Trainer]
+) -> None:
+    protocol = small(name, architectures=("ResNet18BN", SMALL), networks=1, epochs=1)
+    evaluate(Clock("cell", CPU), task(protocol))
+    streams = ("evaluate/ResNet18BN/0/init", f"evaluate/{SMALL}/0/init")
+    clock = Clock("cell", CPU)
+    for architecture, stream in zip(("ResNet18BN", SMALL), streams, strict=True):
+        built = networks.build(
+            architecture,
+            channels=1,
+            size=8,
+            classes=3,
+            generator=clock.generator(stream, device="cpu"),
+            residual_init=protocol.residual_init,
+        )
+        wide = [
+            each
+            for each in built.modules()
+            if isinstance(each, torch.nn.Conv2d) and each.out_channels > 255
+        ]
+        for each in wide:
+            outputs = each.out_channels * each.kernel_size[0] ** 2
+            assert each.weight.std().item() == pytest.approx(
+                (2 / outputs) ** 0.5, rel=0.02
+            )
+        assert bool(wide) == (architecture != SMALL)
+    assert small("dc").residual_init == "default"
+
+
+def test_what_is_tested_is_the_middle_of_the_enlarged_image() -> None:
+    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).mul(3)
+    found = enlarge(Split(images, torch.zeros(1, dtype=torch.int64)), 12).images
+    picture = Image.fromarray(images[0, 0].numpy()).resize(
+        (12, 12), Image.Resampling.BILINEAR
+    )
+    expected = torch.from_numpy(np.array(picture))[2:10, 2:10]
+    assert (found[0, 0].int() - expected.int()).abs().max() <= 1
+    assert found.dtype == torch.uint8
+    with pytest.raises(UsageError, match="test_size=4"):
+        enlarge(Split(images, torch.zeros(1, dtype=torch.int64)), 4)
+    rded = recipe.Request(protocol="rded")
+    assert recipe.protocol(Cell("dm", "tiny_imagenet", 1), rded).test_size == 72
+    assert recipe.protocol(Cell("dm", "cifar10", 1), rded).test_size == 0
+
+
+def test_a_protocol_tests_on_images_of_its_own_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Split] = []
+
+    def spied(network: Network, split: Split, info: object) -> float:
+        seen.append(split)
+        return 0.5
+
+    monkeypatch.setattr(training, "accuracy", spied)
+    protocol = small("dc", test_size=12, networks=1, epochs=1, selection="best_val")
+    evaluate(Clock("cell", CPU), task(protocol))
+    held_out, tested = seen
+    assert torch.equal(tested.images, enlarge(TEST, 12).images)
+    assert torch.equal(held_out.images, enlarge(VALIDATION, 12).images)
+
+
+@pytest.mark.parametrize("precision", get_args(schema.Precision))
+@pytest.mark.parametrize("together", [False, True])
+def test_accuracy_is_measured_in_the_declared_precision(
+    precision: schema.Precision, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libraries: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    seen: list[tuple[bool, ...]] = []
+    own = Network.features_and_logits
+
+    def spied(self: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+        if len(images) == len(TEST.labels):  # of test and validation alike
+            seen.append(tuple(library.allow_tf32 for library in libraries))
+        return own(self, images)
+
+    monkeypatch.setattr(Network, "features_and_logits", spied)
+    protocol = small("dc", precision=precision, selection="best_val")
+    with tensor_cores("fp32" if precision != "fp32" else "tf32"):  # the opposite
+        evaluate(Clock("cell", CPU), task(protocol), together=together)
+    assert seen
+    assert set(seen) == {(precision != "fp32",) * 2}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ipc", [1, 10])
+def test_every_value_of_a_protocol_has_a_source(name: str, ipc: int) -> None:
+    for method in ("dm", "idm", "mtt", "dc"):
+        for images in ("cifar10", "mnist", "tiny_imagenet"):
+            plain = {"zca": "false"}  # policies work on pixels
+            request = recipe.Request(protocol=name, overrides=plain)
+            found = work.resolve(Cell(method, images, ipc), request)
+            for field in Protocol.__struct_fields__:
+                origin = found.origins[f"protocol.{field}"]
+                assert origin.source, (method, images, field)
+
+
+@pytest.mark.parametrize("images", ["mnist", "svhn", "fashion_mnist"])
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_idm_is_not_cited_for_commands_that_it_does_not_have(
+    images: str, ipc: int
+) -> None:
+    origins = work.resolve(Cell("idm", images, ipc), recipe.Request()).origins
+    for key, origin in origins.items():
+        if not key.startswith("protocol."):
+            ours = key in ("update", "precision")
+            assert origin.source.startswith("ours" if ours else "BACON"), (key, origin)
+    assert (
+        "IDM"
+        in work.resolve(Cell("idm", "cifar10", 10), recipe.Request())
+        .origins["steps"]
+        .source
+    )
+
+
+def test_random_images_of_64_pixels_are_judged_by_the_network_of_the_others() -> None:
+    for method in ("random", "herding", "k_means", "dm", "whole"):
+        found = work.resolve(Cell(method, "tiny_imagenet", 10), recipe.Request())
+        assert found.recipe.protocol.architectures == ("ConvNetD4",), method
+
+
+def test_departures_of_a_protocol_are_shown() -> None:
+    shown = invoke("show", "dm", "cifar10", 10, "--protocol", "rded").output
+    assert "departs from its source: images are normalised by their own" in shown
+    assert "departs" not in invoke("show", "dm", "cifar10", 10).output
+
+
+def test_a_source_of_a_key_that_is_not_set_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "[dc]\ntitle = 'dc'\n[dc.defaults.sources]\nepoch = 'a paper'"
+    (tmp_path / "protocols.toml").write_text(text)
+    monkeypatch.setattr(recipe, "PROTOCOLS", tmp_path / "protocols.toml")
+    with pytest.raises(UsageError, match="epoch"):
+        recipe.protocol(Cell("dm", "digits", 1), recipe.Request())
 
 
 # The command line
@@ -682,6 +900,59 @@ def test_a_teacher_is_trained_once_and_kept(
     invoke("run", *ONE, "--output", tmp_path)
     learned, alone = (judged(record) for record in found(tmp_path))
     assert learned != alone
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_methods_are_compared_on_one_validation_split(
+    seed: int, digits: data.Dataset
+) -> None:
+    cells = [Cell("dm", "digits", 1, seed), Cell("dm", "digits", 10, seed)]
+    cells += [Cell("random", "digits", 10, seed), Cell("whole", "digits", 0, seed)]
+    held = [work.hold_out(cell, digits.train, 0.1)[1].images for cell in cells]
+    assert all(torch.equal(each, held[0]) for each in held)
+    other = work.hold_out(Cell("dm", "digits", 1, seed + 1), digits.train, 0.1)[1]
+    assert not torch.equal(other.images, held[0])
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_teacher_is_trained_once_for_all_cells_that_hold_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    own = features.train
+
+    def counted(run: Any, *rest: Any) -> Network:
+        trained.append(str(run.cell))
+        return own(run, *rest)
+
+    monkeypatch.setattr(features, "train", counted)
+    teacher = settable("protocol.teachers", f'["{SMALL}"]')
+    grid = ("--methods", "random,k_center", "--ipc", "1,2", "--set", "features=pixels")
+    chosen = ("--protocol", "rded", "--selection", "best_val", "--output", tmp_path)
+    result = invoke("run", *ONE, *grid, *teacher, *chosen)
+    assert result.exit_code == 0, result.output
+    assert len(found(tmp_path)) == 4
+    assert len(trained) == 1
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_set_with_other_images_held_out_is_not_chosen_by_these(
+    tmp_path: Path,
+) -> None:
+    fixed = ("--selection", "best_val", "--output", tmp_path)
+    assert invoke("run", *ONE, *fixed).exit_code == 0
+    (path,) = (tmp_path / "synthetic").glob("*.safetensors")
+    made = container.read(path)
+    provenance = {**made.provenance, "validation_sha256": None}  # of an older version
+    container.write(path, replace(made, provenance=provenance))
+    chosen = ("--selection", "best_val")
+    judging = invoke("evaluate", path, "--architectures", SMALL, *chosen)
+    assert judging.exit_code == 2
+    assert "images held out" in judging.stderr
+    shorter = settable("protocol.epochs", 2)
+    again = invoke("run", *ONE, *fixed, *shorter)
+    assert again.exit_code == 1
+    assert "--fresh" in again.stderr
 
 
 @pytest.mark.usefixtures("_cache")

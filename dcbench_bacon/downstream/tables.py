@@ -3,12 +3,14 @@
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from dcbench_bacon import recipe, tables
 from dcbench_bacon.downstream import nas
-from dcbench_bacon.downstream.results import Candidate, Stage, Trained
+from dcbench_bacon.downstream.results import Candidate, R, Stage, Trained
 from dcbench_bacon.errors import DataError
+from dcbench_bacon.longform import different
 
 TOP = 5
 CONTINUAL = [
@@ -58,7 +60,7 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
             "tasks": record.recipe.settings["tasks"],
             "accuracy": 100 * each.accuracy,
         }
-        for record in records
+        for record in _told_apart(records)
         for each in record.evaluations
     ]
     key = [*_ROW, "classes_seen"]
@@ -92,7 +94,7 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
     networks that are equal on the set, the first by name comes first.
     """
     groups: dict[str, list[Candidate]] = {}
-    for record in records:
+    for record in _told_apart(records):
         groups.setdefault(_training(record), []).append(record)
     references = [each for each in groups.values() if each[0].source is None]
     rows = [
@@ -126,6 +128,16 @@ def render(table: pd.DataFrame, format: str) -> str:
     if format != "csv":
         table = stages(table) if "classes_seen" in table else correlations(table)
     return tables.render(table, format)
+
+
+def _told_apart(records: Iterable[R]) -> list[R]:
+    """The records with names of data sets that differ where the images do."""
+    every = list(records)
+    names = different((each.dataset, each.dataset_sha256) for each in every)
+    return [
+        msgspec.structs.replace(each, dataset=names[each.dataset, each.dataset_sha256])
+        for each in every
+    ]
 
 
 def _identity(record: Trained) -> dict[str, Any]:

@@ -1,17 +1,29 @@
 """What ``dcbench convert`` does."""
 
+import os
+import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from dcbench_bacon import container, data, whitening
-from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.errors import DataError, OutputError, UsageError
 from dcbench_bacon.exchange import exporters, foreign
 from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.files import temporary_name
 from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.spec import SyntheticSet
 
 FOR_THE_EYE = ("folder", "picture")
 _ENDINGS = {"dcbench": ".safetensors", "npz": ".npz", "picture": ".png"}
+# What a format of several files calls them: a folder that holds others is not ours.
+_FOLDERS = {
+    "mtt": r"(images|labels|lr)_best\.pt",
+    "dd_ranking": r"(images|labels|lr)\.pt",
+    "folder": r"\d+_[^/]+(/\d{6}\.png)?",
+}
 _OTHERS = (".jpg", ".jpeg", ".pt", ".pkl")  # endings that say something else
 
 
@@ -23,22 +35,35 @@ def convert_file(
     decode: bool,
     data_root: Path | None,
     claims: Claims,
+    force: bool = False,
 ) -> str:
     """Reads a set in any format and writes it in another.
 
     Where people are to see the images, the whitening is undone; that wants the data.
 
+    Args:
+        file: the set.
+        to: the format to write.
+        output: the file or folder to write.
+        decode: cut partitioned images apart first.
+        data_root: where data sets lie.
+        claims: what the user says about the set.
+        force: replace the output if it exists, once the new one is complete.
+
     Returns:
         A line that says what was written.
 
     Raises:
-        UsageError: the ending of the output is that of another format.
+        UsageError: the ending of the output is that of another format; the output
+            exists, or it is, holds or lies in what is read.
         DataError: the set cannot be read, or does not say what it was made from.
     """
     wanted = _ENDINGS.get(to, output.suffix)
     if output.suffix != wanted and output.suffix in (*_ENDINGS.values(), *_OTHERS):
         raise UsageError(f"--output {output}: --to {to} writes {wanted} files")
+    _check_output(output, to, force=force)
     synthetic = foreign.read(file, claims, data_root)
+    _check_spared(output, file, synthetic)
     try:
         info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
@@ -52,9 +77,97 @@ def convert_file(
         synthetic = whitening.unwhiten(synthetic, loaded)
     if decode:
         synthetic = synthetic.decode()
-    exporters.write(output, to, synthetic, info)
+    if to in _FOLDERS and output.exists():
+        _replace_folder(output, to, synthetic, info)
+    else:
+        exporters.write(output, to, synthetic, info)
     count, channels, *_ = synthetic.images.shape
     shape = f"{channels}x{info.size}x{info.size}"
     partition = synthetic.partition
     note = f", {partition**2} smaller ones in each" if partition > 1 else ""
     return f"{output}: {count} images of {info.title}, {shape}{note}, as {to}"
+
+
+def _check_output(output: Path, to: str, *, force: bool) -> None:
+    """Makes sure that nothing is overwritten but what the user gives up.
+
+    Raises:
+        UsageError: there is something, and no leave; or it is no output of ours.
+    """
+    if not os.path.lexists(output):
+        return
+    if not force:
+        raise UsageError(
+            f"--output {output} exists; name another, or replace it with --force"
+        )
+    if not output.exists():  # a link to nothing
+        return
+    if output.is_dir() != (to in _FOLDERS):
+        kind, wanted = ("folder", "file") if output.is_dir() else ("file", "folder")
+        raise UsageError(
+            f"--output {output} is a {kind}, and --to {to} writes a {wanted}; name "
+            "another"
+        )
+    if output.is_dir():
+        names = (path.relative_to(output).as_posix() for path in output.rglob("*"))
+        others = [each for each in names if not re.fullmatch(_FOLDERS[to], each)]
+        if others:
+            raise UsageError(
+                f"--output {output} holds {min(others)}, which --to {to} does not "
+                "write: it is left alone, also with --force; name another"
+            )
+
+
+def _check_spared(output: Path, file: Path, synthetic: SyntheticSet) -> None:
+    """Makes sure that the files of the set that was read stay as they are.
+
+    Raises:
+        UsageError: the output is one of them, by whatever name or link, holds one, or
+            lies in their folder of images.
+    """
+    read, written = file.resolve(), output.resolve()
+    inside = written.is_relative_to(read) or read.is_relative_to(written)
+    if inside or _ids(_files(output)) & _ids(_belonging(file, synthetic)):
+        raise UsageError(
+            f"--output {output} would write over {file}, which is read; name another"
+        )
+
+
+def _belonging(file: Path, synthetic: SyntheticSet) -> Iterable[Path]:
+    """The files of a set; of one in several, all of their kind that lie together."""
+    names = synthetic.provenance.get("source", {}).get("files", ())
+    if file.is_dir() or len(names) < 2:
+        return _files(file)
+    return file.parent.glob(f"*{file.suffix}")
+
+
+def _files(path: Path) -> Iterable[Path]:
+    """A file, or all files of a folder."""
+    return path.rglob("*") if path.is_dir() else [path]
+
+
+def _ids(paths: Iterable[Path]) -> set[tuple[int, int]]:
+    """What files are, whatever they are called."""
+    found = (path.stat() for path in paths if path.is_file())
+    return {(each.st_dev, each.st_ino) for each in found}
+
+
+def _replace_folder(
+    output: Path, to: str, synthetic: SyntheticSet, info: DatasetInfo
+) -> None:
+    """Puts a complete new folder in the place of an old one, which then goes."""
+    output = output.resolve()
+    made, old = temporary_name(output), temporary_name(output)
+    try:
+        exporters.write(made, to, synthetic, info, called=output)
+        output.rename(old)
+        try:
+            made.rename(output)
+        except OSError:
+            old.rename(output)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise OutputError.of(output, error) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -40,7 +40,14 @@ _REMEDIES = {
 }
 
 
-def write(path: Path, form: str, synthetic: SyntheticSet, info: DatasetInfo) -> None:
+def write(
+    path: Path,
+    form: str,
+    synthetic: SyntheticSet,
+    info: DatasetInfo,
+    *,
+    called: Path | None = None,
+) -> None:
     """Writes a set in a format.
 
     Args:
@@ -48,6 +55,7 @@ def write(path: Path, form: str, synthetic: SyntheticSet, info: DatasetInfo) -> 
         form: the format's name.
         synthetic: the set.
         info: the data set it was made from.
+        called: what messages call the path, if it is to be renamed.
 
     Raises:
         UsageError: the format cannot hold the set, or does not exist.
@@ -69,7 +77,9 @@ def write(path: Path, form: str, synthetic: SyntheticSet, info: DatasetInfo) -> 
         if value and key not in _SAYS.get(form, ()):
             remedy = _REMEDIES[key].format(value)
             logger.warning(
-                "%s does not say this; whoever reads it must know: %s", path, remedy
+                "%s does not say this; whoever reads it must know: %s",
+                called or path,
+                remedy,
             )
 
 

@@ -1,0 +1,49 @@
+"""Marks at published numbers, and the sentences that they stand for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dcbench_bacon.published import EVALUATIONS, UNKNOWN
+from dcbench_bacon.wording import LETTERS, OBSTACLES, REMARKS
+
+
+class Footnotes:
+    """Marks for what has to be said of published numbers, in the order of their use."""
+
+    def __init__(self) -> None:
+        """Nothing has been said."""
+        self.texts: list[str] = []
+
+    def marks(self, row: Mapping[Any, Any]) -> str:
+        """The marks of a row of a summary."""
+        behind = EVALUATIONS[row["published_evaluation"]]
+        network = row["published_architecture"]
+        without = {
+            "evaluation": "unknown" if behind.protocol == UNKNOWN else "evaluation",
+            "network": "unstated" if network == "unstated" else "network",
+        }
+        obstacles = row["not_compared"].split()
+        texts = [OBSTACLES[without.get(name, name)] for name in obstacles]
+        texts += [REMARKS[name] for name in row["remarks"].split()]
+        fields = {
+            **{"title": behind.title, "architecture": network},
+            "teachers": ", ".join(behind.teachers) or "none",
+            "augmentation": behind.augmentation,
+        }
+        return "".join(self._mark(text.format(**fields)) for text in texts)
+
+    def _mark(self, text: str) -> str:
+        """The mark of a sentence."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return _letter(self.texts.index(text))
+
+    def lines(self) -> list[str]:
+        """The sentences, each behind its mark."""
+        return [f"{_letter(i)} {text}" for i, text in enumerate(self.texts)]
+
+
+def _letter(number: int) -> str:
+    """A raised letter; two of them beyond the alphabet."""
+    more, rest = divmod(number, len(LETTERS))
+    return (_letter(more - 1) if more else "") + list(LETTERS)[rest]

@@ -1,0 +1,95 @@
+"""Which method's evaluation a saved set is judged by.
+
+In the sources the augmentation of the evaluation, and how long it lasts, depend on the
+method and the data set: a set is judged as its method would judge it. The method is the
+one the user names, or else that of the cell of our own file, or else the one that the
+name or the format of another tool's file tells.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dcbench_bacon.recipe import Judged
+from dcbench_bacon.registry import METHODS, canonical
+from dcbench_bacon.schema import Cell
+from dcbench_bacon.spec import SyntheticSet
+
+_ALIASES = {"tm": "mtt"}  # DC-BENCH's name for trajectory matching
+_UNMADE = ("whole",)  # of no synthetic set
+
+
+class JudgedAs(NamedTuple):
+    """A method whose evaluation is in force, and why.
+
+    Attributes:
+        method: its printed name.
+        reason: in a few words.
+    """
+
+    method: str
+    reason: str
+
+
+def method_of(
+    cell: Cell, synthetic: SyntheticSet, named: str | None
+) -> JudgedAs | None:
+    """Return the method whose evaluation a set is judged by; none if it is not known.
+
+    Args:
+        cell: what the set was made as.
+        synthetic: says which files it is from.
+        named: by the user.
+    """
+    if named is not None:
+        return JudgedAs(METHODS.resolve(named), "--as")
+    if cell.method in METHODS.names():
+        return JudgedAs(cell.method, "what made it")
+    source: dict[str, Any] = synthetic.provenance.get("source") or {}
+    if source.get("format") == "best":
+        return JudgedAs("idm", "its format is that of IDM and BACON")
+    found = _named(source.get("files", ()))
+    if found == "dm" and synthetic.partition > 1:
+        # Their code keeps DM's name.
+        return JudgedAs("idm", "its name says DM, its four parts IDM or BACON")
+    return None if found is None else JudgedAs(found, "its name")
+
+
+def _named(files: Sequence[str]) -> str | None:
+    """The one method that the names of files name; none if they name several."""
+    known = {canonical(name): name for name in METHODS.names() if name not in _UNMADE}
+    found = set()
+    for file in files:
+        words = [word for word in re.split(r"[^a-z0-9]+", file.lower()) if word]
+        words = [_ALIASES.get(word, word) for word in words]
+        # Such as bacon_idm, and not DC-BENCH's own name.
+        pairs = list(zip(words, [*words[1:], ""], strict=True))
+        two = {f"{one}_{other}" for one, other in pairs} & set(known)
+        single = {one for one, other in pairs if other != "bench"} & set(known)
+        parts = {part for name in two for part in name.split("_")}
+        found |= two | (single - parts)
+    return known[found.pop()] if len(found) == 1 else None
+
+
+def describe(known: JudgedAs | None, judged: Judged | None) -> str:
+    """Return a line about how a set is judged, and what that changes."""
+    if known is None or judged is None:
+        return (
+            "judged by protocol dc alone; --as METHOD judges it as its method would, "
+            "which may augment otherwise"
+        )
+    changes = ", ".join(f"{key} {_shown(judged, key)}" for key in judged.own)
+    return (
+        f"judged as {known.method.upper()} ({known.reason}): "
+        f"{changes or 'as protocol dc says'}; --as METHOD for another"
+    )
+
+
+def _shown(judged: Judged, key: str) -> str:
+    """The value of a key that a method changes, as a user would type it."""
+    value = judged.own[key]
+    if key == "exemptions":
+        return ", ".join(each.architecture for each in value) or "none"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,190 @@
+"""Records in long form, a row an evaluation, from which every table is made.
+
+Names of data sets, methods, networks and profiles have one order in all tables.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from dcbench_bacon.published import family
+from dcbench_bacon.recipe import distillation_digest, protocol_digest
+from dcbench_bacon.schema import Record
+
+CHANGED = " + set"  # of a profile whose recipe ``--set`` has changed
+
+# Rows come in these orders; whatever else there is follows alphabetically.
+_ORDER: dict[str, tuple[str, ...]] = {
+    "dataset": (
+        *("mnist", "fashion_mnist", "svhn"),
+        *("cifar10", "cifar100", "tiny_imagenet"),
+    ),
+    "method": (
+        *("random", "herding", "k_center", "k_means"),
+        *("dm", "idm", "bacon", "bacon+idm", "bacon+dm"),
+    ),
+    "architecture": ("ConvNet", "ConvNetD4"),
+    "protocol": ("dc", "dc_2021"),
+    "profile": ("paper", "quick", "demo"),
+}
+CELL = ["dataset", "ipc", "method"]
+_ORIGIN = (
+    *("distilled_on", "set", "judged", "comparable", "but_for_augmentation"),
+    *("but_for_passes", "family", "augmentation", "augmented", "teachers", "taught"),
+    *("hard", "passes", "own_passes", "changed", "made"),
+    *("distillation_seconds", "set_bytes", "label_bytes"),
+)
+GROUP = [*CELL, "architecture", "protocol", "profile", "selection", "digest"]
+# Their sets have hard labels, also in records that do not say so.
+_HARD_LABELS = frozenset(
+    {
+        *("random", "herding", "k_center", "k_means", "whole", "dc", "dsa", "dm"),
+        *("idm", "bacon", "bacon+idm", "bacon+dm", "mtt"),
+    }
+)
+
+
+def rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The sort key of a column: names of ``_ORDER`` first, in their order.
+
+    The whole train split, IPC 0, comes after every number of images.
+    """
+    if column.name == "ipc":
+        return column.where(column > 0, column.max() + 1)
+    known = {name: i for i, name in enumerate(_ORDER.get(str(column.name), ()))}
+    if not known:
+        return column
+    return column.map(
+        lambda name: f"{known.get(name, len(known)):03d}{_natural(str(name))}"
+    )
+
+
+def _natural(name: str) -> str:
+    """A key that sorts numbers by their size: W32 comes before W128."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(9), name)
+
+
+def ordered(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows sorted by columns, names in the order that every table has."""
+    return table.sort_values(list(columns), key=rank, ignore_index=True)
+
+
+def build(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """A frame with these columns even when there is no row."""
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def indexed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns named, indexed by the recipe's digest."""
+    return table.set_index("digest").rename_axis("recipe")[list(columns)]
+
+
+def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
+    """Return what tables call data sets, so that those of one name are told apart.
+
+    Args:
+        found: name and fingerprint of each; those without one are not told apart.
+
+    Returns:
+        For each pair the name, with the fingerprint's beginning where the same name
+        has several. Numbers published for the name are then those of none of them.
+    """
+    known: dict[str, set[str]] = {}
+    pairs = set(found)
+    for name, fingerprint in pairs:
+        known.setdefault(name, set()).update({fingerprint} - {None})
+    return {
+        (name, print_): f"{name} ({print_[:8]})"
+        if print_ and len(known[name]) > 1
+        else name
+        for name, print_ in pairs
+    }
+
+
+def told_apart(records: Iterable[Record]) -> list[Record]:
+    """Return the records with names of data sets that differ where the images do."""
+    every = list(records)
+    names = different((each.cell.dataset, each.dataset_sha256) for each in every)
+    replace = msgspec.structs.replace
+    return [
+        replace(
+            each,
+            cell=replace(
+                each.cell, dataset=names[each.cell.dataset, each.dataset_sha256]
+            ),
+        )
+        for each in every
+    ]
+
+
+def identity(record: Record) -> dict[str, object]:
+    """What every row of a record repeats."""
+    cell = record.cell
+    return {
+        **{"dataset": cell.dataset, "ipc": cell.ipc},
+        "method": record.name or cell.method,
+        **{"seed": cell.seed, "digest": record.digest, "status": record.status},
+        **{"protocol": record.recipe.protocol.name},
+        "profile": record.recipe.profile + CHANGED * bool(record.recipe.overrides),
+        "selection": record.recipe.protocol.selection,
+    }
+
+
+def _origin(record: Record) -> dict[str, object]:
+    """How the set of a record was made and judged, and what it cost.
+
+    Records of one set under one protocol share ``set`` and ``judged``, whatever
+    networks each of them trained.
+    """
+    judged = record.recipe.protocol
+    # A learning rate that was learned with a set is part of the set: others, which have
+    # none, are comparable with it.
+    shared = msgspec.structs.replace(judged, use_learned_rate=False)
+    return {
+        **{"distilled_on": record.recipe.settings.get("architecture") or ""},
+        **{"set": distillation_digest(record.recipe)},
+        **{"judged": protocol_digest(judged)},
+        **{"comparable": protocol_digest(shared)},
+        **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
+        **{"but_for_passes": protocol_digest(shared, "epochs")},
+        **{"augmented": judged.augmentation not in ("", "none")},
+        **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
+        **{"family": family(judged), "augmentation": judged.augmentation or "none"},
+        **{"hard": _has_hard_labels(record), "passes": judged.passes},
+        **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
+        **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
+        "distillation_seconds": sum(
+            cost.seconds for cost in record.distillation.values()
+        ),
+        **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
+    }
+
+
+def _has_hard_labels(record: Record) -> bool:
+    """Whether every image of the set is of one class alone."""
+    if record.label_kind == "unknown":
+        return record.cell.method in _HARD_LABELS
+    return record.label_kind == "hard"
+
+
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Long form, one row an evaluation; accuracies are fractions."""
+    columns = [
+        *(*CELL, "seed", "architecture", "trial", "accuracy", "seconds"),
+        *("protocol", "profile", "selection", "digest", "status", *_ORIGIN),
+    ]
+    rows = [
+        {
+            **identity(record),
+            **_origin(record),
+            **{"architecture": each.architecture, "trial": each.trial},
+            **{"accuracy": each.accuracy, "seconds": each.seconds},
+        }
+        for record in told_apart(records)
+        for each in record.evaluations
+    ]
+    order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]
+    return build(rows, columns).sort_values(order, key=rank, ignore_index=True)

@@ -1,0 +1,108 @@
+"""The words of the tables: titles, headings, marks and footnotes."""
+
+_CAPITALS = (
+    *("mnist", "svhn", "dm", "idm", "bacon", "dc", "dsa", "mtt"),
+    *("cda", "rded", "edc"),
+)
+_TITLES = {
+    **{name: name.upper() for name in _CAPITALS},
+    **{"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"},
+    **{"cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"},
+    **{"imagenet1k": "ImageNet-1K", "imagenet100": "ImageNet-100"},
+    **{"bacon+idm": "BACON + IDM", "bacon+dm": "BACON + DM", "digits": "Digits"},
+    **{"random": "Random", "herding": "Herding", "whole": "Whole data set"},
+    **{"k_center": "K-Center", "k_means": "K-Means"},
+    **{"sre2l": "SRe2L", "gvbsm": "G-VBSM"},
+}
+MARKS = {"best_test": "†", "best_val": "‡"}
+NOTES = {
+    "best_test": "† Chosen on the test set: optimistic.",
+    "best_val": "‡ Pass chosen on a validation split held out of train.",
+    "final": "Without a mark: accuracy after the last pass (selection final).",
+    "quick": "Profile quick: a reduced recipe, not comparable with published numbers.",
+    "demo": "Profile demo: a reduced recipe, not comparable with published numbers.",
+    "set": "Profile with set: keys of the recipe were overridden with --set.",
+    "std": "Accuracy in percent: mean ± sample standard deviation (n - 1 in the "
+    "denominator) over n trained networks, all networks and seeds pooled.",
+    "difference": "Difference: measured minus published, in percentage points.",
+    "unpublished": "No published number exists for these cells.",
+    "published": "Published: from the method's own paper or repository, where known; "
+    "otherwise the first of dcbench's sources that has the cell.",
+    "sets": "Between sets: standard deviation over seeds of the means per seed. "
+    "Between networks: mean over seeds of the deviation within a seed (n - 1 both).",
+    "quality": "Distances to test images in feature space; (real): of as many random "
+    "training images. MMD²: unbiased, Gaussian kernel as wide as the median distance "
+    "of real images; around 0, also below it, if nothing tells the images apart. "
+    "Fréchet: of fitted Gaussians; larger for fewer images: compare sets of one size.",
+    "agreement": "Agreement: share of images whose nearest prompt ('a photo of a ...') "
+    "is that of their class.",
+    "transfer": "Rows: the set, by its method and the network it was distilled on. "
+    "Columns: the network that was trained on it and tested.",
+    "gain": "Over another method: percentage points above as many images of it, with a "
+    "95 % bootstrap interval (10,000 resamples of sets, then of networks; with one set "
+    "it holds the variation between networks alone).",
+    "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
+    "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions. HLR "
+    "and LRS are of hard labels; sets with soft labels, or a teacher's, have none.",
+    "timing": "Step: the median, with the distance of its quartiles (IQR); phases: the "
+    "mean of a step.",
+    "references": "A dash: no record of random images (or of the whole training set, "
+    "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
+    "`dcbench run --references` makes them. The whole training set may have a number "
+    "of passes of its own.",
+    "cost": "Seconds: to distil a set, and to train and test the networks of the row "
+    "on it; means over sets. Size: images and labels as stored, labels in brackets.",
+}
+
+# Why there is no difference, and what to know of one: see ``agreement``. The fields
+# are of the published number.
+OBSTACLES = {
+    "evaluation": "No difference: published under another evaluation ({title}).",
+    "unknown": "No difference: how the published number was evaluated is not known.",
+    "network": "No difference: published for {architecture}.",
+    "unstated": "No difference: the source does not say for which network.",
+    "preset": "No difference: measured with a reduced recipe.",
+    "settings": "No difference: measured with settings changed by --set.",
+    "selection": "No difference: measured on sets or passes chosen on test, the "
+    "published number was not, or does not say.",
+}
+REMARKS = {
+    "best_test": "The source chose the best on test; the measured number was not.",
+    "not_stated": "The source does not say whether it chose on test.",
+    "teachers": "The source has other teachers ({teachers}).",
+    "augmentation": "The source evaluates with another augmentation ({augmentation}).",
+    "memory": "Published value or deviation not checked against the source.",
+}
+# Raised letters, and what they are raised from; q has none.
+LETTERS = dict(
+    zip("ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", "abcdefghijklmnoprstuvwxyz", strict=True)
+)
+
+
+HEADINGS = {
+    **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "error": "Error"},
+    **{"architecture": "Network", "profile": "Profile", "selection": "Selection"},
+    **{"protocol": "Protocol"},
+    **{"seed": "Seed", "status": "Status", "stage": "Stage", "steps": "Steps"},
+    **{"accuracy_mean": "Mean (%)", "sets": "Sets", "networks": "Networks"},
+    **{"std_sets": "Between sets", "std_networks": "Between networks"},
+    **{"median_seconds": "Step (s)", "iqr_seconds": "IQR (s)", "n": "n"},
+    **{"data_ms": "Data (ms)", "augmentation_ms": "Augmentation (ms)"},
+    **{"real_forward_ms": "Real forward (ms)", "synthetic_ms": "Synthetic (ms)"},
+    **{"queue_ms": "Queue (ms)", "update_ms": "Update (ms)"},
+    **{"other_ms": "Other (ms)", "images_per_second": "Images/s"},
+    **{"tflops": "TFLOP/s", "share": "Of a matrix product (%)"},
+    **{"peak_gb": "Peak (GB)", "device": "Device", "torch": "torch"},
+    **{"set": "Set", "images": "Images", "features": "Features"},
+    **{"mmd": "MMD²", "mmd_real": "MMD² (real)"},
+    **{"frechet": "Fréchet", "frechet_real": "Fréchet (real)"},
+    **{"agreement": "Agreement", "agreement_real": "Agreement (real)"},
+    **{"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"},
+    **{"distilled_on": "Distilled on", "distillation_seconds": "Distil (s)"},
+    "evaluation_seconds": "Evaluate (s)",
+}
+
+
+def title(name: str) -> str:
+    """What people call a data set or a method."""
+    return _TITLES.get(name, name)

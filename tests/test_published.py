@@ -1,0 +1,336 @@
+"""Published numbers: where each comes from, and when a difference may be printed."""
+
+import itertools
+import re
+from typing import Any, get_args
+
+import msgspec
+import pandas as pd
+import pytest
+from test_tables import record, select
+
+from dcbench_bacon import agreement, published, recipe, tables, work
+from dcbench_bacon.agreement import Measured
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.footnotes import Footnotes
+from dcbench_bacon.registry import DATASETS, METHODS
+from dcbench_bacon.schema import Cell, Protocol, Selection
+from dcbench_bacon.wording import OBSTACLES, REMARKS
+
+FOREIGN = {"dc_bench", "ncfm", published.UNKNOWN}  # families that none of ours is of
+COMPARABLE = [row for row in published.rows() if row.metric in published.ACCURACIES]
+DSA = "color_crop_cutout_flip_scale_rotate"
+PLAIN = {"augmentation": "none", "epochs": 300}
+
+
+def row_of(cell: Cell, accuracy: float = 0.5, **given: Any) -> "pd.Series[Any]":
+    """The row of a summary of one record."""
+    source = given.pop("source", None)
+    profiles = ("paper", "quick", "demo")
+    frame = tables.frame([record(cell, (accuracy,), **given)])
+    (_, row), *_ = tables.summary(frame, profiles=profiles, source=source).iterrows()
+    return row
+
+
+def test_the_file_is_sound() -> None:
+    rows = published.rows()
+    keys = {
+        (r.source, r.method, r.dataset, r.ipc, r.architecture, r.metric) for r in rows
+    }
+    assert len(keys) == len(rows) == 1013
+    assert {row.source for row in rows} == set(published.SOURCES)
+    used = {row.evaluation for row in rows if row.evaluation}
+    assert used == set(published.EVALUATIONS)
+    for row in rows:
+        assert row.method == row.method.lower()
+        if row.metric.startswith("test_accuracy"):
+            assert 0 < row.mean < 100
+            assert row.evaluation
+        assert row.mean > 0
+        assert row.std is None or 0 <= row.std < 10
+        assert (row.ipc == 0) == (row.method == "whole")
+
+
+def test_every_source_is_cited() -> None:
+    for key, source in published.SOURCES.items():
+        assert source.date in published.cite(key)
+        assert len(source.citation) > 20
+
+
+def test_families_and_teachers_are_of_names_that_exist() -> None:
+    ours = {*recipe.protocol_names(), *published.KNOWN.families}
+    behind = published.EVALUATIONS.values()
+    assert {each.protocol for each in behind} <= ours | FOREIGN
+    assert not ours & FOREIGN
+    fields = Protocol.__struct_fields__
+    for variants in published.KNOWN.families.values():
+        assert all(key in fields for keys in variants for key in keys)
+
+
+def test_every_name_is_registered_or_listed_as_not() -> None:
+    listed = published.KNOWN.unregistered
+    for registry, names, key in (
+        (METHODS, {row.method for row in published.rows()}, "methods"),
+        (DATASETS, {row.dataset for row in published.rows()}, "datasets"),
+    ):
+        there = {name.replace("-", "_") for name in registry.names()}
+        assert names - there == set(listed[key])
+
+
+def test_the_default_is_the_own_source_where_there_is_one() -> None:
+    own = {
+        (row.method, row.dataset, row.ipc, row.architecture)
+        for row in COMPARABLE
+        if published.is_own(row) and published.SOURCES[row.source].default
+    }
+    assert len(own) > 100
+    for method, dataset, ipc, architecture in own:
+        found = published.lookup(method, dataset, ipc, architecture)
+        assert found is not None
+        assert published.is_own(found)
+        assert found.architecture == architecture
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "expected"),
+    [
+        ("mtt", "cifar10", {1: 46.3, 10: 65.3, 50: 71.6}),
+        ("dm", "mnist", {1: 89.7, 10: 97.5, 50: 98.6}),
+        ("dm", "cifar10", {1: 26.0, 10: 48.9, 50: 63.0, 500: 76.1}),
+        ("dsa", "cifar10", {10: 52.1}),
+        ("dsa", "fashion_mnist", {10: 84.6}),
+        ("dc", "cifar100", {10: 25.2}),
+        ("idm", "cifar10", {1: 45.6}),
+        ("idm", "svhn", {1: 65.3}),
+        ("bacon", "cifar10", {1: 45.62, 10: 62.06, 50: 70.06}),
+        ("bacon", "mnist", {10: 97.3}),
+        ("k_means", "cifar10", {10: 41.49}),
+        ("k_center", "cifar10", {10: 14.7}),
+        ("random", "mnist", {1: 64.9}),
+        ("whole", "cifar10", {10: 84.8}),
+    ],
+)
+def test_defaults(method: str, dataset: str, expected: dict[int, float]) -> None:
+    for ipc, mean in expected.items():
+        found = published.lookup(method, dataset, ipc, "ConvNet")
+        assert found is not None
+        assert found.mean == mean
+
+
+def test_a_row_of_the_same_network_comes_first() -> None:
+    found = published.lookup("ncfm", "cifar10", 50, "VGG11")
+    assert found is not None
+    assert (found.architecture, found.source) == ("VGG11", "ncfm-table4")
+    found = published.lookup("dm", "tiny_imagenet", 50, "ConvNetD4")
+    assert found is not None
+    assert (found.mean, found.source) == (24.1, "dm-paper")
+
+
+def test_doubtful_numbers_only_by_name() -> None:
+    key = "ncfm-table4-doubtful"
+    found = published.lookup("mtt", "cifar10", 10, "AlexNet")
+    assert found is not None
+    assert (found.source, found.architecture) == ("mtt-paper", "ConvNet")
+    found = published.lookup("mtt", "cifar10", 10, "AlexNet", source=key)
+    assert found is not None
+    assert found.architecture == "AlexNet"
+
+
+def test_sources_can_be_chosen() -> None:
+    assert row_of(Cell("idm", "svhn", 1))["published_mean"] == 65.3
+    other = row_of(Cell("idm", "svhn", 1), source="bacon-page-2024")
+    assert other["published_mean"] == 69.45
+    with pytest.raises(UsageError, match=r"Did you mean .*There are: bacon, dc-paper"):
+        published.named("bacom")
+    for nothing in ("nowhere", ""):
+        with pytest.raises(UsageError, match="bacon-page-2024"):
+            published.named(nothing)
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "ipc", "printed"),
+    [
+        ("dm", "mnist", 1, 89.2),
+        ("mtt", "cifar10", 50, 65.9),
+        ("dsa", "cifar10", 10, 53.2),
+        ("dsa", "fashion_mnist", 10, 86.6),
+        ("dc", "cifar100", 10, 26.6),
+        ("idm", "cifar10", 1, 45.2),
+    ],
+)
+def test_bacons_page_as_printed(
+    method: str, dataset: str, ipc: int, printed: float
+) -> None:
+    found = published.lookup(method, dataset, ipc, "ConvNet", source="bacon")
+    assert found is not None
+    assert found.mean == printed
+    assert published.SOURCES[found.source].group == "bacon"
+
+
+def test_no_difference_across_families_networks_presets_or_settings() -> None:
+    """Over all published accuracies and everything that a measurement may be."""
+    families = {*recipe.protocol_names(), *published.KNOWN.families}
+    networks = {"ConvNet", "ConvNetD4", "ResNet18BN"}
+    compared = set()
+    # What an obstacle looks at, once.
+    rows = {(row.evaluation, row.architecture): row for row in COMPARABLE}.values()
+    for row, family, network, profile, changed, selection in itertools.product(
+        rows,
+        sorted(families),
+        sorted(networks),
+        ("paper", "quick"),
+        (False, True),
+        get_args(Selection),
+    ):
+        measured = Measured(family, network, profile, changed, selection, DSA, ())
+        if agreement.obstacles(measured, row):
+            continue
+        behind = published.EVALUATIONS[row.evaluation]
+        assert behind.protocol == family
+        assert row.architecture == network
+        assert (profile, changed) == ("paper", False)
+        assert selection != "best_test" or behind.selection == "best_test"
+        compared.add(family)
+    assert compared == {"dc", "dc_2021", "mtt", "sre2l", "rded", "gvbsm", "edc"}
+
+
+def test_every_registered_method_under_every_protocol() -> None:
+    """A difference is of what is published for this very evaluation."""
+    found = []
+    cells = {(r.method, r.dataset): r for r in COMPARABLE if published.is_own(r)}
+    for row, name in itertools.product(cells.values(), recipe.protocol_names()):
+        if row.method not in METHODS.names():
+            continue
+        cell = Cell(row.method, row.dataset, row.ipc)
+        try:
+            resolved = work.resolve(cell, recipe.Request(protocol=name)).recipe
+        except UsageError:  # whitened sets, which policies do not take
+            continue
+        judged = record(cell, (0.5,), architecture=row.architecture)
+        digest = recipe.digest(resolved)
+        found.append(msgspec.structs.replace(judged, recipe=resolved, digest=digest))
+    family = {each.digest: published.family(each.recipe.protocol) for each in found}
+    table = tables.summary(tables.frame(found))
+    compared = table[table["difference"].notna()]
+    assert len(compared) > 20
+    for digest, row in zip(compared.index, compared.to_dict("records"), strict=True):
+        assert row["published_protocol"] == family[str(digest)]
+        assert row["protocol"] in ("dc", row["published_protocol"])
+        assert row["architecture"] == row["published_architecture"]
+
+
+def test_dm_under_rded_is_shown_and_not_compared() -> None:
+    rded = {"name": "rded", "teachers": ("ResNet18BN",)}
+    frame = tables.frame([record(Cell("dm", "cifar10", 10), (0.61,), protocol=rded)])
+    text = tables.render(tables.summary(frame), "md")
+    assert "48.9 ± 0.6 [1]ᵃ |" in text
+    assert "ᵃ No difference: published under another evaluation (DSA's" in text
+    assert "+12.10" not in text
+    assert "Difference" not in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"profile": "quick"}, "preset"),
+        ({"overrides": {"steps": "7"}}, "settings"),
+        ({"architecture": "ConvNetD4"}, "network"),
+        ({"selection": "best_test"}, "selection"),
+        ({"protocol": PLAIN}, "evaluation"),
+        ({"profile": "demo", "architecture": "ConvNetW32"}, "network preset"),
+    ],
+)
+def test_reasons(given: dict[str, Any], reason: str) -> None:
+    row = row_of(Cell("dm", "cifar10", 10), **given)
+    assert row["not_compared"] == reason
+    assert row["published_mean"] == 48.9
+    assert row["difference"] != row["difference"]
+    assert row_of(Cell("dm", "cifar10", 10))["not_compared"] == ""
+
+
+def test_baselines_of_dcs_paper_are_compared_under_its_evaluation_alone() -> None:
+    cell = Cell("random", "cifar10", 10)
+    under_dc = row_of(cell, 0.31)
+    assert under_dc["not_compared"] == "evaluation"
+    own = {"name": "dc_2021", **PLAIN}
+    under_its_own = row_of(cell, 0.27, protocol=own)
+    assert under_its_own["difference"] == pytest.approx(1.0)
+    # DC itself brings these passes to the protocol dc.
+    resolved = work.resolve(Cell("dc", "cifar10", 10), recipe.Request())
+    assert published.family(resolved.recipe.protocol) == "dc_2021"
+
+
+def test_mtt_is_compared_at_its_learned_rate_and_said_to_be_the_best_on_test() -> None:
+    cell = Cell("mtt", "cifar10", 10)
+    learned = row_of(cell, 0.653, protocol={"use_learned_rate": True})
+    assert learned["difference"] == pytest.approx(0)
+    assert learned["remarks"] == "best_test"
+    assert row_of(cell)["not_compared"] == "evaluation"
+    quoted = row_of(cell, source="bacon", protocol={"use_learned_rate": True})
+    assert quoted["published_mean"] == 56.4
+    assert quoted["not_compared"] == "evaluation"
+
+
+@pytest.mark.parametrize(
+    ("cell", "given", "remark"),
+    [
+        (Cell("bacon", "cifar10", 10), {}, "not_stated"),
+        (Cell("dm", "tiny_imagenet", 1), {"architecture": "ConvNetD4"}, "memory"),
+        (Cell("dm", "svhn", 1), {}, ""),
+        (Cell("dsa", "svhn", 1), {}, "augmentation"),
+        (
+            Cell("edc", "cifar10", 10),
+            {
+                "architecture": "ResNet18BN",
+                "protocol": {"name": "edc", "teachers": ("ResNet18BN",)},
+            },
+            "not_stated teachers",
+        ),
+    ],
+)
+def test_remarks(cell: Cell, given: dict[str, Any], remark: str) -> None:
+    row = row_of(cell, **given)
+    assert row["remarks"] == remark
+
+
+def test_every_reason_has_a_footnote() -> None:
+    assert {*get_args(agreement.Obstacle), "unknown", "unstated"} == set(OBSTACLES)
+    assert set(get_args(agreement.Remark)) == set(REMARKS)
+
+
+def test_marks_are_letters_in_the_order_of_use() -> None:
+    notes = Footnotes()
+    for name in ("preset", "settings", "preset selection"):
+        fields = {"published_evaluation": "dsa", "published_architecture": "ConvNet"}
+        marks = notes.marks({**fields, "not_compared": name, "remarks": ""})
+    assert marks == "ᵃᶜ"
+    assert [line[0] for line in notes.lines()] == ["ᵃ", "ᵇ", "ᶜ"]
+    for number in range(30):
+        notes._mark(str(number))
+    assert len({line.split()[0] for line in notes.lines()}) == 33
+
+
+@pytest.mark.parametrize("kind", ["md", "latex", "html"])
+def test_each_mark_has_its_footnote(kind: str) -> None:
+    frame = tables.frame([record(Cell("dm", "mnist", 1), (0.89,))])
+    text = tables.render(tables.summary(frame), kind)
+    mark = r"$^\mathrm{a}$" if kind == "latex" else "ᵃ"
+    assert len(re.findall(re.escape(mark), text)) == 2
+    assert "not checked against the source" in text
+
+
+def test_one_set_under_two_protocols_is_two_rows_of_different_keys() -> None:
+    cell = Cell("dm", "cifar10", 10)
+    common = {"name": "hard", "epochs": 300}
+    found = [
+        record(cell, (0.5,)),
+        record(cell, (0.4,), protocol=common, digest="00000002"),
+    ]
+    for table in (
+        tables.summary(tables.frame(found)),
+        tables.spread(tables.frame(found)),
+        tables.timing(found),
+    ):
+        assert list(table["protocol"]) == ["dc", "hard"]
+        assert "| hard " in tables.render(table, "md")
+    assert len(select(tables.summary(tables.frame(found)), protocol="hard")) == 1
