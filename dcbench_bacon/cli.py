@@ -399,7 +399,7 @@ def quality(**given: Any) -> None:
     trained on the train split and of an image-text model, beside those of as many
     random training images; the share of images that the model gives their own class.
     """
-    from dcbench_bacon.judging import quality_of_files
+    from dcbench_bacon.appraisal import quality_of_files
 
     click.echo(quality_of_files(claims=Claims.taken(given), **given))
 

@@ -1,4 +1,4 @@
-"""What the commands about saved sets do: judge them, and look at their images."""
+"""What ``dcbench evaluate`` does, and how commands open saved sets."""
 
 import logging
 import shutil
@@ -15,19 +15,15 @@ from rich.console import Console
 from dcbench_bacon import (
     container,
     data,
-    progress,
     recipe,
     runner,
     schema,
-    tables,
     whitening,
     work,
 )
-from dcbench_bacon.clock import Policy
 from dcbench_bacon.commands import (
     Setup,
     by_architecture,
-    choose_device,
     in_percent,
     request_of,
     spread,
@@ -261,39 +257,6 @@ def _held_out(path: Path, opened: work.Opened) -> work.Opened:
             "best_val and protocol.learning_rates"
         )
     return opened._replace(dataset=replace(loaded, train=train), validation=validation)
-
-
-def quality_of_files(
-    *,
-    files: Sequence[Path],
-    claims: Claims,
-    device: str,
-    data_root: Path | None,
-    output: Path,
-    table: str,
-    **requested: Any,
-) -> str:
-    """The table of how far the images of saved sets are from real ones."""
-    from dcbench_bacon import quality
-
-    keep_freed_memory()
-    where = choose_device(device)
-    request = quality.Request(**requested)
-    work.check_architectures([request.architecture])
-    read = [open_set(path, claims, where, data_root) for path in files]
-    sets = [(path, each.synthetic) for path, each in zip(files, read, strict=True)]
-    opened = [each.dataset for each in read]
-    names = sorted({each.info.name for each in opened})
-    if len(names) > 1:
-        raise UsageError(
-            f"these files are of {' and '.join(names)}: give those of one data set"
-        )
-    if len({each.fingerprint for each in opened}) > 1:
-        raise UsageError("some of these sets are ZCA-whitened: give them by themselves")
-    policy = Policy(reporter=progress.reporter(Console(stderr=True)))
-    shared = Store(output).shared
-    found = quality.appraise_files(sets, opened[0], request, policy, shared)
-    return tables.render(found, table)
 
 
 def _opened(

@@ -7,7 +7,8 @@ from typing import Any, get_args
 import click
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.exchange.formats import FORMATS, Labels, stated_classes
+from dcbench_bacon.exchange.formats import FORMATS, Labels
+from dcbench_bacon.exchange.option_types import Classes, SetIndex
 from dcbench_bacon.registry import DATASETS, METHODS, Registry
 from dcbench_bacon.schema import MOST_PARTS, CompileMode, Profile, Selection
 
@@ -101,41 +102,6 @@ class Texts(click.ParamType[tuple[str, ...]]):
             return value
         names = (name.strip() for name in str(value).split(","))
         return tuple(dict.fromkeys(name for name in names if name))
-
-
-class SetIndex(click.ParamType[int | str]):
-    """Which of several sets in a file: a number, or ``all``."""
-
-    name = "number or all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        """Reads the number."""
-        if isinstance(value, int) or value == "all":
-            return value
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r}: write the number of a set or all", param, ctx)
-
-
-class Classes(click.ParamType[tuple[str, ...]]):
-    """Names of classes: separated by commas, or a line each in a file."""
-
-    name = "names"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Splits, or reads the file."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            names = stated_classes(str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-        return names or self.fail("no class given", param, ctx)
 
 
 Command = Callable[..., Any]

@@ -67,8 +67,8 @@ def test_numbered_classes_sort_by_value(
         pictures(tmp_path / "twelve" / split, names)
     dataset = data.load(f"folder:{tmp_path / 'twelve'}")
     assert dataset.info.class_names == tuple(names)
-    for split in (dataset.train, dataset.test):
-        assert torch.equal(split.images[:, 0, 0, 0].long() // 20, split.labels)
+    for part in (dataset.train, dataset.test):
+        assert torch.equal(part.images[:, 0, 0, 0].long() // 20, part.labels)
 
 
 def test_names_are_matched_whatever_their_spelling() -> None:

@@ -343,10 +343,12 @@ def test_other_objects_are_refused(value: Any, tmp_path: Path) -> None:
 
 def test_normalised_images_are_no_pixels(tmp_path: Path) -> None:
     path = saved([images() * 3, labels()], tmp_path / "data_best.pt")
-    for claim in ({"form": "idc"}, {"pixels": True}):
+    refused: tuple[dict[str, Any], ...] = ({"form": "idc"}, {"pixels": True})
+    for claim in refused:
         with pytest.raises(DataError, match=r"pixels from -\d.*--normalized"):
             read(path, **claim)
-    for claim in ({"form": "idc", "pixels": False}, {}):
+    taken: tuple[dict[str, Any], ...] = ({"form": "idc", "pixels": False}, {})
+    for claim in taken:
         assert torch.equal(read(path, **claim).images, images() * 3)
 
 

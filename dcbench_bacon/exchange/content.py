@@ -33,7 +33,7 @@ class Guess(NamedTuple):
 
 _UNSAID = {
     "partition": Guess(1, f"the file does not say; {FOUR}", "doubtful"),
-    "zca": Guess(False, "MTT and its heirs whiten on some data sets", "doubtful"),
+    "zca": Guess(False, "MTT's heirs whiten some", "doubtful"),
 }
 
 
@@ -127,7 +127,8 @@ def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
     )
 
 
-class Chosen(NamedTuple):
+@dataclass(frozen=True)
+class Chosen:
     """One of the sets of a file.
 
     Attributes:

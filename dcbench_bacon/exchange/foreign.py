@@ -78,8 +78,8 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
     with damaged(path):
         content = READERS[form](path, claims.index)
     if claims.form is None:
-        known = {"form": Guess(form, "from its name and content")}
-        content = replace(content, guesses={**known, **content.guesses})
+        recognised = {"form": Guess(form, "from its name and content")}
+        content = replace(content, guesses={**recognised, **content.guesses})
     return adopt(path, form, content, claims, root)
 
 

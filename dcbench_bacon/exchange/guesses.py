@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -73,7 +74,8 @@ def _line(row: tuple[str, str, str, str, str]) -> str:
 
 def _table(path: Path, rows: Sequence[tuple[str, str, str, str, str]]) -> Table:
     """The rows for a terminal."""
-    table = Table(title=Text(f"{path}: what it does not say"), title_justify="left")
+    title = Text(f"{path}: not stated, so taken:")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("what", "taken", "doubt", "evidence", "state it with"):
         table.add_column(heading, overflow="fold")
     for row in rows:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.content import Content, Guess
+from dcbench_bacon.exchange.content import Content, Doubt, Guess
 from dcbench_bacon.exchange.evidence import OVERSHOOT, Evidence
 from dcbench_bacon.exchange.formats import Claims
 
@@ -152,7 +152,7 @@ def _settle_whitening(
             reason = f"{named} says ZCA, but the values are pixels"
             guess = Guess(False, reason, "doubtful")
         elif named:
-            sure = "likely" if evidence.whitened else "doubtful"
+            sure: Doubt = "likely" if evidence.whitened else "doubtful"
             guess = Guess(True, f"from the name {named}; {moments}", sure)
         elif evidence.whitened:
             reason = f"{moments}; normalised images deviate by about 1"
@@ -194,7 +194,7 @@ def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
     if found is None:
         return guess
     if found == guess.value:
-        return Guess(found, f"{evidence.seams}; {guess.reason}")
+        return Guess(found, evidence.seams)
     if "name" in guess.reason or claims.form is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
