@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from support import cell_run, dataset, method
 
 from dcbench_bacon import recipe, work
+from dcbench_bacon.datasets.digits import INFO
 from dcbench_bacon.registry import METHODS
 from dcbench_bacon.schema import Cell
 
@@ -189,6 +190,12 @@ def test_tensors_of_ones_own_are_evaluated(
     result = CliRunner().invoke(main(), words)
     assert result.exit_code == 0, result.output
     assert len(list(tmp_path.rglob("records/*.json"))) == 1
+    words = ["convert", "mine.npz", "--dataset", "digits", "--to", "npz"]
+    result = CliRunner().invoke(main(), [*words, "--output", "normalised.npz"])
+    assert result.exit_code == 0, result.output
+    with np.load("normalised.npz") as taken:
+        pixels = taken["images"] * INFO.std[0] + INFO.mean[0]
+    np.testing.assert_allclose(pixels, own["images"], atol=1e-6)
 
 
 def test_the_docs_name_every_protocol_and_format() -> None:
