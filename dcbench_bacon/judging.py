@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +115,20 @@ class _Judge:
         as_method: the method whose evaluation the user wants; none if not said.
         store: where records go.
         options: how networks are trained.
+        said: lines that the user has been told.
     """
 
     request: recipe.Request
     as_method: str | None
     store: Store
     options: work.Options
+    said: set[str] = field(default_factory=set)
+
+    def say_once(self, line: str) -> None:
+        """Tells the user a line that is the same for several sets of a file."""
+        if line not in self.said:
+            self.options.tell(line)
+        self.said.add(line)
 
     def ask_anew(self, every: Sequence[work.Opened]) -> None:
         """Leaves a request for each set, before the first of them is judged."""
@@ -149,7 +157,7 @@ class _Judge:
         job, judged = self._job(opened)
         fingerprint, tell = opened.dataset.raw_fingerprint, self.options.tell
         if self.request.protocol == recipe.PUBLISHED:
-            tell(f"{path}: {judged}")
+            self.say_once(f"{path}: {judged}")
         protocol = job.resolved.recipe.protocol
         if protocol.held_out:
             opened = _held_out(path, opened)

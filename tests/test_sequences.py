@@ -18,7 +18,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,23 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 
-from dcbench_bacon import container, work
+from dcbench_bacon import container, records, runner, work
 from dcbench_bacon.cli import main
-from dcbench_bacon.data import denormalize
+from dcbench_bacon.clock import stable_seed
+from dcbench_bacon.data import denormalize, split_validation
+from dcbench_bacon.exchange import (
+    class_order,
+    conversion,
+    identity,
+    image_folder,
+    values,
+)
 from dcbench_bacon.matching import RealImages, in_class_order
 from dcbench_bacon.methods.dm import DM
 from dcbench_bacon.records import Store
-from dcbench_bacon.schema import Evaluation, Record
-from dcbench_bacon.spec import Run, State, SyntheticSet
+from dcbench_bacon.registry import DATASETS
+from dcbench_bacon.schema import Cell, Evaluation, Record
+from dcbench_bacon.spec import Run, Split, State, SyntheticSet
 from dcbench_bacon.task import Task
 
 NUMBER = re.compile(
@@ -144,8 +153,8 @@ def stub_evaluate(world: World) -> Callable[..., list[Evaluation]]:
         held_out = None
         if task.validation is not None:
             held_out = fraction(task.validation.images, task.validation.labels)
-            key = (world.version, run.key.rpartition("-s")[2], protocol.validation)
-            key = (task.info.name, fraction(task.test.images), *key)
+            where = (task.info.name, fraction(task.test.images), world.version)
+            key = (*where, run.key.rpartition("-s")[2], protocol.validation)
             if world.validations.setdefault(key, held_out) != held_out:
                 world.wrong.append(f"{run.key} has a validation split of its own")
         question = fraction(
@@ -236,6 +245,9 @@ def make_files(root: Path, draws: random.Random) -> None:
         for _ in range(2)
     ]
     torch.save({"data": entries}, root / "res_DC_images_ConvNet_1ipc.pt")
+    kept = root / "kept" / "a.pt"
+    kept.parent.mkdir()
+    kept.write_text("the user's")
     stranger = root / "results" / ".git" / ".index.tmp"
     stranger.parent.mkdir(parents=True)
     stranger.write_text("not dcbench's")
@@ -275,7 +287,6 @@ def evaluate_command(world: World) -> list[str]:
     if kind == "own":
         name = draws.choice(own)
         kept = root / "kept" / name.name
-        kept.parent.mkdir(exist_ok=True)
         if not kept.exists():
             shutil.copy(name, kept)
         return ["evaluate", str(kept), "--dataset", folder]
@@ -295,8 +306,7 @@ def convert_command(world: World) -> list[str]:
     """A conversion onto something new, something there, or its own input."""
     draws, root = world.draws, world.root
     file = root / "res_DC_images_ConvNet_1ipc.pt"
-    target = draws.choice([file, root / "kept" / "set.pt", root / "kept" / "set.pt"])
-    target.parent.mkdir(exist_ok=True)
+    target = draws.choice([file, *(root / "kept" / name for name in ("a.pt", "b.pt"))])
     arguments = ["convert", str(file), "--to", "vico", "--output", str(target)]
     return [*arguments, "--dataset", f"folder:{root / 'a' / 'images'}"]
 
@@ -349,7 +359,7 @@ def numbers_alone(world: World, arguments: list[str]) -> dict[str, str]:
     return world.alone[key]
 
 
-def identity(record: Record) -> str:
+def key_of(record: Record) -> str:
     """All that tells a record from others."""
     content = msgspec.json.encode(
         [record.cell, record.recipe, record.dataset_sha256, record.synthetic_sha256]
@@ -366,7 +376,7 @@ def check(world: World, arguments: list[str], before: dict[Path, bytes]) -> None
         assert after.get(path) == content, f"{told}: changed {path}"
     records = list(Store(world.output).records([]))
     done = {
-        identity(each): tuple(entry.accuracy for entry in each.evaluations)
+        key_of(each): tuple(entry.accuracy for entry in each.evaluations)
         for each in records
         if each.status == "done"
     }
@@ -407,10 +417,8 @@ def act(world: World) -> None:
     if not struck and status == 0:
         assert printed(text).keys() == alone.keys(), text
     if struck == "fail" and arguments[0] == "run" and status == 1:
-        new = [each for each in Store(world.output).records([]) if each.error]
-        assert any(
-            "sabotage" in (getattr(each, "traceback", "") or "") for each in new
-        ), failed
+        kept = [each.traceback or "" for each in Store(world.output).records([])]
+        assert any("sabotage" in each for each in kept), "no traceback is kept"
     check(world, [*arguments, *fresh], before)
 
 
@@ -450,6 +458,12 @@ def run_sequence(world: World) -> None:
         raise AssertionError(f"{world.root.name}: {error}") from error
 
 
+def run_sequences(worlds: Callable[[int], World], seeds: Iterable[int]) -> None:
+    """One sequence for each seed, in a world of its own."""
+    for seed in seeds:
+        run_sequence(worlds(seed))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", range(CASES))
 def test_sequences_of_commands(case: int, worlds: Callable[[int], World]) -> None:
@@ -470,3 +484,125 @@ def test_sequences_from_a_new_seed(worlds: Callable[[int], World]) -> None:
             raise AssertionError(
                 f"sequence of seed {seed + offset}: {error}"
             ) from error
+
+
+# Each fault that the sequences are there for, put back
+
+
+def delete_beforehand(patch: pytest.MonkeyPatch) -> None:
+    """``--fresh`` deletes the records and sets of all cells before the first runs."""
+
+    def ask_anew(self: Any, jobs: Any) -> None:
+        for job in jobs:
+            place = (job.cell, job.digest, self._fingerprint(job))
+            self.store.record_path(*place).unlink(missing_ok=True)
+            self.store.clear(*place)
+
+    patch.setattr(runner._Runner, "ask_anew", ask_anew)
+
+
+def sweep_everything(patch: pytest.MonkeyPatch) -> None:
+    """Opening a results folder removes old ``.*.tmp`` files wherever they lie."""
+
+    def sweep(self: Store) -> None:
+        for path in self.root.rglob(".*.tmp"):
+            if path.stat().st_mtime < time.time() - records.STALE_SECONDS:
+                path.unlink()
+
+    patch.setattr(Store, "_sweep", sweep)
+
+
+def overwrite_by_failures(patch: pytest.MonkeyPatch) -> None:
+    """A failure takes the place of the result."""
+    write = Store.write
+    patch.setattr(
+        Store,
+        "write",
+        lambda self, record, folder="records": write(self, record, folder),
+    )
+
+
+def overwrite_by_conversion(patch: pytest.MonkeyPatch) -> None:
+    """``convert`` replaces what there is, its own input too."""
+    patch.setattr(conversion, "_check_output", lambda *_, **__: None)
+
+
+def forget_tracebacks(patch: pytest.MonkeyPatch) -> None:
+    """A failure keeps no traceback."""
+    patch.setattr(runner, "shortened", lambda _: "")
+
+
+def know_sets_by_content(patch: pytest.MonkeyPatch) -> None:
+    """How a file was read is no part of its identity."""
+
+    def settings_of(synthetic: SyntheticSet) -> dict[str, Any]:
+        return {"sha256": container.digest(synthetic)}
+
+    patch.setattr(identity, "settings_of", settings_of)
+
+
+def know_data_by_name(patch: pytest.MonkeyPatch) -> None:
+    """The images of a data set are no part of a result's identity."""
+    name = records._name
+    patch.setattr(records, "_name", lambda cell, digest, _: name(cell, digest, None))
+    patch.setattr(
+        Store, "find", lambda self, cell, digest, _: Store.only(self, cell, digest)
+    )
+
+
+def sort_classes_as_text(patch: pytest.MonkeyPatch) -> None:
+    """Class 10 comes before class 2."""
+
+    def folders(inside: Iterable[Path]) -> list[Path]:
+        return sorted(path for path in inside if path.is_dir())
+
+    for module in (DATASETS.module("folder"), image_folder):
+        patch.setattr(module, "visible_folders", folders)
+
+
+def pair_classes_by_position(patch: pytest.MonkeyPatch) -> None:
+    """The classes of a file, sorted as text, are taken for those of the data set."""
+
+    def match(_: Any, names: Any, known: Any, __: Any = ()) -> class_order.Order:
+        order = sorted(names) or list(range(len(known)))
+        return class_order.Order(
+            tuple(order.index(name) for name in names or order), "in order"
+        )
+
+    patch.setattr(values, "match", match)
+
+
+def hold_out_by_cell(patch: pytest.MonkeyPatch) -> None:
+    """The validation split depends on method and images per class."""
+
+    def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
+        stream = torch.Generator().manual_seed(stable_seed(str(cell), "validation"))
+        return split_validation(train, share, stream)
+
+    patch.setattr(work, "hold_out", hold_out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "put_back",
+    [
+        delete_beforehand,
+        sweep_everything,
+        overwrite_by_failures,
+        overwrite_by_conversion,
+        forget_tracebacks,
+        know_sets_by_content,
+        know_data_by_name,
+        sort_classes_as_text,
+        pair_classes_by_position,
+        hold_out_by_cell,
+    ],
+)
+def test_a_fault_put_back_is_noticed(
+    put_back: Callable[[pytest.MonkeyPatch], None],
+    worlds: Callable[[int], World],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_back(monkeypatch)
+    with pytest.raises(AssertionError, match=r"world-\d+: "):
+        run_sequences(worlds, range(FIXED * CASES))
