@@ -95,7 +95,7 @@ def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
     known: dict[str, set[str]] = {}
     pairs = set(found)
     for name, fingerprint in pairs:
-        known.setdefault(name, set()).update({fingerprint} - {None})
+        known.setdefault(name, set()).update([fingerprint] if fingerprint else [])
     return {
         (name, print_): f"{name} ({print_[:8]})"
         if print_ and len(known[name]) > 1
