@@ -132,9 +132,8 @@ class _Judge:
 
     def ask_anew(self, every: Sequence[work.Opened]) -> None:
         """Leaves a request for each set, before the first of them is judged."""
-        with runner.noting():
-            for opened in every:
-                Redo(self.worker(opened).folder).ask()
+        for opened in every:
+            Redo(self.worker(opened).folder).ask()
 
     def worker(self, opened: work.Opened) -> work.Work:
         """What judges a set, with a folder of checkpoints of its own."""
@@ -148,6 +147,7 @@ class _Judge:
         worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
         return worker
 
+    @runner.at_work()
     def judge(self, path: Path, opened: work.Opened) -> Record:
         """The record of a file: found, or made now.
 

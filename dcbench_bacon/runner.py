@@ -50,8 +50,7 @@ def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]
     keep_freed_memory()
     runner = _Runner(store, options)
     if options.fresh:
-        with noting():
-            runner.ask_anew(jobs)
+        runner.ask_anew(jobs)
     postponed: list[Job] = []
     for job in jobs:
         result = runner.attempt(job)
@@ -70,12 +69,18 @@ def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]
 
 
 @contextmanager
-def noting() -> Iterator[None]:
-    """While what ``--fresh`` asks for is noted: who stops now must ask again."""
+def at_work() -> Iterator[None]:
+    """While a cell runs, after what ``--fresh`` asks for was noted.
+
+    Raises:
+        InterruptedRunError: for ``KeyboardInterrupt``, which ends the program at once.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
-        raise InterruptedRunError("stopped before anything ran", noted=False) from error
+        raise InterruptedRunError(
+            "interrupted at once", kept="the last checkpoint stands"
+        ) from error
 
 
 class _Runner:
@@ -103,6 +108,7 @@ class _Runner:
         folder = self.store.checkpoint_folder(job.cell, job.digest, fingerprint)
         return Redo(folder)
 
+    @at_work()
     def attempt(self, job: Job, patience: float = 0.0) -> Result | None:
         """Runs a job under its lock; None while another process holds it.
 
@@ -240,9 +246,6 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     """Turns Ctrl-C and a polite kill into a request that steps look at.
 
     A second Ctrl-C ends the program at once.
-
-    Raises:
-        InterruptedRunError: it did so, or anything else raised ``KeyboardInterrupt``.
     """
     requested = False
 
@@ -257,10 +260,6 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     before = [signal.signal(number, request) for number in signals]
     try:
         yield lambda: requested
-    except KeyboardInterrupt as error:
-        raise InterruptedRunError(
-            "interrupted at once", kept="the last checkpoint stands"
-        ) from error
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)

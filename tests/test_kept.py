@@ -18,7 +18,7 @@ from dcbench_bacon import container, data, loading, records, work
 from dcbench_bacon.downstream.results import Candidate, search_folder
 from dcbench_bacon.downstream.trainings import Job
 from dcbench_bacon.downstream.trainings import run as train
-from dcbench_bacon.errors import DataError
+from dcbench_bacon.errors import DataError, InterruptedRunError
 from dcbench_bacon.records import Store
 from dcbench_bacon.redo import Redo
 from dcbench_bacon.schema import Evaluation, Record
@@ -246,10 +246,10 @@ def test_trainings_of_downstream_uses_are_kept_as_well(
     place.write(known)
     options = work.Options(torch.device("cpu"))
     fresh = work.Options(torch.device("cpu"), fresh=True)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedRunError):
         train([Job(plan, interrupted)], place, fresh)
     assert place.find(plan) == known
-    with pytest.raises(KeyboardInterrupt):  # goes on without being asked again
+    with pytest.raises(InterruptedRunError):  # goes on without being asked again
         train([Job(plan, interrupted)], place, options)
     assert place.find(plan) == known
     module = "dcbench_bacon.downstream.trainings.evaluate"

@@ -147,7 +147,7 @@ def test_killed_between_record_and_tidying(tmp_path: Path) -> None:
     output = tmp_path / "results"
     arguments = ("run", "--methods", "dm", "--ipc", 1, "--output", output, *tiny())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "clear", lambda self, cell, digest: None)
+        patch.setattr(Store, "clear", lambda *_: None)
         assert invoke(*arguments).exit_code == 0
     assert leftovers(output)
     assert "already done" in invoke(*arguments).stderr

@@ -12,7 +12,7 @@ from dcbench_bacon.downstream.results import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.records import acquire
-from dcbench_bacon.runner import noting
+from dcbench_bacon.runner import at_work
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.task import Task
 from dcbench_bacon.timing import environment
@@ -55,9 +55,8 @@ def run(jobs: Sequence[Job[R]], folder: Folder[R], options: Options) -> Outcome[
         OutputError: results cannot be written any more.
     """
     if options.fresh:
-        with noting():
-            for job in jobs:
-                folder.redo(job.plan).ask()
+        for job in jobs:
+            folder.redo(job.plan).ask()
     done: list[R] = []
     failures = 0
     for number, job in enumerate(jobs, 1):
@@ -79,6 +78,7 @@ def spread(found: Sequence[Evaluation]) -> str:
     return f"{mean:.2f} % (n={len(found)})"
 
 
+@at_work()
 def _attempt(job: Job[R], folder: Folder[R], options: Options) -> tuple[R, str]:
     """The record of a job, trained now if there is none, and a note on how long."""
     lock = folder.lock(job.plan)
