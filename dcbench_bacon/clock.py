@@ -322,6 +322,11 @@ class Clock:
         return self.policy.folder / (stage.replace("/", "-") + ".safetensors")
 
 
+def stream(key: str, purpose: str) -> torch.Generator:
+    """Return the random stream of one purpose on the CPU, that of a clock of the key."""
+    return torch.Generator().manual_seed(stable_seed(key, purpose))
+
+
 def stable_seed(*parts: object) -> int:
     """63 bits that depend on the text of the parts alone."""
     text = "\x1f".join(map(str, parts)).encode()

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dcbench_bacon import graphs
 from dcbench_bacon.files import cache_folder
+from dcbench_bacon.graphs import P, T
 from dcbench_bacon.networks import Network
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import CompileMode, DatasetInfo
-from dcbench_bacon.spec import P, T
 
 logger = logging.getLogger(__name__)
 # Forward operations of a stage from which compiling pays under ``auto``. On two CPU

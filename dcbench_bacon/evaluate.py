@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import msgspec
 
 from dcbench_bacon import policies
-from dcbench_bacon.clock import Clock
 from dcbench_bacon.compiling import compile_network, forward_flops
 from dcbench_bacon.errors import DivergedError, UsageError
 from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.schema import Evaluation
+from dcbench_bacon.spec import Stages
 from dcbench_bacon.task import Task, enlarge
 from dcbench_bacon.trainer import Trainer, TrainerStack
 
 
 def evaluate(
-    clock: Clock, task: Task, prefix: str = "evaluate", *, together: bool | None = None
+    clock: Stages, task: Task, prefix: str = "evaluate", *, together: bool | None = None
 ) -> list[Evaluation]:
     """Trains and tests every network of the protocol.
 
@@ -77,7 +77,7 @@ def _check(task: Task) -> None:
 
 
 def _tuned(
-    clock: Clock, task: Task, architecture: str, stage: str, together: bool
+    clock: Stages, task: Task, architecture: str, stage: str, together: bool
 ) -> list[Evaluation]:
     """The networks under the learning rate that does best on validation.
 
@@ -110,7 +110,7 @@ def _validation(evaluations: Sequence[Evaluation]) -> float:
 
 
 def _networks(
-    clock: Clock, task: Task, architecture: str, stage: str, together: bool
+    clock: Stages, task: Task, architecture: str, stage: str, together: bool
 ) -> list[Evaluation]:
     """Trains and tests all networks of an architecture."""
     trainers = [
@@ -122,7 +122,7 @@ def _networks(
     return [_alone(clock, task, trainer) for trainer in trainers]
 
 
-def _alone(clock: Clock, task: Task, trainer: "Trainer") -> Evaluation:
+def _alone(clock: Stages, task: Task, trainer: "Trainer") -> Evaluation:
     """Trains and tests one network, a stage of its own."""
     images = task.protocol.networks * trainer.passes
     compile_network(clock, trainer.network, task.info, images)
@@ -132,7 +132,7 @@ def _alone(clock: Clock, task: Task, trainer: "Trainer") -> Evaluation:
 
 
 def _together(
-    clock: Clock, task: Task, stage: str, trainers: Sequence["Trainer"]
+    clock: Stages, task: Task, stage: str, trainers: Sequence["Trainer"]
 ) -> list[Evaluation]:
     """Trains as many networks at a time as memory takes, and tests them."""
     batch = min(task.protocol.batch_size, len(trainers[0].images))

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, ParamSpec, TypeVar, runtime_checkable
+from typing import Any, ClassVar, TypeVar, runtime_checkable
 from typing import Protocol as Interface
 
 import torch
@@ -18,7 +18,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon.graphs import Function
+from dcbench_bacon.graphs import Function, P, T
 from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation, Protocol, Timing
 
 __all__ = [
@@ -33,12 +33,11 @@ __all__ = [
     "Run",
     "Settings",
     "Split",
+    "Stages",
     "State",
     "SyntheticSet",
 ]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Made = TypeVar("Made", bound="Configured")
 State = dict[str, Any]
 """Nested dictionaries and lists of tensors and JSON values: a checkpoint's content."""
@@ -144,23 +143,8 @@ class Learner(Interface):
 
 
 @runtime_checkable
-class Run(Interface):
-    """What the harness lends a method for one cell."""
-
-    @property
-    def cell(self) -> Cell:
-        """What is run: method, data set, images per class and seed."""
-        ...
-
-    @property
-    def info(self) -> DatasetInfo:
-        """The facts of the data set."""
-        ...
-
-    @property
-    def train(self) -> Split:
-        """The real images to distil."""
-        ...
+class Stages(Interface):
+    """Random streams and timed stages: what training and evaluation need of a run."""
 
     @property
     def device(self) -> torch.device:
@@ -239,6 +223,26 @@ class Run(Interface):
         It is read at the next checkpoint or progress report, not at once, so that a
         step does not wait for the device.
         """
+        ...
+
+
+@runtime_checkable
+class Run(Stages, Interface):
+    """What the harness lends a method for one cell."""
+
+    @property
+    def cell(self) -> Cell:
+        """What is run: method, data set, images per class and seed."""
+        ...
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The facts of the data set."""
+        ...
+
+    @property
+    def train(self) -> Split:
+        """The real images to distil."""
         ...
 
     def once(self, name: str, make: Callable[["Run"], State]) -> State:

@@ -12,7 +12,6 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dcbench_bacon import networks, policies, schedules
-from dcbench_bacon.clock import Clock
 from dcbench_bacon.flat import FlatAdamW, FlatNetwork, FlatSGD, NetworkStack, Scalar
 from dcbench_bacon.graphs import Tensors
 from dcbench_bacon.losses import Criterion, Targets
@@ -20,7 +19,7 @@ from dcbench_bacon.memory import images_per_call
 from dcbench_bacon.mixing import Mix, Mixer
 from dcbench_bacon.precision import tensor_cores
 from dcbench_bacon.schema import Evaluation
-from dcbench_bacon.spec import State
+from dcbench_bacon.spec import Stages, State
 from dcbench_bacon.task import Task, accuracy
 
 _GRAPH = 16  # batches of updates in one graph; their images are kept until then
@@ -45,7 +44,7 @@ class Trainer:
     """
 
     def __init__(
-        self, clock: Clock, task: Task, architecture: str, stream: str
+        self, clock: Stages, task: Task, architecture: str, stream: str
     ) -> None:
         """Builds the network and moves the set to the device."""
         self.clock = clock

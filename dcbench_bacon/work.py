@@ -22,7 +22,7 @@ from dcbench_bacon import (
     teachers,
 )
 from dcbench_bacon.augment import parse_strategy
-from dcbench_bacon.clock import Clock, Policy, Schedule
+from dcbench_bacon.clock import Clock, Policy, Schedule, stream
 from dcbench_bacon.errors import DataError, DivergedError, RecordError, UsageError
 from dcbench_bacon.evaluate import evaluate
 from dcbench_bacon.exchange import identity
@@ -264,9 +264,8 @@ def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
     The same for all methods and numbers of images: they are compared on one split, and
     share what is trained on the other.
     """
-    key = f"{cell.dataset}-s{cell.seed}"
-    stream = Clock(key, torch.device("cpu")).generator("validation")
-    return data.split_validation(train, share, stream)
+    draws = stream(f"{cell.dataset}-s{cell.seed}", "validation")
+    return data.split_validation(train, share, draws)
 
 
 def held_out_sha256(validation: Split | None) -> str | None:

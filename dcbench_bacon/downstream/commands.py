@@ -5,10 +5,9 @@ from functools import cache, partial
 from typing import Any
 
 import msgspec
-import torch
 
 from dcbench_bacon import data, recipe, work
-from dcbench_bacon.clock import Clock
+from dcbench_bacon.clock import stream
 from dcbench_bacon.downstream import continual, nas, tables
 from dcbench_bacon.downstream.results import (
     Candidate,
@@ -171,5 +170,5 @@ def _search(
 
 def halves(dataset: data.Dataset) -> tuple[Split, Split]:
     """The test images that score, and those that rank; the same for every set."""
-    clock = Clock(f"{dataset.info.name} nas", torch.device("cpu"))
-    return data.split_validation(dataset.test, 0.5, clock.generator("halves"))
+    draws = stream(f"{dataset.info.name} nas", "halves")
+    return data.split_validation(dataset.test, 0.5, draws)

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from dcbench_bacon.clock import Clock
+from dcbench_bacon.clock import stream
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.spec import Split, SyntheticSet
 
@@ -36,10 +36,9 @@ def class_orders(dataset: str, classes: int, count: int) -> list[Classes]:
         classes: how many there are.
         count: how many orders.
     """
-    clock = Clock(f"{dataset} continual", torch.device("cpu"))
-    stream = clock.generator("class order")
+    draws = stream(f"{dataset} continual", "class order")
     return [
-        tuple(torch.randperm(classes, generator=stream).tolist()) for _ in range(count)
+        tuple(torch.randperm(classes, generator=draws).tolist()) for _ in range(count)
     ]
 
 
