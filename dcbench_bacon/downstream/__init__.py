@@ -1,1 +1,0 @@
-"""What distilled sets are good for: continual learning, architecture search."""
