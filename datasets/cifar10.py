@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dcbench_bacon.data import RawSplit, locate, opened
-from dcbench_bacon.spec import DatasetInfo
+from dcbench_bacon.data.dataset import RawSplit
+from dcbench_bacon.data.loading import locate, opened
+from dcbench_bacon.schema import DatasetInfo
 
 INFO = DatasetInfo(
     name="cifar10",

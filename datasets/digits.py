@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dcbench_bacon.data import RawSplit
-from dcbench_bacon.spec import DatasetInfo
+from dcbench_bacon.data.dataset import RawSplit
+from dcbench_bacon.schema import DatasetInfo
 
 INFO = DatasetInfo(
     name="digits",

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from dcbench_bacon.data import RawSplit, locate
-from dcbench_bacon.spec import DatasetInfo
+from dcbench_bacon.data.dataset import RawSplit
+from dcbench_bacon.data.loading import locate
+from dcbench_bacon.schema import DatasetInfo
 
 from .mnist import read_pairs
 

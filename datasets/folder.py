@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dcbench_bacon.data import MissingDataError, RawSplit, damaged
+from dcbench_bacon.data.dataset import RawSplit
+from dcbench_bacon.data.loading import MissingDataError, damaged
+from dcbench_bacon.data.natural_order import visible_folders
+from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.natural import visible_folders
-from dcbench_bacon.registry import DATASETS, canonical
-from dcbench_bacon.spec import DatasetInfo
-from dcbench_bacon.transparency import opaque
+from dcbench_bacon.plugins import DATASETS, canonical
+from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV")

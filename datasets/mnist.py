@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dcbench_bacon.data import RawSplit, locate, opened
-from dcbench_bacon.spec import DatasetInfo
+from dcbench_bacon.data.dataset import RawSplit
+from dcbench_bacon.data.loading import locate, opened
+from dcbench_bacon.schema import DatasetInfo
 
 INFO = DatasetInfo(
     name="mnist",

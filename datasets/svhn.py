@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dcbench_bacon.data import RawSplit, damaged, locate
-from dcbench_bacon.spec import DatasetInfo
+from dcbench_bacon.data.dataset import RawSplit
+from dcbench_bacon.data.loading import damaged, locate
+from dcbench_bacon.schema import DatasetInfo
 
 INFO = DatasetInfo(
     name="svhn",

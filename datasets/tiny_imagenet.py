@@ -8,9 +8,10 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from dcbench_bacon.data import MissingDataError, RawSplit, damaged
+from dcbench_bacon.data.dataset import RawSplit
+from dcbench_bacon.data.loading import MissingDataError, damaged
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.spec import DatasetInfo
+from dcbench_bacon.schema import DatasetInfo
 
 from .folder import decode
 

@@ -16,18 +16,13 @@ import msgspec
 from filelock import FileLock
 from msgspec import Struct
 
-from dcbench_bacon import records
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.files import write_atomically
-from dcbench_bacon.redo import Redo
-from dcbench_bacon.schema import (
-    Cell,
-    Environment,
-    Evaluation,
-    Profile,
-    Recipe,
-    more_reduced,
-)
+from dcbench_bacon.field_types import Profile, more_reduced
+from dcbench_bacon.runtime import files
+from dcbench_bacon.runtime.files import write_atomically
+from dcbench_bacon.runtime.redo import Redo
+from dcbench_bacon.schema import Cell, Environment, Evaluation, Recipe
+from dcbench_bacon.store import Store
 
 
 class SetIdentity(Struct, frozen=True, kw_only=True):
@@ -136,7 +131,7 @@ class Folder(Generic[R]):
         kind: of the records.
     """
 
-    def __init__(self, store: records.Store, name: str, kind: type[R]) -> None:
+    def __init__(self, store: Store, name: str, kind: type[R]) -> None:
         """Makes nothing yet."""
         self.root = store.root
         self.name = name
@@ -190,7 +185,7 @@ class Folder(Generic[R]):
                 broken.append(error)
 
     def _slug(self, plan: R) -> str:
-        return f"{records.slug(plan.label)}-{plan.digest}"
+        return f"{files.slug(plan.label)}-{plan.digest}"
 
     def _read(self, path: Path) -> R:
         try:
@@ -202,11 +197,11 @@ class Folder(Generic[R]):
             ) from error
 
 
-def continual_folder(store: records.Store) -> Folder[Stage]:
+def continual_folder(store: Store) -> Folder[Stage]:
     """The records of ``dcbench continual``."""
     return Folder(store, "continual", Stage)
 
 
-def search_folder(store: records.Store) -> Folder[Candidate]:
+def search_folder(store: Store) -> Folder[Candidate]:
     """The records of ``dcbench nas``."""
     return Folder(store, "nas", Candidate)

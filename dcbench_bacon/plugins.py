@@ -5,6 +5,7 @@ found in its folder or, from third parties, in an entry-point group.
 """
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
@@ -13,7 +14,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from dcbench_bacon.errors import UsageError, guess
+from dcbench_bacon.errors import (
+    UsageError,
+    guess,
+)
+
+pass
 
 
 class Registry:
@@ -137,3 +143,13 @@ def canonical(name: str) -> str:
 
 METHODS = Registry("method", "dcbench_bacon.methods", "dcbench.methods")
 DATASETS = Registry("data set", "dcbench_bacon.datasets", "dcbench.datasets")
+
+
+def method_sha256(name: str) -> str:
+    """Of the module's source."""
+    return hashlib.sha256(METHODS.source(name).read_bytes()).hexdigest()
+
+
+def recipe_file(method: str) -> Path:
+    """The TOML file beside a method's module."""
+    return METHODS.source(method).with_suffix(".toml")

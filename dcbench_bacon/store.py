@@ -1,6 +1,5 @@
 """The results folder: records, synthetic sets, checkpoints, and who works on what."""
 
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -8,10 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
-from dcbench_bacon.files import is_temporary, temporary_name, write_atomically
+from dcbench_bacon.runtime.files import (
+    is_temporary,
+    slug,
+    temporary_name,
+    write_atomically,
+)
 from dcbench_bacon.schema import Cell, Record
 
 STALE_SECONDS = 3600.0  # no write takes as long
@@ -238,19 +242,3 @@ def read(path: Path) -> Record:
             f"{path}: not a record of this version ({error}); delete or move it, and "
             "the cell will run again"
         ) from error
-
-
-def acquire(lock: FileLock, patience: float) -> bool:
-    """Takes a lock, waiting so many seconds while another process has it."""
-    try:
-        lock.acquire(timeout=patience)
-    except Timeout:
-        return False
-    except OSError as error:
-        raise OutputError.of(Path(lock.lock_file), error) from error
-    return True
-
-
-def slug(name: object) -> str:
-    """The name of a cell, or of anything, made safe for every file system."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", str(name))

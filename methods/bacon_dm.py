@@ -8,8 +8,10 @@ Departures (what | published code | here):
     - combination | not published | BACON's loss in DM's pipeline
 """
 
-from dcbench_bacon.pipelines import DistributionMatching, MatchingSettings
-from dcbench_bacon.spec import Method, Run, SyntheticSet
+from dcbench_bacon.contract import Method, Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.distribution import DistributionMatching
+from dcbench_bacon.distillation.pipeline import MatchingSettings
 
 from .bacon import objective, with_options
 

@@ -8,9 +8,10 @@ Departures (what | published code | here):
     - combination | not published | IDM's loss plus BACON's terms
 """
 
-from dcbench_bacon.objectives import SquaredMeanDistance, Sum
-from dcbench_bacon.pipelines import ImprovedMatching
-from dcbench_bacon.spec import Method, Run, SyntheticSet
+from dcbench_bacon.contract import Method, Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.improved import ImprovedMatching
+from dcbench_bacon.distillation.objectives import SquaredMeanDistance, Sum
 
 from .bacon import BACON, objective
 

@@ -12,8 +12,12 @@ Departures (what | published code | here):
     - Tiny-ImageNet | no setting | a ConvNet of depth 4, as DC-BENCH
 """
 
-from dcbench_bacon.gradient_matching import GradientMatching, GradientMatchingSettings
-from dcbench_bacon.spec import Method, Run, SyntheticSet
+from dcbench_bacon.contract import Method, Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.gradients import (
+    GradientMatching,
+    GradientMatchingSettings,
+)
 
 
 class DC(Method):

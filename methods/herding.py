@@ -11,9 +11,10 @@ Departures (what | published code | here):
       be ``pixels`` or ``clip``
 """
 
-from dcbench_bacon.features import FeatureSettings
-from dcbench_bacon.selection import herding, select
-from dcbench_bacon.spec import Method, Run, SyntheticSet
+from dcbench_bacon.contract import Method, Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.coresets import herding, select
+from dcbench_bacon.training.features import FeatureSettings
 
 
 class Herding(Method):

@@ -19,9 +19,13 @@ Departures (what | published code | here):
       test, mended in BACON) | four different images, as everywhere else
 """
 
-from dcbench_bacon.objectives import SquaredMeanDistance
-from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
-from dcbench_bacon.spec import Method, Run, SyntheticSet
+from dcbench_bacon.contract import Method, Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.improved import (
+    ImprovedMatching,
+    ImprovedMatchingSettings,
+)
+from dcbench_bacon.distillation.objectives import SquaredMeanDistance
 
 
 class IDM(Method):

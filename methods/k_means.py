@@ -9,9 +9,10 @@ Departures (what | published code | here):
 
 from functools import partial
 
-from dcbench_bacon.features import FeatureSettings
-from dcbench_bacon.selection import k_means, select
-from dcbench_bacon.spec import Method, Run, SyntheticSet
+from dcbench_bacon.contract import Method, Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.coresets import k_means, select
+from dcbench_bacon.training.features import FeatureSettings
 
 
 class KMeans(Method):

@@ -19,9 +19,13 @@ Departures (what | published code | here):
 
 from typing import ClassVar
 
-from dcbench_bacon.experts import train_experts
-from dcbench_bacon.spec import Method, Run, SyntheticSet
-from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
+from dcbench_bacon.contract import Method, Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.trajectories import (
+    TrajectoryMatching,
+    TrajectorySettings,
+)
+from dcbench_bacon.training.experts import train_experts
 
 
 class MTT(Method):

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from click.testing import CliRunner, Result
 
-from dcbench_bacon import container, records
-from dcbench_bacon.cli import main
+from dcbench_bacon import store
+from dcbench_bacon.cli.main import main
+from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.schema import Record
 
 DCBENCH = Path(sys.executable).with_name("dcbench")
@@ -79,7 +80,7 @@ def run_killed(*arguments: object) -> None:
 
 def found(output: Path) -> list[Record]:
     """The records of a results folder."""
-    return list(records.Store(output).records())
+    return list(store.Store(output).records())
 
 
 def only_record(output: Path) -> Record:
@@ -91,7 +92,7 @@ def only_record(output: Path) -> Record:
 def only_set(output: Path) -> torch.Tensor:
     """The images of the one synthetic set of a results folder."""
     (path,) = (output / "synthetic").glob("*.safetensors")
-    return container.read(path).images
+    return synthetic_file.read(path).images
 
 
 def judged(record: Record) -> list[tuple[str, int, float, int, int | None]]:

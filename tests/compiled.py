@@ -11,17 +11,27 @@ import torch
 from support import cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import compiling, networks
-from dcbench_bacon.clock import Clock, Policy
-from dcbench_bacon.compiling import Compiler, broken
-from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.network_queue import Minibatches, NetworkQueue, QueueOptions
-from dcbench_bacon.objectives import SquaredMeanDistance
-from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
-from dcbench_bacon.schema import CompileMode, Evaluation, Protocol
-from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.task import Task
-from dcbench_bacon.trainer import Trainer
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.improved import (
+    ImprovedMatching,
+    ImprovedMatchingSettings,
+)
+from dcbench_bacon.distillation.network_queue import (
+    Minibatches,
+    NetworkQueue,
+    QueueOptions,
+)
+from dcbench_bacon.distillation.objectives import SquaredMeanDistance
+from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.field_types import CompileMode
+from dcbench_bacon.networks import base, builder, compilation
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.runtime.compilation import Compiler, broken
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.schema import Evaluation
+from dcbench_bacon.training.on_synthetic import SetTrainer
+from dcbench_bacon.training.task import Task
 
 CPU = torch.device("cpu")
 SMALL = "ConvNetD1W8"
@@ -29,15 +39,15 @@ REAL = dataset()
 
 
 def clock(mode: CompileMode) -> Clock:
-    return Clock("cell", CPU, Policy(compiler=Compiler(mode)))
+    return Clock("cell", CPU, RunPolicy(compiler=Compiler(mode)))
 
 
-def network(seed: int = 0, size: int = 8) -> networks.Network:
+def network(seed: int = 0, size: int = 8) -> base.Network:
     generator = torch.Generator().manual_seed(seed)
-    return networks.build(SMALL, channels=1, size=size, classes=3, generator=generator)
+    return builder.build(SMALL, channels=1, size=size, classes=3, generator=generator)
 
 
-def outcome(model: networks.Network, images: Tensor) -> tuple[Tensor, ...]:
+def outcome(model: base.Network, images: Tensor) -> tuple[Tensor, ...]:
     """Features, logits, and the gradients of both kinds."""
     images = images.clone().requires_grad_()
     features, logits = model.features_and_logits(images)
@@ -55,7 +65,7 @@ def a_network_computes_the_same_and_its_kind_is_compiled_once() -> None:
     graphs = []
     for seed in range(2):
         model = network(seed)
-        compiling.compile_network(clock("on"), model, REAL.info, 1)
+        compilation.compile_network(clock("on"), model, REAL.info, 1)
         found = outcome(model, images)
         for one, other in zip(found, expected[seed], strict=True):
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
@@ -71,7 +81,7 @@ def a_step_is_the_step() -> None:
     images = []
     for mode in ("off", "on", "on"):
         run = cell_run(REAL, Path(tempfile.mkdtemp()))
-        run.policy = Policy(compiler=Compiler(mode))
+        run.policy = RunPolicy(compiler=Compiler(mode))
         learner = ImprovedMatching(run, settings, SquaredMeanDistance())
         for step in run.steps("match", 3, state=learner):
             learner.step(step)
@@ -88,7 +98,7 @@ def a_queue_trains_to_the_same() -> None:
     rows = []
     for mode in ("off", "on"):
         run = cell_run(REAL, Path(tempfile.mkdtemp()))
-        run.policy = Policy(compiler=Compiler(mode))
+        run.policy = RunPolicy(compiler=Compiler(mode))
         queue = NetworkQueue(run, SMALL, QueueOptions())
         queue.together = True
         queue.compile(run, 1)
@@ -114,16 +124,16 @@ def judged(mode: CompileMode, *, together: bool) -> list[Evaluation]:
 
 def training_comes_to_the_same(*, together: bool) -> None:
     vectors: list[Tensor] = []
-    keep = Trainer.measure
+    keep = SetTrainer.measure
 
-    def measure(self: Trainer, index: int) -> None:
+    def measure(self: SetTrainer, index: int) -> None:
         vectors.append(self.vector.clone())
         keep(self, index)
 
-    Trainer.measure = measure  # type: ignore[method-assign]
+    SetTrainer.measure = measure  # type: ignore[method-assign]
     judged("off", together=together)
     judged("on", together=together)
-    Trainer.measure = keep  # type: ignore[method-assign]
+    SetTrainer.measure = keep  # type: ignore[method-assign]
     half = len(vectors) // 2
     for one, other in zip(vectors[:half], vectors[half:], strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
-    from dcbench_bacon.trainer import Trainer
+    from dcbench_bacon.training.on_synthetic import SetTrainer
 
 # Before any test imports the package: jaxtyping then checks every annotated shape. Not
 # where time is measured, and code with checks in it cannot be compiled.
@@ -55,19 +55,19 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> "list[Trainer]":
+def trainers(monkeypatch: pytest.MonkeyPatch) -> "list[SetTrainer]":
     """Every trainer that ``evaluate`` makes, in order."""
-    from dcbench_bacon import evaluate
-    from dcbench_bacon.trainer import Trainer
+    from dcbench_bacon.evaluation import evaluate
+    from dcbench_bacon.training.on_synthetic import SetTrainer
 
-    made: list[Trainer] = []
+    made: list[SetTrainer] = []
 
-    class Kept(Trainer):
+    class Kept(SetTrainer):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             made.append(self)
 
-    monkeypatch.setattr(evaluate, "Trainer", Kept)
+    monkeypatch.setattr(evaluate, "SetTrainer", Kept)
     return made
 
 

@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dcbench_bacon.work import CellRun
+from dcbench_bacon.distillation import (
+    feature_matching,
+    gradient_matcher,
+    network_queue,
+    trajectories,
+)
+from dcbench_bacon.running.run import CellRun
 
 
 class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -63,9 +69,9 @@ def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CellRun, A
     monkeypatch.setattr(run, "graphed", graphed)
     monkeypatch.setattr(run, "generator", lambda *_, **__: torch.Generator())
     # Memory of what is not there.
-    bounded = ("matching", "network_queue", "gradient_matching", "trajectory_matching")
+    bounded = (feature_matching, network_queue, gradient_matcher, trajectories)
     for module in bounded:
-        monkeypatch.setattr(f"dcbench_bacon.{module}.images_per_call", lambda *_: 8)
+        monkeypatch.setattr(module, "images_per_call", lambda *_: 8)
     return run, functions
 
 

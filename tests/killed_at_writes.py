@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 import torch._dynamo  # what the command imports late is imported before the forks
 
-from dcbench_bacon import networks, work
-from dcbench_bacon.cli import main
-from dcbench_bacon.registry import METHODS
+from dcbench_bacon import contract
+from dcbench_bacon.cli.main import main
+from dcbench_bacon.networks import builder
+from dcbench_bacon.plugins import METHODS
 
 MOST = 200
 THREADS = torch.get_num_threads()
@@ -69,7 +70,7 @@ def until_done(seed: int, arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # threads of OpenMP do not live through a fork
-    networks.build("ConvNet", channels=1, size=8, classes=2)
+    builder.build("ConvNet", channels=1, size=8, classes=2)
     for name in METHODS.names():
-        work.method_class(name)
+        contract.method_class(name)
     print("killed", until_done(int(sys.argv[1]), sys.argv[2:]))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dcbench_bacon.networks import Network
+from dcbench_bacon.networks.base import Network
 
 Augment = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -6,15 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcbench_bacon import data, work
-from dcbench_bacon.matching import RealImages
+from dcbench_bacon import contract
+from dcbench_bacon.contract import Method
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.distillation.class_batches import RealImages
+from dcbench_bacon.running import run
 from dcbench_bacon.schema import Cell, DatasetInfo
-from dcbench_bacon.spec import Method, Split
 
 
 def dataset(
     *, classes: int = 3, per_class: int = 12, channels: int = 1, size: int = 8
-) -> data.Dataset:
+) -> Dataset:
     """Random images, as many of each class."""
     generator = torch.Generator().manual_seed(1)
     count = classes * per_class
@@ -33,29 +36,29 @@ def dataset(
         std=(0.3,) * channels,
         class_names=tuple(f"class {index}" for index in range(classes)),
     )
-    return data.Dataset(info, split, split, "0" * 64)
+    return Dataset(info, split, split, "0" * 64)
 
 
 def cell_run(
-    source: data.Dataset,
+    source: Dataset,
     folder: Path,
     *,
     method: str = "dm",
     ipc: int = 2,
     device: str = "cpu",
-) -> work.CellRun:
+) -> run.CellRun:
     """A run of one cell, with checkpoints in ``folder``."""
     where = torch.device(device)
-    moved = data.Dataset(
+    moved = Dataset(
         source.info, source.train.to(where), source.test.to(where), source.fingerprint
     )
     cell = Cell(method, source.info.name, ipc)
-    return work.CellRun(cell, moved, work.Options(where), folder)
+    return run.CellRun(cell, moved, run.Options(where), folder)
 
 
 def method(name: str, settings: dict[str, Any]) -> Method:
     """A method that makes sets, by name."""
-    made = work.method_class(name).create(settings)
+    made = contract.method_class(name).create(settings)
     assert isinstance(made, Method)
     return made
 

@@ -11,9 +11,9 @@ from kornia.augmentation import AugmentationSequential, ImageSequential
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
-from dcbench_bacon import dsa
-from dcbench_bacon.augment import Augmentation, Draw, parse_strategy
-from dcbench_bacon.dsa import OPERATIONS
+from dcbench_bacon.augmentation import dsa, kornia_modules
+from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
+from dcbench_bacon.augmentation.siamese import Augmentation, Draw, parse_strategy
 from dcbench_bacon.errors import UsageError
 
 ALL = "color_crop_cutout_flip_scale_rotate"
@@ -355,7 +355,7 @@ def test_kornia_replays(name: str, generator: torch.Generator) -> None:
 
 def test_kornia_draws_each_sample_from_torch_seed() -> None:
     torch.manual_seed(0)
-    augmentation: Any = dsa.DSARotate()
+    augmentation: Any = kornia_modules.DSARotate()
     images = torch.ones(6, 1, 8, 8)
     first = augmentation(images)
     assert len(set(augmentation._params["degrees"].tolist())) == 6

@@ -20,9 +20,10 @@ from commandline import (
 )
 from PIL import Image
 
-from dcbench_bacon import checkpoint, files, work
+from dcbench_bacon import contract, plugins
 from dcbench_bacon.errors import OutputError
-from dcbench_bacon.registry import DATASETS, METHODS
+from dcbench_bacon.plugins import DATASETS, METHODS
+from dcbench_bacon.runtime import checkpoint, files
 
 
 @pytest.fixture(autouse=True)
@@ -304,7 +305,7 @@ def test_a_method_that_was_edited_is_told(
     arguments = command(tmp_path, methods="dm")
     assert invoke(*arguments).exit_code == 0
     quiet = invoke(*arguments).stderr
-    monkeypatch.setattr(work, "method_sha256", lambda name: "0" * 64)
+    monkeypatch.setattr(plugins, "method_sha256", lambda name: "0" * 64)
     told = invoke(*arguments).stderr
     line = "dm.py has changed since; --fresh distils anew"
     assert "already done" in told
@@ -375,7 +376,7 @@ def test_a_method_that_breaks_fails_its_cell_alone(
     def broken(*arguments: object) -> None:
         raise error("something odd")
 
-    monkeypatch.setattr(work.method_class("dm"), "distill", broken)
+    monkeypatch.setattr(contract.method_class("dm"), "distill", broken)
     result = invoke(*command(tmp_path, methods="dm,random"))
     assert result.exit_code == 1
     states = {record.cell.method: record for record in found(tmp_path)}

@@ -20,27 +20,35 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcbench_bacon import data, networks
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.clock import Clock, Policy
-from dcbench_bacon.compiling import Compiler, compile_network
-from dcbench_bacon.memory import keep_freed_memory
-from dcbench_bacon.objectives import Bacon, Objective, SquaredMeanDistance
-from dcbench_bacon.pipelines import (
-    DistributionMatching,
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.contract import Method, method_class
+from dcbench_bacon.data import loading
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.synthetic import SyntheticSet, decode
+from dcbench_bacon.distillation.distribution import DistributionMatching
+from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,
-    MatchingSettings,
 )
-from dcbench_bacon.profiler import takes_steps
-from dcbench_bacon.recipe import Request
-from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Cell, CompileMode, Precision, Protocol
-from dcbench_bacon.spec import Method, SyntheticSet, decode
-from dcbench_bacon.task import Task
-from dcbench_bacon.timing import peak_bytes
-from dcbench_bacon.trainer import Trainer
-from dcbench_bacon.work import CellRun, method_class, resolve
+from dcbench_bacon.distillation.objectives import Bacon, Objective, SquaredMeanDistance
+from dcbench_bacon.distillation.pipeline import MatchingSettings
+from dcbench_bacon.field_types import CompileMode, Precision
+from dcbench_bacon.networks import base, builder
+from dcbench_bacon.networks.compilation import compile_network
+from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.recipes.protocols import Request
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.running.planning import resolve
+from dcbench_bacon.running.run import CellRun
+from dcbench_bacon.running.step_timing import takes_steps
+from dcbench_bacon.runtime.compilation import Compiler
+from dcbench_bacon.runtime.memory import keep_freed_memory
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.runtime.stopwatch import peak_bytes
+from dcbench_bacon.schema import Cell
+from dcbench_bacon.training.on_synthetic import SetTrainer
+from dcbench_bacon.training.task import Task
 
 IPC, REAL, CLASSES, SIZE = 10, 256, 10, 32  # CIFAR-10, IPC 10, as published
 CPU = torch.device("cpu")
@@ -78,9 +86,9 @@ def pixels(count: int) -> Tensor:
 
 
 @cache
-def network(seed: int = 0) -> networks.Network:
+def network(seed: int = 0) -> base.Network:
     generator = torch.Generator().manual_seed(seed)
-    return networks.build(
+    return builder.build(
         "ConvNet", channels=3, size=SIZE, classes=CLASSES, generator=generator
     )
 
@@ -153,7 +161,7 @@ def reference_epoch() -> None:
 
 
 @cache
-def source() -> data.Dataset:
+def source() -> Dataset:
     return dataset(classes=CLASSES, per_class=500, channels=3, size=SIZE)
 
 
@@ -161,7 +169,7 @@ def our_run(name: str, mode: CompileMode, ipc: int = IPC) -> CellRun:
     """A run without files."""
     keep_freed_memory()
     run = cell_run(source(), Path(), method=name, ipc=ipc)
-    run.policy = Policy(compiler=Compiler(mode))
+    run.policy = RunPolicy(compiler=Compiler(mode))
     return run
 
 
@@ -185,8 +193,8 @@ def our_epoch(mode: CompileMode) -> Callable[[], None]:
     protocol = Protocol(name="dc")
     info = source().info
     task = Task(SyntheticSet(pixels(400), labels), source().test, info, protocol)
-    clock = Clock("benchmark", CPU, Policy(compiler=Compiler(mode)))
-    trainer = Trainer(clock, task, "ConvNet", "one/0")
+    clock = Clock("benchmark", CPU, RunPolicy(compiler=Compiler(mode)))
+    trainer = SetTrainer(clock, task, "ConvNet", "one/0")
     compile_network(clock, trainer.network, info, 1)
     return lambda: trainer.epoch(0)
 
@@ -273,7 +281,7 @@ def test_every_method(
     assert issubclass(method, Method)
     settings = {**recipe.settings, **method.profiled_with, "steps": 3}
     run = our_run(name, "off", ipc=1)
-    run.policy = Policy(warm_up=1)
+    run.policy = RunPolicy(warm_up=1)
     made = method.create(settings)
     benchmark.pedantic(lambda: made.distill(run), rounds=1)
     benchmark.extra_info["seconds_a_step"] = run.timings["match"].median
@@ -346,5 +354,5 @@ def test_decode(benchmark: Benchmark, way: str) -> None:
 
 @pytest.mark.benchmark(group="start of digits from the cache")
 def test_data_start(benchmark: Benchmark, tmp_path: Path) -> None:
-    data.load("digits", cache=tmp_path)
-    measure(benchmark, lambda: data.load("digits", cache=tmp_path), rounds=20)
+    loading.load("digits", cache=tmp_path)
+    measure(benchmark, lambda: loading.load("digits", cache=tmp_path), rounds=20)

@@ -9,12 +9,13 @@ from commandline import invoke
 from PIL import Image
 from torch import Tensor
 
-from dcbench_bacon import data
+from dcbench_bacon.data import loading
+from dcbench_bacon.data.dataset import denormalize
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.exchange import foreign
-from dcbench_bacon.exchange.class_order import match
+from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import Claims, stated_classes
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.exchange.interpretation.class_order import match
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 CIFAR10 = (
@@ -34,8 +35,8 @@ def pictures(root: Path, names: list[str]) -> Path:
 
 def right(found: SyntheticSet) -> Tensor:
     """Which images have the label that their shade says."""
-    info = foreign.facts("digits", None)
-    shades = data.denormalize(found.images, info)[:, 0, 0, 0] * 255 / 20
+    info = adopt.facts("digits", None)
+    shades = denormalize(found.images, info)[:, 0, 0, 0] * 255 / 20
     return shades.round().long() == found.labels.argmax(1)
 
 
@@ -53,7 +54,7 @@ def test_folders_of_digits_have_their_labels(
 ) -> None:
     """By position only 1 of 10 of the words would: 10.7 % instead of 76.1."""
     path = pictures(tmp_path / "set", names)
-    assert right(foreign.read(path, Claims(dataset="digits"))).all()
+    assert right(adopt.read(path, Claims(dataset="digits"))).all()
     assert f"{names[0]} = 0" in caplog.text
 
 
@@ -65,7 +66,7 @@ def test_numbered_classes_sort_by_value(
     names = [str(number) for number in range(12)]
     for split in ("train", "test"):
         pictures(tmp_path / "twelve" / split, names)
-    dataset = data.load(f"folder:{tmp_path / 'twelve'}")
+    dataset = loading.load(f"folder:{tmp_path / 'twelve'}")
     assert dataset.info.class_names == tuple(names)
     for part in (dataset.train, dataset.test):
         assert torch.equal(part.images[:, 0, 0, 0].long() // 20, part.labels)
@@ -76,14 +77,14 @@ def test_names_are_matched_whatever_their_spelling() -> None:
     order = match(HERE, [*names, "ship"], CIFAR10)
     assert order.places == (9, 0, 1, 2, 3, 4, 5, 6, 7, 8)
     assert order.how == "by name"
-    fashion = foreign.facts("fashion_mnist", None).class_names
+    fashion = adopt.facts("fashion_mnist", None).class_names
     assert match(HERE, ["ankle-boot", "t_shirt_top"], fashion).places == (9, 0)
 
 
 def test_a_class_may_be_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = foreign.read(pictures(tmp_path, WORDS[:9]), Claims(dataset="digits"))
+    found = adopt.read(pictures(tmp_path, WORDS[:9]), Claims(dataset="digits"))
     assert right(found).all()
     assert found.labels.shape == (9, 10)
 
@@ -99,10 +100,10 @@ def test_a_class_may_be_missing(
 def test_other_names_want_the_option(names: list[str], tmp_path: Path) -> None:
     path = pictures(tmp_path / "set", names)
     with pytest.raises(DataError, match="--classes"):
-        foreign.read(path, Claims(dataset="digits"))
+        adopt.read(path, Claims(dataset="digits"))
     order = sorted(names)
     stated = tuple(str(names.index(name)) for name in order)
-    assert right(foreign.read(path, Claims(dataset="digits", classes=stated))).all()
+    assert right(adopt.read(path, Claims(dataset="digits", classes=stated))).all()
 
 
 def test_numbers_of_classes_with_names_want_the_option() -> None:
@@ -126,7 +127,7 @@ def test_the_option_moves_the_columns_of_any_labels(tmp_path: Path) -> None:
     values = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     np.savez(tmp_path / "a.npz", images=values.numpy(), labels=rows.numpy())
     stated = tuple(WORDS[::-1])
-    found = foreign.read(
+    found = adopt.read(
         tmp_path / "a.npz", Claims(dataset="digits", classes=stated, zca=False)
     )
     assert torch.equal(found.labels, rows.flip(1))

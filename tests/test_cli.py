@@ -14,15 +14,17 @@ import msgspec
 import pytest
 from commandline import found, invoke, only_record, settable, tiny
 
-from dcbench_bacon import recipe, work
-from dcbench_bacon.cli import main
-from dcbench_bacon.dsa import OPERATIONS
-from dcbench_bacon.grid import Grid
-from dcbench_bacon.options import PAPER_DATASETS
-from dcbench_bacon.policies import POLICIES
-from dcbench_bacon.registry import DATASETS, METHODS
+from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
+from dcbench_bacon.augmentation.policies import POLICIES
+from dcbench_bacon.cli.main import main
+from dcbench_bacon.cli.options import PAPER_DATASETS
+from dcbench_bacon.plugins import DATASETS, METHODS
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.recipes.protocols import Request
+from dcbench_bacon.reporting.tables import SUMMARY
+from dcbench_bacon.running import planning
+from dcbench_bacon.running.planning_of_grids import Grid
 from dcbench_bacon.schema import Cell
-from dcbench_bacon.tables import SUMMARY
 
 COMMANDS = [
     *("run", "evaluate", "table", "list", "show", "data", "check"),
@@ -83,7 +85,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Pat
 def settings(method: str, dataset: str, ipc: int, **request: Any) -> dict[str, Any]:
     """The hyper-parameters in force."""
     cell = Cell(method, dataset, ipc)
-    return dict(work.resolve(cell, recipe.Request(**request)).recipe.settings)
+    return dict(planning.resolve(cell, Request(**request)).recipe.settings)
 
 
 @pytest.mark.parametrize("method", ["idm", "bacon", "bacon+idm"])
@@ -158,7 +160,7 @@ def test_published_settings_of_dm(dataset: str, ipc: int) -> None:
 
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_the_published_protocol(dataset: str) -> None:
-    protocol = recipe.protocol(Cell("dm", dataset, 10), recipe.Request())
+    protocol = protocols.protocol(Cell("dm", dataset, 10), Request())
     assert (protocol.networks, protocol.epochs, protocol.batch_size) == (5, 1000, 256)
     assert (protocol.learning_rate, protocol.momentum) == (0.01, 0.9)
     strategy = FIVE if dataset in MIRRORED else SIX
@@ -222,7 +224,7 @@ def test_help_of_data(command: str) -> None:
 )
 def test_what_answers_at_once_does_not_import_torch(line: str) -> None:
     code = (
-        "import sys\nfrom dcbench_bacon.cli import main\n"
+        "import sys\nfrom dcbench_bacon.cli.main import main\n"
         f"try: main({line.split()!r})\n"
         "except SystemExit as end: assert not end.code\n"
         "heavy = {'torch', 'pandas', 'kornia', 'sklearn', 'torchvision', 'numpy'}\n"
@@ -335,8 +337,8 @@ def test_show_gives_the_source() -> None:
 @pytest.mark.parametrize("method", ["dm", "idm", "bacon"])
 def test_reduced_profiles_are_smaller_and_say_so(method: str, profile: Any) -> None:
     assert settings(method, "digits", 10, profile=profile)["steps"] < 20_000
-    request = recipe.Request(profile=profile)
-    resolved = work.resolve(Cell(method, "digits", 10), request)
+    request = Request(profile=profile)
+    resolved = planning.resolve(Cell(method, "digits", 10), request)
     for key in ("steps", "protocol.epochs", "protocol.architectures"):
         assert f"profiles.{profile}" in resolved.origins[key].table
         assert "reduced" in resolved.origins[key].source
@@ -346,11 +348,11 @@ def test_reduced_profiles_are_smaller_and_say_so(method: str, profile: Any) -> N
 def test_all_data_sets_are_the_papers_six(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Grid] = []
 
-    def plan(grid: Grid, root: Path | None = None) -> list[work.Job]:
+    def plan(grid: Grid, root: Path | None = None) -> list[planning.CellJob]:
         seen.append(grid)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dcbench_bacon.commands.plan", plan)
+    monkeypatch.setattr("dcbench_bacon.cli.run.plan", plan)
     assert invoke("run", "--methods", "all", "--datasets", "all").exit_code == 130
     assert invoke("run").exit_code == 130
     assert seen[0].datasets == PAPER_DATASETS
@@ -491,19 +493,20 @@ def test_evaluate_a_saved_set(results: Path) -> None:
 def test_evaluate_names_the_wrong_data_set(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dcbench_bacon import data
+    from dcbench_bacon.data import loading
+    from dcbench_bacon.data.dataset import Dataset
 
     path = next((results / "synthetic").glob("*dm-s0*"))
-    load = data.load
+    load = loading.load
 
-    def larger(*arguments: Any, **named: Any) -> data.Dataset:
+    def larger(*arguments: Any, **named: Any) -> Dataset:
         loaded = load(*arguments, **named)
         images = loaded.train.images.repeat(1, 1, 2, 2)
         split = type(loaded.train)(images, loaded.train.labels)
         info = msgspec.structs.replace(loaded.info, size=16)
-        return data.Dataset(info, split, split, loaded.fingerprint)
+        return Dataset(info, split, split, loaded.fingerprint)
 
-    monkeypatch.setattr(data, "load", larger)
+    monkeypatch.setattr(loading, "load", larger)
     result = invoke("evaluate", path, *PROTOCOL)
     assert result.exit_code == 1
     assert str(path) in result.stderr

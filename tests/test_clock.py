@@ -10,10 +10,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from dcbench_bacon import checkpoint, clock, progress
-from dcbench_bacon.clock import Clock, Policy, Reporter, Schedule, Silent, stable_seed
+from dcbench_bacon.contract import State
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.spec import State, SyntheticSet
+from dcbench_bacon.running import clock
+from dcbench_bacon.running.clock import Clock, Schedule
+from dcbench_bacon.runtime import checkpoint, progress
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.runtime.progress import Reporter, Silent
+from dcbench_bacon.runtime.seeds import stable_seed
 
 CPU = torch.device("cpu")
 ALWAYS = -1.0  # seconds between checkpoints: one after each step
@@ -69,7 +74,7 @@ def test_steps_yield_their_indices() -> None:
 def test_a_killed_stage_goes_on_at_the_step_it_was_in(
     last: int, tmp_path: Path
 ) -> None:
-    policy = Policy(folder=tmp_path, interval=ALWAYS)
+    policy = RunPolicy(folder=tmp_path, interval=ALWAYS)
     counter = Counter()
 
     def killed() -> None:
@@ -89,7 +94,7 @@ def test_a_killed_stage_goes_on_at_the_step_it_was_in(
 
 
 def test_stages_have_checkpoints_of_their_own(tmp_path: Path) -> None:
-    runner = Clock("cell", CPU, Policy(folder=tmp_path))
+    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path))
     count_to(runner, 2, stage="one")
     count_to(runner, 3, stage="two/three")
     names = {"one.safetensors", "two-three.safetensors"}
@@ -102,7 +107,7 @@ def test_without_a_folder_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    count_to(Clock("cell", CPU, Policy(interval=ALWAYS)), 3)
+    count_to(Clock("cell", CPU, RunPolicy(interval=ALWAYS)), 3)
     assert not list(tmp_path.iterdir())
 
 
@@ -118,14 +123,14 @@ def test_checkpoints_come_at_the_interval(
 
     monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     monkeypatch.setattr(checkpoint, "write", kept)
-    runner = Clock("cell", CPU, Policy(folder=tmp_path, interval=25.0))
+    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path, interval=25.0))
     for _ in runner.steps("match", 8):
         now[0] += 10.0
     assert written == [3, 6, 8]
 
 
 def test_the_deadline_stops_after_the_step(tmp_path: Path) -> None:
-    policy = Policy(folder=tmp_path, deadline=time.monotonic() - 1)
+    policy = RunPolicy(folder=tmp_path, deadline=time.monotonic() - 1)
     with pytest.raises(InterruptedRunError, match=STOPPED.format("match")):
         count_to(Clock("cell", CPU, policy), 5)
     assert saved_index(tmp_path) == 1
@@ -143,7 +148,7 @@ def test_a_stop_is_asked_for_after_each_step(after: int, tmp_path: Path) -> None
         asked.append(True)
         return len(asked) == after
 
-    policy = Policy(folder=tmp_path, stop=stop)
+    policy = RunPolicy(folder=tmp_path, stop=stop)
     with pytest.raises(InterruptedRunError, match=f"after step {after}$"):
         count_to(Clock("cell", CPU, policy), 5)
     assert saved_index(tmp_path) == after
@@ -151,21 +156,21 @@ def test_a_stop_is_asked_for_after_each_step(after: int, tmp_path: Path) -> None
 
 
 def test_a_stop_at_the_last_step_stops_the_next_stage(tmp_path: Path) -> None:
-    runner = Clock("cell", CPU, Policy(folder=tmp_path, stop=lambda: True))
+    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path, stop=lambda: True))
     assert list(runner.steps("single", 1)) == [0]
     with pytest.raises(InterruptedRunError, match=STOPPED.format("next")):
         count_to(runner, 2, stage="next")
 
 
 def test_a_checkpoint_of_another_version_says_what_to_do(tmp_path: Path) -> None:
-    runner = Clock("cell", CPU, Policy(folder=tmp_path))
+    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path))
     count_to(runner, 2)
     path = tmp_path / "match.safetensors"
     content = checkpoint.read(path)
     del content["stopwatch"]["images"]
     checkpoint.write(path, content)
     with pytest.raises(RecordError, match=r"another version.*'images'.*--fresh"):
-        count_to(Clock("cell", CPU, Policy(folder=tmp_path)), 2)
+        count_to(Clock("cell", CPU, RunPolicy(folder=tmp_path)), 2)
 
 
 def watched(runner: Clock, *values: float) -> list[int]:
@@ -178,7 +183,7 @@ def watched(runner: Clock, *values: float) -> list[int]:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 2e4, -2e4])
 def test_a_diverged_state_is_never_saved(bad: float, tmp_path: Path) -> None:
-    runner = Clock("cell", CPU, Policy(folder=tmp_path, interval=ALWAYS))
+    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path, interval=ALWAYS))
     with pytest.raises(DivergedError, match=r"^loss is .* \(it began at 1\).*--set$"):
         watched(runner, 1.0, 0.5, bad, 0.5)
     assert saved_index(tmp_path) == 2
@@ -186,7 +191,7 @@ def test_a_diverged_state_is_never_saved(bad: float, tmp_path: Path) -> None:
 
 def test_divergence_is_noticed_at_the_end_at_the_latest(tmp_path: Path) -> None:
     for folder in (None, tmp_path):
-        runner = Clock("cell", CPU, Policy(folder=folder))
+        runner = Clock("cell", CPU, RunPolicy(folder=folder))
         with pytest.raises(DivergedError):
             watched(runner, 1.0, float("nan"))
         assert "match" in runner.timings
@@ -221,7 +226,7 @@ def test_large_values_near_their_first_size_are_fine(
 
 
 def test_the_first_value_outlives_a_stop(tmp_path: Path) -> None:
-    policy = Policy(folder=tmp_path, interval=ALWAYS)
+    policy = RunPolicy(folder=tmp_path, interval=ALWAYS)
     asked = iter([True])
     stopping = replace(policy, stop=lambda: next(asked, False))
     with pytest.raises(InterruptedRunError):
@@ -237,7 +242,7 @@ def test_scheduled_evaluations_see_the_set_of_their_step(tmp_path: Path) -> None
         assert saved_index(tmp_path) == step  # a kill now would find it
         seen.append((step, float(made.images[0, 0, 0, 0])))
 
-    policy = Policy(folder=tmp_path)
+    policy = RunPolicy(folder=tmp_path)
     count_to(Clock("cell", CPU, policy, Schedule(3, look)), 9)
     assert seen == [(3, 3.0), (6, 6.0), (9, 9.0)]
 
@@ -252,7 +257,7 @@ def test_a_kill_before_an_evaluation_does_not_lose_it(tmp_path: Path) -> None:
         seen.append(step)
 
     def runner() -> Clock:
-        return Clock("cell", CPU, Policy(folder=tmp_path), Schedule(2, look))
+        return Clock("cell", CPU, RunPolicy(folder=tmp_path), Schedule(2, look))
 
     with pytest.raises(KilledError):
         count_to(runner(), 6)
@@ -322,10 +327,10 @@ def test_streams_resume_whether_they_exist_yet_or_not(tmp_path: Path) -> None:
     for early in (True, False):
         folder = tmp_path / str(early)
         asked = iter([False, True])
-        policy = Policy(folder=folder, stop=lambda: next(asked))  # noqa: B023
+        policy = RunPolicy(folder=folder, stop=lambda: next(asked))  # noqa: B023
         with pytest.raises(InterruptedRunError):
             run(Clock("cell", CPU, policy), early=early)
-        rest = run(Clock("cell", CPU, Policy(folder=folder)), early=early)
+        rest = run(Clock("cell", CPU, RunPolicy(folder=folder)), early=early)
         assert rest == quiet[2 * 4 :]
 
 
@@ -338,10 +343,10 @@ def test_streams_resume_across_stages(tmp_path: Path) -> None:
 
     quiet = run(Clock("cell", CPU))
     asked = iter([False] * 4 + [True])
-    stopping = Policy(folder=tmp_path, stop=lambda: next(asked))
+    stopping = RunPolicy(folder=tmp_path, stop=lambda: next(asked))
     with pytest.raises(InterruptedRunError, match="two: stopped after step 2"):
         run(Clock("cell", CPU, stopping))
-    assert run(Clock("cell", CPU, Policy(folder=tmp_path))) == quiet
+    assert run(Clock("cell", CPU, RunPolicy(folder=tmp_path))) == quiet
 
 
 def test_a_stage_within_a_stage_counts_apart() -> None:
@@ -403,7 +408,7 @@ def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(clock, "REPORT_SECONDS", -1.0)
     told = Told()
     asked = iter([False, True])
-    policy = Policy(folder=tmp_path, reporter=told, stop=lambda: next(asked, False))
+    policy = RunPolicy(folder=tmp_path, reporter=told, stop=lambda: next(asked, False))
     with pytest.raises(InterruptedRunError):
         watched(Clock("cell", CPU, policy), 1.0, 2.0, 3.0)
     assert told.calls == [
@@ -426,7 +431,7 @@ def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_progress_stops_when_a_step_fails(error: type[BaseException]) -> None:
     told = Told()
-    runner = Clock("cell", CPU, Policy(reporter=told))
+    runner = Clock("cell", CPU, RunPolicy(reporter=told))
 
     def run() -> None:
         for _ in runner.steps("match", 3):
@@ -440,10 +445,10 @@ def test_progress_stops_when_a_step_fails(error: type[BaseException]) -> None:
 
 def test_progress_comes_back_after_an_evaluation(tmp_path: Path) -> None:
     told = Told()
-    policy = Policy(folder=tmp_path, reporter=told)
+    policy = RunPolicy(folder=tmp_path, reporter=told)
 
     def look(step: int, made: SyntheticSet) -> None:
-        count_to(Clock("inner", CPU, Policy(reporter=told)), 1, stage="evaluate")
+        count_to(Clock("inner", CPU, RunPolicy(reporter=told)), 1, stage="evaluate")
 
     count_to(Clock("cell", CPU, policy, Schedule(2, look)), 4)
     starts = [call[1:] for call in told.calls if call[0] == "start"]
@@ -535,7 +540,7 @@ def test_a_bar_follows_nested_stages_and_failures() -> None:
     bar = progress.Bar(made)
 
     def run() -> None:
-        runner = Clock("cell", CPU, Policy(reporter=bar))
+        runner = Clock("cell", CPU, RunPolicy(reporter=bar))
         for _ in runner.steps("outer", 2):
             for _ in runner.steps("inner", 3):
                 pass

@@ -15,10 +15,12 @@ from commandline import invoke
 from matplotlib.colors import Normalize
 from test_tables import record
 
-from dcbench_bacon import comparison, plots, scores, tables, work
-from dcbench_bacon.records import Store
-from dcbench_bacon.schema import Cell, LabelKind, Record
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.data import set_identity
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.field_types import LabelKind
+from dcbench_bacon.reporting import comparison, longform, plots, rendering, scores
+from dcbench_bacon.schema import Cell, Record
+from dcbench_bacon.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -76,13 +78,13 @@ def records() -> list[Record]:
 
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
-    long = tables.frame(records())
+    long = longform.frame(records())
     found = {
         "transfer": comparison.transfer(long),
         "scores": comparison.scores(long),
     }
     return {
-        f"{name}.{kind}": RECIPE.sub("set-protocol", tables.render(table, form))
+        f"{name}.{kind}": RECIPE.sub("set-protocol", rendering.render(table, form))
         for name, table in found.items()
         for kind, form in (("csv", "csv"), ("md", "md"), ("tex", "latex"))
     }
@@ -95,7 +97,7 @@ def test_golden(name: str) -> None:
 
 def scored(found: list[Record], **values: object) -> "pd.Series[Any]":
     """The one row of the scores with these values."""
-    table = comparison.scores(tables.frame(found))
+    table = comparison.scores(longform.frame(found))
     for key, value in values.items():
         table = table[table[key] == value]
     (_, row), *others = list(table.iterrows())
@@ -104,7 +106,7 @@ def scored(found: list[Record], **values: object) -> "pd.Series[Any]":
 
 
 def test_scores_by_hand() -> None:
-    table = comparison.scores(tables.frame(records()))
+    table = comparison.scores(longform.frame(records()))
     row = table[(table["method"] == "dm") & (table["sets"] == 2)].iloc[0]
     ours, theirs = [[0.48, 0.50], [0.49, 0.51]], [[0.25, 0.27]]
     assert row["accuracy_mean"] == pytest.approx(49.5)
@@ -174,7 +176,7 @@ def test_random_images_are_as_many_and_the_whole_set_is_one() -> None:
 
 def test_other_profiles_are_no_reference() -> None:
     found = [made("dm", (0.5,)), made("random", (0.2,), profile="quick")]
-    table = comparison.scores(tables.frame(found), profiles=("paper", "quick"))
+    table = comparison.scores(longform.frame(found), profiles=("paper", "quick"))
     assert table["ior"].isna().all()
 
 
@@ -197,13 +199,13 @@ def test_what_was_overridden_is_compared_by_what_it_is() -> None:
 
 def test_any_method_may_be_held_against_another() -> None:
     found = [made("dm", (0.5, 0.52)), made("idm", (0.6, 0.63)), made("random", (0.2,))]
-    table = comparison.scores(tables.frame(found), against="dm").set_index("method")
+    table = comparison.scores(longform.frame(found), against="dm").set_index("method")
     interval = scores.bootstrap([[0.6, 0.63]], [[0.5, 0.52]])
     assert table["gain"]["idm"] == pytest.approx(100 * interval.difference)
     assert table["gain_high"]["idm"] == pytest.approx(100 * interval.high)
     assert table["gain"]["random"] == pytest.approx(-31)
     assert math.isnan(table["gain"]["dm"])
-    assert "Over DM" in tables.render(table.reset_index(), "md")
+    assert "Over DM" in rendering.render(table.reset_index(), "md")
     assert table["ior"]["idm"] == pytest.approx(0.615 - 0.2)
 
 
@@ -216,7 +218,7 @@ def test_a_learned_rate_is_part_of_the_set() -> None:
         made("random", (0.2,)),
         made("whole", (0.8,), ipc=0, rules={"epochs": 7}),
     ]
-    table = comparison.scores(tables.frame(found))
+    table = comparison.scores(longform.frame(found))
     own = table[table["method"] == "mtt"]
     assert sorted(own["ior"]) == pytest.approx([0.1, 0.3])
     assert sorted(own["hlr"]) == pytest.approx([0.3, 0.5])
@@ -250,14 +252,14 @@ def test_of_several_whole_sets_the_one_of_its_recipe_counts(reverse: bool) -> No
         (found, 0.3, "101 passes, those of its recipe"),
         (without, 0.35, "301 passes, the most"),
     ):
-        table = comparison.scores(tables.frame(records[:: -1 if reverse else 1]))
+        table = comparison.scores(longform.frame(records[:: -1 if reverse else 1]))
         row = table[table["method"] == "dm"].iloc[0]
         assert row["hlr"] == pytest.approx(hlr)
-        text = tables.render(table, "md")
+        text = rendering.render(table, "md")
         assert f"Whole data set: of {len(records) - 1} recipes" in text
         assert told in text
         assert f"{row['whole_recipe']} is used" in text
-        assert row["whole_recipe"] in tables.render(table, "csv")
+        assert row["whole_recipe"] in rendering.render(table, "csv")
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -285,19 +287,19 @@ def test_of_several_recipes_the_one_without_set_is_held_against(reverse: bool) -
         (found, 10, "without --set"),
         ([found[0], *found[2:]], 20, "the newest"),
     ):
-        frame = tables.frame(records[:: -1 if reverse else 1])
+        frame = longform.frame(records[:: -1 if reverse else 1])
         table = comparison.scores(frame, against="dm")
         row = table[table["method"] == "idm"].iloc[0]
         assert row["gain"] == pytest.approx(gain)
-        text = tables.render(table, "md")
+        text = rendering.render(table, "md")
         assert f"{row['against_recipe']} is used ({told})" in text
 
 
 def test_one_reference_needs_no_note() -> None:
     table = comparison.scores(
-        tables.frame([made("dm", (0.5,)), made("random", (0.2,))])
+        longform.frame([made("dm", (0.5,)), made("random", (0.2,))])
     )
-    assert "is used" not in tables.render(table, "md")
+    assert "is used" not in rendering.render(table, "md")
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,7 @@ def test_a_record_says_what_its_labels_are() -> None:
     smooth[4] = torch.tensor([0.9, 0.1, 0.0])
     for labels, kind in ((one_hot, "hard"), (smooth, "soft")):
         synthetic = SyntheticSet(torch.zeros(6, 1, 8, 8), labels)
-        assert work.described(synthetic)["label_kind"] == kind
+        assert set_identity.described(synthetic)["label_kind"] == kind
 
 
 def test_ars_is_of_one_way_of_augmenting() -> None:
@@ -339,7 +341,7 @@ def test_ars_is_of_one_way_of_augmenting() -> None:
         for accuracy, rules in zip(values, ({}, policy, PLAIN), strict=True)
     ]
     for order in (found, found[::-1]):
-        table = comparison.scores(tables.frame(order))
+        table = comparison.scores(longform.frame(order))
         own = table[table["method"] == "dm"].sort_values("accuracy_mean")["ars"]
         expected = [scores.augmentation_robust_score(x, 0.1) for x in (0.25, 0.3)]
         plain, *augmented = own
@@ -352,10 +354,10 @@ def test_one_set_evaluated_twice_is_one_row() -> None:
     first = made("dm", (0.5, 0.6), digest="0000000a")
     again = made("dm", (0.5, 0.6), digest="0000000b")
     more = made("dm", (0.3,), network="MLP", digest="0000000c")
-    table = comparison.transfer(tables.frame([first, again, more]))
+    table = comparison.transfer(longform.frame([first, again, more]))
     assert list(table["n"]) == [2, 1]
     assert len(set(table.index)) == 1
-    text = tables.render(table, "md")
+    text = rendering.render(table, "md")
     assert text.count("| DM ") == 1
 
 
@@ -365,17 +367,17 @@ def test_rows_of_one_set_under_two_protocols_are_told_apart() -> None:
         made("dm", (0.5,)),
         made("dm", (0.6,), network="MLP", rules={"epochs": 7}),
     ]
-    table = comparison.transfer(tables.frame(found))
-    text = tables.render(table, "md")
+    table = comparison.transfer(longform.frame(found))
+    text = rendering.render(table, "md")
     assert "Recipe" in text
     assert all(recipe in text for recipe in table.index)
 
 
 def test_two_recipes_are_two_rows() -> None:
     found = [made("dm", (0.5,)), made("dm", (0.6,), settings={"steps": 7})]
-    table = comparison.transfer(tables.frame(found))
+    table = comparison.transfer(longform.frame(found))
     assert sorted(table["accuracy_mean"]) == [50.0, 60.0]
-    text = tables.render(table, "md")
+    text = rendering.render(table, "md")
     assert text.count("| DM ") == 2
     assert all(recipe in text for recipe in table.index)
 
@@ -385,14 +387,14 @@ def test_order_of_records_changes_nothing() -> None:
     random.Random(3).shuffle(shuffled)
     for make in (comparison.transfer, comparison.scores):
         pd.testing.assert_frame_equal(
-            make(tables.frame(shuffled)), make(tables.frame(records()))
+            make(longform.frame(shuffled)), make(longform.frame(records()))
         )
 
 
 def test_selection_is_always_told() -> None:
-    long = tables.frame(records())
+    long = longform.frame(records())
     for table in (comparison.transfer(long), comparison.scores(long)):
-        text = tables.render(table, "md")
+        text = rendering.render(table, "md")
         assert "45.00 (n=1)†" in text or "45.00†" in text
         assert "optimistic" in text
         assert "selection final" in text
@@ -400,14 +402,14 @@ def test_selection_is_always_told() -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "md", "latex", "html"])
 def test_no_records_is_an_empty_table(kind: str) -> None:
-    long = tables.frame([])
+    long = longform.frame([])
     for table in (comparison.transfer(long), comparison.scores(long)):
         assert table.empty
-        assert tables.render(table, kind)
+        assert rendering.render(table, kind)
 
 
 def test_figures(tmp_path: Path) -> None:
-    table = comparison.transfer(tables.frame(records()))
+    table = comparison.transfer(longform.frame(records()))
     for form, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         paths = plots.transfer(table, tmp_path / "one", form)
         again = plots.transfer(table, tmp_path / "two", form)
@@ -425,10 +427,10 @@ def test_the_whole_set_is_a_row_of_every_figure(tmp_path: Path) -> None:
         made("dm", (0.5,), ipc=1),
         made("dm", (0.6,), ipc=10),
     ]
-    whole = comparison.transfer(tables.frame(found[:1]))
+    whole = comparison.transfer(longform.frame(found[:1]))
     (path,) = plots.transfer(whole, tmp_path, "svg")
     assert "CIFAR-10, all images" in path.read_text()
-    every = comparison.transfer(tables.frame(found))
+    every = comparison.transfer(longform.frame(found))
     paths = plots.transfer(every, tmp_path, "svg")
     assert [path.name.split("-")[2] for path in paths] == ["ipc1", "ipc10"]
     for path, accuracy in zip(paths, ("50.0", "60.0"), strict=True):
@@ -441,13 +443,13 @@ def test_the_whole_set_is_a_row_of_every_figure(tmp_path: Path) -> None:
 def test_no_name_leaves_the_folder(tmp_path: Path) -> None:
     found = [record(Cell("dm", "../../up", 1), (0.5,))]
     (path,) = plots.transfer(
-        comparison.transfer(tables.frame(found)), tmp_path / "in", "png"
+        comparison.transfer(longform.frame(found)), tmp_path / "in", "png"
     )
     assert path.resolve().parent == (tmp_path / "in").resolve()
 
 
 def test_the_heat_map_shows_the_table() -> None:
-    table = comparison.transfer(tables.frame(records()))
+    table = comparison.transfer(longform.frame(records()))
     table = table[table["selection"] == "final"].copy()
     table["ipc"] = 10
     figure = plots.heat_map(table)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from compiled import CPU, REAL, clock, network, outcome
 
-from dcbench_bacon import compiling
-from dcbench_bacon.compiling import PAYS, Compiler, broken, forward_flops
-from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.schema import Precision
+from dcbench_bacon.field_types import Precision
+from dcbench_bacon.networks.compilation import forward_flops
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.runtime import compilation
+from dcbench_bacon.runtime.compilation import PAYS, Compiler, broken
+from dcbench_bacon.runtime.precision import tensor_cores
 
 
 def test_compiled_code_computes_what_eager_code_does() -> None:
@@ -26,7 +27,7 @@ def test_compiled_code_computes_what_eager_code_does() -> None:
 def test_auto_compiles_when_the_work_pays_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiling, "broken", lambda device: None)
+    monkeypatch.setattr(compilation, "broken", lambda device: None)
     compiler = Compiler("auto")
     assert compiler.obstacle(CPU, 2 * PAYS["cpu"]) is None
     assert "TFLOP of work" in (compiler.obstacle(CPU, PAYS["cpu"] / 2) or "")

@@ -15,10 +15,11 @@ from msgspec import structs
 from safetensors.torch import save
 from torch import Tensor
 
-from dcbench_bacon import checkpoint, container
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, OutputError, RecordError
+from dcbench_bacon.runtime import checkpoint
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.spec import SyntheticSet
 
 PROVENANCE = {"cell": {"method": "dm", "ipc": 2}, "zca": None, "text": "ä", "x": 0.1}
 
@@ -34,7 +35,7 @@ def example(*, partition: int = 2, channels: int = 3) -> SyntheticSet:
 def path(tmp_path: Path) -> Path:
     """A good file."""
     target = tmp_path / "folder" / "good set.safetensors"
-    container.write(target, example())
+    synthetic_file.write(target, example())
     return target
 
 
@@ -44,8 +45,8 @@ def test_a_set_comes_back_as_it_was(
     partition: int, channels: int, tmp_path: Path
 ) -> None:
     original = example(partition=partition, channels=channels)
-    container.write(tmp_path / "a", original)
-    back = container.read(tmp_path / "a")
+    synthetic_file.write(tmp_path / "a", original)
+    back = synthetic_file.read(tmp_path / "a")
     assert torch.equal(back.images, original.images)
     assert torch.equal(back.labels, original.labels)
     assert (back.partition, back.provenance) == (partition, PROVENANCE)
@@ -54,13 +55,13 @@ def test_a_set_comes_back_as_it_was(
 def test_extreme_values_keep_their_bits(tmp_path: Path) -> None:
     images = torch.zeros(1, 1, 2, 2)
     images[0, 0] = torch.tensor([[1e-45, -0.0], [3.4e38, -3.4e38]])
-    container.write(tmp_path / "a", SyntheticSet(images, torch.ones(1, 1)))
-    back = container.read(tmp_path / "a").images
+    synthetic_file.write(tmp_path / "a", SyntheticSet(images, torch.ones(1, 1)))
+    back = synthetic_file.read(tmp_path / "a").images
     assert torch.equal(back.view(torch.int32), images.view(torch.int32))
 
 
 def test_what_was_read_does_not_change_with_the_file(path: Path) -> None:
-    back = container.read(path)
+    back = synthetic_file.read(path)
     size = path.stat().st_size
     with path.open("r+b") as file:  # in place, as no writer of ours does it
         file.seek(size - 400)
@@ -69,11 +70,11 @@ def test_what_was_read_does_not_change_with_the_file(path: Path) -> None:
 
 
 def test_sets_move_to_the_device_asked_for(path: Path, device: torch.device) -> None:
-    back = container.read(path, device)
+    back = synthetic_file.read(path, device)
     assert back.images.device.type == back.labels.device.type == device.type
-    assert container.digest(back) == container.digest(example())
-    container.write(path, back)
-    assert torch.equal(container.read(path).images, example().images)
+    assert synthetic_file.digest(back) == synthetic_file.digest(example())
+    synthetic_file.write(path, back)
+    assert torch.equal(synthetic_file.read(path).images, example().images)
 
 
 def test_the_digest_is_of_the_content() -> None:
@@ -94,7 +95,7 @@ def test_the_digest_is_of_the_content() -> None:
         + plain.labels.numpy().tobytes()
     ).hexdigest()
     for same in (plain, strided, grown, named):
-        assert container.digest(same) == expected
+        assert synthetic_file.digest(same) == expected
     changed = plain.images.clone()
     changed[5, 2, 7, 7] += 1e-6
     for other in (
@@ -102,19 +103,19 @@ def test_the_digest_is_of_the_content() -> None:
         replace(plain, images=changed),
         replace(plain, labels=plain.labels.flip(0)),
     ):
-        assert container.digest(other) != expected
+        assert synthetic_file.digest(other) != expected
 
 
 def test_a_strided_set_is_stored_in_order(tmp_path: Path) -> None:
     plain = example()
     strided = replace(plain, images=plain.images.transpose(2, 3))
-    container.write(tmp_path / "a", strided)
-    assert torch.equal(container.read(tmp_path / "a").images, strided.images)
+    synthetic_file.write(tmp_path / "a", strided)
+    assert torch.equal(synthetic_file.read(tmp_path / "a").images, strided.images)
 
 
 def refused(path: Path, reason: str = "not a readable") -> None:
     with pytest.raises(RecordError, match=reason) as caught:
-        container.read(path)
+        synthetic_file.read(path)
     assert str(path) in str(caught.value)
     assert "not a readable synthetic set" in str(caught.value)
 
@@ -149,12 +150,12 @@ def store(path: Path, header: object, **tensors: Tensor) -> None:
 def test_a_header_without_a_field_is_refused(missing: str, tmp_path: Path) -> None:
     header = {
         "partition": 2,
-        "sha256": container.digest(example()),
+        "sha256": synthetic_file.digest(example()),
         "provenance": {},
     }
     tensors = {"images": example().images, "labels": example().labels}
     store(tmp_path / "a", header, **tensors)
-    assert container.read(tmp_path / "a").partition == 2
+    assert synthetic_file.read(tmp_path / "a").partition == 2
     del header[missing]
     store(tmp_path / "a", header, **tensors)
     refused(tmp_path / "a", f"missing required field `{missing}`")
@@ -190,7 +191,7 @@ def test_a_hostile_header_is_refused(
 ) -> None:
     good = {
         "partition": "2",
-        "sha256": json.dumps(container.digest(example())),
+        "sha256": json.dumps(synthetic_file.digest(example())),
         "provenance": "{}",
     }
     tensors = {"images": example().images, "labels": example().labels}
@@ -199,14 +200,14 @@ def test_a_hostile_header_is_refused(
         content = save(tensors, metadata={"dcbench": "{" + entries + "}"})
         (tmp_path / "a").write_bytes(content)
         if values is good:
-            container.read(tmp_path / "a")
+            synthetic_file.read(tmp_path / "a")
     refused(tmp_path / "a", reason)
 
 
 def test_a_provenance_that_is_no_json_is_not_written(tmp_path: Path) -> None:
     endless = replace(example(), provenance={"learning_rate": float("inf")})
     with pytest.raises(ValueError, match="Out of range"):
-        container.write(tmp_path / "a", endless)
+        synthetic_file.write(tmp_path / "a", endless)
 
 
 def test_shapes_are_refused_before_numbers_are_read(
@@ -215,8 +216,8 @@ def test_shapes_are_refused_before_numbers_are_read(
     header = {"partition": 1, "sha256": "", "provenance": {}}
     small = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
     store(tmp_path / "a", header, images=small, labels=example().labels)
-    monkeypatch.setattr(container, "MOST_BYTES", 4 * small.numel() - 1)
-    monkeypatch.setattr(container, "SyntheticSet", None)  # calling it would raise
+    monkeypatch.setattr(synthetic_file, "MOST_BYTES", 4 * small.numel() - 1)
+    monkeypatch.setattr(synthetic_file, "SyntheticSet", None)  # calling it would raise
     refused(tmp_path / "a", "bytes as float32")
 
 
@@ -246,9 +247,9 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
 def test_facts_that_do_not_fit_the_tensors(
     changes: dict[str, Any], reason: str, path: Path
 ) -> None:
-    container.check_fits(path, example(), INFO)
+    synthetic_file.check_fits(path, example(), INFO)
     with pytest.raises(DataError, match=reason) as caught:
-        container.check_fits(path, example(), structs.replace(INFO, **changes))
+        synthetic_file.check_fits(path, example(), structs.replace(INFO, **changes))
     assert str(path) in str(caught.value)
 
 
@@ -288,9 +289,9 @@ def test_a_folder_and_nothing_at_all_are_refused(tmp_path: Path) -> None:
 def test_a_file_of_absurd_size_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "MOST_BYTES", path.stat().st_size)
-    container.read(path)
-    monkeypatch.setattr(container, "MOST_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(synthetic_file, "MOST_BYTES", path.stat().st_size)
+    synthetic_file.read(path)
+    monkeypatch.setattr(synthetic_file, "MOST_BYTES", path.stat().st_size - 1)
     refused(path, "larger than")
 
 
@@ -338,13 +339,13 @@ BENT = {
 def test_what_is_no_set_is_refused(
     changes: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    container.check(example())
+    synthetic_file.check(example())
     wrong = bent(**changes)
     with pytest.raises(ValueError, match=reason):
-        container.check(wrong)
+        synthetic_file.check(wrong)
     header = {
         "partition": wrong.partition,
-        "sha256": container.digest(wrong),
+        "sha256": synthetic_file.digest(wrong),
         "provenance": {},
     }
     store(tmp_path / "a", header, images=wrong.images, labels=wrong.labels)
@@ -367,7 +368,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 ) -> None:
     target = tmp_path / "set.safetensors"
     if old:
-        container.write(target, example())
+        synthetic_file.write(target, example())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fail(*_: object) -> None:
@@ -378,7 +379,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     else:
         monkeypatch.setattr(Path, "replace", fail)
     writes: list[Callable[[], None]] = [
-        lambda: container.write(target, example(partition=1)),
+        lambda: synthetic_file.write(target, example(partition=1)),
         lambda: checkpoint.write(target, {"a": torch.zeros(3)}),
     ]
     for write in writes:
@@ -389,9 +390,9 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 
 def test_nothing_but_the_file_is_left(path: Path) -> None:
-    container.write(path, example(partition=1))
+    synthetic_file.write(path, example(partition=1))
     assert [each.name for each in path.parent.iterdir()] == [path.name]
-    assert container.read(path).partition == 1
+    assert synthetic_file.read(path).partition == 1
 
 
 def test_a_file_is_flushed_before_it_is_renamed(
@@ -410,7 +411,7 @@ def test_a_file_is_flushed_before_it_is_renamed(
 
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(Path, "replace", renamed)
-    container.write(tmp_path / "a", example())
+    synthetic_file.write(tmp_path / "a", example())
     assert calls[:2] == ["fsync", "replace"]
 
 

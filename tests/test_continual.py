@@ -8,9 +8,9 @@ import torch
 from support import dataset
 from torch.nn import functional as F
 
-from dcbench_bacon.downstream import continual
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.evaluation.downstream import continual
 
 
 def synthetic(classes: int = 5, ipc: int = 3, partition: int = 1) -> SyntheticSet:

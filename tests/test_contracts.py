@@ -9,11 +9,19 @@ import torch
 from support import dataset
 from support import method as create
 
-from dcbench_bacon import container, data, recipe, records, work
-from dcbench_bacon.options import PAPER_DATASETS
-from dcbench_bacon.registry import DATASETS, METHODS, canonical
+import dcbench_bacon
+from dcbench_bacon import contract, store
+from dcbench_bacon.cli.options import PAPER_DATASETS
+from dcbench_bacon.contract import Method, Settings
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.plugins import DATASETS, METHODS, canonical
+from dcbench_bacon.recipes import digests, protocols, toml_tables
+from dcbench_bacon.running import planning
+from dcbench_bacon.running.run import CellRun, Options
+from dcbench_bacon.runtime import files
 from dcbench_bacon.schema import Cell, DatasetInfo
-from dcbench_bacon.spec import Method, Settings, SyntheticSet
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -32,7 +40,7 @@ FIXED = [name for name in DATASETS.names() if hasattr(DATASETS.module(name), "IN
 SETS = [
     name
     for name in METHODS.names()
-    if issubclass(work.method_class(name), Method)  # a reference makes no set
+    if issubclass(contract.method_class(name), Method)  # a reference makes no set
 ]
 all_sets = pytest.mark.parametrize("method", SETS)
 all_methods = pytest.mark.parametrize("method", METHODS.names())
@@ -41,29 +49,27 @@ all_datasets = pytest.mark.parametrize("name", DATASETS.names())
 
 def settings(method: str) -> dict[str, Any]:
     """A method's hyper-parameters, made small."""
-    known = work.method_class(method).Settings.__struct_fields__
+    known = contract.method_class(method).Settings.__struct_fields__
     overrides = {key: value for key, value in SMALL.items() if key in known}
-    request = recipe.Request(profile="demo", overrides=overrides)
+    request = protocols.Request(profile="demo", overrides=overrides)
     cell = Cell(method, "random-images", IPC)
-    return dict(work.resolve(cell, request).recipe.settings)
+    return dict(planning.resolve(cell, request).recipe.settings)
 
 
-def distil(
-    method: str, source: data.Dataset, folder: Path, seed: int = 0
-) -> SyntheticSet:
+def distil(method: str, source: Dataset, folder: Path, seed: int = 0) -> SyntheticSet:
     """Two steps of a method."""
     cell = Cell(method, "random-images", IPC, seed)
-    run = work.CellRun(cell, source, work.Options(CPU), folder)
+    run = CellRun(cell, source, Options(CPU), folder)
     return create(method, settings(method)).distill(run)
 
 
-def coloured(classes: int, channels: int) -> data.Dataset:
+def coloured(classes: int, channels: int) -> Dataset:
     """Images whose brightness tells their class."""
     source = dataset(classes=classes, channels=channels)
     images = source.train.images // 8
     images += (source.train.labels * (200 // classes)).to(torch.uint8).view(-1, 1, 1, 1)
     split = type(source.train)(images, source.train.labels)
-    return data.Dataset(source.info, split, split, source.fingerprint)
+    return Dataset(source.info, split, split, source.fingerprint)
 
 
 @all_sets
@@ -74,7 +80,7 @@ def test_a_method_makes_a_valid_set(
     source = coloured(classes, channels)
     before = source.train.images.clone()
     made = distil(method, source, tmp_path / "a")
-    container.check(made)
+    synthetic_file.check(made)
     assert made.images.shape == (classes * IPC, channels, 8, 8)
     assert made.labels.shape == (classes * IPC, classes)
     assert not made.images.requires_grad
@@ -116,7 +122,7 @@ def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
     cell = Cell(method, "random-images", IPC)
     sets = []
     for steps in (1, 2):
-        run = work.CellRun(cell, dataset(), work.Options(CPU), tmp_path / f"{steps}")
+        run = CellRun(cell, dataset(), Options(CPU), tmp_path / f"{steps}")
         made = create(method, {**settings(method), "steps": steps})
         sets.append(made.distill(run))
     assert not torch.equal(sets[0].images, sets[1].images)
@@ -129,9 +135,11 @@ def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
 def test_every_value_in_force_has_an_origin(
     method: str, name: str, ipc: int, profile: Any
 ) -> None:
-    resolved = work.resolve(Cell(method, name, ipc), recipe.Request(profile=profile))
+    resolved = planning.resolve(
+        Cell(method, name, ipc), protocols.Request(profile=profile)
+    )
     values = resolved.recipe.settings
-    assert set(values) == set(work.method_class(method).Settings.__struct_fields__)
+    assert set(values) == set(contract.method_class(method).Settings.__struct_fields__)
     for key in values:
         origin = resolved.origins[key]
         assert origin.source or origin.table == "default of the code", key
@@ -144,17 +152,17 @@ def test_every_value_in_force_has_an_origin(
 def test_a_method_is_two_files(method: str) -> None:
     source = METHODS.source(method)
     assert source.stem == canonical(method)
-    written = recipe.read(source.with_suffix(".toml"))
+    written = toml_tables.read(source.with_suffix(".toml"))
     assert written["title"]
     assert written["paper"]
-    assert issubclass(work.method_class(method).Settings, Settings)
+    assert issubclass(contract.method_class(method).Settings, Settings)
     assert METHODS.summary(method).endswith(".")
 
 
 @all_methods
 def test_an_unknown_key_is_refused(method: str) -> None:
     with pytest.raises(ValueError, match="surplus"):
-        work.method_class(method).create({**settings(method), "surplus": 1})
+        contract.method_class(method).create({**settings(method), "surplus": 1})
 
 
 @all_datasets
@@ -227,8 +235,7 @@ def test_the_published_facts(
 
 
 def test_the_harness_names_no_method_and_no_data_set() -> None:
-    folder = Path(work.__file__).parent
-    for path in folder.glob("*.py"):
+    for path in Path(dcbench_bacon.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
             if isinstance(node, ast.ImportFrom):
@@ -246,15 +253,15 @@ RECORDS = sorted([*RESULTS.glob("records/*.json"), *RESULTS.glob("*/records/*.js
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
-    record = records.read(path)
-    request = recipe.Request(
+    record = store.read(path)
+    request = protocols.Request(
         profile=record.recipe.profile,
         overrides=record.recipe.overrides,
         architectures=record.recipe.protocol.architectures,
     )
-    assert record.recipe == work.resolve(record.cell, request).recipe
-    assert recipe.digest(record.recipe) == record.digest
-    assert path.stem == f"{records.slug(record.cell)}-{record.digest}"
+    assert record.recipe == planning.resolve(record.cell, request).recipe
+    assert digests.digest(record.recipe) == record.digest
+    assert path.stem == f"{files.slug(record.cell)}-{record.digest}"
     assert record.status == "done"
     protocol = record.recipe.protocol
     assert len(record.evaluations) == protocol.networks * len(protocol.architectures)
@@ -263,4 +270,4 @@ def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
 def test_the_demo_has_all_to_do_in_a_clone() -> None:
     """``dcbench run`` there would skip cells whose records were committed."""
     for path in (RESULTS / "records").glob("*.json"):
-        assert records.read(path).recipe.profile != "demo", path
+        assert store.read(path).recipe.profile != "demo", path

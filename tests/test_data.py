@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dcbench_bacon import data
+from dcbench_bacon.data import dataset, loading, verification
+from dcbench_bacon.data.dataset import class_index, denormalize, split_validation
+from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.registry import DATASETS
-from dcbench_bacon.spec import Split
+from dcbench_bacon.plugins import DATASETS
 
 IDX_NAMES = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -99,27 +100,27 @@ def test_idx_files_packed_or_not(
     tmp_path: Path, name: str, folder: str, suffix: str
 ) -> None:
     write_idx(tmp_path / folder / "raw", suffix)
-    dataset = data.load(name, tmp_path)
+    dataset = loading.load(name, tmp_path)
     assert np.array_equal(dataset.train.images[:, 0], pixels(20, 28, 28))
     assert dataset.test.labels.tolist() == [*range(10)] * 2
     assert dataset.train.images.dtype == torch.uint8
 
 
 def test_real_mnist(shared: Path) -> None:
-    dataset = data.load("mnist", shared / "data")
+    dataset = loading.load("mnist", shared / "data")
     assert dataset.train.images.shape == (60_000, 1, 28, 28)
     assert dataset.test.images.shape == (10_000, 1, 28, 28)
     train = dataset.train.images.double() / 255
     assert (train.mean().item(), train.std().item()) == pytest.approx(
         (dataset.info.mean[0], dataset.info.std[0]), abs=5e-5
     )
-    assert all(check.ok for check in data.verify("mnist", shared / "data"))
+    assert all(check.ok for check in verification.verify("mnist", shared / "data"))
 
 
 def test_debian_copy_of_fashion_mnist(tmp_path: Path) -> None:
     if not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
-    checks = data.verify("fashion_mnist", tmp_path)
+    checks = verification.verify("fashion_mnist", tmp_path)
     assert len(checks) == 5
     assert all(check.ok for check in checks)
 
@@ -130,8 +131,8 @@ def test_truncated_gzip_is_named(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is damaged"):
-        data.load("mnist", tmp_path)
-    assert not all(check.ok for check in data.verify("mnist", tmp_path))
+        loading.load("mnist", tmp_path)
+    assert not all(check.ok for check in verification.verify("mnist", tmp_path))
 
 
 def test_images_without_their_labels_are_refused(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_images_without_their_labels_are_refused(tmp_path: Path) -> None:
     write_idx(raw, "")
     (raw / IDX_NAMES[1]).write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 19)) + bytes(19))
     with pytest.raises(DataError, match=r"mnist in .*train: .*expected uint8 \(19"):
-        data.load("mnist", tmp_path)
+        loading.load("mnist", tmp_path)
 
 
 def test_labels_out_of_range_are_refused(tmp_path: Path) -> None:
@@ -147,20 +148,20 @@ def test_labels_out_of_range_are_refused(tmp_path: Path) -> None:
     write_idx(raw, "")
     (raw / IDX_NAMES[3]).write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 20)) + b"\x0a" * 20)
     with pytest.raises(DataError, match="labels 10 to 10; there are 10 classes"):
-        data.load("mnist", tmp_path)
+        loading.load("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "svhn"])
 def test_missing_file_names_the_remedy(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=f"`dcbench data get {name}`, or put it under"):
-        data.load(name, tmp_path)
-    (check,) = data.verify(name, tmp_path)
+        loading.load(name, tmp_path)
+    (check,) = verification.verify(name, tmp_path)
     assert not check.ok
 
 
 def test_small_files_are_not_the_official_ones(tmp_path: Path) -> None:
     write_idx(tmp_path / "MNIST" / "raw")
-    checks = data.verify("mnist", tmp_path)
+    checks = verification.verify("mnist", tmp_path)
     assert len(checks) == 5
     assert not any(check.ok for check in checks)
 
@@ -173,23 +174,25 @@ def test_failed_download_names_the_remedy(
 
     monkeypatch.setattr(DATASETS.module("cifar10"), "fetch", offline)
     with pytest.raises(DataError, match=r"no route to host.*by other means"):
-        data.load("cifar10", tmp_path, download=True)
+        loading.load("cifar10", tmp_path, download=True)
 
 
 def test_download_fetches_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DATASETS.module("cifar10"), "fetch", write_cifar10)
-    assert len(data.load("cifar10", tmp_path, download=True).train.labels) == 50
+    assert len(loading.load("cifar10", tmp_path, download=True).train.labels) == 50
 
 
 def test_hyphen_is_read_as_underscore(tmp_path: Path) -> None:
-    assert data.find("fashion-mnist", tmp_path) == data.find("fashion_mnist", tmp_path)
+    assert loading.find("fashion-mnist", tmp_path) == loading.find(
+        "fashion_mnist", tmp_path
+    )
 
 
 def test_cifar10(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
-    dataset = data.load("cifar10", tmp_path)
+    dataset = loading.load("cifar10", tmp_path)
     assert dataset.train.images.shape == (50, 3, 32, 32)
     assert np.array_equal(dataset.test.images.flatten(1), pixels(10, 3072))
 
@@ -204,7 +207,7 @@ def test_cifar100_takes_the_fine_labels(tmp_path: Path) -> None:
     }
     for name in ("train", "test"):
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    assert data.load("cifar100", tmp_path).train.labels.tolist() == list(range(100))
+    assert loading.load("cifar100", tmp_path).train.labels.tolist() == list(range(100))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +224,7 @@ def test_cifar100_takes_the_fine_labels(tmp_path: Path) -> None:
 def test_damaged_pickle_is_named(tmp_path: Path, content: bytes) -> None:
     (write_cifar10(tmp_path) / "data_batch_3").write_bytes(content)
     with pytest.raises(DataError, match="data_batch_3 is damaged"):
-        data.load("cifar10", tmp_path)
+        loading.load("cifar10", tmp_path)
 
 
 class Malicious:
@@ -239,7 +242,7 @@ def test_pickle_runs_no_code(tmp_path: Path) -> None:
     batch = pickle.dumps({"data": Malicious(mark), "labels": []})
     (write_cifar10(tmp_path) / "test_batch").write_bytes(batch)
     with pytest.raises(DataError, match="the pickle asks for"):
-        data.load("cifar10", tmp_path)
+        loading.load("cifar10", tmp_path)
     assert not mark.exists()
     pickle.loads(batch)
     assert mark.exists()
@@ -251,7 +254,7 @@ def test_svhn_reads_ten_as_zero(tmp_path: Path) -> None:
     images, labels = pixels(32, 32, 3, 10), np.arange(1, 11, dtype=np.uint8)[:, None]
     for name in ("train", "test"):
         savemat(tmp_path / f"{name}_32x32.mat", {"X": images, "y": labels})
-    dataset = data.load("svhn", tmp_path)
+    dataset = loading.load("svhn", tmp_path)
     assert dataset.train.labels.tolist() == [*range(1, 10), 0]
     assert np.array_equal(dataset.train.images[3], images[..., 3].transpose(2, 0, 1))
 
@@ -263,8 +266,8 @@ def test_tiny_imagenet_tree_and_zip_are_equal(tmp_path: Path) -> None:
     with ZipFile(zipped / "tiny-imagenet-200.zip", "w") as archive:
         for path in tree.rglob("*"):
             archive.write(path, path.relative_to(tmp_path))
-    from_tree = data.load("tiny_imagenet", tmp_path)
-    from_zip = data.load("tiny_imagenet", zipped)
+    from_tree = loading.load("tiny_imagenet", tmp_path)
+    from_zip = loading.load("tiny_imagenet", zipped)
     assert from_tree.fingerprint == from_zip.fingerprint
     # Classes are sorted by WordNet id, and the ids here fall as the grey levels rise.
     assert from_tree.train.images[0, 0, 0, 0] == 199
@@ -286,7 +289,7 @@ def test_hostile_zip_is_refused(
     with ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
         archive.writestr(member, content)
     with pytest.raises(DataError, match=message):
-        data.load("tiny_imagenet", tmp_path)
+        loading.load("tiny_imagenet", tmp_path)
 
 
 def test_bloated_zip_member_is_refused(tmp_path: Path) -> None:
@@ -299,11 +302,11 @@ def test_bloated_zip_member_is_refused(tmp_path: Path) -> None:
         for path in tree.rglob("*"):
             archive.write(path, path.relative_to(tmp_path))
     with pytest.raises(DataError, match="unpacks to 1000001 bytes"):
-        data.load("tiny_imagenet", zipped)
+        loading.load("tiny_imagenet", zipped)
 
 
 def test_digits_are_stratified_and_fixed() -> None:
-    dataset = data.load("digits")
+    dataset = loading.load("digits")
     assert (len(dataset.train.labels), len(dataset.test.labels)) == (1442, 355)
     share = dataset.test.labels.bincount() / (
         dataset.train.labels.bincount() + dataset.test.labels.bincount()
@@ -320,7 +323,7 @@ def test_digits_are_stratified_and_fixed() -> None:
 @pytest.mark.parametrize("test", ["test", "val"])
 def test_folder(tmp_path: Path, test: str) -> None:
     root = write_folder(tmp_path / "My Insects", test)
-    dataset = data.load(f"folder:{root}")
+    dataset = loading.load(f"folder:{root}")
     info = dataset.info
     assert (info.name, info.title) == ("my-insects", "My Insects")
     assert info.class_names == ("ant", "bee")
@@ -333,26 +336,26 @@ def test_folder(tmp_path: Path, test: str) -> None:
 
 def test_folder_of_greyscale_images_has_one_channel(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "grey", mode="L")
-    assert data.load(f"folder:{root}").info.channels == 1
+    assert loading.load(f"folder:{root}").info.channels == 1
     Image.new("RGB", (8, 8), "red").save(root / "test" / "ant" / "red.png")
-    assert data.load(f"folder:{root}").info.channels == 3
+    assert loading.load(f"folder:{root}").info.channels == 3
 
 
 def test_folder_stretches_to_the_first_image(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "mixed", sizes=((10, 12), (8, 8), (20, 9)))
-    assert data.load(f"folder:{root}").train.images.shape == (6, 3, 10, 10)
+    assert loading.load(f"folder:{root}").train.images.shape == (6, 3, 10, 10)
 
 
 def test_folder_named_like_a_data_set_is_told_apart(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "Fashion-MNIST")
-    assert data.load(f"folder:{root}").info.name == "fashion-mnist-folder"
+    assert loading.load(f"folder:{root}").info.name == "fashion-mnist-folder"
 
 
 def test_folder_leaves_out_hidden_and_foreign_files(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects")
     for name in (".DS_Store", "Thumbs.db", "notes.txt"):
         (root / "train" / "ant" / name).write_text("no image")
-    assert len(data.load(f"folder:{root}").train.labels) == 6
+    assert len(loading.load(f"folder:{root}").train.labels) == 6
 
 
 def test_empty_class_folder_is_named(tmp_path: Path) -> None:
@@ -360,14 +363,14 @@ def test_empty_class_folder_is_named(tmp_path: Path) -> None:
     (root / "train" / "cricket").mkdir()
     (root / "test" / "cricket").mkdir()
     with pytest.raises(DataError, match=r"no image in .*train/cricket"):
-        data.load(f"folder:{root}")
+        loading.load(f"folder:{root}")
 
 
 def test_class_without_test_folder_is_named(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects")
     (root / "train" / "cricket").mkdir()
     with pytest.raises(DataError, match="differ in classes: cricket"):
-        data.load(f"folder:{root}")
+        loading.load(f"folder:{root}")
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
@@ -376,25 +379,25 @@ def test_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> Non
     path = root / "train" / "bee" / "1.png"
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
     with pytest.raises(DataError, match=r"train/bee/1.png is damaged"):
-        data.load(f"folder:{root}")
+        loading.load(f"folder:{root}")
 
 
 def test_sixteen_bit_image_is_refused_not_clipped(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects")
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(root / "train" / "bee" / "1.png")
     with pytest.raises(DataError, match=r"1.png .*convert them to 8 bits"):
-        data.load(f"folder:{root}")
+        loading.load(f"folder:{root}")
 
 
 def test_folder_without_splits_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must hold train/ and test/"):
-        data.load(f"folder:{tmp_path}")
+        loading.load(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize("name", ["folder", "mnist:/tmp", "minst"])
 def test_wrong_name_is_a_usage_error(name: str) -> None:
     with pytest.raises(UsageError):
-        data.load(name)
+        loading.load(name)
 
 
 def refuse(*_: object) -> None:
@@ -405,22 +408,22 @@ def test_second_start_decodes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_folder(tmp_path / "insects")
-    first = data.load(f"folder:{root}")
+    first = loading.load(f"folder:{root}")
     monkeypatch.setattr(DATASETS.module("folder"), "read", refuse)
-    second = data.load(f"folder:{root}")
+    second = loading.load(f"folder:{root}")
     assert first.fingerprint == second.fingerprint
     assert first.info == second.info
     assert torch.equal(first.train.images, second.train.images)
 
 
 def test_cached_images_can_be_written_without_changing_the_cache() -> None:
-    data.load("digits")
-    data.load("digits").train.images.zero_()
-    assert data.load("digits").train.images.any()
+    loading.load("digits")
+    loading.load("digits").train.images.zero_()
+    assert loading.load("digits").train.images.any()
 
 
 def test_decoded_and_cached_sets_have_the_same_strides() -> None:
-    decoded, cached = data.load("digits"), data.load("digits")
+    decoded, cached = loading.load("digits"), loading.load("digits")
     assert decoded.train.images.stride() == cached.train.images.stride()
     assert cached.train.images.stride() == (64, 64, 8, 1)
 
@@ -429,15 +432,15 @@ def test_changed_source_is_decoded_again_and_replaces_the_old(
     tmp_path: Path, cache: Path
 ) -> None:
     root = write_folder(tmp_path / "insects")
-    first = data.load(f"folder:{root}")
+    first = loading.load(f"folder:{root}")
     Image.new("RGB", (8, 8)).save(root / "train" / "ant" / "0.png")
-    assert data.load(f"folder:{root}").fingerprint != first.fingerprint
+    assert loading.load(f"folder:{root}").fingerprint != first.fingerprint
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "sidecar"])
 def test_damaged_cache_is_decoded_again(cache: Path, damage: str) -> None:
-    first = data.load("digits")
+    first = loading.load("digits")
     (entry,) = (path for path in cache.iterdir() if path.is_dir())
     array = entry / "train_images.npy"
     content = bytearray(array.read_bytes())
@@ -450,7 +453,7 @@ def test_damaged_cache_is_decoded_again(cache: Path, damage: str) -> None:
         array.unlink()
     else:
         (entry / "sidecar.json").write_text("{")
-    again = data.load("digits")
+    again = loading.load("digits")
     assert torch.equal(first.train.images, again.train.images)
     assert bytearray(array.read_bytes())[-1] == content[-1] ^ 1
 
@@ -464,12 +467,12 @@ def test_half_written_cache_is_ignored_and_cleaned(
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            data.load("digits")
+            loading.load("digits")
     assert list(cache.glob("digits-*.partial"))
-    data.load("digits")
+    loading.load("digits")
     assert not list(cache.glob("digits-*.partial"))
     monkeypatch.setattr(DATASETS.module("digits"), "read", refuse)
-    data.load("digits")
+    loading.load("digits")
 
 
 def test_concurrent_starts_decode_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,7 +485,7 @@ def test_concurrent_starts_decode_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "read", count)
     with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(data.load, ["digits"] * 4))
+        loaded = list(pool.map(loading.load, ["digits"] * 4))
     assert len(calls) == 1
     assert len({dataset.fingerprint for dataset in loaded}) == 1
 
@@ -490,12 +493,12 @@ def test_concurrent_starts_decode_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unwritable_cache_costs_time_alone(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    assert len(data.load("digits", cache=blocked / "cache").train.labels) == 1442
+    assert len(loading.load("digits", cache=blocked / "cache").train.labels) == 1442
 
 
 def test_class_index_lists_each_class() -> None:
     labels = torch.tensor([2, 0, 2, 0, 0])
-    index, counts = data.class_index(labels, 4)
+    index, counts = class_index(labels, 4)
     assert index.tolist() == [[1, 3, 4], [-1] * 3, [0, 2, -1], [-1] * 3]
     assert counts.tolist() == [3, 0, 2, 0]
 
@@ -505,10 +508,10 @@ def test_normalize_is_torchvisions_and_can_be_undone(device: torch.device) -> No
 
     info = DATASETS.module("cifar10").INFO
     images = torch.from_numpy(pixels(4, 3, 32, 32)).to(device)
-    ours = data.normalize(images, info)
+    ours = dataset.normalize(images, info)
     theirs = normalize(images / 255, list(info.mean), list(info.std))
     assert torch.equal(ours, theirs)
-    torch.testing.assert_close(data.denormalize(ours, info), images / 255)
+    torch.testing.assert_close(denormalize(ours, info), images / 255)
 
 
 def test_validation_split_is_stratified_and_seeded() -> None:
@@ -516,7 +519,7 @@ def test_validation_split_is_stratified_and_seeded() -> None:
     images = torch.arange(62, dtype=torch.uint8)[:, None, None, None]
     split = Split(images, labels)
     halves = [
-        data.split_validation(split, 0.1, torch.Generator().manual_seed(seed))
+        split_validation(split, 0.1, torch.Generator().manual_seed(seed))
         for seed in (0, 0, 1)
     ]
     rest, held = halves[0]

@@ -8,8 +8,8 @@ from support import dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import dc_augment, policies
-from dcbench_bacon.dc_augment import DCAugmentation, Draws
+from dcbench_bacon.augmentation import dc, policies
+from dcbench_bacon.augmentation.dc import DCAugmentation, Draws
 
 SHAPES = [(1, 28), (3, 32), (1, 9)]
 
@@ -52,7 +52,7 @@ def test_crops_are_windows_of_a_framed_image(channels: int, size: int) -> None:
     images = batch(channels, size, 64)
     means = images.mean((0, 2, 3))
     offsets = torch.cartesian_prod(torch.arange(8), torch.arange(8)).float()
-    found = dc_augment.crop(images, offsets, means.expand(64, -1))
+    found = dc.crop(images, offsets, means.expand(64, -1))
     for each, image, (row, column) in zip(found, images, offsets.int(), strict=True):
         assert torch.equal(each, slow_crop(image, int(row), int(column), means))
 
@@ -64,7 +64,7 @@ def test_scaled_images_are_resized_to_the_nearest_neighbour(
     lengths = range(int(0.8 * size), int(1.2 * size) + 1)
     sides = torch.tensor([(h, w) for h in lengths for w in lengths])
     image = batch(channels, size, 1)
-    found = dc_augment.scale(image.expand(len(sides), -1, -1, -1), sides.float())
+    found = dc.scale(image.expand(len(sides), -1, -1, -1), sides.float())
     for each, (height, width) in zip(found, sides.tolist(), strict=True):
         assert torch.equal(each, slow_scale(image[0], height, width))
 
@@ -75,7 +75,7 @@ def test_rotations_are_scipys_cubic_splines(channels: int, size: int) -> None:
     images = batch(channels, size, len(degrees))
     fill = images.mean((0, 2, 3)).mean()
     filled = fill.expand(len(degrees), channels)
-    found = dc_augment.rotate(images, degrees.float(), filled)
+    found = dc.rotate(images, degrees.float(), filled)
     assert torch.equal(found[45], images[45]) or torch.allclose(
         found[45], images[45], atol=1e-6
     )

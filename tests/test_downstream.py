@@ -16,13 +16,12 @@ import torch
 from commandline import invoke, settable, tiny
 from support import dataset
 
-from dcbench_bacon import cli, container, data, work
-from dcbench_bacon import trainer as training
-from dcbench_bacon.clock import Policy, Silent
-from dcbench_bacon.downstream import commands as downstream_commands
-from dcbench_bacon.downstream import continual, nas, trainings
-from dcbench_bacon.downstream import tables as downstream_tables
-from dcbench_bacon.downstream.results import (
+from dcbench_bacon.cli import downstream as downstream_commands
+from dcbench_bacon.cli import main
+from dcbench_bacon.data import loading, synthetic_file
+from dcbench_bacon.data.dataset import Dataset, as_set, normalize
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.downstream_store import (
     Candidate,
     Folder,
     SetIdentity,
@@ -31,11 +30,18 @@ from dcbench_bacon.downstream.results import (
     search_folder,
 )
 from dcbench_bacon.errors import DataError, InterruptedRunError, RecordError
-from dcbench_bacon.records import Store
-from dcbench_bacon.schema import Cell, Evaluation, Profile, Protocol, Recipe
-from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.task import Task, accuracy
-from dcbench_bacon.trainer import Trainer
+from dcbench_bacon.evaluation.downstream import continual, nas
+from dcbench_bacon.field_types import Profile
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.reporting import downstream_tables
+from dcbench_bacon.running import run, trainings
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.runtime.progress import Silent
+from dcbench_bacon.schema import Cell, Evaluation, Recipe
+from dcbench_bacon.store import Store
+from dcbench_bacon.training import on_synthetic
+from dcbench_bacon.training.on_synthetic import SetTrainer
+from dcbench_bacon.training.task import Task, accuracy
 
 GOLDEN = Path(__file__).parent / "golden"
 CPU = torch.device("cpu")
@@ -68,14 +74,14 @@ def files(
 # Records for tables
 
 
-def telling(told: list[str]) -> work.Options:
+def telling(told: list[str]) -> run.Options:
     """Options under which lines for the user are kept."""
 
     class Kept(Silent):
         def tell(self, line: str) -> None:
             told.append(line)
 
-    return work.Options(CPU, policy=Policy(reporter=Kept()))
+    return run.Options(CPU, policy=RunPolicy(reporter=Kept()))
 
 
 def identity(method: str, seed: int = 0, recipe: str = "aaaaaaaa") -> SetIdentity:
@@ -299,7 +305,9 @@ def test_records_come_back(
 # Trainings
 
 
-def job(name: str = "ConvNetD1W8", rate: float = 0.05) -> trainings.Job[Candidate]:
+def job(
+    name: str = "ConvNetD1W8", rate: float = 0.05
+) -> trainings.TrainingJob[Candidate]:
     """Two networks on random images, seven passes each."""
     protocol = Protocol(
         name="test",
@@ -320,7 +328,9 @@ def job(name: str = "ConvNetD1W8", rate: float = 0.05) -> trainings.Job[Candidat
         recipe=Recipe(settings={}, protocol=protocol),
         architecture=name,
     )
-    return trainings.Job(plan, lambda: Task(given, REAL.test, REAL.info, protocol))
+    return trainings.TrainingJob(
+        plan, lambda: Task(given, REAL.test, REAL.info, protocol)
+    )
 
 
 def values(records: Sequence[Candidate | Stage]) -> list[tuple[float, float | None]]:
@@ -334,14 +344,14 @@ def values(records: Sequence[Candidate | Stage]) -> list[tuple[float, float | No
 
 def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
     jobs = [job(), job("ConvNetD1W12")]
-    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), work.Options(CPU))
+    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), run.Options(CPU))
     folder = search_folder(Store(tmp_path / "disturbed"))
     count = 0
     for stops in range(100):
         asked = iter([False] * 3 + [True])
-        policy = Policy(stop=lambda asked=asked: next(asked, False))  # type: ignore[misc]
+        policy = RunPolicy(stop=lambda asked=asked: next(asked, False))  # type: ignore[misc]
         try:
-            found = trainings.run(jobs, folder, work.Options(CPU, policy=policy))
+            found = trainings.run(jobs, folder, run.Options(CPU, policy=policy))
             break
         except InterruptedRunError:
             count = stops + 1
@@ -358,7 +368,7 @@ def test_what_is_done_is_not_done_again(
     options = telling(told)
     first = trainings.run([job()], folder, options)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "epoch", lambda *_: pytest.fail("trained again"))
+        patch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
         assert trainings.run([job()], folder, options) == first
     assert "already done" in told[-1]
     folder.path(job().plan).write_bytes(b"{")
@@ -366,14 +376,14 @@ def test_what_is_done_is_not_done_again(
     assert values(again.records) == values(first.records)
     assert any("warning" in line for line in told)
     epochs: list[int] = []
-    plain = Trainer.epoch
+    plain = SetTrainer.epoch
 
-    def counted(self: Trainer, index: int) -> None:
+    def counted(self: SetTrainer, index: int) -> None:
         epochs.append(index)
         plain(self, index)
 
-    monkeypatch.setattr(Trainer, "epoch", counted)
-    fresh = work.Options(CPU, fresh=True)
+    monkeypatch.setattr(SetTrainer, "epoch", counted)
+    fresh = run.Options(CPU, fresh=True)
     assert values(trainings.run([job()], folder, fresh).records) == values(
         first.records
     )
@@ -400,15 +410,15 @@ def test_a_training_of_another_process_is_waited_for(
     lock = folder.lock(job().plan)
     lock.acquire()
     asked = iter([False] * 5 + [True])
-    policy = Policy(stop=lambda: next(asked))
+    policy = RunPolicy(stop=lambda: next(asked))
     with pytest.raises(InterruptedRunError, match="between"):
-        trainings.run([job()], folder, work.Options(CPU, policy=policy))
+        trainings.run([job()], folder, run.Options(CPU, policy=policy))
     lock.release()
-    assert trainings.run([job()], folder, work.Options(CPU)).records
+    assert trainings.run([job()], folder, run.Options(CPU)).records
 
 
 def test_halves_of_test_are_disjoint_and_alike() -> None:
-    digits = data.load("digits")
+    digits = loading.load("digits")
     scored, ranked = downstream_commands.halves(digits)
     again = downstream_commands.halves(digits)
     assert torch.equal(ranked.images, again[1].images)
@@ -423,10 +433,10 @@ def test_halves_of_test_are_disjoint_and_alike() -> None:
 
 
 def test_the_whole_split_is_a_set() -> None:
-    found = data.as_set(REAL.train, REAL.info)
-    container.check(found)
+    found = as_set(REAL.train, REAL.info)
+    synthetic_file.check(found)
     assert torch.equal(found.labels.argmax(1), REAL.train.labels)
-    assert torch.equal(found.images, data.normalize(REAL.train.images, REAL.info))
+    assert torch.equal(found.images, normalize(REAL.train.images, REAL.info))
 
 
 # Commands
@@ -460,7 +470,7 @@ def test_continual_end_to_end(
     for order in (0, 1):  # the same orders for both methods
         last = {each.classes for each in found if each.order == order}
         assert len(last) == 3
-    monkeypatch.setattr(Trainer, "epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
     assert learned(files, tmp_path, *given) == table
     args = ("table", "--what", "continual", "--output", tmp_path)
     printed = invoke(*args, "--profile", "demo", "--format", "csv")
@@ -497,7 +507,7 @@ def test_what_is_trained_and_scored_at_each_stage(
 
     monkeypatch.setattr(trainings, "evaluate", watched)
     learned(files, tmp_path, "--tasks", 5, "--orders", 2)
-    test = data.load("digits").test
+    test = loading.load("digits").test
     expected = [
         set(seen)
         for _ in files
@@ -548,7 +558,7 @@ def test_nas_end_to_end(
         if row["spearman"]:
             assert float(row["spearman"]) == pytest.approx(found.spearman)
     # The reference is trained once for all sets, nothing is trained again.
-    monkeypatch.setattr(Trainer, "epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
     assert searched(files, tmp_path, "--top", 2) == table
     assert len(searched(files[:1], tmp_path)) == 2
     args = ("table", "--what", "nas", "--profile", "demo", "--output", tmp_path)
@@ -564,14 +574,14 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
 ) -> None:
     seen: list[tuple[int, int]] = []
     plain = accuracy
-    scored, ranked = downstream_commands.halves(data.load("digits"))
+    scored, ranked = downstream_commands.halves(loading.load("digits"))
 
     def watched(network: object, split: object, info: object) -> float:
         value = plain(network, split, info)  # type: ignore[arg-type]
         seen.append((len(split.labels), round(value * len(split.labels))))  # type: ignore[attr-defined]
         return value
 
-    monkeypatch.setattr(training, "accuracy", watched)
+    monkeypatch.setattr(on_synthetic, "accuracy", watched)
     searched(files[:1], tmp_path)
     sizes = [len(ranked.labels), len(scored.labels)]
     assert sizes[0] != sizes[1]
@@ -613,7 +623,7 @@ def test_mistakes_name_the_option(
 def test_a_set_that_is_not_what_its_header_says(
     files: tuple[Path, ...], tmp_path: Path
 ) -> None:
-    made = container.read(files[0])
+    made = synthetic_file.read(files[0])
     cases = {
         "classes": SyntheticSet(made.images, made.labels[:, :9], 1, made.provenance),
         "size": SyntheticSet(
@@ -624,7 +634,7 @@ def test_a_set_that_is_not_what_its_header_says(
         labels = wrong.labels / wrong.labels.sum(1, keepdim=True).clamp(min=1e-9)
         kept = labels.sum(1) > 0
         path = tmp_path / f"{name}.safetensors"
-        container.write(
+        synthetic_file.write(
             path, SyntheticSet(wrong.images[kept], labels[kept], 1, made.provenance)
         )
         for command in ("continual", "nas"):
@@ -637,11 +647,13 @@ def test_a_set_that_is_not_what_its_header_says(
 def test_a_file_without_a_recipe_is_taken_as_it_is(
     files: tuple[Path, ...], tmp_path: Path
 ) -> None:
-    made = container.read(files[0])
+    made = synthetic_file.read(files[0])
     for recipe in (None, {"settings": 3}):
         provenance = {**made.provenance, "recipe": recipe}
         path = tmp_path / "foreign.safetensors"
-        container.write(path, SyntheticSet(made.images, made.labels, 1, provenance))
+        synthetic_file.write(
+            path, SyntheticSet(made.images, made.labels, 1, provenance)
+        )
         table = learned([path], tmp_path / "results", "--orders", 1, "--tasks", 1)
         assert len(table) == 1
 
@@ -655,11 +667,11 @@ def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch.setattr(trainings, "_wait", stopped)
     result = invoke("continual", files[0], *COMMON, "--output", tmp_path)
     assert result.exit_code == 130
-    assert cli.going_on(noted=True) in result.output
+    assert main.going_on(noted=True) in result.output
 
 
 def test_no_test_image_of_two_classes_is_missing(tmp_path: Path) -> None:
-    single = data.Dataset(
+    single = Dataset(
         REAL.info,
         REAL.train,
         type(REAL.test)(REAL.test.images[:3], REAL.test.labels[:3]),

@@ -11,21 +11,24 @@ from support import dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import evaluate as evaluation
-from dcbench_bacon import networks
-from dcbench_bacon import task as tasks
-from dcbench_bacon import trainer as training
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.clock import Clock, Policy
-from dcbench_bacon.data import normalize
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.data.dataset import normalize
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError
-from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.flat import FlatNetwork, FlatSGD
-from dcbench_bacon.networks import Network
-from dcbench_bacon.schema import Protocol, Selection
-from dcbench_bacon.spec import Split, SyntheticSet
-from dcbench_bacon.task import Task, accuracy
-from dcbench_bacon.trainer import Trainer
+from dcbench_bacon.evaluation import evaluate as evaluation
+from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.field_types import Selection
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.training import on_synthetic
+from dcbench_bacon.training import task as tasks
+from dcbench_bacon.training.on_synthetic import SetTrainer
+from dcbench_bacon.training.optimisers import FlatSGD
+from dcbench_bacon.training.task import Task, accuracy
 
 CPU = torch.device("cpu")
 SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
@@ -71,7 +74,7 @@ def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
     """``evaluate_synset``, one sample's augmentation at a time."""
     clock, stage = Clock(key, CPU), f"evaluate/{architecture}/0"
     protocol, info = what.protocol, what.info
-    network = networks.build(
+    network = builder.build(
         architecture,
         channels=info.channels,
         size=info.size,
@@ -121,7 +124,7 @@ def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
     return network
 
 
-def equal_to_oracle(found: Trainer, what: Task, architecture: str = SMALL) -> None:
+def equal_to_oracle(found: SetTrainer, what: Task, architecture: str = SMALL) -> None:
     """Parameters and running statistics agree to rounding, and training moved them."""
     expected = oracle(what, architecture)
     vector = FlatNetwork(expected).vector()
@@ -129,7 +132,7 @@ def equal_to_oracle(found: Trainer, what: Task, architecture: str = SMALL) -> No
     for name, buffer in expected.named_buffers():
         own = dict(found.network.named_buffers())[name]
         assert torch.allclose(own.float(), buffer.float(), rtol=1e-4, atol=1e-5)
-    start = Trainer(Clock("cell", CPU), what, architecture, stage(architecture))
+    start = SetTrainer(Clock("cell", CPU), what, architecture, stage(architecture))
     assert float((start.vector - vector).abs().max()) > 1e-2
 
 
@@ -142,7 +145,7 @@ def stage(architecture: str = SMALL, trial: int = 0) -> str:
     ("partition", "soft"), [(1, False), (1, True), (2, False), (2, True)]
 )
 def test_training_is_the_published_loop(
-    augmentation: str, partition: int, soft: bool, trainers: list[Trainer]
+    augmentation: str, partition: int, soft: bool, trainers: list[SetTrainer]
 ) -> None:
     images = synthetic(7, partition, soft=soft)
     what = task(rules(augmentation=augmentation), images)
@@ -156,14 +159,14 @@ def test_training_is_the_published_loop(
 
 @pytest.mark.parametrize("epochs", [1, 2, 7])
 def test_the_loop_is_the_published_one_for_odd_and_even_epochs(
-    epochs: int, trainers: list[Trainer]
+    epochs: int, trainers: list[SetTrainer]
 ) -> None:
     what = task(rules(epochs=epochs))
     evaluate(Clock("cell", CPU), what)
     equal_to_oracle(trainers[0], what)
 
 
-def test_batch_norm_trains_as_in_the_published_loop(trainers: list[Trainer]) -> None:
+def test_batch_norm_trains_as_in_the_published_loop(trainers: list[SetTrainer]) -> None:
     what = task(rules(epochs=3))
     (found,) = evaluate(
         Clock("cell", CPU), task(rules(epochs=3, architectures=(NORMED,)))
@@ -185,7 +188,7 @@ def test_the_rate_drops_once_and_the_momentum_is_lost(
             fresh.append(not velocity.any())
             super().step(vector, velocity, gradient)
 
-    monkeypatch.setattr(training, "FlatSGD", Seen)
+    monkeypatch.setattr(on_synthetic, "FlatSGD", Seen)
     clock = Clock("cell", CPU)
     evaluate(clock, task(rules(epochs=epochs)))
     batches = 3  # of 5, 5 and 2 images
@@ -201,7 +204,7 @@ def test_the_rate_drops_once_and_the_momentum_is_lost(
 def batches_of(what: Task) -> list[Tensor]:
     """What the network sees, batch by batch."""
     clock = Clock("cell", CPU)
-    trainer = Trainer(clock, what, SMALL, stage())
+    trainer = SetTrainer(clock, what, SMALL, stage())
     seen: list[Tensor] = []
 
     def see(network: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -259,7 +262,7 @@ def test_the_last_pass_counts_by_default(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(split)
         return 0.25
 
-    monkeypatch.setattr(training, "accuracy", measured)
+    monkeypatch.setattr(on_synthetic, "accuracy", measured)
     assert Protocol(name="dc").selection == "final"
     (found,) = evaluate(Clock("cell", CPU), task(rules()))
     assert (found.accuracy, found.epoch, found.validation) == (0.25, 6, None)
@@ -273,7 +276,7 @@ def scripted(
     """Sets the accuracies that will be measured, in order."""
     script = {id(TEST): iter(test), id(VALIDATION): iter(validation)}
     monkeypatch.setattr(
-        training, "accuracy", lambda network, split, info: next(script[id(split)])
+        on_synthetic, "accuracy", lambda network, split, info: next(script[id(split)])
     )
 
 
@@ -352,7 +355,7 @@ def test_best_test_is_optimistic_on_noise() -> None:
     assert float(best.mean()) > chance + 3 * error
 
 
-def test_measuring_moves_no_number(trainers: list[Trainer]) -> None:
+def test_measuring_moves_no_number(trainers: list[SetTrainer]) -> None:
     for selection in ("final", "best_val", "best_test"):
         what = selecting(selection, architectures=(NORMED,))
         evaluate(Clock("cell", CPU), what)
@@ -363,7 +366,7 @@ def test_measuring_moves_no_number(trainers: list[Trainer]) -> None:
             assert torch.equal(dict(other.network.named_buffers())[name], buffer)
 
 
-def test_networks_have_streams_of_their_own(trainers: list[Trainer]) -> None:
+def test_networks_have_streams_of_their_own(trainers: list[SetTrainer]) -> None:
     several = rules(architectures=("MLP", SMALL), networks=2, augmentation=DSA)
     clock = Clock("cell", CPU)
     found = evaluate(clock, task(several))
@@ -371,7 +374,7 @@ def test_networks_have_streams_of_their_own(trainers: list[Trainer]) -> None:
     assert [(each.architecture, each.trial) for each in found] == order
     assert list(clock.timings) == [stage(*each) for each in order]
     fresh = [
-        Trainer(Clock("cell", CPU), task(several), SMALL, stage(SMALL, trial))
+        SetTrainer(Clock("cell", CPU), task(several), SMALL, stage(SMALL, trial))
         for trial in range(2)
     ]
     assert not torch.equal(fresh[0].vector, fresh[1].vector)
@@ -381,7 +384,7 @@ def test_networks_have_streams_of_their_own(trainers: list[Trainer]) -> None:
     assert not torch.equal(draws[0], draws[1])
 
 
-def test_more_networks_do_not_change_the_first(trainers: list[Trainer]) -> None:
+def test_more_networks_do_not_change_the_first(trainers: list[SetTrainer]) -> None:
     alone = rules(augmentation=DSA)
     among = rules(architectures=("MLP", SMALL), networks=2, augmentation=DSA)
     (single,) = evaluate(Clock("cell", CPU), task(alone))
@@ -391,7 +394,7 @@ def test_more_networks_do_not_change_the_first(trainers: list[Trainer]) -> None:
     assert not torch.equal(trainers[3].vector, trainers[4].vector)
 
 
-def test_the_cell_decides_the_networks(trainers: list[Trainer]) -> None:
+def test_the_cell_decides_the_networks(trainers: list[SetTrainer]) -> None:
     for key in ("one", "one", "two"):
         evaluate(Clock(key, CPU), task(rules(augmentation=DSA)))
     assert torch.equal(trainers[0].vector, trainers[1].vector)
@@ -418,7 +421,7 @@ def test_accuracy_by_hand() -> None:
 def test_accuracy_in_pieces_is_the_whole(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(Clock("cell", CPU), task(rules()), architecture, stage())
+    trainer = SetTrainer(Clock("cell", CPU), task(rules()), architecture, stage())
     for index in range(3):
         trainer.epoch(index)
     network, sizes = trainer.network, []
@@ -437,8 +440,8 @@ def test_a_batch_in_pieces_is_the_whole(
     what = task(rules(loss=loss, original_weight=0.5, batch_size=11))
     found = []
     for most in (100, 4):
-        monkeypatch.setattr(training, "images_per_call", lambda *_, m=most: m)
-        trainer = Trainer(Clock("cell", CPU), what, SMALL, stage())
+        monkeypatch.setattr(on_synthetic, "images_per_call", lambda *_, m=most: m)
+        trainer = SetTrainer(Clock("cell", CPU), what, SMALL, stage())
         sizes: list[int] = []
         trainer.network.register_forward_pre_hook(
             lambda _, inputs, sizes=sizes: sizes.append(len(inputs[0]))
@@ -453,8 +456,10 @@ def test_a_batch_in_pieces_is_the_whole(
 def test_batch_statistics_are_those_of_the_whole_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(training, "images_per_call", lambda *_: 4)
-    trainer = Trainer(Clock("cell", CPU), task(rules(batch_size=11)), NORMED, stage())
+    monkeypatch.setattr(on_synthetic, "images_per_call", lambda *_: 4)
+    trainer = SetTrainer(
+        Clock("cell", CPU), task(rules(batch_size=11)), NORMED, stage()
+    )
     sizes: list[int] = []
     trainer.network.register_forward_pre_hook(
         lambda _, inputs: sizes.append(len(inputs[0]))
@@ -466,7 +471,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(
 def test_adamw_starts_anew_where_its_moments_do() -> None:
     """Its correction for the moments' start counts from there as well."""
     what = task(rules(optimiser="adamw", epochs=6, batch_size=11, learning_rate=0.1))
-    trainer = Trainer(Clock("cell", CPU), what, SMALL, stage())
+    trainer = SetTrainer(Clock("cell", CPU), what, SMALL, stage())
     batches = len(trainer.batches())
     taken = [trainer.begin(index)[1] for index in range(7)]
     assert taken == [batches * each for each in (0, 1, 2, 3, 4, 0, 1)]
@@ -484,15 +489,15 @@ def test_a_killed_training_goes_on_bit_for_bit(
     selection: Selection,
     after: int,
     tmp_path: Path,
-    trainers: list[Trainer],
+    trainers: list[SetTrainer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     what = selecting(selection, architectures=(architecture,), augmentation=DSA)
     (quiet,) = evaluate(Clock("cell", CPU), what)
-    policy = Policy(folder=tmp_path, interval=-1.0)
+    policy = RunPolicy(folder=tmp_path, interval=-1.0)
     passes: list[int] = []
 
-    def killed(self: Trainer, index: int) -> None:
+    def killed(self: SetTrainer, index: int) -> None:
         if index == after and len(passes) == after:
             self.vector.fill_(7.0)  # what was under way when it died counts nothing
             passes.append(-1)
@@ -500,8 +505,8 @@ def test_a_killed_training_goes_on_bit_for_bit(
         passes.append(index)
         plain(self, index)
 
-    plain = Trainer.epoch
-    monkeypatch.setattr(Trainer, "epoch", killed)
+    plain = SetTrainer.epoch
+    monkeypatch.setattr(SetTrainer, "epoch", killed)
     with pytest.raises(KilledError):
         evaluate(Clock("cell", CPU, policy), what)
     (found,) = evaluate(Clock("cell", CPU, policy), what)
@@ -525,7 +530,7 @@ def test_the_best_pass_outlives_a_stop(
 ) -> None:
     scripted(monkeypatch, [0.8], [0.9] + [0.1] * 6)
     asked = iter([False, True])
-    policy = Policy(folder=tmp_path, stop=lambda: next(asked, False))
+    policy = RunPolicy(folder=tmp_path, stop=lambda: next(asked, False))
     with pytest.raises(InterruptedRunError, match="after step 2"):
         evaluate(Clock("cell", CPU, policy), selecting("best_val"))
     (found,) = evaluate(Clock("cell", CPU, policy), selecting("best_val"))
@@ -547,7 +552,7 @@ def stacked(count: int = 3, **changes: object) -> Task:
 @pytest.mark.parametrize("architecture", [SMALL, "MLP", "ConvNetD2W8"])
 @pytest.mark.parametrize("soft", [False, True])
 def test_networks_together_come_out_as_one_by_one(
-    architecture: str, soft: bool, trainers: list[Trainer]
+    architecture: str, soft: bool, trainers: list[SetTrainer]
 ) -> None:
     what = task(
         rules(networks=3, augmentation=DSA, architectures=(architecture,)),
@@ -591,11 +596,11 @@ def test_batch_norm_trains_alone_even_when_together_is_asked_for() -> None:
 
 
 def test_networks_stopped_together_go_on_bit_for_bit(
-    tmp_path: Path, trainers: list[Trainer]
+    tmp_path: Path, trainers: list[SetTrainer]
 ) -> None:
     quiet = evaluate(Clock("cell", CPU), stacked(), together=True)
     asked = iter([False, False, True])
-    policy = Policy(folder=tmp_path, stop=lambda: next(asked, False))
+    policy = RunPolicy(folder=tmp_path, stop=lambda: next(asked, False))
     with pytest.raises(InterruptedRunError, match="after step 3"):
         evaluate(Clock("cell", CPU, policy), stacked(), together=True)
     found = evaluate(Clock("cell", CPU, policy), stacked(), together=True)

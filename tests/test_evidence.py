@@ -11,20 +11,21 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import data, overlap
+from dcbench_bacon.data import dataset, loading, overlap
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange import foreign, guesses
-from dcbench_bacon.exchange.content import Guess
-from dcbench_bacon.exchange.evidence import measure
+from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.transparency import opaque
+from dcbench_bacon.exchange.interpretation import guesses
+from dcbench_bacon.exchange.interpretation.content import Guess
+from dcbench_bacon.exchange.interpretation.evidence import measure
 
-DIGITS = foreign.facts("digits", None)
+DIGITS = adopt.facts("digits", None)
 
 
 def read(path: Path, **claims: Any) -> SyntheticSet:
-    return foreign.read(path, Claims(**{"dataset": "digits", **claims}))
+    return adopt.read(path, Claims(**{"dataset": "digits", **claims}))
 
 
 def reading(found: SyntheticSet) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def saved(values: Tensor, path: Path) -> Path:
 def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
     """Values from -0.8 to 1.85 were once taken for pixels in four parts."""
     pixels = smooth()
-    normal = data.standardize(pixels, DIGITS)
+    normal = dataset.standardize(pixels, DIGITS)
     for name, values, scale in (
         ("ones", pixels, "pixels 0..1"),
         ("bytes", (pixels * 255).round(), "pixels 0..255"),
@@ -156,7 +157,7 @@ def test_images_in_train_and_test_are_counted(
                 image.save(folder / f"{shade}.png")
     for _ in range(2):  # decoded, then from the cache
         caplog.clear()
-        data.load(f"folder:{tmp_path / 'mine'}")
+        loading.load(f"folder:{tmp_path / 'mine'}")
         assert "2 of 4 test images are in train as well" in caplog.text
 
 
@@ -190,4 +191,4 @@ def test_transparent_images_are_shown_on_white(tmp_path: Path) -> None:
         drawing.save(tmp_path / "train" / name / "a.png")
         white.save(tmp_path / "test" / name / "a.png")
     with pytest.raises(DataError, match=r"a\.png.*without transparency"):
-        data.load(f"folder:{tmp_path}", cache=tmp_path / "cache")
+        loading.load(f"folder:{tmp_path}", cache=tmp_path / "cache")

@@ -16,29 +16,29 @@ from msgspec import structs
 from PIL import Image
 from torch.nn import functional as F
 
-from dcbench_bacon import data
+from dcbench_bacon.data import dataset
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError, UsageError
-from dcbench_bacon.exchange import exporters, foreign, picture
-from dcbench_bacon.exchange.exporters import WRITERS
+from dcbench_bacon.exchange import adopt, picture, writers
 from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.writers import WRITERS
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.spec import SyntheticSet
 
-DIGITS = foreign.facts("digits", None)
+DIGITS = adopt.facts("digits", None)
 EXACT = ("dcbench", "vico", "mtt", "dd_ranking", "npz")
 
 
 def example(tmp_path: Path, **claims: Any) -> SyntheticSet:
     """A set that came from a file."""
     path = MAKERS["vico"](tmp_path)
-    return foreign.read(path, Claims(dataset="digits", index=0, **claims))
+    return adopt.read(path, Claims(dataset="digits", index=0, **claims))
 
 
 def back(path: Path, form: str, **claims: Any) -> SyntheticSet:
     """What importers read."""
     if form == "dcbench":
-        return foreign.read(path, Claims(form=form))
-    return foreign.read(path, Claims(form=form, dataset="digits", **claims))
+        return adopt.read(path, Claims(form=form))
+    return adopt.read(path, Claims(form=form, dataset="digits", **claims))
 
 
 def test_every_format_has_its_writer() -> None:
@@ -50,7 +50,7 @@ def test_round_trips_are_exact(form: str, tmp_path: Path) -> None:
     original = example(tmp_path)
     odd = torch.tensor([1e-45, -0.0, 3.4e38, -3.4e38])
     original.images[3, 0, 0, :4] = odd
-    exporters.write(tmp_path / "out", form, original, DIGITS)
+    writers.write(tmp_path / "out", form, original, DIGITS)
     found = back(tmp_path / "out", form)
     assert torch.equal(
         found.images.view(torch.int32), original.images.view(torch.int32)
@@ -62,7 +62,7 @@ def test_round_trips_are_exact(form: str, tmp_path: Path) -> None:
 def test_soft_labels_are_kept(form: str, tmp_path: Path) -> None:
     order = SOFT.argmax(1).argsort(stable=True)
     original = replace(example(tmp_path), labels=SOFT[order])
-    exporters.write(tmp_path / "out", form, original, DIGITS)
+    writers.write(tmp_path / "out", form, original, DIGITS)
     found = back(tmp_path / "out", form)
     assert torch.equal(found.labels, SOFT[order])
     assert torch.equal(found.images, original.images)
@@ -87,7 +87,7 @@ def test_chains_of_conversions(
     current = start
     for number, form in enumerate(forms):
         path = root / f"step {number}"
-        exporters.write(path, form, current, DIGITS)
+        writers.write(path, form, current, DIGITS)
         said = {} if form in ("dcbench", "npz") else {"partition": partition}
         current = back(path, form, **said)
     assert current.images.view(torch.int32).equal(start.images.view(torch.int32))
@@ -101,7 +101,7 @@ def load(path: Path) -> Any:
 
 
 def test_vico_as_vico_writes_it(tmp_path: Path) -> None:
-    exporters.write(tmp_path / "a.pt", "vico", example(tmp_path), DIGITS)
+    writers.write(tmp_path / "a.pt", "vico", example(tmp_path), DIGITS)
     found = load(tmp_path / "a.pt")
     assert list(found) == ["data", "accs_all_exps"]
     ((syn, target),) = found["data"]
@@ -115,7 +115,7 @@ def test_vico_as_vico_writes_it(tmp_path: Path) -> None:
 )
 def test_folders_of_tensors(form: str, pattern: str, tmp_path: Path) -> None:
     made = example(tmp_path, learning_rate=0.02)
-    exporters.write(tmp_path / "a", form, made, DIGITS)
+    writers.write(tmp_path / "a", form, made, DIGITS)
     names = [pattern.format(name) + ".pt" for name in ("images", "labels", "lr")]
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
     syn, target, rate = (load(tmp_path / "a" / name) for name in names)
@@ -129,7 +129,7 @@ def test_dd_ranking_is_in_the_order_of_classes(tmp_path: Path) -> None:
     shuffle = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     made = example(tmp_path)
     mixed = replace(made, images=made.images[shuffle], labels=made.labels[shuffle])
-    exporters.write(tmp_path / "a", "dd_ranking", mixed, DIGITS)
+    writers.write(tmp_path / "a", "dd_ranking", mixed, DIGITS)
     target = load(tmp_path / "a" / "labels.pt")
     assert torch.equal(target, labels())
     syn = load(tmp_path / "a" / "images.pt")
@@ -139,7 +139,7 @@ def test_dd_ranking_is_in_the_order_of_classes(tmp_path: Path) -> None:
 
 def test_npz_says_what_it_is(tmp_path: Path) -> None:
     made = example(tmp_path, partition=2, zca=True, learning_rate=0.5)
-    exporters.write(tmp_path / "a", "npz", made, DIGITS)
+    writers.write(tmp_path / "a", "npz", made, DIGITS)
     with np.load(tmp_path / "a") as found:
         assert found["images"].dtype == np.float32
         assert (int(found["partition"]), bool(found["zca"])) == (2, True)
@@ -152,14 +152,14 @@ def test_npz_says_what_it_is(tmp_path: Path) -> None:
 def test_pictures_of_every_image(tmp_path: Path) -> None:
     pixels = images().sigmoid()
     made = replace(example(tmp_path), images=(pixels - DIGITS.mean[0]) / DIGITS.std[0])
-    exporters.write(tmp_path / "a", "folder", made, DIGITS)
+    writers.write(tmp_path / "a", "folder", made, DIGITS)
     first = sorted((tmp_path / "a").rglob("*.png"))[0]
     with Image.open(first) as image:
         assert image.mode == "L"
         expected = (pixels[0, 0] * 255).round().to(torch.uint8)
         assert torch.equal(torch.from_numpy(np.array(image)), expected)
     found = back(tmp_path / "a", "folder")
-    seen = data.denormalize(found.images, DIGITS)
+    seen = dataset.denormalize(found.images, DIGITS)
     assert float((seen - pixels).abs().max()) <= 0.5 / 255 + 1e-6
     assert torch.equal(found.labels, made.labels)
 
@@ -168,7 +168,7 @@ def test_pictures_of_every_image(tmp_path: Path) -> None:
 def test_soft_labels_that_do_not_fit(form: str, tmp_path: Path) -> None:
     made = replace(example(tmp_path), labels=SOFT)
     with pytest.raises(UsageError, match="--to mtt"):
-        exporters.write(tmp_path / "a", form, made, DIGITS)
+        writers.write(tmp_path / "a", form, made, DIGITS)
     assert not (tmp_path / "a").exists()
 
 
@@ -179,7 +179,7 @@ def test_what_a_format_does_not_say_is_said(
     claims = {"zca": True} if form != "folder" else {}
     made = example(tmp_path, partition=2, learning_rate=0.25, **claims)
     caplog.clear()
-    exporters.write(tmp_path / "a", form, made, DIGITS)
+    writers.write(tmp_path / "a", form, made, DIGITS)
     says = form in ("dcbench", "npz", "picture")
     assert ("--partition 2" in caplog.text) == (not says)
     assert ("--zca" in caplog.text) == (not says and form != "folder")
@@ -189,7 +189,7 @@ def test_what_a_format_does_not_say_is_said(
 
 def test_whitened_images_are_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--to"):
-        exporters.write(tmp_path / "a", "folder", example(tmp_path, zca=True), DIGITS)
+        writers.write(tmp_path / "a", "folder", example(tmp_path, zca=True), DIGITS)
 
 
 @pytest.mark.parametrize("form", ["mtt", "dd_ranking", "folder"])
@@ -197,7 +197,7 @@ def test_a_full_folder_is_left_alone(form: str, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine").touch()
     with pytest.raises(UsageError, match="--output"):
-        exporters.write(tmp_path / "a", form, example(tmp_path), DIGITS)
+        writers.write(tmp_path / "a", form, example(tmp_path), DIGITS)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
 
 
@@ -205,7 +205,7 @@ def test_a_full_folder_is_left_alone(form: str, tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written(form: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises((OutputError, UsageError), match="--output"):
-        exporters.write(tmp_path / "file" / "a", form, example(tmp_path), DIGITS)
+        writers.write(tmp_path / "file" / "a", form, example(tmp_path), DIGITS)
 
 
 def drawn(synthetic: SyntheticSet, info: DatasetInfo = DIGITS) -> Image.Image:
@@ -256,7 +256,7 @@ def test_convert_and_decode(tmp_path: Path) -> None:
     whole = tmp_path / "res.pt"
     result = invoke("convert", own, "--to", "vico", "--output", whole, "--decode")
     assert result.exit_code == 0, result.output
-    expected = foreign.read(own, Claims()).decode()
+    expected = adopt.read(own, Claims()).decode()
     ((syn, target),) = load(whole)["data"]
     assert torch.equal(syn, expected.images)
     assert torch.equal(F.one_hot(target, 10).float(), expected.labels)

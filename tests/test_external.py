@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dcbench_bacon import external, networks
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.networks import Network
+from dcbench_bacon.networks import builder, hub
+from dcbench_bacon.networks.base import Network
 
 SMALL = [
     *("torchvision:resnet18", "torchvision:mobilenet_v3_small"),
@@ -22,7 +22,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def network(name: str, *, channels: int = 3, size: int = 8, seed: int = 0) -> Network:
-    return networks.build(
+    return builder.build(
         name, channels=channels, size=size, classes=4, generator=seeded(seed)
     )
 
@@ -59,7 +59,7 @@ def test_the_generator_decides_all_bits(name: str) -> None:
     for key in ("classifier.weight", next(iter(first.state_dict()))):
         assert not torch.equal(first.state_dict()[key], other.state_dict()[key])
     first(images())  # moves running statistics
-    networks.reinitialize(first, used)
+    builder.reinitialize(first, used)
     for key, value in other.state_dict().items():
         assert torch.equal(value, first.state_dict()[key]), key
     assert torch.equal(before, torch.get_rng_state())
@@ -103,17 +103,17 @@ def test_nothing_in_a_forward_is_random(name: str) -> None:
 def test_images_are_enlarged_only_as_far_as_needed(
     name: str, size: int, side: int
 ) -> None:
-    assert external.fit(name, size)[0] == side
+    assert hub.fit(name, size)[0] == side
 
 
 def test_images_arrive_repeated_and_enlarged() -> None:
     grey = images(2, 1, 4)
-    found = external.Fit(8)(grey)
+    found = hub.Fit(8)(grey)
     expected = F.interpolate(grey.expand(-1, 3, -1, -1), (8, 8), mode="bilinear")
     assert torch.equal(found, expected)
-    assert external.Fit(8)(images()) is not None
+    assert hub.Fit(8)(images()) is not None
     untouched = images()
-    assert external.Fit(8)(untouched) is untouched
+    assert hub.Fit(8)(untouched) is untouched
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_images_arrive_repeated_and_enlarged() -> None:
 )
 def test_refusals(name: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        networks.check(name)
+        builder.check(name)
     with pytest.raises(UsageError, match=words):
         network(name)
 
@@ -140,17 +140,17 @@ def test_five_channels_are_refused() -> None:
 
 
 def test_a_network_that_no_size_suits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external, "_maker", lambda name: lambda: nn.Conv2d(3, 1, 500))
+    monkeypatch.setattr(hub, "_maker", lambda name: lambda: nn.Conv2d(3, 1, 500))
     with pytest.raises(UsageError, match=r"cannot be evaluated on 9 pixels: .*500"):
-        external.fit("timm:of this test", 9)
+        hub.fit("timm:of this test", 9)
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UsageError, match="pip install timm"):
-        external.fit("timm:resnet10t", 13)
+        hub.fit("timm:resnet10t", 13)
 
 
 def test_tags_of_weights_name_the_same_network() -> None:
     tagged, plain = "timm:resnet10t.c3_in1k", "timm:resnet10t"
-    assert external.fit(tagged, 8) == external.fit(plain, 8)
+    assert hub.fit(tagged, 8) == hub.fit(plain, 8)

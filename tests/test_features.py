@@ -14,15 +14,21 @@ from support import cell_run, dataset, method
 from test_semantic import registered, tiny_clip, weights  # noqa: F401 - fixtures
 from torch import Tensor
 
-from dcbench_bacon import checkpoint, container, data, features, networks, shared, work
-from dcbench_bacon.clock import Policy
-from dcbench_bacon.data import denormalize, normalize
+from dcbench_bacon.contract import State
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
-from dcbench_bacon.features import FeatureSettings
-from dcbench_bacon.flat import FlatNetwork
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.running import made_once
+from dcbench_bacon.running.run import CellRun, Options
+from dcbench_bacon.runtime import checkpoint
+from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
-from dcbench_bacon.spec import Split, State, SyntheticSet
-from dcbench_bacon.task import accuracy
+from dcbench_bacon.training import features
+from dcbench_bacon.training.features import FeatureSettings
+from dcbench_bacon.training.task import accuracy
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -40,14 +46,14 @@ def run_of(
     name: str = "herding",
     ipc: int = 2,
     seed: int = 0,
-    policy: Policy | None = None,
-    source: data.Dataset | None = None,
-) -> work.CellRun:
+    policy: RunPolicy | None = None,
+    source: Dataset | None = None,
+) -> CellRun:
     """A run whose results folder is ``folder``."""
     source = source or dataset()
     cell = Cell(name, source.info.name, ipc, seed)
-    options = work.Options(CPU, policy=policy or Policy(interval=0.0))
-    return work.CellRun(cell, source, options, folder / str(cell), folder / "shared")
+    options = Options(CPU, policy=policy or RunPolicy(interval=0.0))
+    return CellRun(cell, source, options, folder / str(cell), folder / "shared")
 
 
 def distil(folder: Path, name: str = "herding", **given: Any) -> SyntheticSet:
@@ -99,7 +105,7 @@ def test_who_asks_first_does_not_matter(tmp_path: Path) -> None:
 def test_what_decides_the_network_names_it(tmp_path: Path) -> None:
     source = dataset()
     fewer = Split(source.train.images[:-1], source.train.labels[:-1])
-    other = data.Dataset(source.info, fewer, source.test, source.fingerprint)
+    other = Dataset(source.info, fewer, source.test, source.fingerprint)
     made = [
         distil(tmp_path),
         distil(tmp_path, seed=1),
@@ -121,7 +127,7 @@ def test_the_record_of_the_network_is_true(tmp_path: Path) -> None:
     assert origin["training"]["architecture"] == "ConvNetD1W8"
     assert origin["training"]["augmentation"]
     content = checkpoint.read(path)["content"]
-    network = networks.build("ConvNetD1W8", channels=1, size=8, classes=3)
+    network = builder.build("ConvNetD1W8", channels=1, size=8, classes=3)
     FlatNetwork(network).attach(content["vector"])
     assert origin["train_accuracy"] == accuracy(network, source.train, source.info)
     run = run_of(tmp_path)
@@ -144,7 +150,7 @@ def test_running_statistics_are_kept(tmp_path: Path) -> None:
             both.append(found.encode(images[:count]))
     assert torch.allclose(both[0][:1], both[1], atol=1e-5)  # not those of a batch
     content = checkpoint.read(kept(tmp_path)[0])["content"]
-    network = networks.build("ConvNetD1W8BN", channels=1, size=8, classes=3)
+    network = builder.build("ConvNetD1W8BN", channels=1, size=8, classes=3)
     FlatNetwork(network).attach(content["vector"])
     for name, buffer in network.named_buffers():
         buffer.copy_(content["buffers"][name])
@@ -159,7 +165,7 @@ def test_training_goes_on_where_it_was_stopped(after: int, tmp_path: Path) -> No
     """Even by another cell, also in the middle of a pass."""
     quiet = distil(tmp_path / "quiet")
     asked = iter(range(1, 99))
-    policy = Policy(stop=lambda: next(asked) == after)
+    policy = RunPolicy(stop=lambda: next(asked) == after)
     with pytest.raises(
         InterruptedRunError, match=f"features: stopped after step {after}"
     ):
@@ -168,7 +174,9 @@ def test_training_goes_on_where_it_was_stopped(after: int, tmp_path: Path) -> No
     (folder,) = [path for path in (tmp_path / "shared").iterdir() if path.is_dir()]
     assert checkpoint.read(folder / "features.safetensors")["index"] == after
     asked = iter(range(1, 99))
-    run = run_of(tmp_path, policy=Policy(stop=lambda: next(asked) > STEPS - after + 2))
+    run = run_of(
+        tmp_path, policy=RunPolicy(stop=lambda: next(asked) > STEPS - after + 2)
+    )
     made = method("herding", SMALL).distill(run)  # no more steps than were left
     assert torch.equal(made.images, quiet.images)
     assert weights_of(made) == weights_of(quiet)
@@ -192,7 +200,7 @@ def test_a_damaged_checkpoint_is_begun_again(tmp_path: Path) -> None:
         return {"a": 1}
 
     (folder / "x").mkdir(parents=True)
-    assert shared.once(folder, "x", Policy(), make) == {"a": 1}
+    assert made_once.once(folder, "x", RunPolicy(), make) == {"a": 1}
 
 
 CHOSEN = (
@@ -232,7 +240,7 @@ def test_two_processes_train_one_network(
     ends = [commandline.finish(process) for process in both]
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert len(kept(tmp_path)) == 1
-    sets = [container.read(path) for path in (tmp_path / "synthetic").iterdir()]
+    sets = [synthetic_file.read(path) for path in (tmp_path / "synthetic").iterdir()]
     assert len(sets) == 2
     assert weights_of(sets[0]) == weights_of(sets[1])
 
@@ -247,7 +255,7 @@ def test_two_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
         return {"value": torch.ones(3)}
 
     def ask() -> None:
-        found.append(shared.once(tmp_path, "slow one", Policy(), make))
+        found.append(made_once.once(tmp_path, "slow one", RunPolicy(), make))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
@@ -262,14 +270,14 @@ def test_two_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
 def test_waiting_for_another_process_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(made_once, "LOOK_SECONDS", 0.01)
 
     def make(checkpoints: Path) -> State:
         with pytest.raises(InterruptedRunError, match="another process makes x"):
-            shared.once(tmp_path, "x", Policy(stop=lambda: True), make)
+            made_once.once(tmp_path, "x", RunPolicy(stop=lambda: True), make)
         return {}
 
-    assert shared.once(tmp_path, "x", Policy(), make) == {}
+    assert made_once.once(tmp_path, "x", RunPolicy(), make) == {}
 
 
 def clip_images(model: Any, images: Tensor) -> Tensor:

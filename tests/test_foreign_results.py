@@ -16,12 +16,14 @@ from foreign_files import SOFT, images, labels
 from PIL import Image
 from test_data import write_cifar10
 
-from dcbench_bacon import container, work
-from dcbench_bacon.exchange import accuracies, foreign
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.printing import accuracy, moments
+from dcbench_bacon.exchange.interpretation import accuracies
+from dcbench_bacon.reporting.rendering import accuracy, moments
+from dcbench_bacon.running import cell
 from dcbench_bacon.schema import Evaluation, Record
-from dcbench_bacon.task import Task
+from dcbench_bacon.training.task import Task
 
 FEW = (*settable("protocol.epochs", 2), *settable("protocol.networks", 2))
 FIXED = ("--profile", "demo", "--architectures", NETWORK, "--device", "cpu", *FEW)
@@ -50,7 +52,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
             )
         ]
 
-    monkeypatch.setattr(work, "evaluate", evaluate)
+    monkeypatch.setattr(cell, "evaluate", evaluate)
 
 
 def evaluate(path: Path, output: Path, *options: object) -> list[str]:
@@ -235,9 +237,11 @@ def test_stored_accuracies_stand_beside_the_measured(tmp_path: Path) -> None:
 def test_a_changed_copy_of_a_file_of_ours_is_another_set(tmp_path: Path) -> None:
     """Its header still says how the original was read."""
     path = files.res(tmp_path / "res_DC_digits_ConvNet_2ipc.pt", 1)
-    made = foreign.read(path, Claims(dataset="digits"))
-    container.write(tmp_path / "a.safetensors", made)
-    container.write(tmp_path / "b.safetensors", replace(made, images=made.images * 0.1))
+    made = adopt.read(path, Claims(dataset="digits"))
+    synthetic_file.write(tmp_path / "a.safetensors", made)
+    synthetic_file.write(
+        tmp_path / "b.safetensors", replace(made, images=made.images * 0.1)
+    )
     lines = [evaluate(tmp_path / f"{name}.safetensors", tmp_path) for name in "ab"]
     assert evaluate(tmp_path / "a.safetensors", tmp_path) == lines[0]
     assert len({each.synthetic_sha256 for each in found(tmp_path)}) == 2
@@ -298,7 +302,7 @@ def test_real_sets_of_dc(
     record = only_record(output)
     assert (record.cell.ipc, record.cell.seed, record.name) == (1, 0, name)
     assert record.recipe.settings["scale"] == "normalised"
-    found_ = foreign.every_set(path, Claims(index="all"))
+    found_ = adopt.every_set(path, Claims(index="all"))
     assert [claim.index for claim in found_] == list(range(count))
     table = invoke("table", "--profile", "demo", "--output", output).stdout
     assert name in table
@@ -312,7 +316,7 @@ def test_the_real_set_of_datm(
     refused = invoke("evaluate", folder, *FIXED, "--output", tmp_path / "out")
     assert refused.exit_code == 1
     assert "--labels softmax" in refused.stderr
-    made = foreign.read(folder, Claims(labels="softmax"))
+    made = adopt.read(folder, Claims(labels="softmax"))
     for told in (
         "format dd_ranking: likely",
         "data set cifar10: likely (from the name DATM_CIFAR10_ZCA_IPC10)",

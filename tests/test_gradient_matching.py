@@ -15,21 +15,25 @@ from reference import ClassBatch
 from support import cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import gradient_matching, networks, recipe, work
-from dcbench_bacon.augment import Augmentation, Draw
-from dcbench_bacon.dsa import OPERATIONS
-from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
-from dcbench_bacon.gradient_matching import (
+from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
+from dcbench_bacon.augmentation.siamese import Augmentation, Draw
+from dcbench_bacon.distillation.class_batches import RealImages
+from dcbench_bacon.distillation.gradient_matcher import (
     GradientMatcher,
-    GradientMatching,
-    GradientMatchingSettings,
     class_gradients,
     gradient_distance,
 )
-from dcbench_bacon.matching import RealImages
-from dcbench_bacon.networks import Network
+from dcbench_bacon.distillation.gradients import (
+    GradientMatching,
+    GradientMatchingSettings,
+)
+from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.running import planning
+from dcbench_bacon.running.run import CellRun
 from dcbench_bacon.schema import Cell
-from dcbench_bacon.work import CellRun
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 SMALL: dict[str, Any] = {
@@ -47,7 +51,7 @@ ARCHITECTURES = ["ConvNetD2W8", "ConvNetD2W8LN", "ConvNetD2W8GN", "MLP", "LeNet"
 
 def build(architecture: str, classes: int = 3) -> Network:
     generator = torch.Generator().manual_seed(5)
-    network = networks.build(
+    network = builder.build(
         architecture, channels=1, size=8, classes=classes, generator=generator
     )
     return network.double()
@@ -184,7 +188,7 @@ def test_gradient_of_images_equals_the_class_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, most: int
 ) -> None:
     """Six operations, each class by another, in one pass and in many."""
-    monkeypatch.setattr(gradient_matching, "images_per_call", lambda *_: most)
+    monkeypatch.setattr(gradient_matcher, "images_per_call", lambda *_: most)
     run = cell_run(dataset(classes=6), tmp_path)
     real, names = Double(run), list(OPERATIONS)
     network = build(architecture, classes=6)
@@ -214,12 +218,12 @@ def published(learner: GradientMatching, twin: CellRun, steps: int) -> Tensor:
     sgd = torch.optim.SGD(
         [images], lr=settings.image_lr, momentum=settings.image_momentum
     )
-    network = networks.build(settings.architecture, channels=1, size=8, classes=classes)
+    network = builder.build(settings.architecture, channels=1, size=8, classes=classes)
     augmentation, real = learner.augmentation, RealImages(twin)
     training = torch.optim.SGD(network.parameters(), lr=settings.network_lr)
     for step in range(steps):
         if step % settings.outer_loop == 0:
-            networks.reinitialize(network, twin.generator("network"))
+            builder.reinitialize(network, twin.generator("network"))
         else:
             batches = training_batches(learner, twin, len(images))
             own = images.detach().clone()
@@ -340,8 +344,8 @@ def test_each_network_serves_an_outer_loop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["dc", "dsa"])
 def test_other_counts_of_images_want_their_loops(method: str) -> None:
     def loops(ipc: int, **overrides: str) -> list[Any]:
-        request = recipe.Request(overrides=overrides)
-        made = work.resolve(Cell(method, "cifar10", ipc), request).recipe.settings
+        request = protocols.Request(overrides=overrides)
+        made = planning.resolve(Cell(method, "cifar10", ipc), request).recipe.settings
         return [made[key] for key in ("steps", "outer_loop", "inner_loop")]
 
     # get_loops of the published code, with its 1,000 iterations.

@@ -16,25 +16,36 @@ from recording import CpuRecorder, Recording
 from support import cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import graphs, networks, trainer
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.clock import Clock, Policy
-from dcbench_bacon.compiling import Compiler
-from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.graphs import CALLS, GraphedFunction
-from dcbench_bacon.matching import Matcher, RealImages
-from dcbench_bacon.network_queue import NetworkQueue, QueueOptions
-from dcbench_bacon.objectives import Bacon, Objective, SquaredMeanDistance, Sum
-from dcbench_bacon.pipelines import (
-    DistributionMatching,
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.distillation.class_batches import RealImages
+from dcbench_bacon.distillation.distribution import DistributionMatching
+from dcbench_bacon.distillation.feature_matching import Matcher
+from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,
-    MatchingSettings,
 )
-from dcbench_bacon.schema import CompileMode, Evaluation, Protocol
-from dcbench_bacon.spec import Split, SyntheticSet
-from dcbench_bacon.task import Task
-from dcbench_bacon.work import CellRun
+from dcbench_bacon.distillation.network_queue import NetworkQueue, QueueOptions
+from dcbench_bacon.distillation.objectives import (
+    Bacon,
+    Objective,
+    SquaredMeanDistance,
+    Sum,
+)
+from dcbench_bacon.distillation.pipeline import MatchingSettings
+from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.field_types import CompileMode
+from dcbench_bacon.networks import builder
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.running.run import CellRun
+from dcbench_bacon.runtime import cuda_graphs
+from dcbench_bacon.runtime.compilation import Compiler
+from dcbench_bacon.runtime.cuda_graphs import CALLS, GraphedFunction
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.schema import Evaluation
+from dcbench_bacon.training import on_synthetic, on_synthetic_stack
+from dcbench_bacon.training.task import Task
 
 ALL = "color_crop_cutout_flip_scale_rotate"
 CPU = torch.device("cpu")
@@ -53,7 +64,7 @@ class Counted:
         return self.function(*inputs)
 
 
-def recorded(function: graphs.Function) -> tuple[GraphedFunction, Counted]:
+def recorded(function: cuda_graphs.Function) -> tuple[GraphedFunction, Counted]:
     counted = Counted(function)
     return GraphedFunction(counted, CpuRecorder(), lambda: None), counted
 
@@ -117,7 +128,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(
 
 
 def test_nothing_is_recorded_on_a_cpu(tmp_path: Path) -> None:
-    assert graphs.recorder(CPU) is None
+    assert cuda_graphs.recorder(CPU) is None
     run = cell_run(dataset(), tmp_path)
     assert run.graphed(Counted) is Counted  # type: ignore[arg-type,comparison-overlap]
 
@@ -129,7 +140,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recording(run: CellRun, record: bool) -> CellRun:
-    run.policy = Policy(compiler=Recording()) if record else Policy()
+    run.policy = RunPolicy(compiler=Recording()) if record else RunPolicy()
     return run
 
 
@@ -188,7 +199,9 @@ def test_recorded_steps_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs of classes, the last of them shorter, share what was recorded."""
-    monkeypatch.setattr("dcbench_bacon.matching.images_per_call", lambda *_: 5)
+    monkeypatch.setattr(
+        "dcbench_bacon.distillation.feature_matching.images_per_call", lambda *_: 5
+    )
 
     def made(name: str, record: bool) -> DistributionMatching:
         run = recording(cell_run(dataset(classes=5), tmp_path / name), record)
@@ -212,7 +225,7 @@ def judged(
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(13, 1, 8, 8, generator=generator)
     labels = torch.rand(13, 3, generator=generator).softmax(1)
-    clock = Clock("cell", device, Policy(compiler=compiler))
+    clock = Clock("cell", device, RunPolicy(compiler=compiler))
     test = noise(200, 1).to(device)
     task = Task(SyntheticSet(images, labels), test, dataset().info, protocol)
     found = evaluate(clock, task, together=True)
@@ -234,16 +247,16 @@ def test_recorded_passes(
     kind: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rates, moments and corrections go on from pass to pass; tails are of a size."""
-    monkeypatch.setattr(trainer, "_GRAPH", limit)
+    monkeypatch.setattr(on_synthetic_stack, "_GRAPH", limit)
     vectors: list[Tensor] = []
 
-    class Kept(trainer.TrainerStack):
+    class Kept(on_synthetic_stack.SetTrainerStack):
         def epoch(self, index: int) -> None:
             super().epoch(index)
             if index == 11:
                 vectors.append(self.vectors.clone())
 
-    monkeypatch.setattr("dcbench_bacon.evaluate.TrainerStack", Kept)
+    monkeypatch.setattr("dcbench_bacon.evaluation.evaluate.TrainerStack", Kept)
     options: dict[str, Any] = {
         "name": "test",
         "architectures": ("ConvNetW8D2",),
@@ -267,7 +280,7 @@ def test_a_step_never_leaves_the_device(
 ) -> None:
     run, functions = elsewhere(tmp_path, monkeypatch)
     real = RealImages(run)
-    network = networks.build("ConvNetW32D2", channels=1, size=8, classes=3)
+    network = builder.build("ConvNetW32D2", channels=1, size=8, classes=3)
     network = network.to("meta").requires_grad_(False)
     augmentation = Augmentation(ALL, (8, 8))
     Matcher(run, network, real, OBJECTIVES[objective], augmentation, partition=2)
@@ -309,9 +322,10 @@ def test_a_pass_never_leaves_the_device(
     synthetic = SyntheticSet(empty(6, 1, 8, 8), empty(6, 3))
     task = Task(synthetic, noise(20, 1), run.info, rules)
     learners = [
-        trainer.Trainer(run, task, "ConvNetW8D2", f"x/{trial}") for trial in range(2)
+        on_synthetic.SetTrainer(run, task, "ConvNetW8D2", f"x/{trial}")
+        for trial in range(2)
     ]
-    stack = trainer.TrainerStack(learners)
+    stack = on_synthetic_stack.SetTrainerStack(learners)
     (advance,) = functions
     batch = empty(2, 4, 1, 8, 8), empty(2, 4, 3), empty(2, 4, 3)
     with Crossings():
@@ -325,7 +339,7 @@ def test_a_pass_never_leaves_the_device(
 def test_graphs_of_a_gpu(tmp_path: Path, objective: str) -> None:
     def made(name: str, mode: CompileMode) -> ImprovedMatching:
         run = cell_run(dataset(), tmp_path / name, method="idm", device="cuda")
-        run.policy = Policy(compiler=Compiler(mode))
+        run.policy = RunPolicy(compiler=Compiler(mode))
         more = {"queue_batch": 16, "queue_train_steps": 2, "precision": "fp32"}
         settings = ImprovedMatchingSettings(**{**SMALL, **more})
         return ImprovedMatching(run, settings, OBJECTIVES[objective])
@@ -358,7 +372,7 @@ def test_passes_of_a_gpu(kind: str) -> None:
 def test_a_gpu_survives_what_cannot_be_recorded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    own = graphs.CudaRecorder(torch.device("cuda"))
+    own = cuda_graphs.CudaRecorder(torch.device("cuda"))
     wrong = GraphedFunction(lambda x: (x * x.max().item(),), own, lambda: None)
     later = GraphedFunction(lambda x: (x + 1,), own, lambda: None)
     with caplog.at_level(logging.WARNING):

@@ -26,25 +26,25 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import container, data
+from dcbench_bacon.data import dataset, synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, DcbenchError, RecordError, UsageError
-from dcbench_bacon.exchange import foreign
-from dcbench_bacon.exchange.archives import load_arrays
+from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.exchange.image_folder import ImageFiles
-from dcbench_bacon.exchange.importers import READERS
-from dcbench_bacon.exchange.recognition import guess
-from dcbench_bacon.exchange.stored import Storage
-from dcbench_bacon.registry import DATASETS
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.exchange.interpretation.recognition import guess
+from dcbench_bacon.exchange.pickles.archives import load_arrays
+from dcbench_bacon.exchange.pickles.stored import Storage
+from dcbench_bacon.exchange.readers import READERS
+from dcbench_bacon.plugins import DATASETS
 
-DIGITS = foreign.facts("digits", None)
+DIGITS = adopt.facts("digits", None)
 QUIET = Claims(dataset="digits", partition=1, zca=False, pixels=False)
 
 
 def read(path: Path, **claims: Any) -> SyntheticSet:
     """Reads a file that was made from digits."""
-    return foreign.read(path, Claims(**{"dataset": "digits", **claims}))
+    return adopt.read(path, Claims(**{"dataset": "digits", **claims}))
 
 
 def standardized(pixels: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def test_a_set_is_read_as_it_is(form: str, stated: bool, tmp_path: Path) -> None
     assert source["format"] == form
     assert ("form" in source["guessed"]) == (not stated)
     assert found.provenance["cell"]["ipc"] == 2
-    container.check(found)
+    synthetic_file.check(found)
     json.dumps(found.provenance)
 
 
@@ -222,7 +222,7 @@ def test_mtt_images_to_look_at(tmp_path: Path) -> None:
 
 
 def test_statistics_of_another_set(tmp_path: Path) -> None:
-    mnist = foreign.facts("mnist", None)
+    mnist = adopt.facts("mnist", None)
     pixels = images().sigmoid()
     torch.save((pixels - mnist.mean[0]) / mnist.std[0], tmp_path / "a.pt")
     found = read(tmp_path / "a.pt", statistics="mnist").images
@@ -268,7 +268,7 @@ def test_folders_by_name_or_in_order(tmp_path: Path) -> None:
         shade = Image.new("L", (8, 8), 10 * int(name))
         shade.save(tmp_path / name / "a.png")
     found = read(tmp_path)
-    pixels = data.denormalize(found.images, DIGITS)[:, 0, 0, 0] * 255 / 10
+    pixels = dataset.denormalize(found.images, DIGITS)[:, 0, 0, 0] * 255 / 10
     assert torch.equal(pixels.round().long(), found.labels.argmax(1))
 
 
@@ -283,9 +283,9 @@ def test_the_name_tells_the_data_set(tmp_path: Path) -> None:
         "SVHN_ipc_1_aug_True/acc_0.6.pkl": "svhn",
     }
     for name, expected in names.items():
-        assert foreign.dataset_of(tmp_path / name, Claims())[0] == expected
+        assert adopt.dataset_of(tmp_path / name, Claims())[0] == expected
     with pytest.raises(UsageError, match="--dataset"):
-        foreign.dataset_of(Path("/nowhere/at/all.pt"), Claims())
+        adopt.dataset_of(Path("/nowhere/at/all.pt"), Claims())
 
 
 def saved(value: Any, path: Path) -> Path:
@@ -407,15 +407,15 @@ def test_a_giant_picture_is_not_decoded(tmp_path: Path) -> None:
 def test_our_own_files(tmp_path: Path) -> None:
     made = read(MAKERS["vico"](tmp_path), partition=2)
     path = tmp_path / "own.safetensors"
-    container.write(path, made)
+    synthetic_file.write(path, made)
     shutil.copy(path, tmp_path / "named otherwise")
     for place in (path, tmp_path / "named otherwise"):
-        found = foreign.read(place, Claims())
+        found = adopt.read(place, Claims())
         assert torch.equal(found.images, made.images)
         assert found.provenance == json.loads(json.dumps(made.provenance))
         for claim in ({"partition": 1}, {"zca": True}, {"index": 0}):
             with pytest.raises(UsageError, match="says this itself"):
-                foreign.read(place, Claims(**claim))
+                adopt.read(place, Claims(**claim))
 
 
 def test_a_header_of_eight_gigabytes(tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_a_header_of_eight_gigabytes(tmp_path: Path) -> None:
     for size in (8 * 2**30, 2**63, 2**64 - 1, 99_000_000):
         path.write_bytes(struct.pack("<Q", size) + b'{"images": ' + b" " * 100)
         with pytest.raises(RecordError, match=r"a\.safetensors"):
-            foreign.read(path, Claims())
+            adopt.read(path, Claims())
 
 
 def test_a_pickle_in_any_format_is_not_run(tmp_path: Path) -> None:
@@ -468,7 +468,7 @@ def survives(path: Path, form: str) -> None:
     """Reads a set that is one, or raises our own error; says no more of it."""
     for stated in (form, None):
         with suppress(DcbenchError):
-            container.check(foreign.read(path, replace(QUIET, form=stated)))
+            synthetic_file.check(adopt.read(path, replace(QUIET, form=stated)))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -558,7 +558,7 @@ def test_the_size_as_float32_counts(
     paths = (*sorted(tmp_path.iterdir()), files.folder(tmp_path / "pictures"))
     for path in paths:
         read(path)
-    monkeypatch.setattr(container, "MOST_BYTES", 4 * 20 * (64 + 10) - 1)
+    monkeypatch.setattr(synthetic_file, "MOST_BYTES", 4 * 20 * (64 + 10) - 1)
     monkeypatch.setattr(Storage, "read", no_read)
     monkeypatch.setattr(ImageFiles, "read", no_read)
     for path in paths:
@@ -652,7 +652,7 @@ def test_own_files_whose_header_does_not_fit(
     made = read(MAKERS["vico"](tmp_path), index=0)
     told = {**made.provenance, "dataset": {**made.provenance["dataset"], **facts}}
     path = tmp_path / "own.safetensors"
-    container.write(path, replace(made, provenance=told))
+    synthetic_file.write(path, replace(made, provenance=told))
     for form in ("picture", "folder"):
         out = tmp_path / form
         result = invoke("convert", path, "--to", form, "--output", out)
@@ -672,7 +672,7 @@ def test_own_files_of_other_tensors_than_the_data_set(tmp_path: Path) -> None:
     twice = made.images.repeat(1, 1, 2, 2)
     for wrong in (replace(made, labels=eleven), replace(made, images=twice)):
         path = tmp_path / "own.safetensors"
-        container.write(path, wrong)
+        synthetic_file.write(path, wrong)
         result = invoke("evaluate", path, *PROTOCOL)
         assert result.exit_code == 1
         assert "do not fit digits" in result.stderr
@@ -691,7 +691,7 @@ def test_a_header_opens_no_folder(
         "dataset": {**made.provenance["dataset"], "name": name[:99]},
     }
     path = tmp_path / "own.safetensors"
-    container.write(path, replace(made, provenance=told))
+    synthetic_file.write(path, replace(made, provenance=told))
     opened: list[Path] = []
     monkeypatch.setattr(DATASETS.module("folder"), "sources", opened.append)
     out = ("--output", tmp_path / "a.png")

@@ -9,11 +9,11 @@ import torch
 from commandline import NETWORK, invoke, only_record, settable
 from foreign_files import images, labels, res
 
-from dcbench_bacon import work
-from dcbench_bacon.judged_as import JudgedAs, describe, method_of
-from dcbench_bacon.recipe import Request
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.evaluation.judged_as import JudgedAs, describe, method_of
+from dcbench_bacon.recipes.protocols import Request
+from dcbench_bacon.running import planning
 from dcbench_bacon.schema import Cell
-from dcbench_bacon.spec import SyntheticSet
 
 FEW = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))
 READ = ("--dataset", "digits", "--no-zca", "--normalized", "--index", 0)
@@ -86,9 +86,9 @@ def test_a_set_is_judged_as_the_sets_of_its_method(
     method: str, dataset: str, expected: tuple[str, int, int]
 ) -> None:
     cell = Cell("vico-file", dataset, 3)  # no loops are published for 3 images a class
-    found = work.judged_as(method, cell, Request()).protocol
+    found = planning.judged_as(method, cell, Request()).protocol
     assert (found.augmentation, found.epochs, found.networks) == expected
-    own = work.resolve(Cell(method, dataset, 1), Request()).recipe.protocol
+    own = planning.resolve(Cell(method, dataset, 1), Request()).recipe.protocol
     assert found == own
 
 
@@ -148,6 +148,6 @@ def test_our_own_file_is_judged_as_what_made_it_unless_told(tmp_path: Path) -> N
 
 def test_what_concerns_the_networks_asked_for_is_told() -> None:
     cell = Cell("vico-file", "mnist", 1)
-    judged = work.judged_as("dc", cell, Request(architectures=("ConvNetBN",)))
+    judged = planning.judged_as("dc", cell, Request(architectures=("ConvNetBN",)))
     told = describe(JudgedAs("dc", "--as"), judged)
     assert "ConvNetBN with augmentation dc_crop_noise" in told

@@ -7,9 +7,10 @@ import pytest
 import torch
 from commandline import NETWORK, found, invoke, judged, only_record, settable, tiny
 
-from dcbench_bacon import container, work
-from dcbench_bacon import evaluate as evaluation
-from dcbench_bacon.trainer import Trainer
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.evaluation import evaluate as evaluation
+from dcbench_bacon.running import cell
+from dcbench_bacon.training.on_synthetic import SetTrainer
 
 FEW = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))
 CPU = ("--device", "cpu")
@@ -74,7 +75,7 @@ def test_what_is_recorded_is_not_done_again(
         calls.append(arguments)
         return own(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(work, "evaluate", counted)
+    monkeypatch.setattr(cell, "evaluate", counted)
     assert evaluate(made, output) == first
     assert not calls
     assert evaluate(made, output, "--fresh") == first
@@ -86,13 +87,13 @@ def test_two_sets_of_one_recipe_are_two_results(made: Path, tmp_path: Path) -> N
     output = tmp_path / "again"
     first = evaluate(made, output)
     other = tmp_path / "other.safetensors"
-    mine = container.read(made)
-    container.write(other, replace(mine, images=torch.zeros_like(mine.images)))
+    mine = synthetic_file.read(made)
+    synthetic_file.write(other, replace(mine, images=torch.zeros_like(mine.images)))
     second = evaluate(other, output)
     kept = {each.synthetic_sha256: each for each in found(output)}
     assert set(kept) == {
-        container.digest(mine),
-        container.digest(container.read(other)),
+        synthetic_file.digest(mine),
+        synthetic_file.digest(synthetic_file.read(other)),
     }
     for again in ("--fresh", "--compile=auto"):
         assert evaluate(made, output, again) == first
@@ -102,10 +103,10 @@ def test_two_sets_of_one_recipe_are_two_results(made: Path, tmp_path: Path) -> N
 
 def test_sets_of_other_tools_are_rows_of_their_own(made: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    mine = container.read(made)
+    mine = synthetic_file.read(made)
     for name, factor in (("one", 1.0), ("two", 0.5)):
         scaled = replace(mine, images=mine.images * factor)
-        container.write(tmp_path / f"{name}.safetensors", scaled)
+        synthetic_file.write(tmp_path / f"{name}.safetensors", scaled)
         pair = tmp_path / f"digits-{name}"
         to = ("--to", "mtt", "--output", pair)
         assert invoke("convert", tmp_path / f"{name}.safetensors", *to).exit_code == 0
@@ -129,10 +130,10 @@ def test_an_interrupted_evaluation_goes_on(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet = evaluate(made, tmp_path / "quiet")
-    output, epoch, left = tmp_path / "disturbed", Trainer.epoch, 6
+    output, epoch, left = tmp_path / "disturbed", SetTrainer.epoch, 6
     done: list[int] = []
 
-    def killed(self: Trainer, index: int) -> None:
+    def killed(self: SetTrainer, index: int) -> None:
         nonlocal left
         left -= 1
         if left == 0:
@@ -140,7 +141,7 @@ def test_an_interrupted_evaluation_goes_on(
         done.append(index)
         epoch(self, index)
 
-    monkeypatch.setattr(Trainer, "epoch", killed)
+    monkeypatch.setattr(SetTrainer, "epoch", killed)
     fixed = ("--profile", "demo", "--architectures", NETWORK, *CPU, *FEW)
     stopped = invoke("evaluate", made, *fixed, "--output", output)
     assert stopped.exit_code == 130

@@ -14,20 +14,25 @@ import torch
 from commandline import found, invoke
 from PIL import Image
 
-from dcbench_bacon import container, data, loading, records, work
-from dcbench_bacon.downstream.results import Candidate, search_folder
-from dcbench_bacon.downstream.trainings import Job
-from dcbench_bacon.downstream.trainings import run as train
+from dcbench_bacon import contract, store
+from dcbench_bacon.contract import Run
+from dcbench_bacon.data import loading, synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.downstream_store import Candidate, search_folder
 from dcbench_bacon.errors import DataError, InterruptedRunError
-from dcbench_bacon.records import Store
-from dcbench_bacon.redo import Redo
+from dcbench_bacon.running import cell
+from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.trainings import TrainingJob
+from dcbench_bacon.running.trainings import run as train
+from dcbench_bacon.runtime.redo import Redo
 from dcbench_bacon.schema import Evaluation, Record
-from dcbench_bacon.spec import Run, SyntheticSet
-from dcbench_bacon.task import Task
+from dcbench_bacon.store import Store
+from dcbench_bacon.training.task import Task
 
 pytestmark = pytest.mark.usefixtures("cache", "stubbed")
 FIXED = ("--profile", "demo", "--device", "cpu")
-RANDOM = work.method_class("random")
+RANDOM = contract.method_class("random")
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def cache(digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains no network: the accuracy follows from the set and the test images."""
-    monkeypatch.setattr(work, "evaluate", evaluated)
+    monkeypatch.setattr(cell, "evaluate", evaluated)
 
 
 def evaluated(run: Run, task: Task, *title: str) -> list[Evaluation]:
@@ -107,7 +112,7 @@ def done(output: Path) -> list[Record]:
 def assert_sets_are_there(output: Path) -> None:
     """Every finished record's set is on disk, whole."""
     sets = (output / "synthetic").glob("*.safetensors")
-    known = {container.digest(container.read(path)) for path in sets}
+    known = {synthetic_file.digest(synthetic_file.read(path)) for path in sets}
     assert {record.synthetic_sha256 for record in done(output)} <= known
 
 
@@ -126,7 +131,7 @@ def test_a_fresh_start_that_is_stopped_has_removed_nothing(
         made.append(task)
         return interrupted() if len(made) == 2 else evaluated(run, task)
 
-    monkeypatch.setattr(work, "evaluate", second)
+    monkeypatch.setattr(cell, "evaluate", second)
     argv = ["dcbench", "run", "--fresh", "--seeds", "0,1,2"]
     monkeypatch.setattr(sys, "argv", argv)
     stopped = run(tmp_path, *seeds, "--fresh")
@@ -244,18 +249,18 @@ def test_trainings_of_downstream_uses_are_kept_as_well(
     known = msgspec.structs.replace(plan, evaluations=record.evaluations)
     place = search_folder(Store(tmp_path))
     place.write(known)
-    options = work.Options(torch.device("cpu"))
-    fresh = work.Options(torch.device("cpu"), fresh=True)
+    options = Options(torch.device("cpu"))
+    fresh = Options(torch.device("cpu"), fresh=True)
     with pytest.raises(InterruptedRunError):
-        train([Job(plan, interrupted)], place, fresh)
+        train([TrainingJob(plan, interrupted)], place, fresh)
     assert place.find(plan) == known
     with pytest.raises(InterruptedRunError):  # goes on without being asked again
-        train([Job(plan, interrupted)], place, options)
+        train([TrainingJob(plan, interrupted)], place, options)
     assert place.find(plan) == known
-    module = "dcbench_bacon.downstream.trainings.evaluate"
+    module = "dcbench_bacon.running.trainings.evaluate"
     monkeypatch.setattr(module, lambda *_: record.evaluations)
-    train([Job(plan, lambda: None)], place, options)  # type: ignore[arg-type, return-value]
-    assert train([Job(plan, interrupted)], place, options).records  # it is done
+    train([TrainingJob(plan, lambda: None)], place, options)  # type: ignore[arg-type, return-value]
+    assert train([TrainingJob(plan, interrupted)], place, options).records  # it is done
 
 
 # Failures
@@ -268,12 +273,12 @@ def test_a_failure_stands_beside_the_last_result(
     (good,) = (tmp_path / "records").iterdir()
     before = good.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(work, "evaluate", broken)
+        patch.setattr(cell, "evaluate", broken)
         failed = run(tmp_path, "--fresh")
     assert failed.exit_code == 1
     assert "its result of before stays" in failed.stderr
     assert good.read_bytes() == before
-    failure = records.read(tmp_path / "failures" / good.name)
+    failure = store.read(tmp_path / "failures" / good.name)
     assert failure.status == "failed"
     assert failure.error == "ValueError: something odd"
     assert "in broken" in str(failure.traceback)
@@ -292,7 +297,7 @@ def test_a_traceback_is_bounded(
     def long(*_: object) -> None:
         raise ValueError("x" * 10**6)
 
-    monkeypatch.setattr(work, "evaluate", long)
+    monkeypatch.setattr(cell, "evaluate", long)
     run(tmp_path)
     (record,) = found(tmp_path)
     assert len(str(record.traceback)) < 21_000
@@ -371,7 +376,7 @@ def test_a_finished_record_is_taken_without_its_data(tmp_path: Path) -> None:
 def test_records_without_a_data_set_in_their_name_are_found(tmp_path: Path) -> None:
     run(tmp_path)
     (path,) = (tmp_path / "records").iterdir()
-    record = records.read(path)
+    record = store.read(path)
     old = path.with_name(path.name.rpartition("-")[0] + ".json")
     for sha256, taken in ((record.dataset_sha256, True), (None, True), ("0", False)):
         made = msgspec.structs.replace(record, dataset_sha256=sha256)
@@ -387,8 +392,8 @@ def test_records_without_a_data_set_in_their_name_are_found(tmp_path: Path) -> N
 
 def test_a_data_set_that_changes_in_a_run_is_noticed(tmp_path: Path) -> None:
     images = folder(tmp_path / "images")
-    options = work.Options(torch.device("cpu"))
-    datasets = loading.Datasets(options)
+    options = Options(torch.device("cpu"))
+    datasets = Datasets(options)
     source = f"folder:{images}"
     known = datasets.fingerprint(source)
     assert datasets[source].raw_fingerprint == known
@@ -402,10 +407,10 @@ def test_a_fingerprint_is_read_without_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = f"folder:{folder(tmp_path / 'images')}"
-    assert data.known_fingerprint(source) is None
-    loaded = data.load(source)
+    assert loading.known_fingerprint(source) is None
+    loaded = loading.load(source)
     monkeypatch.setattr(np, "load", broken)
-    assert data.known_fingerprint(source) == loaded.fingerprint
+    assert loading.known_fingerprint(source) == loaded.fingerprint
 
 
 # Who works on what, and what is swept
@@ -536,7 +541,7 @@ def test_a_folder_is_replaced_when_the_new_one_is_complete(
         path.parent.mkdir(parents=True, exist_ok=True)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dcbench_bacon.exchange.exporters._save", full)
+    monkeypatch.setattr("dcbench_bacon.exchange.writers._save", full)
     assert convert(made, "mtt", output, "--force").exit_code == 1
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert not list(tmp_path.glob(".*.dcbench-tmp"))

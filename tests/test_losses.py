@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from dcbench_bacon import networks, schedules
+from dcbench_bacon.augmentation.mixing import Mix, Mixer
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatAdamW, FlatNetwork, FlatSGD
-from dcbench_bacon.losses import Criterion, Targets
-from dcbench_bacon.mixing import Mix, Mixer
-from dcbench_bacon.schema import Protocol
+from dcbench_bacon.networks import base, builder
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.training import schedules
+from dcbench_bacon.training.losses import Criterion, Targets
+from dcbench_bacon.training.optimisers import FlatAdamW, FlatSGD
 
 SMALL = "ConvNetD1W8"
 
@@ -316,8 +318,8 @@ def test_warm_up_as_in_torch() -> None:
 # Optimisers
 
 
-def network() -> networks.Network:
-    return networks.build(
+def network() -> base.Network:
+    return builder.build(
         SMALL,
         channels=1,
         size=8,

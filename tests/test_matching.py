@@ -12,20 +12,23 @@ from hypothesis import strategies as st
 from support import cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import matching, networks
-from dcbench_bacon.augment import Augmentation, Draw
-from dcbench_bacon.dsa import OPERATIONS
-from dcbench_bacon.errors import UsageError
-from dcbench_bacon.matching import Batch, ImageSGD, Matcher, RealImages
-from dcbench_bacon.objectives import Bacon, Objective, SquaredMeanDistance
-from dcbench_bacon.pipelines import (
-    DistributionMatching,
+from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
+from dcbench_bacon.augmentation.siamese import Augmentation, Draw
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation import feature_matching
+from dcbench_bacon.distillation.class_batches import RealImages
+from dcbench_bacon.distillation.distribution import DistributionMatching
+from dcbench_bacon.distillation.feature_matching import Matcher, MatchingBatch
+from dcbench_bacon.distillation.image_sgd import ImageSGD
+from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,
-    MatchingSettings,
 )
-from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.work import CellRun
+from dcbench_bacon.distillation.objectives import Bacon, Objective, SquaredMeanDistance
+from dcbench_bacon.distillation.pipeline import MatchingSettings
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.networks import base, builder
+from dcbench_bacon.running.run import CellRun
 
 OBJECTIVES: dict[str, tuple[Objective, reference.Loss]] = {
     "distance": (SquaredMeanDistance(), reference.squared_distance),
@@ -35,7 +38,7 @@ SMALL: dict[str, Any] = {"architecture": "ConvNetW32D2", "batch_real": 6}
 
 
 def class_batches(
-    real: RealImages, batch: Batch, classes: int
+    real: RealImages, batch: MatchingBatch, classes: int
 ) -> list[reference.ClassBatch]:
     """The draws of a batched step as the published loop takes them."""
     images = real.take(batch.index)
@@ -77,10 +80,10 @@ def test_gradient_equals_the_class_loop(
     real = Double(run)
     ours, theirs = OBJECTIVES[objective]
     augmentation = Augmentation("_".join(names), (size, size))
-    network = networks.build("ConvNetW32", channels=channels, size=size, classes=6)
+    network = builder.build("ConvNetW32", channels=channels, size=size, classes=6)
     network = network.double().requires_grad_(False)
     index = real.draw(8, run.generator("real"))
-    batch = Batch(index, forced(names, size), torch.tensor(7.5).double())
+    batch = MatchingBatch(index, forced(names, size), torch.tensor(7.5).double())
     images = real.initial(1, run.generator("init"))
     matcher = Matcher(run, network, real, ours, augmentation, partition)
     losses, gradient = matcher(batch, images)
@@ -101,15 +104,15 @@ def test_memory_bounds_change_nothing(
     run = cell_run(dataset(classes=5), tmp_path)
     real = RealImages(run)
     augmentation = Augmentation("color_crop_cutout_flip_scale_rotate", (8, 8))
-    network = networks.build("ConvNetW32", channels=1, size=8, classes=5)
+    network = builder.build("ConvNetW32", channels=1, size=8, classes=5)
     network.requires_grad_(False)
     index = real.draw(6, run.generator("real"))
     draw = augmentation.draw(5, run.generator("draw", "cpu"))
-    batch = Batch(index, draw, torch.tensor(2.0))
+    batch = MatchingBatch(index, draw, torch.tensor(2.0))
     images = real.initial(1, run.generator("init"))
     matcher = Matcher(run, network, real, Bacon(), augmentation)
     whole = matcher(batch, images)
-    monkeypatch.setattr(matching, "images_per_call", lambda *_: 13)
+    monkeypatch.setattr(feature_matching, "images_per_call", lambda *_: 13)
     pieces = matcher(batch, images)
     assert torch.allclose(whole.losses, pieces.losses, rtol=1e-5)
     assert torch.allclose(whole.gradient, pieces.gradient, rtol=1e-4, atol=1e-7)
@@ -188,10 +191,10 @@ def test_dm_steps_equal_the_published_loop(tmp_path: Path) -> None:
     sgd = torch.optim.SGD([images], lr=1.0, momentum=0.5)
     twin = cell_run(dataset(), tmp_path)  # the same streams, drawn a second time
     for step in range(3):
-        networks.reinitialize(learner.network, twin.generator("network"))
+        builder.reinitialize(learner.network, twin.generator("network"))
         index = learner.real.draw(6, twin.generator("real"))
         draw = learner.augmentation.draw(3, twin.generator("augmentation", "cpu"))
-        batch = Batch(index, draw)
+        batch = MatchingBatch(index, draw)
         reference.dm_iteration(
             learner.network, class_batches(learner.real, batch, 3), images, sgd
         )
@@ -210,7 +213,7 @@ def test_batch_norm_sees_all_classes_at_once(tmp_path: Path) -> None:
     index = real.draw(6, run.generator("real"))
     learner.augmentation = Augmentation("none", (8, 8))
     learner.matcher.augmentation = learner.augmentation
-    batch = Batch(index, learner.augmentation.draw(3, torch.Generator()))
+    batch = MatchingBatch(index, learner.augmentation.draw(3, torch.Generator()))
     losses, _ = learner.matcher(batch, learner.images)
     joint = network.embed(real.take(index).flatten(0, 1)).reshape(3, 6, -1)
     own = network.embed(learner.images.flatten(0, 1)).reshape(3, 2, -1)
@@ -314,7 +317,7 @@ def test_noise_start(tmp_path: Path) -> None:
 def test_dm_gradient_of_a_linear_network_by_hand(tmp_path: Path) -> None:
     """f(x) = W x: the gradient of class c is 2 W^T W (mean s - mean r) / ipc."""
 
-    class Linear(networks.Network):
+    class Linear(base.Network):
         def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
             features = self.embed(images)
             return features, features
@@ -330,7 +333,7 @@ def test_dm_gradient_of_a_linear_network_by_hand(tmp_path: Path) -> None:
     matcher = Matcher(run, network, real, SquaredMeanDistance(), plain)
     index = real.draw(4, run.generator("real"))
     images = real.initial(1, run.generator("init"))
-    batch = Batch(index, plain.draw(3, torch.Generator()))
+    batch = MatchingBatch(index, plain.draw(3, torch.Generator()))
     _, gradient = matcher(batch, images)
     weight = network.classifier.weight
     difference = images.mean(1).flatten(1) - real.take(index).mean(1).flatten(1)

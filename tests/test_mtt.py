@@ -22,17 +22,28 @@ from commandline import (
 from support import cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import container, networks, profiler, recipe, work
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.clock import Policy
+from dcbench_bacon import contract
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.contract import Method
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.trajectories import (
+    TrajectoryMatching,
+    TrajectorySettings,
+)
+from dcbench_bacon.distillation.unrolled import Student, StudentBatch, StudentMatch
 from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
-from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.grid import Grid
-from dcbench_bacon.schema import Cell, Protocol
-from dcbench_bacon.spec import Method, SyntheticSet
-from dcbench_bacon.student import Batch, Matched, Student
-from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
+from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.evaluation.judged import in_force
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.running import cell, planning, step_timing
+from dcbench_bacon.running.planning_of_grids import Grid
+from dcbench_bacon.running.run import Options
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.schema import Cell
 
 SETTINGS: dict[str, Any] = {
     "steps": 4,
@@ -65,7 +76,7 @@ class Case:
 
     def __init__(self, seed: int) -> None:
         draws = torch.Generator().manual_seed(seed)
-        network = networks.build(
+        network = builder.build(
             "ConvNetD1W8AS", channels=1, size=8, classes=3, generator=draws
         )
         self.flat = FlatNetwork(network.double())
@@ -78,14 +89,14 @@ class Case:
         self.direction = torch.randn(6, 1, 8, 8, generator=draws, dtype=torch.float64)
         self.rate = torch.tensor(0.3, dtype=torch.float64)
         self.batches = [
-            Batch(
+            StudentBatch(
                 torch.randperm(6, generator=draws)[:4],
                 self.augmentation.draw(1, draws, samples=4),
             )
             for _ in range(5)
         ]
 
-    def matched(self, images: Tensor, rate: Tensor, **options: Any) -> Matched:
+    def matched(self, images: Tensor, rate: Tensor, **options: Any) -> StudentMatch:
         student = Student(self.flat, self.labels, self.augmentation, **options)
         return student(self.pair, images, rate, self.batches)
 
@@ -128,7 +139,7 @@ def test_the_loss_is_relative_to_the_way_of_the_expert() -> None:
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    defaults = work.method_class("mtt").Settings
+    defaults = contract.method_class("mtt").Settings
     return {
         **{f: getattr(defaults(), f) for f in defaults.__struct_fields__},
         **SETTINGS,
@@ -136,11 +147,13 @@ def settings(**changes: Any) -> dict[str, Any]:
     }
 
 
-def distil(folder: Path, policy: Policy | None = None, **changes: Any) -> SyntheticSet:
+def distil(
+    folder: Path, policy: RunPolicy | None = None, **changes: Any
+) -> SyntheticSet:
     run = cell_run(dataset(), folder, method="mtt")
     if policy:
         run.policy = replace(policy, folder=folder)
-    method = work.method_class("mtt").create(settings(**changes))
+    method = contract.method_class("mtt").create(settings(**changes))
     assert isinstance(method, Method)
     return method.distill(run)
 
@@ -162,8 +175,8 @@ def test_images_and_learning_rate_are_learned_and_kept(tmp_path: Path) -> None:
     learned = made.provenance["learning_rate"]
     assert learned != pytest.approx(0.1, rel=1e-6)
     path = tmp_path / "set.safetensors"
-    container.write(path, made)
-    assert container.read(path).provenance["learning_rate"] == learned
+    synthetic_file.write(path, made)
+    assert synthetic_file.read(path).provenance["learning_rate"] == learned
     assert made.provenance["experts"]["count"] == 2
 
 
@@ -175,7 +188,7 @@ def test_the_learning_rate_stays_positive(size: float, tmp_path: Path) -> None:
     learner = TrajectoryMatching(run, chosen, store)
     student = learner.student
 
-    def steep(*arguments: Any) -> Matched:
+    def steep(*arguments: Any) -> StudentMatch:
         return student(*arguments)._replace(rate=torch.tensor(size))
 
     learner.student = steep  # type: ignore[assignment]
@@ -185,7 +198,7 @@ def test_the_learning_rate_stays_positive(size: float, tmp_path: Path) -> None:
 
 
 def work_store(run: Any, chosen: TrajectorySettings) -> Any:
-    from dcbench_bacon.experts import train_experts
+    from dcbench_bacon.training.experts import train_experts
 
     return train_experts(run, chosen.training, chosen.experts)
 
@@ -216,7 +229,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     quiet = distil(tmp_path / "quiet")
     monkeypatch.setenv("DCBENCH_EXPERTS", str(tmp_path / "other"))
     asked: Iterator[int] = iter(range(1, 100))
-    stopped = Policy(interval=0.0, stop=lambda: next(asked) >= after)
+    stopped = RunPolicy(interval=0.0, stop=lambda: next(asked) >= after)
     disturbed = tmp_path / "disturbed"
     if after != 2 * 3:  # a stage's last step ends it before it can be stopped
         with pytest.raises(InterruptedRunError):
@@ -288,13 +301,13 @@ def test_the_set_is_judged_at_its_own_learning_rate(
         seen.append(task.protocol.learning_rate)
         return evaluate(clock, task, *more)
 
-    monkeypatch.setattr(work, "evaluate", judged)
+    monkeypatch.setattr(cell, "evaluate", judged)
     own, fixed = tmp_path / "own", tmp_path / "fixed"
     assert invoke(*command(own)).exit_code == 0
     off = settable("protocol.use_learned_rate", "false")
     assert invoke(*command(fixed, *off)).exit_code == 0
     (path,) = (own / "synthetic").glob("*")
-    assert seen == [container.read(path).provenance["learning_rate"], 0.05]
+    assert seen == [synthetic_file.read(path).provenance["learning_rate"], 0.05]
     assert torch.equal(only_set(own), only_set(fixed))
     assert only_record(own).digest != only_record(fixed).digest
 
@@ -308,11 +321,11 @@ def test_a_step_is_timed_without_the_experts_of_the_recipe(
         datasets=("digits",),
         ipc=(2,),
         seeds=(0,),
-        request=recipe.Request(
+        request=protocols.Request(
             overrides={"architecture": "ConvNetW8D2", "student_steps": "3"}
         ),
     )
-    (record,) = profiler.profile(grid, work.Options(torch.device("cpu")), 2)
+    (record,) = step_timing.profile(grid, Options(torch.device("cpu")), 2)
     experts, match = (record.distillation[name] for name in ("experts", "match"))
     assert experts.steps == 1  # one pass of one expert, not 50 of 100
     assert experts.step_flops is None
@@ -332,8 +345,8 @@ def test_a_set_without_a_learning_rate_is_not_judged_at_it(learned: object) -> N
     made = SyntheticSet(images, labels, provenance={"learning_rate": learned})
     protocol = Protocol(name="dc", use_learned_rate=True)
     with pytest.raises(DataError, match="use_learned_rate=false"):
-        work.in_force(protocol, made)
-    assert work.in_force(Protocol(name="dc"), made).learning_rate == 0.01
+        in_force(protocol, made)
+    assert in_force(Protocol(name="dc"), made).learning_rate == 0.01
 
 
 @pytest.mark.parametrize(
@@ -355,8 +368,8 @@ def test_published_settings_fit_each_other() -> None:
     for name in ("cifar10", "cifar100", "tiny_imagenet"):
         for ipc in (1, 10, 50):
             for profile in ("paper", "quick", "demo"):
-                resolved = work.resolve(
-                    Cell("mtt", name, ipc), recipe.Request(profile=profile)
+                resolved = planning.resolve(
+                    Cell("mtt", name, ipc), protocols.Request(profile=profile)
                 )
                 settings = resolved.recipe.settings
                 msgspec.convert(settings, TrajectorySettings).check()

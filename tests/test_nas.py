@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from dcbench_bacon import networks
-from dcbench_bacon.downstream import nas
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.evaluation.downstream import nas
+from dcbench_bacon.networks import builder
 
 
-def grid(**changes: tuple[object, ...]) -> nas.Grid:
+def grid(**changes: tuple[object, ...]) -> nas.NetworkGrid:
     axes = {
         **{"depths": (1, 2), "widths": (8,), "norms": ("IN",)},
         **{"activations": ("AR",), "poolings": ("AP",)},
     }
-    return nas.Grid(**{**axes, **changes})  # type: ignore[arg-type]
+    return nas.NetworkGrid(**{**axes, **changes})  # type: ignore[arg-type]
 
 
 def floats(values: Sequence[float]) -> list[float]:
@@ -38,7 +38,7 @@ def test_all_of_a_grid_are_networks_and_no_two_the_same() -> None:
     names = grid(widths=(8, 12), **nas.AXES).names()
     assert len(set(names)) == len(names) == 2 * 2 * 5 * 4 * 3
     structures = {
-        str(networks.build(name, channels=1, size=8, classes=2)) for name in names
+        str(builder.build(name, channels=1, size=8, classes=2)) for name in names
     }
     assert len(structures) == len(names)
 

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
-from dcbench_bacon import networks, vit
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatNetwork, FlatSGD
-from dcbench_bacon.networks import Network, build, reinitialize
+from dcbench_bacon.networks import builder, vit
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.builder import build, reinitialize
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.training.optimisers import FlatSGD
 
-NAMES = networks.names()
+NAMES = builder.names()
 BATCH_NORM = [name for name in NAMES if "BN" in name]
 # The same layers at other widths cost time and show nothing new.
 SMALL = ["ConvNetW8", "ConvNetW8NN", "ConvNetW8MP", "ConvNetW8LN", "MLP", "LeNet"]
@@ -41,7 +43,7 @@ def images(n: int, channels: int = 3, size: int = 8) -> Tensor:
 def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves networks without storage: shapes and counts need none."""
     monkeypatch.setattr(nn.Module, "to_empty", lambda module, device: module)
-    monkeypatch.setattr(networks, "reinitialize", lambda module, generator: None)
+    monkeypatch.setattr(builder, "reinitialize", lambda module, generator: None)
 
 
 # Literals of the published code, counted in its own modules: specification, 0.5.
@@ -203,11 +205,11 @@ def test_a_transformer_has_second_derivatives() -> None:
 
 
 def test_check_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "reinitialize", None)
+    monkeypatch.setattr(builder, "reinitialize", None)
     for name in (*NAMES, "ConvNetD7W5"):
-        networks.check(name)
+        builder.check(name)
     with pytest.raises(UsageError, match="Did you mean 'ConvNet'"):
-        networks.check("ConvNte")
+        builder.check("ConvNte")
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (32, 3)])

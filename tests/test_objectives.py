@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dcbench_bacon.objectives import (
+from dcbench_bacon.distillation.objectives import (
     Bacon,
     Clip,
     Form,

@@ -12,17 +12,18 @@ from safetensors.torch import load_file
 from support import FixedImages, cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import networks
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.matching import Batch, ImageSGD, Matcher
-from dcbench_bacon.networks import Network
-from dcbench_bacon.objectives import (
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.distillation.feature_matching import Matcher, MatchingBatch
+from dcbench_bacon.distillation.image_sgd import ImageSGD
+from dcbench_bacon.distillation.objectives import (
     Bacon,
     Matched,
     Objective,
     SquaredMeanDistance,
     bacon_terms,
 )
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
 
 TOLERANCE = 1e-5
 CLASS = 3  # of the fixture's images
@@ -37,7 +38,7 @@ class Fixture(NamedTuple):
 @pytest.fixture(scope="module")
 def fixture(parity: Path) -> Fixture:
     tensors = load_file(parity / "parity.safetensors")
-    network = networks.build("ConvNet", channels=3, size=32, classes=10)
+    network = builder.build("ConvNet", channels=3, size=32, classes=10)
     weights = {k[4:]: v for k, v in tensors.items() if k.startswith("net.")}
     network.load_state_dict(weights)
     values = json.loads((parity / "parity.json").read_text())
@@ -110,7 +111,7 @@ def test_loop_computes_what_was_published(
 
 def batched(
     network: Network, folder: Path, objective: Objective, partition: int, real: Tensor
-) -> Callable[[Tensor, Batch], Any]:
+) -> Callable[[Tensor, MatchingBatch], Any]:
     run = cell_run(dataset(channels=3, size=32), folder)
     fixed = FixedImages(real)
     plain = Augmentation("none", (32, 32))
@@ -135,14 +136,14 @@ def test_batched_step_computes_what_was_published(
     step = batched(network, tmp_path, objective, 2 if case == "expand" else 1, real)
     draw = Augmentation("none", (32, 32)).draw(3, generator)
     ce = None if weight is None else torch.tensor(weight)
-    losses, gradient = step(images, Batch(FixedImages.indices(3, 16), draw, ce))
+    losses, gradient = step(images, MatchingBatch(FixedImages.indices(3, 16), draw, ce))
     check(fixture, f"{case}.{term}", losses[1], gradient[1])
 
 
 def with_classes(network: Network, classes: list[int]) -> Network:
     """The network with its logits reordered so that these come first."""
     order = classes + [label for label in range(10) if label not in classes]
-    copy = networks.build("ConvNet", channels=3, size=32, classes=10)
+    copy = builder.build("ConvNet", channels=3, size=32, classes=10)
     copy.load_state_dict(network.state_dict())
     copy.classifier.weight.data = network.classifier.weight[order]
     copy.classifier.bias.data = network.classifier.bias[order]
@@ -195,7 +196,9 @@ def test_closed_form_follows_the_published_trajectory(
     losses: list[float] = []
     for iteration in range(values["iters"]):
         step = batched(network, tmp_path, L2, 2, real[iteration])
-        found, gradient = step(images, Batch(FixedImages.indices(2, 16), draw, weight))
+        found, gradient = step(
+            images, MatchingBatch(FixedImages.indices(2, 16), draw, weight)
+        )
         optimiser.step(images, gradient)
         losses += found.tolist()
     assert losses == pytest.approx(values["losses"], rel=TOLERANCE)

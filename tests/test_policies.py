@@ -12,11 +12,17 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy, RandAugment
 from torchvision.transforms import functional as single
 from torchvision.transforms.v2 import functional as newer
 
-from dcbench_bacon import data, policies
-from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.augmentation import policies, policy_steps
+from dcbench_bacon.augmentation.pixel_operations import (
+    CODES,
+    NOTHING,
+    OPERATIONS,
+    operate,
+)
+from dcbench_bacon.augmentation.policies import POLICIES
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.data.dataset import denormalize, standardize
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.operations import CODES, NOTHING, OPERATIONS, operate
-from dcbench_bacon.policies import POLICIES
 from dcbench_bacon.schema import DatasetInfo
 
 NAMES = [name for name, each in POLICIES.items() if each.pixels]
@@ -34,9 +40,9 @@ def facts(channels: int = 3, size: int = 16) -> DatasetInfo:
     return dataset(channels=channels, size=size).info
 
 
-def policy(name: str, channels: int = 3, size: int = 16) -> policies.Policy:
+def policy(name: str, channels: int = 3, size: int = 16) -> policies.AugmentationPolicy:
     built = policies.build(name, facts(channels, size))
-    assert isinstance(built, policies.Policy)
+    assert isinstance(built, policies.AugmentationPolicy)
     return built
 
 
@@ -125,7 +131,9 @@ def test_each_operation_runs_once_on_the_images_that_drew_it(
         name: replace(each, run=partial(spied, name))
         for name, each in OPERATIONS.items()
     }
-    monkeypatch.setattr("dcbench_bacon.operations.OPERATIONS", watched)
+    monkeypatch.setattr(
+        "dcbench_bacon.augmentation.pixel_operations.OPERATIONS", watched
+    )
     codes = torch.tensor(
         [CODES["Invert"], NOTHING, CODES["Rotate"], CODES["Invert"], NOTHING, 0]
     )
@@ -174,7 +182,7 @@ def test_autoaugment_is_torchvisions_image_by_image(
     images = pixels(100, channels)
     rows = torch.rand(100, 5, generator=generator)
     rows[:, 0] = torch.arange(100) % 25 / 25 + 0.01  # every pair four times
-    found = policies.Published(choice)(images, rows)
+    found = policy_steps.SubPolicies(choice)(images, rows)
     agree = 0
     for image, row, after in zip(images, rows, found, strict=True):
         expected = expected_pair(image, row, choice)
@@ -187,7 +195,7 @@ def test_autoaugment_is_torchvisions_image_by_image(
 def test_randaugment_is_torchvisions_image_by_image(
     generator: torch.Generator,
 ) -> None:
-    law = policies.RandAugment(2)
+    law = policy_steps.RandAugment(2)
     images, size = pixels(60), 16
     rows = torch.rand(60, 4, generator=generator)
     scales = RandAugment()._augmentation_space(31, (size, size))
@@ -207,7 +215,7 @@ def test_randaugment_is_torchvisions_image_by_image(
 
 
 def test_a_resized_crop_is_torchvisions(generator: torch.Generator) -> None:
-    law, images = policies.ResizedCrop(0.08), pixels(40)
+    law, images = policy_steps.ResizedCrop(0.08), pixels(40)
     rows = torch.rand(40, law.columns, generator=generator)
     sides, starts = law.boxes(rows, 16)
     found = law(images, rows)
@@ -219,7 +227,7 @@ def test_a_resized_crop_is_torchvisions(generator: torch.Generator) -> None:
 
 
 def test_the_law_of_resized_crops(generator: torch.Generator) -> None:
-    law = policies.ResizedCrop(0.25)
+    law = policy_steps.ResizedCrop(0.25)
     rows = torch.rand(4000, law.columns, generator=generator)
     sides, starts = law.boxes(rows, 64)
     assert (starts >= 0).all()
@@ -244,7 +252,7 @@ def test_the_law_of_resized_crops(generator: torch.Generator) -> None:
 def test_padded_crops_and_mirrors(generator: torch.Generator) -> None:
     images = pixels(500, size=16)
     rows = torch.rand(500, 3, generator=generator)
-    moved = policies.PaddedCrop(4)(images, rows[:, :2])
+    moved = policy_steps.PaddedCrop(4)(images, rows[:, :2])
     seen = set()
     for image, row, after in zip(images, rows, moved, strict=True):
         y, x = int(row[0] * 9), int(row[1] * 9)
@@ -252,7 +260,7 @@ def test_padded_crops_and_mirrors(generator: torch.Generator) -> None:
         assert torch.equal(after, framed[:, y : y + 16, x : x + 16])
         seen.add((y, x))
     assert len(seen) == 81
-    mirrored = policies.Mirror()(images, rows[:, 2:])
+    mirrored = policy_steps.Mirror()(images, rows[:, 2:])
     flags = (mirrored == images.flip(-1)).flatten(1).all(1)
     assert torch.equal(flags, rows[:, 2] < 0.5)
     assert torch.equal(mirrored[~flags], images[~flags])
@@ -263,7 +271,7 @@ def test_color_jitter_is_torchvisions_in_each_images_order(
 ) -> None:
     strengths = (0.4, 0.4, 0.4, 0.2)
     images, rows = pixels(30), torch.rand(30, 8, generator=generator)
-    found = policies.ColorJitter(strengths)(images, rows)
+    found = policy_steps.ColorJitter(strengths)(images, rows)
     names = ("Brightness", "Contrast", "Color", "Hue")
     orders = set()
     for image, row, after in zip(images, rows, found, strict=True):
@@ -299,14 +307,16 @@ def test_a_policy_keeps_shapes_and_reads_its_generator_alone(
 @pytest.mark.parametrize("name", NAMES)
 def test_a_policy_draws_for_each_image(name: str, generator: torch.Generator) -> None:
     law = policy(name)
-    one = data.standardize(pixels(1), law.info)
+    one = standardize(pixels(1), law.info)
     images = one.expand(1, 40, -1, -1, -1)
     draw = law.draw(1, generator, samples=40)
     found = law.apply(images, draw)[0]
     differences = (found[:, None] - found[None]).flatten(2).abs().amax(2)
     assert (differences > 1e-3).float().mean() > 0.4
     alone = [
-        law.apply(images[:, i : i + 1], policies.Uniforms(draw.values[:, i : i + 1]))
+        law.apply(
+            images[:, i : i + 1], policy_steps.Uniforms(draw.values[:, i : i + 1])
+        )
         for i in range(40)
     ]
     torch.testing.assert_close(torch.cat(alone)[:, 0], found, atol=1e-5, rtol=1e-5)
@@ -318,8 +328,8 @@ def test_images_beyond_black_and_white_are_clamped(
     law = policy("cifar")
     draw = law.draw(1, generator, samples=4)
     images = 9 * torch.randn(1, 4, 3, 16, 16, generator=generator)
-    clamped = data.denormalize(images[0], law.info).clamp(0, 1)
-    expected = law.apply(data.standardize(clamped, law.info)[None], draw)
+    clamped = denormalize(images[0], law.info).clamp(0, 1)
+    expected = law.apply(standardize(clamped, law.info)[None], draw)
     torch.testing.assert_close(law.apply(images, draw), expected)
 
 
@@ -328,7 +338,7 @@ def test_cutout_of_dc_bench_erases_to_the_mean(generator: torch.Generator) -> No
     images = torch.rand(1, 30, 3, 32, 32, generator=generator) - 0.5
     draw = law.draw(1, generator, samples=30)
     found = law.apply(images, draw)[0]
-    whole = plain.apply(images, policies.Uniforms(draw.values[..., :3]))[0]
+    whole = plain.apply(images, policy_steps.Uniforms(draw.values[..., :3]))[0]
     erased = (found == 0).all(1)
     assert erased.sum((1, 2)).max() == 16 * 16
     assert erased.sum((1, 2)).min() >= 8 * 8
@@ -346,14 +356,14 @@ def test_without_a_mirror_a_policy_is_the_other_up_to_its_mirror(
     plain: str, mirrored: str, generator: torch.Generator
 ) -> None:
     with_mirror, without = policy(mirrored), policy(plain)
-    assert isinstance(with_mirror.steps[-1], policies.Mirror)
-    assert not any(isinstance(step, policies.Mirror) for step in without.steps)
-    images = data.standardize(pixels(20), without.info)[None]
+    assert isinstance(with_mirror.steps[-1], policy_steps.Mirror)
+    assert not any(isinstance(step, policy_steps.Mirror) for step in without.steps)
+    images = standardize(pixels(20), without.info)[None]
     draw = with_mirror.draw(1, generator, samples=20)
     flags = draw.values[0, :, -1] < 0.5
     expected = with_mirror.apply(images, draw)[0]
     expected[flags] = expected[flags].flip(-1)
-    fewer = policies.Uniforms(draw.values[..., :-1])
+    fewer = policy_steps.Uniforms(draw.values[..., :-1])
     torch.testing.assert_close(without.apply(images, fewer)[0], expected)
     assert flags.any()
 

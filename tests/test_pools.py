@@ -6,10 +6,12 @@ import commandline
 import pytest
 from commandline import invoke, only_record, settable
 
-from dcbench_bacon import networks, pools, recipe, work
+from dcbench_bacon.networks import builder, pools
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.running import planning
 from dcbench_bacon.schema import Cell
 
-NAMES = networks.names()
+NAMES = builder.names()
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def test_published_pools(letter: str, expected: str) -> None:
     found = pools.expand([letter], "ResNet18BN_AP", NAMES)
     assert found == tuple(expected.split())
     for name in found:
-        networks.check(name)
+        builder.check(name)
 
 
 def test_each_network_once_in_the_order_given() -> None:
@@ -56,17 +58,17 @@ def test_every_letter_is_listed() -> None:
 
 
 def test_the_recipe_holds_plain_names() -> None:
-    request = recipe.Request(
+    request = protocols.Request(
         architectures=("S", "P"), overrides={"architecture": "ConvNetD2BN"}
     )
-    found = work.resolve(Cell("dm", "cifar10", 1), request).recipe.protocol
+    found = planning.resolve(Cell("dm", "cifar10", 1), request).recipe.protocol
     assert found.architectures == ("ConvNetD2", *pools.POOLS["P"])
-    by_hand = recipe.Request(
+    by_hand = protocols.Request(
         architectures=found.architectures, overrides=request.overrides
     )
-    same = work.resolve(Cell("dm", "cifar10", 1), by_hand)
+    same = planning.resolve(Cell("dm", "cifar10", 1), by_hand)
     assert same.recipe.protocol == found
-    selected = work.resolve(Cell("random", "cifar10", 1), request)
+    selected = planning.resolve(Cell("random", "cifar10", 1), request)
     assert selected.recipe.protocol.architectures[0] == "ConvNet"
 
 

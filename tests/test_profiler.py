@@ -7,12 +7,15 @@ import pytest
 import torch
 from commandline import invoke
 
-from dcbench_bacon import profiler, recipe, schema, tables
+from dcbench_bacon import field_types
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.grid import Grid
-from dcbench_bacon.records import Store
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.reporting import tables
+from dcbench_bacon.running import step_timing
+from dcbench_bacon.running.planning_of_grids import Grid
+from dcbench_bacon.running.run import Options
 from dcbench_bacon.schema import Record
-from dcbench_bacon.work import Options
+from dcbench_bacon.store import Store
 
 OVERRIDES = {"architecture": "ConvNetW32", "batch_real": "20"}
 QUEUE = {"queue_train_steps": "2", "queue_batch": "32"}
@@ -31,9 +34,9 @@ def profile(
         datasets=("cifar10",),
         ipc=(2,),
         seeds=(0,),
-        request=recipe.Request(overrides={**OVERRIDES, **more}),
+        request=protocols.Request(overrides={**OVERRIDES, **more}),
     )
-    (record,) = profiler.profile(grid, Options(torch.device("cpu")), 3)
+    (record,) = step_timing.profile(grid, Options(torch.device("cpu")), 3)
     return record
 
 
@@ -99,11 +102,11 @@ def test_the_product_is_of_the_recipes_precision(
         seen.append(left.dtype)
         return product(left, right)
 
-    monkeypatch.setattr(profiler, "SIDE", {"cpu": 64})
+    monkeypatch.setattr(step_timing, "SIDE", {"cpu": 64})
     monkeypatch.setattr(torch, "mm", watched)
     for precision in ("fp32", "tf32", "bf16"):
-        kind = msgspec.convert(precision, schema.Precision)
-        assert profiler.product_flops(torch.device("cpu"), kind) > 0
+        kind = msgspec.convert(precision, field_types.Precision)
+        assert step_timing.product_flops(torch.device("cpu"), kind) > 0
     assert seen == [torch.float32] * 20 + [torch.bfloat16] * 10
 
 

@@ -15,47 +15,45 @@ from support import cell_run, dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import (
-    container,
-    data,
-    features,
-    networks,
-    policies,
-    recipe,
-    schema,
-    teachers,
-    work,
-)
-from dcbench_bacon import trainer as training
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.clock import Clock, Policy
-from dcbench_bacon.data import normalize
+from dcbench_bacon import field_types, schema
+from dcbench_bacon.augmentation import policies, policy_steps
+from dcbench_bacon.augmentation.mixing import Mixer
+from dcbench_bacon.augmentation.policies import POLICIES
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.data import loading, synthetic_file
+from dcbench_bacon.data.dataset import Dataset, hold_out, normalize
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
-from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.mixing import Mixer
-from dcbench_bacon.networks import Network
-from dcbench_bacon.policies import POLICIES
-from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.schema import Cell, Protocol
-from dcbench_bacon.spec import Split, SyntheticSet
-from dcbench_bacon.task import Task, enlarge
-from dcbench_bacon.trainer import Trainer
-from dcbench_bacon.training import train
+from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.protocol import Exemption, Protocol
+from dcbench_bacon.recipes import digests, protocols, toml_tables
+from dcbench_bacon.running import cell, planning
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.schema import Cell
+from dcbench_bacon.training import features, on_synthetic, teachers
+from dcbench_bacon.training.on_real import train
+from dcbench_bacon.training.on_synthetic import SetTrainer
+from dcbench_bacon.training.task import Task, enlarge
+from dcbench_bacon.training.teachers import find
 
 CPU = torch.device("cpu")
 SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
 REAL = dataset()
 TEST = Split(REAL.test.images[:18], REAL.test.labels[:18])
 VALIDATION = Split(REAL.test.images[18:], REAL.test.labels[18:])
-NAMES = recipe.protocol_names()
+NAMES = protocols.protocol_names()
 SIX = "color_crop_cutout_flip_scale_rotate"
 FIVE = "color_crop_cutout_scale_rotate"
 
 
 def network(architecture: str = SMALL, seed: int = 0, classes: int = 3) -> Network:
     generator = torch.Generator().manual_seed(seed)
-    return networks.build(
+    return builder.build(
         architecture, channels=1, size=8, classes=classes, generator=generator
     )
 
@@ -79,8 +77,8 @@ def task(protocol: Protocol, *, soft: bool = True) -> Task:
 
 def small(name: str, **changes: object) -> Protocol:
     """A protocol of ``protocols.toml`` for tiny networks, hard to tell from it."""
-    request = recipe.Request(protocol=name)
-    full = recipe.protocol(Cell("any", "digits", 10), request)
+    request = protocols.Request(protocol=name)
+    full = protocols.protocol(Cell("any", "digits", 10), request)
     values = {
         "architectures": (SMALL,),
         "teachers": (SMALL, NORMED)[: len(full.teachers)],
@@ -98,7 +96,7 @@ class Plain:
     def __init__(self, what: Task, architecture: str) -> None:
         self.what, self.protocol = what, what.protocol
         clock, stage = Clock("cell", CPU), f"evaluate/{architecture}/0"
-        self.network = networks.build(
+        self.network = builder.build(
             architecture,
             channels=1,
             size=8,
@@ -188,7 +186,7 @@ def everything(**changes: object) -> Protocol:
 @pytest.mark.parametrize("architecture", [SMALL, NORMED])
 @pytest.mark.parametrize("teachers", [(), (SMALL,), (SMALL, NORMED)])
 def test_training_is_that_of_a_plain_loop(
-    architecture: str, teachers: tuple[str, ...], trainers: list[Trainer]
+    architecture: str, teachers: tuple[str, ...], trainers: list[SetTrainer]
 ) -> None:
     protocol = everything(architectures=(architecture,), teachers=teachers)
     what = task(protocol)
@@ -223,7 +221,7 @@ def matters(network: Network) -> Tensor:
 
 
 def test_the_average_is_tested_and_the_live_network_is_left(
-    monkeypatch: pytest.MonkeyPatch, trainers: list[Trainer]
+    monkeypatch: pytest.MonkeyPatch, trainers: list[SetTrainer]
 ) -> None:
     tested: list[tuple[Tensor, Tensor]] = []
 
@@ -232,7 +230,7 @@ def test_the_average_is_tested_and_the_live_network_is_left(
         tested.append((FlatNetwork(network).vector(), means.clone()))
         return 0.5
 
-    monkeypatch.setattr(training, "accuracy", spied)
+    monkeypatch.setattr(on_synthetic, "accuracy", spied)
     evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,))))
     (found,), ((vector, means),) = list(trainers), list(tested)
     assert found.average is not None
@@ -245,14 +243,14 @@ def test_the_average_is_tested_and_the_live_network_is_left(
     assert torch.equal(live[1], means)  # batch statistics are the live ones
 
 
-def test_no_average_by_default(trainers: list[Trainer]) -> None:
+def test_no_average_by_default(trainers: list[SetTrainer]) -> None:
     evaluate(Clock("cell", CPU), task(small("dc")))
     assert trainers[0].average is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_networks_together_come_out_as_one_by_one(
-    name: str, trainers: list[Trainer]
+    name: str, trainers: list[SetTrainer]
 ) -> None:
     protocol = small(name)
     what = task(protocol)
@@ -273,12 +271,12 @@ def test_networks_together_come_out_as_one_by_one(
 
 @pytest.mark.parametrize("together", [False, True])
 def test_a_stopped_evaluation_goes_on_bit_for_bit(
-    together: bool, tmp_path: Path, trainers: list[Trainer]
+    together: bool, tmp_path: Path, trainers: list[SetTrainer]
 ) -> None:
     what = task(everything(networks=2))
     quiet = evaluate(Clock("cell", CPU), what, together=together)
     asked = iter([False, False, True])
-    policy = Policy(folder=tmp_path, stop=lambda: next(asked, False))
+    policy = RunPolicy(folder=tmp_path, stop=lambda: next(asked, False))
     with pytest.raises(InterruptedRunError, match="after step 3"):
         evaluate(Clock("cell", CPU, policy), what, together=together)
     found = evaluate(Clock("cell", CPU, policy), what, together=together)
@@ -303,12 +301,12 @@ def test_every_augmentation_takes_as_many_steps(augmentation: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def digits(digits_cache: Path) -> data.Dataset:
-    return data.load("digits", cache=digits_cache)
+def digits(digits_cache: Path) -> Dataset:
+    return loading.load("digits", cache=digits_cache)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_protocol_learns_digits(name: str, digits: data.Dataset) -> None:
+def test_every_protocol_learns_digits(name: str, digits: Dataset) -> None:
     protocol = small(
         name,
         networks=1,
@@ -329,7 +327,7 @@ def test_every_protocol_learns_digits(name: str, digits: data.Dataset) -> None:
     assert found.accuracy > 0.3, found.accuracy
 
 
-def taught(digits: data.Dataset, architecture: str) -> Network:
+def taught(digits: Dataset, architecture: str) -> Network:
     """A network that knows the real digits."""
     pupil = network(architecture, classes=10)
     adamw = torch.optim.AdamW(pupil.parameters(), lr=0.02)
@@ -355,9 +353,9 @@ def test_teachers_label_what_the_network_sees() -> None:
     what, seen = task(protocol), []
     for each in what.teachers:
         each.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    trainer = Trainer(Clock("cell", CPU), what, SMALL, "evaluate/x/0")
+    trainer = SetTrainer(Clock("cell", CPU), what, SMALL, "evaluate/x/0")
     index = torch.arange(5)[None]
-    batch = training.prepare([trainer], index)
+    batch = on_synthetic.prepare([trainer], index)
     assert all(torch.equal(each, batch.images[0]) for each in seen)
     expected = sum(each.eval()(batch.images[0]) for each in what.teachers) / 2
     torch.testing.assert_close(batch.targets.labels[0], expected.detach())
@@ -382,7 +380,7 @@ def test_the_rate_of_the_best_mean_validation_accuracy_counts(
         id(TEST): iter([0.9, 0.8, 0.1, 0.2, 0.7, 0.7]),
     }
     monkeypatch.setattr(
-        training, "accuracy", lambda network, split, info: next(script[id(split)])
+        on_synthetic, "accuracy", lambda network, split, info: next(script[id(split)])
     )
     found = evaluate(Clock("cell", CPU), rates(0.1, 0.01, 0.001), together=together)
     assert [each.learning_rate for each in found] == [0.01, 0.01]
@@ -393,7 +391,7 @@ def test_the_rate_of_the_best_mean_validation_accuracy_counts(
 def test_the_first_of_equally_good_rates_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(training, "accuracy", lambda *_: 0.5)
+    monkeypatch.setattr(on_synthetic, "accuracy", lambda *_: 0.5)
     found = evaluate(Clock("cell", CPU), rates(0.1, 0.01))
     assert {each.learning_rate for each in found} == {0.1}
 
@@ -414,7 +412,7 @@ def test_test_labels_do_not_reach_the_choice_of_a_rate() -> None:
 
 
 def test_a_chosen_rate_trains_as_if_it_were_the_only_one(
-    trainers: list[Trainer],
+    trainers: list[SetTrainer],
 ) -> None:
     evaluate(Clock("cell", CPU), rates(0.2, 0.02))
     evaluate(Clock("cell", CPU), rates(0.02))
@@ -438,7 +436,7 @@ def test_rates_need_a_validation_split() -> None:
 
 
 def test_defaults_of_fields_are_the_published_protocol() -> None:
-    published = recipe.protocol(Cell("dm", "cifar10", 10), recipe.Request())
+    published = protocols.protocol(Cell("dm", "cifar10", 10), protocols.Request())
     assert published == Protocol(name="dc")
     assert published.passes == 1001
     assert not published.held_out
@@ -447,7 +445,7 @@ def test_defaults_of_fields_are_the_published_protocol() -> None:
 def test_the_digest_is_blind_to_later_fields_at_their_defaults() -> None:
     plain = schema.Recipe(settings={"steps": 3}, protocol=Protocol(name="dc"))
     # What the version without the later fields gave.
-    assert recipe.digest(plain) == "79c72b3e"
+    assert digests.digest(plain) == "79c72b3e"
     changed = set()
     for field, value in {
         "ema": 0.9,
@@ -457,15 +455,15 @@ def test_the_digest_is_blind_to_later_fields_at_their_defaults() -> None:
         "one_more_pass": False,
     }.items():
         other = msgspec.structs.replace(plain.protocol, **{field: value})
-        changed.add(recipe.digest(msgspec.structs.replace(plain, protocol=other)))
-    assert len(changed | {recipe.digest(plain)}) == 6
+        changed.add(digests.digest(msgspec.structs.replace(plain, protocol=other)))
+    assert len(changed | {digests.digest(plain)}) == 6
 
 
 def test_tuned_rates_share_the_set_of_best_val_and_not_that_of_final() -> None:
     def digest(**changes: object) -> str:
         protocol = Protocol(name="dc", **changes)  # type: ignore[arg-type]
         made = schema.Recipe(settings={}, protocol=protocol)
-        return recipe.distillation_digest(made)
+        return digests.distillation_digest(made)
 
     tuned = digest(learning_rates=(0.1,))
     assert tuned == digest(selection="best_val")
@@ -494,7 +492,7 @@ def test_published_protocols(
     name: str, dataset: str, ipc: int, expected: dict[str, object]
 ) -> None:
     cell = Cell("dm", dataset, ipc)
-    found = recipe.protocol(cell, recipe.Request(protocol=name))
+    found = protocols.protocol(cell, protocols.Request(protocol=name))
     assert {key: getattr(found, key) for key in expected} == expected
     assert not found.one_more_pass
 
@@ -505,15 +503,19 @@ def test_published_protocols(
 )
 def test_digits_are_not_mirrored(name: str, images: str) -> None:
     cell = Cell("dm", images, 10)
-    for profile in get_args(schema.Profile):
-        request = recipe.Request(protocol=name, profile=profile)
-        augmentation = recipe.protocol(cell, request).augmentation
+    for profile in get_args(field_types.Profile):
+        request = protocols.Request(protocol=name, profile=profile)
+        augmentation = protocols.protocol(cell, request).augmentation
         built = policies.build(augmentation, REAL.info)
-        if isinstance(built, policies.Policy):
-            assert not any(isinstance(step, policies.Mirror) for step in built.steps)
+        if isinstance(built, policies.AugmentationPolicy):
+            assert not any(
+                isinstance(step, policy_steps.Mirror) for step in built.steps
+            )
         elif isinstance(built, Augmentation):
             assert "flip" not in built.operations
-    other = recipe.protocol(Cell("dm", "cifar10", 10), recipe.Request(protocol=name))
+    other = protocols.protocol(
+        Cell("dm", "cifar10", 10), protocols.Request(protocol=name)
+    )
     without = other.augmentation + "_no_mirror"
     if without in POLICIES:
         assert augmentation == without
@@ -522,11 +524,11 @@ def test_digits_are_not_mirrored(name: str, images: str) -> None:
 @pytest.mark.parametrize("profile", ["demo", "quick", "paper"])
 @pytest.mark.parametrize("name", NAMES)
 def test_profiles_are_shorter_and_keep_what_a_protocol_is(
-    name: str, profile: schema.Profile
+    name: str, profile: field_types.Profile
 ) -> None:
     cell = Cell("dm", "digits", 10)
-    full = recipe.protocol(cell, recipe.Request(protocol=name))
-    found = recipe.protocol(cell, recipe.Request(protocol=name, profile=profile))
+    full = protocols.protocol(cell, protocols.Request(protocol=name))
+    found = protocols.protocol(cell, protocols.Request(protocol=name, profile=profile))
     alone = ("dc", "dc_2021", "hard", "reference")
     assert bool(found.teachers) == (name not in alone)
     assert (found.loss, found.mixing, found.ema) == (full.loss, full.mixing, full.ema)
@@ -535,18 +537,18 @@ def test_profiles_are_shorter_and_keep_what_a_protocol_is(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_table_has_a_source(name: str) -> None:
-    document = recipe.read(recipe.PROTOCOLS)[name]
+    document = toml_tables.read(protocols.PROTOCOLS)[name]
     for tables in (document, *document.get("profiles", {}).values()):
-        for label, _, _ in recipe.tables(tables):
+        for label, _, _ in toml_tables.tables(tables):
             if "." not in label:
                 assert tables[label]["source"]
 
 
 def test_a_methods_own_keys_change_the_published_protocol_alone() -> None:
     cell = Cell("dm", "tiny_imagenet", 1)
-    own = work.resolve(cell, recipe.Request()).recipe.protocol
+    own = planning.resolve(cell, protocols.Request()).recipe.protocol
     assert own.architectures == ("ConvNetD4",)
-    fair = work.resolve(cell, recipe.Request(protocol="rded"))
+    fair = planning.resolve(cell, protocols.Request(protocol="rded"))
     assert fair.recipe.protocol.architectures == ("ResNet18BN",)
     assert "rded" in fair.origins["protocol.architectures"].table
 
@@ -570,7 +572,7 @@ def test_check_names_the_problem(
 ) -> None:
     published = "[dc]\ntitle = 'dc'\n"
     (tmp_path / "protocols.toml").write_text(published + line)
-    monkeypatch.setattr(recipe, "PROTOCOLS", tmp_path / "protocols.toml")
+    monkeypatch.setattr(protocols, "PROTOCOLS", tmp_path / "protocols.toml")
     result = invoke("check")
     assert result.exit_code == 1
     (message,) = result.stderr.splitlines()
@@ -601,7 +603,7 @@ def test_check_names_the_problem(
 def test_methods_mirror_what_their_sources_mirror(
     method: str, images: str, distilled: str | None, evaluated: str
 ) -> None:
-    found = work.resolve(Cell(method, images, 10), recipe.Request())
+    found = planning.resolve(Cell(method, images, 10), protocols.Request())
     assert found.recipe.settings.get("augmentation") == distilled
     assert found.recipe.protocol.augmentation == evaluated
     assert found.origins["protocol.augmentation"].source
@@ -621,7 +623,7 @@ def test_a_teacher_of_digits_is_not_trained_on_mirrored_ones(
     for name in ("mnist", "svhn", "fashion_mnist"):
         run = cell_run(REAL, tmp_path)
         run.cell = Cell("dm", name, 2)
-        teachers.find(run, Protocol(name="rded", teachers=(SMALL,)))
+        find(run, Protocol(name="rded", teachers=(SMALL,)))
     assert trained == [FIVE, FIVE, SIX]
 
 
@@ -632,8 +634,8 @@ def test_the_evaluation_of_dc_is_a_protocol(typed: str) -> None:
     lines = {line.split()[0]: line.split()[1] for line in shown.output.splitlines()[1:]}
     assert lines["protocol.augmentation"] == '"dc_crop_scale_rotate"'
     assert (lines["protocol.epochs"], lines["protocol.networks"]) == ("1000", "20")
-    other = recipe.protocol(
-        Cell("random", "cifar10", 1), recipe.Request(protocol="dc_2021")
+    other = protocols.protocol(
+        Cell("random", "cifar10", 1), protocols.Request(protocol="dc_2021")
     )
     assert (other.augmentation, other.epochs) == ("none", 300)
     normed = other.of("ConvNetBN")
@@ -641,8 +643,8 @@ def test_the_evaluation_of_dc_is_a_protocol(typed: str) -> None:
     assert other.of("ConvNet") == other
 
 
-def test_a_network_is_trained_by_its_own_exemption(trainers: list[Trainer]) -> None:
-    special = schema.Exemption(
+def test_a_network_is_trained_by_its_own_exemption(trainers: list[SetTrainer]) -> None:
+    special = Exemption(
         architecture=NORMED, augmentation="none", epochs=3, learning_rate=0.5
     )
     protocol = small("dc", architectures=(SMALL, NORMED), exemptions=(special,))
@@ -654,19 +656,19 @@ def test_a_network_is_trained_by_its_own_exemption(trainers: list[Trainer]) -> N
     assert trainers[0].protocol.learning_rate == protocol.learning_rate
     plain = schema.Recipe(settings={}, protocol=small("dc"))
     exempt = msgspec.structs.replace(plain, protocol=protocol)
-    assert recipe.digest(plain) != recipe.digest(exempt)
+    assert digests.digest(plain) != digests.digest(exempt)
 
 
 @pytest.mark.parametrize("name", ["sre2l", "rded", "gvbsm", "edc"])
 def test_residual_students_start_as_in_their_sources(
-    name: str, trainers: list[Trainer]
+    name: str, trainers: list[SetTrainer]
 ) -> None:
     protocol = small(name, architectures=("ResNet18BN", SMALL), networks=1, epochs=1)
     evaluate(Clock("cell", CPU), task(protocol))
     streams = ("evaluate/ResNet18BN/0/init", f"evaluate/{SMALL}/0/init")
     clock = Clock("cell", CPU)
     for architecture, stream in zip(("ResNet18BN", SMALL), streams, strict=True):
-        built = networks.build(
+        built = builder.build(
             architecture,
             channels=1,
             size=8,
@@ -699,9 +701,9 @@ def test_what_is_tested_is_the_middle_of_the_enlarged_image() -> None:
     assert found.dtype == torch.uint8
     with pytest.raises(UsageError, match="test_size=4"):
         enlarge(Split(images, torch.zeros(1, dtype=torch.int64)), 4)
-    rded = recipe.Request(protocol="rded")
-    assert recipe.protocol(Cell("dm", "tiny_imagenet", 1), rded).test_size == 72
-    assert recipe.protocol(Cell("dm", "cifar10", 1), rded).test_size == 0
+    rded = protocols.Request(protocol="rded")
+    assert protocols.protocol(Cell("dm", "tiny_imagenet", 1), rded).test_size == 72
+    assert protocols.protocol(Cell("dm", "cifar10", 1), rded).test_size == 0
 
 
 def test_a_protocol_tests_on_images_of_its_own_size(
@@ -713,7 +715,7 @@ def test_a_protocol_tests_on_images_of_its_own_size(
         seen.append(split)
         return 0.5
 
-    monkeypatch.setattr(training, "accuracy", spied)
+    monkeypatch.setattr(on_synthetic, "accuracy", spied)
     protocol = small("dc", test_size=12, networks=1, epochs=1, selection="best_val")
     evaluate(Clock("cell", CPU), task(protocol))
     held_out, tested = seen
@@ -721,10 +723,10 @@ def test_a_protocol_tests_on_images_of_its_own_size(
     assert torch.equal(held_out.images, enlarge(VALIDATION, 12).images)
 
 
-@pytest.mark.parametrize("precision", get_args(schema.Precision))
+@pytest.mark.parametrize("precision", get_args(field_types.Precision))
 @pytest.mark.parametrize("together", [False, True])
 def test_accuracy_is_measured_in_the_declared_precision(
-    precision: schema.Precision, together: bool, monkeypatch: pytest.MonkeyPatch
+    precision: field_types.Precision, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     libraries: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     seen: list[tuple[bool, ...]] = []
@@ -749,8 +751,8 @@ def test_every_value_of_a_protocol_has_a_source(name: str, ipc: int) -> None:
     for method in ("dm", "idm", "mtt", "dc"):
         for images in ("cifar10", "mnist", "tiny_imagenet"):
             plain = {"zca": "false"}  # policies work on pixels
-            request = recipe.Request(protocol=name, overrides=plain)
-            found = work.resolve(Cell(method, images, ipc), request)
+            request = protocols.Request(protocol=name, overrides=plain)
+            found = planning.resolve(Cell(method, images, ipc), request)
             for field in Protocol.__struct_fields__:
                 origin = found.origins[f"protocol.{field}"]
                 assert origin.source, (method, images, field)
@@ -761,14 +763,14 @@ def test_every_value_of_a_protocol_has_a_source(name: str, ipc: int) -> None:
 def test_idm_is_not_cited_for_commands_that_it_does_not_have(
     images: str, ipc: int
 ) -> None:
-    origins = work.resolve(Cell("idm", images, ipc), recipe.Request()).origins
+    origins = planning.resolve(Cell("idm", images, ipc), protocols.Request()).origins
     for key, origin in origins.items():
         if not key.startswith("protocol."):
             ours = key in ("update", "precision")
             assert origin.source.startswith("ours" if ours else "BACON"), (key, origin)
     assert (
         "IDM"
-        in work.resolve(Cell("idm", "cifar10", 10), recipe.Request())
+        in planning.resolve(Cell("idm", "cifar10", 10), protocols.Request())
         .origins["steps"]
         .source
     )
@@ -776,7 +778,7 @@ def test_idm_is_not_cited_for_commands_that_it_does_not_have(
 
 def test_random_images_of_64_pixels_are_judged_by_the_network_of_the_others() -> None:
     for method in ("random", "herding", "k_means", "dm", "whole"):
-        found = work.resolve(Cell(method, "tiny_imagenet", 10), recipe.Request())
+        found = planning.resolve(Cell(method, "tiny_imagenet", 10), protocols.Request())
         assert found.recipe.protocol.architectures == ("ConvNetD4",), method
 
 
@@ -791,9 +793,9 @@ def test_a_source_of_a_key_that_is_not_set_is_refused(
 ) -> None:
     text = "[dc]\ntitle = 'dc'\n[dc.defaults.sources]\nepoch = 'a paper'"
     (tmp_path / "protocols.toml").write_text(text)
-    monkeypatch.setattr(recipe, "PROTOCOLS", tmp_path / "protocols.toml")
+    monkeypatch.setattr(protocols, "PROTOCOLS", tmp_path / "protocols.toml")
     with pytest.raises(UsageError, match="epoch"):
-        recipe.protocol(Cell("dm", "digits", 1), recipe.Request())
+        protocols.protocol(Cell("dm", "digits", 1), protocols.Request())
 
 
 # The command line
@@ -836,7 +838,7 @@ def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
         seen.append(what.validation)
         return evaluate(clock, what)
 
-    monkeypatch.setattr(work, "evaluate", spied)
+    monkeypatch.setattr(cell, "evaluate", spied)
     chosen = ("--selection", "best_val")
     share = settable("protocol.validation", 0.2)
     invoke("run", *ONE, *chosen, *share, "--output", tmp_path)
@@ -875,8 +877,8 @@ def test_a_file_of_which_nothing_was_held_out_is_refused(
 def test_a_file_of_other_images_is_not_chosen_by_validation(tmp_path: Path) -> None:
     invoke("run", *ONE, "--selection", "best_val", "--output", tmp_path)
     (path,) = (tmp_path / "synthetic").glob("*.safetensors")
-    made = container.read(path)
-    container.write(
+    made = synthetic_file.read(path)
+    synthetic_file.write(
         path,
         replace(made, provenance={**made.provenance, "dataset_sha256": "0" * 64}),
     )
@@ -905,13 +907,13 @@ def test_a_teacher_is_trained_once_and_kept(
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_methods_are_compared_on_one_validation_split(
-    seed: int, digits: data.Dataset
+    seed: int, digits: Dataset
 ) -> None:
     cells = [Cell("dm", "digits", 1, seed), Cell("dm", "digits", 10, seed)]
     cells += [Cell("random", "digits", 10, seed), Cell("whole", "digits", 0, seed)]
-    held = [work.hold_out(cell, digits.train, 0.1)[1].images for cell in cells]
+    held = [hold_out(cell, digits.train, 0.1)[1].images for cell in cells]
     assert all(torch.equal(each, held[0]) for each in held)
-    other = work.hold_out(Cell("dm", "digits", 1, seed + 1), digits.train, 0.1)[1]
+    other = hold_out(Cell("dm", "digits", 1, seed + 1), digits.train, 0.1)[1]
     assert not torch.equal(other.images, held[0])
 
 
@@ -943,9 +945,9 @@ def test_a_set_with_other_images_held_out_is_not_chosen_by_these(
     fixed = ("--selection", "best_val", "--output", tmp_path)
     assert invoke("run", *ONE, *fixed).exit_code == 0
     (path,) = (tmp_path / "synthetic").glob("*.safetensors")
-    made = container.read(path)
+    made = synthetic_file.read(path)
     provenance = {**made.provenance, "validation_sha256": None}  # of an older version
-    container.write(path, replace(made, provenance=provenance))
+    synthetic_file.write(path, replace(made, provenance=provenance))
     chosen = ("--selection", "best_val")
     judging = invoke("evaluate", path, "--architectures", SMALL, *chosen)
     assert judging.exit_code == 2

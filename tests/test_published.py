@@ -9,13 +9,17 @@ import pandas as pd
 import pytest
 from test_tables import record, select
 
-from dcbench_bacon import agreement, published, recipe, tables, work
-from dcbench_bacon.agreement import Measured
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.footnotes import Footnotes
-from dcbench_bacon.registry import DATASETS, METHODS
-from dcbench_bacon.schema import Cell, Protocol, Selection
-from dcbench_bacon.wording import OBSTACLES, REMARKS
+from dcbench_bacon.field_types import Selection
+from dcbench_bacon.plugins import DATASETS, METHODS
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.recipes import digests, protocols
+from dcbench_bacon.reporting import agreement, longform, published, rendering, tables
+from dcbench_bacon.reporting.agreement import MeasuredRow
+from dcbench_bacon.reporting.footnotes import Footnotes
+from dcbench_bacon.reporting.wording import OBSTACLES, REMARKS
+from dcbench_bacon.running import planning
+from dcbench_bacon.schema import Cell
 
 FOREIGN = {"dc_bench", "ncfm", published.UNKNOWN}  # families that none of ours is of
 COMPARABLE = [row for row in published.rows() if row.metric in published.ACCURACIES]
@@ -27,7 +31,7 @@ def row_of(cell: Cell, accuracy: float = 0.5, **given: Any) -> "pd.Series[Any]":
     """The row of a summary of one record."""
     source = given.pop("source", None)
     profiles = ("paper", "quick", "demo")
-    frame = tables.frame([record(cell, (accuracy,), **given)])
+    frame = longform.frame([record(cell, (accuracy,), **given)])
     (_, row), *_ = tables.summary(frame, profiles=profiles, source=source).iterrows()
     return row
 
@@ -58,7 +62,7 @@ def test_every_source_is_cited() -> None:
 
 
 def test_families_and_teachers_are_of_names_that_exist() -> None:
-    ours = {*recipe.protocol_names(), *published.KNOWN.families}
+    ours = {*protocols.protocol_names(), *published.KNOWN.families}
     behind = published.EVALUATIONS.values()
     assert {each.protocol for each in behind} <= ours | FOREIGN
     assert not ours & FOREIGN
@@ -169,7 +173,7 @@ def test_bacons_page_as_printed(
 
 def test_no_difference_across_families_networks_presets_or_settings() -> None:
     """Over all published accuracies and everything that a measurement may be."""
-    families = {*recipe.protocol_names(), *published.KNOWN.families}
+    families = {*protocols.protocol_names(), *published.KNOWN.families}
     networks = {"ConvNet", "ConvNetD4", "ResNet18BN"}
     compared = set()
     # What an obstacle looks at, once.
@@ -182,7 +186,7 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
         (False, True),
         get_args(Selection),
     ):
-        measured = Measured(family, network, profile, changed, selection, DSA, ())
+        measured = MeasuredRow(family, network, profile, changed, selection, DSA, ())
         if agreement.obstacles(measured, row):
             continue
         behind = published.EVALUATIONS[row.evaluation]
@@ -198,19 +202,19 @@ def test_every_registered_method_under_every_protocol() -> None:
     """A difference is of what is published for this very evaluation."""
     found = []
     cells = {(r.method, r.dataset): r for r in COMPARABLE if published.is_own(r)}
-    for row, name in itertools.product(cells.values(), recipe.protocol_names()):
+    for row, name in itertools.product(cells.values(), protocols.protocol_names()):
         if row.method not in METHODS.names():
             continue
         cell = Cell(row.method, row.dataset, row.ipc)
         try:
-            resolved = work.resolve(cell, recipe.Request(protocol=name)).recipe
+            resolved = planning.resolve(cell, protocols.Request(protocol=name)).recipe
         except UsageError:  # whitened sets, which policies do not take
             continue
         judged = record(cell, (0.5,), architecture=row.architecture)
-        digest = recipe.digest(resolved)
+        digest = digests.digest(resolved)
         found.append(msgspec.structs.replace(judged, recipe=resolved, digest=digest))
     family = {each.digest: published.family(each.recipe.protocol) for each in found}
-    table = tables.summary(tables.frame(found))
+    table = tables.summary(longform.frame(found))
     compared = table[table["difference"].notna()]
     assert len(compared) > 20
     for index, shown in compared.iterrows():
@@ -221,8 +225,8 @@ def test_every_registered_method_under_every_protocol() -> None:
 
 def test_dm_under_rded_is_shown_and_not_compared() -> None:
     rded = {"name": "rded", "teachers": ("ResNet18BN",)}
-    frame = tables.frame([record(Cell("dm", "cifar10", 10), (0.61,), protocol=rded)])
-    text = tables.render(tables.summary(frame), "md")
+    frame = longform.frame([record(Cell("dm", "cifar10", 10), (0.61,), protocol=rded)])
+    text = rendering.render(tables.summary(frame), "md")
     assert "48.9 ± 0.6 [1]ᵃ |" in text
     assert "ᵃ No difference: published under another evaluation (DSA's" in text
     assert "+12.10" not in text
@@ -256,7 +260,7 @@ def test_baselines_of_dcs_paper_are_compared_under_its_evaluation_alone() -> Non
     under_its_own = row_of(cell, 0.27, protocol=own)
     assert under_its_own["difference"] == pytest.approx(1.0)
     # DC itself brings these passes to the protocol dc.
-    resolved = work.resolve(Cell("dc", "cifar10", 10), recipe.Request())
+    resolved = planning.resolve(Cell("dc", "cifar10", 10), protocols.Request())
     assert published.family(resolved.recipe.protocol) == "dc_2021"
 
 
@@ -312,8 +316,8 @@ def test_marks_are_letters_in_the_order_of_use() -> None:
 
 @pytest.mark.parametrize("kind", ["md", "latex", "html"])
 def test_each_mark_has_its_footnote(kind: str) -> None:
-    frame = tables.frame([record(Cell("dm", "mnist", 1), (0.89,))])
-    text = tables.render(tables.summary(frame), kind)
+    frame = longform.frame([record(Cell("dm", "mnist", 1), (0.89,))])
+    text = rendering.render(tables.summary(frame), kind)
     mark = r"$^\mathrm{a}$" if kind == "latex" else "ᵃ"
     assert len(re.findall(re.escape(mark), text)) == 2
     assert "not checked against the source" in text
@@ -327,10 +331,10 @@ def test_one_set_under_two_protocols_is_two_rows_of_different_keys() -> None:
         record(cell, (0.4,), protocol=common, digest="00000002"),
     ]
     for table in (
-        tables.summary(tables.frame(found)),
-        tables.spread(tables.frame(found)),
+        tables.summary(longform.frame(found)),
+        tables.spread(longform.frame(found)),
         tables.timing(found),
     ):
         assert list(table["protocol"]) == ["dc", "hard"]
-        assert "| hard " in tables.render(table, "md")
-    assert len(select(tables.summary(tables.frame(found)), protocol="hard")) == 1
+        assert "| hard " in rendering.render(table, "md")
+    assert len(select(tables.summary(longform.frame(found)), protocol="hard")) == 1

@@ -16,18 +16,19 @@ from test_semantic import registered, score, weights  # noqa: F401 - fixtures
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import quality
-from dcbench_bacon.clock import Policy
-from dcbench_bacon.data import normalize
-from dcbench_bacon.distances import bandwidth, frechet, mmd
+from dcbench_bacon.data.dataset import normalize
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.features import Features, FeatureSettings
-from dcbench_bacon.quality import Judge, Labelled, Request
-from dcbench_bacon.spec import SyntheticSet
-from dcbench_bacon.work import Options
+from dcbench_bacon.evaluation import quality
+from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
+from dcbench_bacon.evaluation.quality import Judge, Labelled, QualityRequest
+from dcbench_bacon.running import quality_of_files
+from dcbench_bacon.running.run import Options
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.training.features import Features, FeatureSettings
 
 CPU = torch.device("cpu")
-QUICK = Request(architecture="ConvNetD1W8", passes=2)
+QUICK = QualityRequest(architecture="ConvNetD1W8", passes=2)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def test_mmd_is_the_loop(
     first, second = sample(m), sample(n, seed=1, shift=0.5)
     expected = slow_mmd(first, second, width)
     assert mmd(first, second, width) == pytest.approx(expected, abs=1e-6)
-    monkeypatch.setattr("dcbench_bacon.distances._ROWS", 4)
+    monkeypatch.setattr("dcbench_bacon.evaluation.distances._ROWS", 4)
     assert mmd(first, second, width) == pytest.approx(expected, abs=1e-6)
 
 
@@ -196,14 +197,18 @@ def test_zero_shot_agreement_by_hand(channels: int) -> None:
 
 def test_the_network_is_trained_on_train_alone() -> None:
     source = dataset(channels=3, per_class=20)
-    first = quality.trained_network(quality.run_on(source, Options(CPU)), QUICK)
+    first = quality.trained_network(
+        quality_of_files.run_on(source, Options(CPU)), QUICK
+    )
     other_test = replace(source, test=replace(source.test, labels=source.test.labels))
     images = normalize(source.train.images[:5], source.info)
-    again = quality.trained_network(quality.run_on(other_test, Options(CPU)), QUICK)
+    again = quality.trained_network(
+        quality_of_files.run_on(other_test, Options(CPU)), QUICK
+    )
     assert torch.equal(first.encode(images), again.encode(images))
     changed = replace(source.train, images=255 - source.train.images)
     third = quality.trained_network(
-        quality.run_on(replace(source, train=changed), Options(CPU)), QUICK
+        quality_of_files.run_on(replace(source, train=changed), Options(CPU)), QUICK
     )
     assert not torch.equal(first.encode(images), third.encode(images))
     assert "of train right" in first.title
@@ -221,7 +226,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:  # noqa: F811
     source = dataset(channels=3)
     request = QUICK._replace(clip_model=registered, clip_weights=str(weights))
     named = [(Path("a.safetensors"), decoded_set()), (Path("b"), decoded_set())]
-    table = quality.appraise_files(named, source, request, Policy())
+    table = quality_of_files.appraise_files(named, source, request, RunPolicy())
     assert list(table["set"]) == ["a.safetensors"] * 2 + ["b"] * 2
     assert next(iter(table["features"])) == f"CLIP {registered}"
     clip = table[table["features"].str.startswith("CLIP")]
@@ -232,7 +237,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:  # noqa: F811
 
 
 def test_what_needs_weights_says_so(tmp_path: Path) -> None:
-    run = quality.run_on(dataset(channels=3), Options(CPU))
+    run = quality_of_files.run_on(dataset(channels=3), Options(CPU))
     missing = QUICK._replace(clip_weights=str(tmp_path / "none.pt"))
     with pytest.raises(UsageError, match=r"^--clip-weights .*none.pt: no such file"):
         next(quality.judges(run, missing))
@@ -276,5 +281,5 @@ def test_the_network_of_digits_is_not_trained_on_mirrored_ones(
     real = dataset()
     for name in ("mnist", "svhn", "digits", "cifar10"):
         named = replace(real, info=msgspec.structs.replace(real.info, name=name))
-        quality.trained_network(quality.run_on(named, Options(CPU)), QUICK)
+        quality.trained_network(quality_of_files.run_on(named, Options(CPU)), QUICK)
     assert ["flip" in each for each in seen] == [False, False, False, True]

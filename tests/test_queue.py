@@ -8,13 +8,22 @@ import torch
 from support import cell_run, dataset
 from torch.nn import functional as F
 
-from dcbench_bacon import network_queue, networks
+from dcbench_bacon.distillation import network_queue
+from dcbench_bacon.distillation.feature_matching import MatchingBatch
+from dcbench_bacon.distillation.improved import (
+    ImprovedMatching,
+    ImprovedMatchingSettings,
+)
+from dcbench_bacon.distillation.network_queue import (
+    Minibatches,
+    NetworkQueue,
+    QueueOptions,
+)
+from dcbench_bacon.distillation.objectives import SquaredMeanDistance
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatNetwork, FlatSGD
-from dcbench_bacon.matching import Batch
-from dcbench_bacon.network_queue import Minibatches, NetworkQueue, QueueOptions
-from dcbench_bacon.objectives import SquaredMeanDistance
-from dcbench_bacon.pipelines import ImprovedMatching, ImprovedMatchingSettings
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.training.optimisers import FlatSGD
 
 
 def queue(folder: Path, **changes: Any) -> NetworkQueue:
@@ -57,7 +66,7 @@ def test_training_equals_torch_sgd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = queue(tmp_path)
-    alone = networks.build("ConvNetW32D2", channels=1, size=8, classes=3)
+    alone = builder.build("ConvNetW32D2", channels=1, size=8, classes=3)
     alone.load_state_dict(ours.load(1).state_dict())
     before = ours.parameters.clone()
     sgd = torch.optim.SGD(alone.parameters(), 0.01, 0.9, weight_decay=5e-4)
@@ -150,7 +159,7 @@ def weights(folder: Path, steps: int, **changes: Any) -> list[float]:
     seen: list[float] = []
     matched = learner._match
 
-    def spy(batch: Batch) -> None:
+    def spy(batch: MatchingBatch) -> None:
         assert batch.weight is not None
         seen.append(float(batch.weight))
         matched(batch)

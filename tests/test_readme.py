@@ -15,9 +15,10 @@ import torch
 from click.testing import CliRunner
 from support import cell_run, dataset, method
 
-from dcbench_bacon import recipe, work
 from dcbench_bacon.datasets.digits import INFO
-from dcbench_bacon.registry import METHODS
+from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.running import planning
 from dcbench_bacon.schema import Cell
 
 TREE = Path(__file__).resolve().parents[1]
@@ -101,7 +102,7 @@ def check_dcbench(words: list[str]) -> None:
     parent = click.Context(group, **group.context_settings)
     context = command.make_context(str(words), words, parent)
     protocol = context.params.get("protocol") or "dc"
-    assert protocol in recipe.protocol_names()
+    assert protocol in protocols.protocol_names()
 
 
 def test_every_command_can_be_typed(mine: str) -> None:
@@ -153,7 +154,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_its_recipe_lies_over_that_of_dm(mine: str) -> None:
-    resolved = work.resolve(Cell(mine, "cifar10", 10), recipe.Request())
+    resolved = planning.resolve(Cell(mine, "cifar10", 10), protocols.Request())
     settings = resolved.recipe.settings
     assert (settings["steps"], settings["image_lr"]) == (10_000, 0.5)
     assert settings["batch_real"] == 256

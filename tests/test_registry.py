@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from commandline import invoke, tiny
 
-from dcbench_bacon import registry, work
+from dcbench_bacon import contract, plugins
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.registry import DATASETS, METHODS, Registry, canonical
+from dcbench_bacon.plugins import DATASETS, METHODS, Registry, canonical
 
 Declare = Callable[..., Registry]
 
@@ -21,7 +21,8 @@ PLUGIN = '''
 
 import torch
 
-from dcbench_bacon.spec import Method, Settings, SyntheticSet
+from dcbench_bacon.contract import Method, Settings
+from dcbench_bacon.data.synthetic import SyntheticSet
 
 NAME = "blank+white"
 
@@ -54,7 +55,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
                 if group == "some.group"
             ]
 
-        monkeypatch.setattr(registry, "entry_points", entry_points)
+        monkeypatch.setattr(plugins, "entry_points", entry_points)
         return Registry("method", "dcbench_bacon.methods", "some.group")
 
     return make
@@ -131,7 +132,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 def test_names_and_summaries_need_no_import() -> None:
     code = (
         "import sys\n"
-        "from dcbench_bacon.registry import DATASETS, METHODS\n"
+        "from dcbench_bacon.plugins import DATASETS, METHODS\n"
         "for members in METHODS, DATASETS:\n"
         "    assert all(map(members.summary, members.names()))\n"
         "loaded = [m for m in sys.modules if m.startswith(('dcbench_bacon.methods.',"
@@ -186,4 +187,4 @@ def test_a_module_defines_one_method(
         vars(module)["Other"] = type("Other", (blank,), {"__module__": "several"})
     monkeypatch.setattr(METHODS, "module", lambda name: module)
     with pytest.raises(UsageError, match=f"several defines {count} methods, not one"):
-        work.method_class("several")
+        contract.method_class("several")

@@ -20,15 +20,15 @@ import torch
 from matplotlib.figure import Figure
 from support import cell_run, dataset
 
-from dcbench_bacon.memory import keep_freed_memory
-from dcbench_bacon.objectives import Bacon, SquaredMeanDistance
-from dcbench_bacon.pipelines import (
-    DistributionMatching,
+from dcbench_bacon.distillation.distribution import DistributionMatching
+from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,
-    MatchingSettings,
 )
-from dcbench_bacon.timing import peak_bytes, reset_peak
+from dcbench_bacon.distillation.objectives import Bacon, SquaredMeanDistance
+from dcbench_bacon.distillation.pipeline import MatchingSettings
+from dcbench_bacon.runtime.memory import keep_freed_memory
+from dcbench_bacon.runtime.stopwatch import peak_bytes, reset_peak
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WIDTH = {"cuda": "ConvNet", "cpu": "ConvNetW32"}[DEVICE]

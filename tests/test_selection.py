@@ -14,13 +14,20 @@ from sklearn.cluster import KMeans
 from support import cell_run, dataset, method
 from torch import Tensor
 
-from dcbench_bacon import container, data, selection
-from dcbench_bacon.clock import Policy
-from dcbench_bacon.data import class_index, normalize
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.dataset import Dataset, class_index, normalize
+from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.distillation import coresets
+from dcbench_bacon.distillation.coresets import (
+    Choice,
+    herding,
+    k_center,
+    k_means,
+    select,
+)
 from dcbench_bacon.errors import InterruptedRunError
-from dcbench_bacon.features import FeatureSettings
-from dcbench_bacon.selection import Choice, herding, k_center, k_means, select
-from dcbench_bacon.spec import Split
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.training.features import FeatureSettings
 
 PIXELS = FeatureSettings(features="pixels")
 METHODS = ("herding", "k_center", "k_means")
@@ -210,7 +217,7 @@ def test_clustering_has_one_result() -> None:
     assert not torch.equal(seeded(1)(features, counts, 20), first)
 
 
-def uneven() -> data.Dataset:
+def uneven() -> Dataset:
     """Classes of 12, 5 and 8 images, mixed."""
     source = dataset()
     kept = (
@@ -225,7 +232,7 @@ def uneven() -> data.Dataset:
         .values
     )
     split = Split(source.train.images[kept], source.train.labels[kept])
-    return data.Dataset(source.info, split, split, source.fingerprint)
+    return Dataset(source.info, split, split, source.fingerprint)
 
 
 @all_choices
@@ -233,13 +240,13 @@ def uneven() -> data.Dataset:
 def test_a_set_holds_the_images_chosen(
     name: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "MOST_BYTES", most)
+    monkeypatch.setattr(coresets, "MOST_BYTES", most)
     source = uneven()
     run = cell_run(source, tmp_path, ipc=4)
     made = select(run, PIXELS, CHOICES[name]())
     groups = {1: 3, 2 * 12 * 64 * 4: 2, 2**30: 1}[most]
     assert run.timings["select"].steps == groups
-    container.check(made)
+    synthetic_file.check(made)
     assert made.labels.argmax(1).tolist() == [0] * 4 + [1] * 4 + [2] * 4
     chosen = torch.tensor(made.provenance["train_images"])
     assert torch.equal(made.images, normalize(source.train.images[chosen], source.info))
@@ -255,19 +262,19 @@ def test_a_set_holds_the_images_chosen(
 def test_a_selection_resumes_between_groups(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "MOST_BYTES", 1)
+    monkeypatch.setattr(coresets, "MOST_BYTES", 1)
 
-    def made(folder: Path, policy: Policy) -> Tensor:
+    def made(folder: Path, policy: RunPolicy) -> Tensor:
         run = cell_run(uneven(), folder, ipc=3, method=name)
         run.policy = policy
         return method(name, {"features": "pixels"}).distill(run).images
 
-    quiet = made(tmp_path / "a", Policy(folder=tmp_path / "a"))
+    quiet = made(tmp_path / "a", RunPolicy(folder=tmp_path / "a"))
     asked = iter(range(1, 9))
-    stopping = Policy(folder=tmp_path / "b", stop=lambda: next(asked) == 2)
+    stopping = RunPolicy(folder=tmp_path / "b", stop=lambda: next(asked) == 2)
     with pytest.raises(InterruptedRunError, match="after step 2"):
         made(tmp_path / "b", stopping)
-    assert torch.equal(made(tmp_path / "b", Policy(folder=tmp_path / "b")), quiet)
+    assert torch.equal(made(tmp_path / "b", RunPolicy(folder=tmp_path / "b")), quiet)
 
 
 def test_memory_stays_within_its_bound(tmp_path: Path) -> None:

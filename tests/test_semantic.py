@@ -12,11 +12,11 @@ from support import cell_run, dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon.data import normalize
+from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.methods import bacon
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.semantic import SemanticScore
+from dcbench_bacon.training.clip_model import SemanticScore
 
 CPU = torch.device("cpu")
 VISION = {

@@ -31,24 +31,22 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 
-from dcbench_bacon import container, records, runner, work
-from dcbench_bacon.cli import main
-from dcbench_bacon.clock import stable_seed
-from dcbench_bacon.data import denormalize, split_validation
-from dcbench_bacon.exchange import (
-    class_order,
-    conversion,
-    identity,
-    image_folder,
-    values,
-)
-from dcbench_bacon.matching import RealImages, in_class_order
+from dcbench_bacon import store
+from dcbench_bacon.cli.main import main
+from dcbench_bacon.contract import Run, State
+from dcbench_bacon.data import dataset, set_identity, synthetic_file
+from dcbench_bacon.data.dataset import denormalize, split_validation
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.distillation.class_batches import RealImages, in_class_order
+from dcbench_bacon.exchange import conversion, image_folder
+from dcbench_bacon.exchange.interpretation import class_order, values
 from dcbench_bacon.methods.dm import DM
-from dcbench_bacon.records import Store
-from dcbench_bacon.registry import DATASETS
+from dcbench_bacon.plugins import DATASETS
+from dcbench_bacon.running import cell, grid
+from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.schema import Cell, Evaluation, Record
-from dcbench_bacon.spec import Run, Split, State, SyntheticSet
-from dcbench_bacon.task import Task
+from dcbench_bacon.store import Store
+from dcbench_bacon.training.task import Task
 
 NUMBER = re.compile(
     r"(?m)^(?:\[\d+/\d+\] )?(\S+?):? +\S+ +(\d+\.\d\d(?: ± \d+\.\d\d)?) %"
@@ -384,7 +382,7 @@ def check(world: World, arguments: list[str], before: dict[Path, bytes]) -> None
         assert done.get(name) == accuracies, f"{told}: a finished record is lost"
     world.facts = done
     kept = {
-        container.digest(container.read(path))
+        synthetic_file.digest(synthetic_file.read(path))
         for path in (world.output / "synthetic").glob("*.safetensors")
     }
     assert world.sets <= kept, f"{told}: a set is lost"
@@ -440,7 +438,7 @@ def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], W
         shutil.rmtree(root, ignore_errors=True)
         world = World(root, random.Random(seed))
         make_files(root, random.Random(0))
-        monkeypatch.setattr(work, "evaluate", stub_evaluate(world))
+        monkeypatch.setattr(cell, "evaluate", stub_evaluate(world))
         monkeypatch.setattr(DM, "distill", stub_distill(world))
         current[:] = [world]
         return world
@@ -498,7 +496,7 @@ def delete_beforehand(patch: pytest.MonkeyPatch) -> None:
             self.store.record_path(*place).unlink(missing_ok=True)
             self.store.clear(*place)
 
-    patch.setattr(runner._Runner, "ask_anew", ask_anew)
+    patch.setattr(grid._Runner, "ask_anew", ask_anew)
 
 
 def sweep_everything(patch: pytest.MonkeyPatch) -> None:
@@ -506,7 +504,7 @@ def sweep_everything(patch: pytest.MonkeyPatch) -> None:
 
     def sweep(self: Store) -> None:
         for path in self.root.rglob(".*.tmp"):
-            if path.stat().st_mtime < time.time() - records.STALE_SECONDS:
+            if path.stat().st_mtime < time.time() - store.STALE_SECONDS:
                 path.unlink()
 
     patch.setattr(Store, "_sweep", sweep)
@@ -529,22 +527,22 @@ def overwrite_by_conversion(patch: pytest.MonkeyPatch) -> None:
 
 def forget_tracebacks(patch: pytest.MonkeyPatch) -> None:
     """A failure keeps no traceback."""
-    patch.setattr(runner, "shortened", lambda _: "")
+    patch.setattr(grid, "shortened", lambda _: "")
 
 
 def know_sets_by_content(patch: pytest.MonkeyPatch) -> None:
     """How a file was read is no part of its identity."""
 
     def settings_of(synthetic: SyntheticSet) -> dict[str, Any]:
-        return {"sha256": container.digest(synthetic)}
+        return {"sha256": synthetic_file.digest(synthetic)}
 
-    patch.setattr(identity, "settings_of", settings_of)
+    patch.setattr(set_identity, "settings_of", settings_of)
 
 
 def know_data_by_name(patch: pytest.MonkeyPatch) -> None:
     """The images of a data set are no part of a result's identity."""
-    name = records._name
-    patch.setattr(records, "_name", lambda cell, digest, _: name(cell, digest, None))
+    name = store._name
+    patch.setattr(store, "_name", lambda cell, digest, _: name(cell, digest, None))
     patch.setattr(
         Store, "find", lambda self, cell, digest, _: Store.only(self, cell, digest)
     )
@@ -579,7 +577,7 @@ def hold_out_by_cell(patch: pytest.MonkeyPatch) -> None:
         stream = torch.Generator().manual_seed(stable_seed(str(cell), "validation"))
         return split_validation(train, share, stream)
 
-    patch.setattr(work, "hold_out", hold_out)
+    patch.setattr(dataset, "hold_out", hold_out)
 
 
 @pytest.mark.slow

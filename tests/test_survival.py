@@ -27,11 +27,15 @@ from commandline import (
     tiny,
 )
 
-from dcbench_bacon import checkpoint, clock, container
-from dcbench_bacon.clock import Clock, Policy, Schedule
+from dcbench_bacon.contract import State
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.records import Store
-from dcbench_bacon.spec import State, SyntheticSet
+from dcbench_bacon.running import clock
+from dcbench_bacon.running.clock import Clock, Schedule
+from dcbench_bacon.runtime import checkpoint
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.store import Store
 
 CPU = torch.device("cpu")
 STEPS, EPOCHS = 60, 60
@@ -318,10 +322,10 @@ def test_the_clock_leaves_the_global_stream_alone() -> None:
 def test_a_stage_resumes_where_it_stopped(after: int, tmp_path: Path) -> None:
     quiet = walk(Clock("cell", CPU))
     asked = iter(range(1, 100))
-    policy = Policy(folder=tmp_path, stop=lambda: next(asked) == after)
+    policy = RunPolicy(folder=tmp_path, stop=lambda: next(asked) == after)
     with pytest.raises(InterruptedRunError, match=f"after step {after}$"):
         walk(Clock("cell", CPU, policy))
-    clock = Clock("cell", CPU, Policy(folder=tmp_path))
+    clock = Clock("cell", CPU, RunPolicy(folder=tmp_path))
     assert torch.equal(walk(clock), quiet)
     assert clock.timings["walk"].steps == 10
 
@@ -333,7 +337,7 @@ def test_scheduled_evaluations_come_once_each_and_move_nothing(tmp_path: Path) -
         seen.append(step)
 
     def clock(stop: Iterator[bool]) -> Clock:
-        policy = Policy(folder=tmp_path, interval=0.0, stop=lambda: next(stop))
+        policy = RunPolicy(folder=tmp_path, interval=0.0, stop=lambda: next(stop))
         return Clock("cell", CPU, policy, Schedule(3, look))
 
     with pytest.raises(InterruptedRunError):
@@ -347,7 +351,7 @@ def test_scheduled_evaluations_come_once_each_and_move_nothing(tmp_path: Path) -
 def test_a_watched_value_that_leaves_its_size_ends_the_stage(
     last: float, tmp_path: Path
 ) -> None:
-    clock = Clock("cell", CPU, Policy(folder=tmp_path, interval=0.0))
+    clock = Clock("cell", CPU, RunPolicy(folder=tmp_path, interval=0.0))
     values = torch.tensor([1.0, 2.0, last])
 
     def watch() -> None:
@@ -360,11 +364,11 @@ def test_a_watched_value_that_leaves_its_size_ends_the_stage(
 
 
 def test_a_checkpoint_of_another_device_is_refused(tmp_path: Path) -> None:
-    walk(Clock("cell", CPU, Policy(folder=tmp_path)))
+    walk(Clock("cell", CPU, RunPolicy(folder=tmp_path)))
     path = tmp_path / "walk.safetensors"
     checkpoint.write(path, {**checkpoint.read(path), "device": "cuda"})
     with pytest.raises(RecordError, match=r"--device cuda.*--fresh"):
-        walk(Clock("cell", CPU, Policy(folder=tmp_path)))
+        walk(Clock("cell", CPU, RunPolicy(folder=tmp_path)))
 
 
 def test_checkpoints_keep_nested_states(tmp_path: Path) -> None:
@@ -382,8 +386,8 @@ def test_sets_keep_their_bits_on_disk(tmp_path: Path) -> None:
     images = torch.rand(4, 3, 8, 8)
     labels = torch.full((4, 2), 0.5)
     path = tmp_path / "set.safetensors"
-    container.write(path, SyntheticSet(images, labels, 2, {"cell": "x"}))
-    back = container.read(path)
+    synthetic_file.write(path, SyntheticSet(images, labels, 2, {"cell": "x"}))
+    back = synthetic_file.read(path)
     assert torch.equal(back.images, images)
     assert torch.equal(back.labels, labels)
     assert (back.partition, back.provenance) == (2, {"cell": "x"})

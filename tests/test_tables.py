@@ -14,19 +14,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from dcbench_bacon import tables
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.field_types import Profile, Selection, Status
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.reporting import longform, rendering, tables
 from dcbench_bacon.schema import (
     Cell,
     Environment,
     Evaluation,
     Phase,
-    Profile,
-    Protocol,
     Recipe,
     Record,
-    Selection,
-    Status,
     Timing,
 )
 
@@ -179,17 +177,17 @@ def records() -> list[Record]:
 
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
-    long = tables.frame(records())
+    long = longform.frame(records())
     paper = tables.summary(long)
     every = tables.summary(long, profiles=("paper", "quick", "demo"))
-    texts = {f"table.{kind}": tables.render(paper, kind) for kind in ("csv", "md")}
-    texts |= {f"all.{kind}": tables.render(every, kind) for kind in ("csv", "md")}
-    texts |= {"table.tex": tables.render(paper, "latex")}
-    texts |= {"table.html": tables.render(paper, "html")}
-    texts |= {"spread.md": tables.render(tables.spread(long), "md")}
-    texts |= {"timing.csv": tables.render(tables.timing(records()), "csv")}
-    texts |= {"timing.md": tables.render(tables.timing(records()), "md")}
-    texts |= {"unfinished.md": tables.render(tables.unfinished(records()), "md")}
+    texts = {f"table.{kind}": rendering.render(paper, kind) for kind in ("csv", "md")}
+    texts |= {f"all.{kind}": rendering.render(every, kind) for kind in ("csv", "md")}
+    texts |= {"table.tex": rendering.render(paper, "latex")}
+    texts |= {"table.html": rendering.render(paper, "html")}
+    texts |= {"spread.md": rendering.render(tables.spread(long), "md")}
+    texts |= {"timing.csv": rendering.render(tables.timing(records()), "csv")}
+    texts |= {"timing.md": rendering.render(tables.timing(records()), "md")}
+    texts |= {"unfinished.md": rendering.render(tables.unfinished(records()), "md")}
     return texts
 
 
@@ -214,20 +212,20 @@ def test_order_of_records_changes_nothing() -> None:
     shuffled = records()
     for seed in range(5):
         random.Random(seed).shuffle(shuffled)
-        long = tables.frame(shuffled)
-        pd.testing.assert_frame_equal(long, tables.frame(records()))
+        long = longform.frame(shuffled)
+        pd.testing.assert_frame_equal(long, longform.frame(records()))
         for table, name in (
             (tables.summary(long), "table.csv"),
             (tables.spread(long), "spread.md"),
             (tables.timing(shuffled), "timing.csv"),
             (tables.unfinished(shuffled), "unfinished.md"),
         ):
-            text = tables.render(table, name.split(".")[1])
+            text = rendering.render(table, name.split(".")[1])
             assert text == (GOLDEN / name).read_text(encoding="utf-8")
 
 
 def test_csv_columns_exactly() -> None:
-    text = tables.render(tables.summary(tables.frame(records())), "csv")
+    text = rendering.render(tables.summary(longform.frame(records())), "csv")
     assert text.splitlines()[0] == COLUMNS
     table = pd.read_csv(io.StringIO(text), dtype={"recipe": str})
     assert list(table.columns) == COLUMNS.split(",")
@@ -235,7 +233,7 @@ def test_csv_columns_exactly() -> None:
 
 
 def test_mean_deviation_and_n_by_hand() -> None:
-    table = tables.summary(tables.frame(records()))
+    table = tables.summary(longform.frame(records()))
     row = select(table, dataset="cifar10", ipc=10, method="bacon").iloc[0]
     percent = [62.12, 62.36, 61.80, 62.00]
     assert row["accuracy_mean"] == pytest.approx(statistics.fmean(percent))
@@ -247,7 +245,7 @@ def test_mean_deviation_and_n_by_hand() -> None:
 
 
 def test_spread_by_hand() -> None:
-    table = tables.spread(tables.frame(records()))
+    table = tables.spread(longform.frame(records()))
     row = select(table, dataset="cifar10", ipc=10, method="bacon").iloc[0]
     assert row["std_sets"] == pytest.approx(statistics.stdev([62.24, 61.90]))
     within = [statistics.stdev([62.12, 62.36]), statistics.stdev([61.80, 62.00])]
@@ -256,29 +254,29 @@ def test_spread_by_hand() -> None:
 
 
 def test_one_network_has_no_deviation() -> None:
-    table = tables.summary(tables.frame(records()))
+    table = tables.summary(longform.frame(records()))
     row = select(table, method="bacon+dm").iloc[0]
     assert math.isnan(row["accuracy_std"])
-    assert "50.00 (n=1)" in tables.render(table, "md")
+    assert "50.00 (n=1)" in rendering.render(table, "md")
 
 
 def test_quick_and_demo_enter_only_when_asked() -> None:
-    long = tables.frame(records())
+    long = longform.frame(records())
     assert set(tables.summary(long)["profile"]) == {"paper", "paper + set"}
     quick = tables.summary(long, profiles=("quick",))
     assert set(quick["profile"]) == {"quick"}
-    assert "Profile quick" in tables.render(quick, "md")
+    assert "Profile quick" in rendering.render(quick, "md")
 
 
 def test_recipes_never_average() -> None:
-    table = tables.summary(tables.frame(records()))
+    table = tables.summary(longform.frame(records()))
     rows = select(table, method="idm", selection="final")
     assert list(rows.index) == ["00000004", "00000005"]
     assert list(rows["accuracy_mean"]) == pytest.approx([58.0, 58.6])
 
 
 def test_unfinished_records_give_no_accuracy() -> None:
-    table = tables.summary(tables.frame(records()))
+    table = tables.summary(longform.frame(records()))
     assert select(table, dataset="svhn").empty
     left = tables.unfinished(records())
     assert list(left["ipc"]) == [1, 10]
@@ -295,7 +293,7 @@ def test_unfinished_records_give_no_accuracy() -> None:
     ],
 )
 def test_no_published_number(method: str, dataset: str) -> None:
-    table = tables.summary(tables.frame(records()))
+    table = tables.summary(longform.frame(records()))
     row = select(table, method=method, dataset=dataset).iloc[0]
     assert math.isnan(row["published_mean"])
     assert math.isnan(row["difference"])
@@ -304,16 +302,16 @@ def test_no_published_number(method: str, dataset: str) -> None:
 
 @pytest.mark.parametrize("kind", ["md", "latex", "html"])
 def test_choice_on_test_is_marked(kind: str) -> None:
-    table = tables.summary(tables.frame(records()))
+    table = tables.summary(longform.frame(records()))
     chosen = table[table["selection"] == "best_test"]
     others = table[table["selection"] != "best_test"]
-    assert "optimistic" in tables.render(chosen, kind)
-    assert "optimistic" not in tables.render(others, kind)
+    assert "optimistic" in rendering.render(chosen, kind)
+    assert "optimistic" not in rendering.render(others, kind)
 
 
 @pytest.mark.parametrize("kind", ["csv", "md", "latex", "html"])
 def test_no_records_is_an_empty_table(kind: str) -> None:
-    long = tables.frame([])
+    long = longform.frame([])
     for table in (
         tables.summary(long),
         tables.spread(long),
@@ -321,26 +319,26 @@ def test_no_records_is_an_empty_table(kind: str) -> None:
         tables.unfinished([]),
     ):
         assert table.empty
-        assert tables.render(table, kind)
+        assert rendering.render(table, kind)
 
 
 def test_unknown_format() -> None:
     with pytest.raises(UsageError, match="md, csv, latex, html"):
-        tables.render(tables.summary(tables.frame([])), "xls")
+        rendering.render(tables.summary(longform.frame([])), "xls")
 
 
 def test_markup_of_names_is_escaped() -> None:
-    table = tables.summary(tables.frame(records()))
-    assert "new\\|<b>" in tables.render(table, "md")
-    assert r"a\_\&\_b" in tables.render(table, "latex")
-    assert "new|&lt;b&gt;" in tables.render(table, "html")
+    table = tables.summary(longform.frame(records()))
+    assert "new\\|<b>" in rendering.render(table, "md")
+    assert r"a\_\&\_b" in rendering.render(table, "latex")
+    assert "new|&lt;b&gt;" in rendering.render(table, "html")
 
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_terminal_table_shows_both_numbers(width: int) -> None:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    table = tables.summary(tables.frame(records()))
-    console.print(tables.to_rich(table, width))
+    table = tables.summary(longform.frame(records()))
+    console.print(rendering.to_rich(table, width))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "…" not in text

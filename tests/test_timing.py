@@ -11,12 +11,14 @@ import pytest
 import torch
 from commandline import NETWORK, found, invoke, only_record, settable, tiny
 
-from dcbench_bacon import memory, timing
-from dcbench_bacon.clock import Clock, Schedule
-from dcbench_bacon.memory import images_per_call, keep_freed_memory
+from dcbench_bacon.contract import State
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.running.clock import Clock, Schedule
+from dcbench_bacon.runtime import memory, stopwatch
+from dcbench_bacon.runtime.environment import environment
+from dcbench_bacon.runtime.memory import images_per_call, keep_freed_memory
+from dcbench_bacon.runtime.stopwatch import Stopwatch, quartiles
 from dcbench_bacon.schema import Phase, Record
-from dcbench_bacon.spec import State, SyntheticSet
-from dcbench_bacon.timing import Stopwatch, environment, quartiles
 
 CPU = torch.device("cpu")
 MEGABYTE = 2**20
@@ -42,7 +44,7 @@ class Now:
 def now(monkeypatch: pytest.MonkeyPatch) -> Now:
     """The time as stopwatches read it."""
     clock = Now()
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(stopwatch, "time", SimpleNamespace(perf_counter=clock))
     return clock
 
 
@@ -163,14 +165,14 @@ def touch(megabytes: int) -> None:
 
 @linux
 def test_the_peak_grows_and_starts_anew() -> None:
-    timing.reset_peak(CPU)
-    before = timing.peak_bytes(CPU)
+    stopwatch.reset_peak(CPU)
+    before = stopwatch.peak_bytes(CPU)
     touch(300)
-    grown = timing.peak_bytes(CPU)
+    grown = stopwatch.peak_bytes(CPU)
     assert 290 * MEGABYTE < grown - before < 320 * MEGABYTE
-    assert timing.peak_bytes(CPU) == grown  # until it is reset
-    timing.reset_peak(CPU)
-    assert timing.peak_bytes(CPU) < grown - 250 * MEGABYTE
+    assert stopwatch.peak_bytes(CPU) == grown  # until it is reset
+    stopwatch.reset_peak(CPU)
+    assert stopwatch.peak_bytes(CPU) < grown - 250 * MEGABYTE
 
 
 @linux
@@ -182,7 +184,7 @@ def test_a_stopwatch_sees_the_peak_of_its_own_steps() -> None:
         touch(200)
     loud = watch.timing().peak_bytes
     assert 190 * MEGABYTE < loud - quiet < 220 * MEGABYTE
-    timing.reset_peak(CPU)
+    stopwatch.reset_peak(CPU)
     assert watch.timing().peak_bytes == loud  # the largest of all that were read
     assert Stopwatch(CPU).timing().peak_bytes < loud - 150 * MEGABYTE
 
@@ -228,11 +230,11 @@ def test_the_peak_without_proc_is_that_of_the_process(
     def absent(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
-    direct = timing.peak_bytes(CPU)
+    direct = stopwatch.peak_bytes(CPU)
     monkeypatch.setattr(Path, "read_text", absent)
     monkeypatch.setattr(Path, "write_text", absent)
-    timing.reset_peak(CPU)
-    assert timing.peak_bytes(CPU) > direct / 2
+    stopwatch.reset_peak(CPU)
+    assert stopwatch.peak_bytes(CPU) > direct / 2
 
 
 def test_the_environment_says_where_and_with_what() -> None:

@@ -12,14 +12,15 @@ from support import cell_run, dataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import data, experts, networks, trajectories
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.clock import stable_seed
-from dcbench_bacon.data import normalize
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.data.dataset import Dataset, normalize
 from dcbench_bacon.errors import OutputError, UsageError
-from dcbench_bacon.experts import ExpertTrainer, train_experts
-from dcbench_bacon.trajectories import SNAPSHOTS, ExpertStore, ExpertTraining
-from dcbench_bacon.work import CellRun
+from dcbench_bacon.networks import builder
+from dcbench_bacon.running.run import CellRun
+from dcbench_bacon.runtime.seeds import stable_seed
+from dcbench_bacon.training import expert_store, experts
+from dcbench_bacon.training.expert_store import SNAPSHOTS, ExpertStore, ExpertTraining
+from dcbench_bacon.training.experts import ExpertTrainer, train_experts
 
 TRAINING = ExpertTraining(
     architecture="ConvNetD1W8",
@@ -40,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "experts"
 
 
-def run(folder: Path, *, ipc: int = 2, source: data.Dataset | None = None) -> CellRun:
+def run(folder: Path, *, ipc: int = 2, source: Dataset | None = None) -> CellRun:
     return cell_run(source or dataset(), folder, method="mtt", ipc=ipc)
 
 
@@ -52,7 +53,7 @@ def by_hand(store: ExpertStore, expert: int) -> Tensor:
     """The obvious loop: a network, torch's SGD, a copy after each pass."""
     source = dataset()
     training = store.index.training
-    network = networks.build(
+    network = builder.build(
         training.architecture,
         channels=1,
         size=8,
@@ -161,13 +162,13 @@ def test_the_size_estimate_is_shown_and_right(
     with caplog.at_level(logging.WARNING):
         store = train_experts(run(tmp_path), TRAINING, 2)
     parameters = store.index.parameters
-    estimate = trajectories.size_bytes(2, TRAINING.passes, parameters)
+    estimate = expert_store.size_bytes(2, TRAINING.passes, parameters)
     assert f"2 experts x 4 snapshots x {parameters} parameters x 4 bytes" in caplog.text
     written = sum(store.path(expert).stat().st_size for expert in range(2))
     assert estimate <= written < estimate + 2 * 400  # headers
     assert estimate == store.origin(2)["bytes"]
     # MTT on CIFAR-10: 100 experts of 51 snapshots, about 6.5 GB.
-    assert trajectories.size_bytes(100, 50, 320_010) == pytest.approx(6.5e9, rel=0.01)
+    assert expert_store.size_bytes(100, 50, 320_010) == pytest.approx(6.5e9, rel=0.01)
 
 
 def test_a_full_disk_is_noticed_before_training(

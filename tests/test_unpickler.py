@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.archives import damaged, load_arrays, load_torch
-from dcbench_bacon.exchange.stored import StoredTensor
+from dcbench_bacon.exchange.pickles.archives import damaged, load_arrays, load_torch
+from dcbench_bacon.exchange.pickles.stored import StoredTensor
 
 Writer = Callable[[Any, Path], None]
 

@@ -10,21 +10,29 @@ from elsewhere import Crossings, elsewhere, empty, indices
 from support import cell_run, dataset
 from torch import Tensor
 
-from dcbench_bacon import networks, trainer
-from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.gradient_matching import GradientMatching, GradientMatchingSettings
-from dcbench_bacon.objectives import Bacon, SquaredMeanDistance, Sum
-from dcbench_bacon.pipelines import (
-    DistributionMatching,
+from dcbench_bacon.contract import Run
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.distribution import DistributionMatching
+from dcbench_bacon.distillation.gradients import (
+    GradientMatching,
+    GradientMatchingSettings,
+)
+from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,
-    MatchingSettings,
 )
-from dcbench_bacon.schema import Protocol
-from dcbench_bacon.spec import Run, SyntheticSet
-from dcbench_bacon.task import Task
-from dcbench_bacon.trajectories import ExpertStore, Pair
-from dcbench_bacon.trajectory_matching import TrajectoryMatching, TrajectorySettings
+from dcbench_bacon.distillation.objectives import Bacon, SquaredMeanDistance, Sum
+from dcbench_bacon.distillation.pipeline import MatchingSettings
+from dcbench_bacon.distillation.trajectories import (
+    TrajectoryMatching,
+    TrajectorySettings,
+)
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.training import on_synthetic, on_synthetic_stack
+from dcbench_bacon.training.expert_store import ExpertStore, Pair
+from dcbench_bacon.training.task import Task
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 NETWORK = "ConvNetW32D2"
@@ -78,7 +86,7 @@ class Experts(ExpertStore):
     """Vectors on the host, as they come from the disk."""
 
     def __init__(self) -> None:
-        network = networks.build(NETWORK, channels=1, size=8, classes=3)
+        network = builder.build(NETWORK, channels=1, size=8, classes=3)
         self.size = len(FlatNetwork(network))
 
     def pair(self, expert: int, start: int, end: int) -> Pair:
@@ -105,10 +113,12 @@ def test_no_step_waits_for_the_device(
     These come from a generator on the device, and no generator stands for that.
     """
     run, _ = elsewhere(tmp_path, monkeypatch)
-    monkeypatch.setattr("dcbench_bacon.matching.class_index", indexed)
+    monkeypatch.setattr(
+        "dcbench_bacon.distillation.feature_matching.class_index", indexed
+    )
     monkeypatch.setattr(run, "train", run.train.to(run.device))
     learner = make(run)
-    monkeypatch.setattr(networks, "reinitialize", lambda *_: None)
+    monkeypatch.setattr(builder, "reinitialize", lambda *_: None)
     with Crossings(sending=True):
         for step in range(3):
             learner.step(step)
@@ -143,14 +153,15 @@ def test_no_pass_waits_for_the_device(
 ) -> None:
     """Shuffling, augmentation and mixing included; tests of the networks left out."""
     run, _ = elsewhere(tmp_path, monkeypatch)
-    monkeypatch.setattr(trainer.Trainer, "measure", lambda *_: None)
+    monkeypatch.setattr(on_synthetic.SetTrainer, "measure", lambda *_: None)
     rules = Protocol(**{"name": "test", **KINDS[kind], "augmentation": augmentation})
     synthetic = SyntheticSet(empty(6, 1, 8, 8), empty(6, 3))
     task = Task(synthetic, dataset().test, run.info, rules)
     learners = [
-        trainer.Trainer(run, task, "ConvNetW8D2", f"x/{trial}") for trial in range(2)
+        on_synthetic.SetTrainer(run, task, "ConvNetW8D2", f"x/{trial}")
+        for trial in range(2)
     ]
-    stack = trainer.TrainerStack(learners)
+    stack = on_synthetic_stack.SetTrainerStack(learners)
     stack.epoch(0)  # constants of the data set travel once
     with Crossings(sending=True):
         stack.epoch(1)

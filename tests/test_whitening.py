@@ -12,16 +12,21 @@ from PIL import Image
 from support import dataset
 from torch import Tensor
 
-from dcbench_bacon import container, data, loading, recipe, whitening, work
-from dcbench_bacon.clock import Clock
+from dcbench_bacon.cli.opening import open_set
+from dcbench_bacon.data import loading, synthetic_file, whitening
+from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluate import evaluate
+from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.judging import open_set
-from dcbench_bacon.records import Store
-from dcbench_bacon.schema import Cell, Protocol
-from dcbench_bacon.spec import Split, SyntheticSet
-from dcbench_bacon.task import Task
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.running import planning, run
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.schema import Cell
+from dcbench_bacon.store import Store
+from dcbench_bacon.training.task import Task
 
 SOURCE = dataset(classes=4, per_class=60, channels=2, size=4)
 
@@ -55,7 +60,7 @@ def test_whitening_is_as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_train_and_test_are_whitened_with_the_statistics_of_train() -> None:
     other = dataset(classes=4, per_class=5, channels=2, size=4).test.images.flip(2)
-    uneven = data.Dataset(
+    uneven = Dataset(
         SOURCE.info,
         SOURCE.train,
         Split(other, SOURCE.test.labels[:20]),
@@ -67,7 +72,7 @@ def test_train_and_test_are_whitened_with_the_statistics_of_train() -> None:
         assert np.allclose(found.images.numpy(), wanted, atol=1e-5)
         assert torch.equal(found.labels, raw.labels)
         # What every consumer of real images calls.
-        assert torch.equal(data.normalize(found.images, made.info), found.images)
+        assert torch.equal(normalize(found.images, made.info), found.images)
     assert made.fingerprint != uneven.fingerprint
     assert made.zca is not None
     assert made.zca["eps"] == 0.1
@@ -117,12 +122,12 @@ def test_a_policy_on_pixels_is_refused() -> None:
 
 def test_a_policy_is_refused_before_anything_is_trained() -> None:
     cell = Cell("mtt", "cifar10", 10)  # whitened, as published
-    assert work.resolve(cell, recipe.Request()).recipe.settings["zca"]
-    policy = recipe.Request(overrides={"protocol.augmentation": "randaugment"})
+    assert planning.resolve(cell, protocols.Request()).recipe.settings["zca"]
+    policy = protocols.Request(overrides={"protocol.augmentation": "randaugment"})
     with pytest.raises(UsageError, match="ZCA-whitened"):
-        work.resolve(cell, policy)
+        planning.resolve(cell, policy)
     plain = {**policy.overrides, "zca": "false"}
-    work.resolve(cell, recipe.Request(overrides=plain))
+    planning.resolve(cell, protocols.Request(overrides=plain))
 
 
 SMALL = {
@@ -161,21 +166,21 @@ def accuracies(path: Path, *options: object) -> list[str]:
 
 def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
     path, plain = mtt(tmp_path / "white", zca=True), mtt(tmp_path / "plain", zca=False)
-    made, start = container.read(path), container.read(plain)
-    digits = whitening.whiten(data.load("digits"))
+    made, start = synthetic_file.read(path), synthetic_file.read(plain)
+    digits = whitening.whiten(loading.load("digits"))
     assert made.provenance["zca"] == digits.zca
     assert made.provenance["dataset_sha256"] == digits.fingerprint
     assert start.provenance["zca"] is None
     # The rate of the images is next to nothing: both are real images, the same ones.
-    pixels = (data.denormalize(start.images, digits.info) * 255).round()
-    fitted = whitening.fit(data.load("digits").train.images)
+    pixels = (denormalize(start.images, digits.info) * 255).round()
+    fitted = whitening.fit(loading.load("digits").train.images)
     assert torch.allclose(made.images, fitted.apply(pixels.byte()), atol=1e-4)
 
 
 def test_a_grid_whitens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    def counted(source: data.Dataset) -> data.Dataset:
+    def counted(source: Dataset) -> Dataset:
         made.append(whiten(source))
         return made[-1]
 
@@ -183,20 +188,24 @@ def test_a_grid_whitens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(whitening, "whiten", counted)
     mtt(tmp_path / "grid", "--seeds", "0,1,2", zca=True)
     assert len(made) == 1
-    assert torch.equal(made[0].train.images, whiten(data.load("digits")).train.images)
+    assert torch.equal(
+        made[0].train.images, whiten(loading.load("digits")).train.images
+    )
     last = mtt(tmp_path / "alone", "--seeds", "2", zca=True)
     among = tmp_path / "grid" / "synthetic" / last.name
-    assert torch.equal(container.read(among).images, container.read(last).images)
+    assert torch.equal(
+        synthetic_file.read(among).images, synthetic_file.read(last).images
+    )
 
 
 def test_a_plain_cell_frees_what_was_whitened() -> None:
     cell = Cell("mtt", "digits", 2)
 
-    def job(zca: str) -> work.Job:
-        request = recipe.Request(overrides={"zca": zca})
-        return work.Job(cell, "digits", work.resolve(cell, request))
+    def job(zca: str) -> planning.CellJob:
+        request = protocols.Request(overrides={"zca": zca})
+        return planning.CellJob(cell, "digits", planning.resolve(cell, request))
 
-    datasets = loading.Datasets(work.Options(torch.device("cpu")))
+    datasets = Datasets(run.Options(torch.device("cpu")))
     kept = weakref.ref(datasets.of(job("true")))
     assert datasets.of(job("true")) is kept()
     assert datasets.of(job("false")) is datasets["digits"]
@@ -218,7 +227,7 @@ def test_a_whitened_set_is_tested_on_whitened_images(
     for zca in (True, False):
         claims = Claims(dataset="digits", zca=zca, pixels=False)
         read, _, tested, _ = open_set(exported, claims, device, None)
-        assert torch.equal(read.images, container.read(path).images)
+        assert torch.equal(read.images, synthetic_file.read(path).images)
         assert (tested.zca is not None) == zca
         assert (tested.test.images.dtype == torch.float32) == zca
     caplog.clear()
@@ -242,8 +251,8 @@ def test_people_see_pixels(tmp_path: Path) -> None:
 def test_statistics_of_other_images_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = container.read(mtt(tmp_path, zca=True))
+    made = synthetic_file.read(mtt(tmp_path, zca=True))
     told = {**made.provenance, "dataset_sha256": "0" * 64}
-    container.write(tmp_path / "other.safetensors", replace(made, provenance=told))
+    synthetic_file.write(tmp_path / "other.safetensors", replace(made, provenance=told))
     accuracies(tmp_path / "other.safetensors")
     assert "statistics of other images" in caplog.text

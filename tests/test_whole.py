@@ -10,16 +10,25 @@ from support import cell_run, dataset
 from test_tables import record
 from torch.nn import functional as F
 
-from dcbench_bacon import data, networks, recipe, tables, teachers, work
-from dcbench_bacon.clock import Clock, Policy
-from dcbench_bacon.data import normalize
+from dcbench_bacon import contract
+from dcbench_bacon.data import loading
+from dcbench_bacon.data.dataset import as_set, normalize
 from dcbench_bacon.errors import InterruptedRunError
-from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.schema import Cell, Profile
-from dcbench_bacon.task import Task
-from dcbench_bacon.trainer import Trainer as Pupil
-from dcbench_bacon.training import Trainer, Training, train
+from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.field_types import Profile
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.recipes.digests import digest
+from dcbench_bacon.reporting import longform, rendering, tables
+from dcbench_bacon.running import planning
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.schema import Cell
+from dcbench_bacon.training import teachers
+from dcbench_bacon.training.on_real import RealImageTrainer, Training, train
+from dcbench_bacon.training.on_synthetic import SetTrainer as Pupil
+from dcbench_bacon.training.task import Task
 
 PLAIN = Training(
     architecture="ConvNetD1W8",
@@ -49,7 +58,7 @@ def test_training_is_the_plain_loop(tmp_path: Path) -> None:
     source = dataset()
     found = train(cell_run(source, tmp_path / "a"), PLAIN, "stage")
     run = cell_run(source, tmp_path / "b")
-    network = networks.build(
+    network = builder.build(
         "ConvNetD1W8",
         channels=1,
         size=8,
@@ -73,25 +82,27 @@ def test_training_is_the_plain_loop(tmp_path: Path) -> None:
             optimiser.step()
     for mine, theirs in zip(found.parameters(), network.parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-6)
-    untrained = Trainer(cell_run(source, tmp_path / "c"), PLAIN, "stage").vector
+    untrained = RealImageTrainer(
+        cell_run(source, tmp_path / "c"), PLAIN, "stage"
+    ).vector
     assert not torch.allclose(untrained, FlatNetwork(found).vector(), atol=1e-2)
 
 
 @pytest.mark.parametrize("after", [1, 3, 7, 12])
 def test_training_resumes_in_the_middle_of_a_pass(after: int, tmp_path: Path) -> None:
-    def vector(folder: Path, policy: Policy) -> torch.Tensor:
+    def vector(folder: Path, policy: RunPolicy) -> torch.Tensor:
         run = cell_run(dataset(), folder)
         run.policy = policy
         return FlatNetwork(train(run, AUGMENTED, "stage")).vector()
 
-    quiet = vector(tmp_path / "a", Policy())
+    quiet = vector(tmp_path / "a", RunPolicy())
     asked = iter(range(1, 99))
-    stopping = Policy(folder=tmp_path / "b", stop=lambda: next(asked) == after)
+    stopping = RunPolicy(folder=tmp_path / "b", stop=lambda: next(asked) == after)
     with pytest.raises(InterruptedRunError, match=f"after step {after}$"):
         vector(tmp_path / "b", stopping)
-    assert torch.equal(vector(tmp_path / "b", Policy(folder=tmp_path / "b")), quiet)
+    assert torch.equal(vector(tmp_path / "b", RunPolicy(folder=tmp_path / "b")), quiet)
     # Finished, and killed before the accuracy was taken: no step is left.
-    assert torch.equal(vector(tmp_path / "b", Policy(folder=tmp_path / "b")), quiet)
+    assert torch.equal(vector(tmp_path / "b", RunPolicy(folder=tmp_path / "b")), quiet)
 
 
 def test_one_record_serves_all_ipc(tmp_path: Path) -> None:
@@ -160,7 +171,7 @@ def test_the_whole_protocol_is_in_force(tmp_path: Path) -> None:
     result = invoke(*RUN, *fixed, *few, *shorter)
     assert result.exit_code == 0, result.output
     made = only_record(output)
-    digits = data.load("digits")
+    digits = loading.load("digits")
     run = cell_run(digits, tmp_path / "by hand", method="whole", ipc=0)
     run.cell = made.cell
     protocol = made.recipe.protocol
@@ -168,7 +179,7 @@ def test_the_whole_protocol_is_in_force(tmp_path: Path) -> None:
     teacher = teachers.find(run, protocol)
     clock = Clock(str(made.cell), torch.device("cpu"))
     task = Task(
-        data.as_set(digits.train, digits.info),
+        as_set(digits.train, digits.info),
         digits.test,
         digits.info,
         protocol,
@@ -183,7 +194,7 @@ def test_the_whole_protocol_is_in_force(tmp_path: Path) -> None:
 def test_what_real_images_cost_is_bytes(tmp_path: Path) -> None:
     """Pixels are normalised a batch at a time."""
     run = cell_run(dataset(), tmp_path)
-    trainer = Trainer(run, PLAIN, "stage")
+    trainer = RealImageTrainer(run, PLAIN, "stage")
     sizes = [
         value.numel()
         for value in vars(trainer).values()
@@ -200,21 +211,21 @@ def test_the_row_stands_last_beside_its_published_number() -> None:
         record(Cell("random", "cifar10", 10), (0.25, 0.27)),
         record(Cell("k_means", "cifar10", 10), (0.4, 0.41)),
     ]
-    table = tables.summary(tables.frame(records))
+    table = tables.summary(longform.frame(records))
     assert table["method"].tolist() == ["random", "herding", "k_means", "whole"]
     assert table["ipc"].tolist() == [10, 10, 10, 0]
     assert table["published_mean"].tolist()[1:] == [31.6, 41.49, 84.8]
-    shown = tables.render(table, "md").splitlines()
+    shown = rendering.render(table, "md").splitlines()
     assert "Whole data set" in shown[5]
     assert "| all |" in " ".join(shown[5].split())
-    assert "0" in tables.render(table, "csv").splitlines()[-1].split(",")[1]
+    assert "0" in rendering.render(table, "csv").splitlines()[-1].split(",")[1]
 
 
 @pytest.mark.parametrize("profile", ["paper", "quick", "demo"])
 def test_a_reference_has_one_recipe(profile: str) -> None:
-    request = recipe.Request(profile=msgspec.convert(profile, Profile))
+    request = protocols.Request(profile=msgspec.convert(profile, Profile))
     digests = {
-        recipe.digest(work.resolve(cell, request).recipe)
-        for cell in (work.cell_of("whole", "cifar10", ipc) for ipc in (1, 10, 50))
+        digest(planning.resolve(cell, request).recipe)
+        for cell in (contract.cell_of("whole", "cifar10", ipc) for ipc in (1, 10, 50))
     }
     assert len(digests) == 1

@@ -13,8 +13,8 @@ from jaxtyping import Float, Float32, Int64
 from scipy.special import betaincinv
 from torch import Tensor
 
-from dcbench_bacon.memory import send
-from dcbench_bacon.schema import MixingKind
+from dcbench_bacon.field_types import MixingKind
+from dcbench_bacon.runtime.memory import send
 
 
 @dataclass(frozen=True)

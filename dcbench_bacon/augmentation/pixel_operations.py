@@ -16,8 +16,8 @@ from kornia import enhance
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pixelwise
 
-from dcbench_bacon import dsa
-from dcbench_bacon.memory import send
+from dcbench_bacon.augmentation import dsa
+from dcbench_bacon.runtime.memory import send
 
 Images = Float32[Tensor, "n c h w"]
 Values = Float32[Tensor, "n"]
@@ -126,7 +126,7 @@ def _affine(images: Images, rows: Sequence[Sequence[float | Tensor]]) -> Images:
 
 
 @dataclass(frozen=True)
-class Operation:
+class PixelOperation:
     """What a policy may do to an image.
 
     Attributes:
@@ -145,21 +145,21 @@ class Operation:
 _MOVED = 150 / 331  # AutoAugment's translation by 150 pixels of ImageNet's 331
 # Names are torchvision's; all but the last enter RandAugment in this order.
 OPERATIONS = {
-    "ShearX": Operation(shear_x, 0.3, signed=True),
-    "ShearY": Operation(shear_y, 0.3, signed=True),
-    "TranslateX": Operation(translate_x, _MOVED, signed=True),
-    "TranslateY": Operation(translate_y, _MOVED, signed=True),
-    "Rotate": Operation(rotate, 30.0, signed=True),
-    "Brightness": Operation(brightness, 0.9, signed=True),
-    "Color": Operation(color, 0.9, signed=True),
-    "Contrast": Operation(contrast, 0.9, signed=True),
-    "Sharpness": Operation(sharpness, 0.9, signed=True),
-    "Posterize": Operation(posterize, 4.0, whole=True),
-    "Solarize": Operation(solarize, 1.0),
-    "AutoContrast": Operation(autocontrast),
-    "Equalize": Operation(equalize),
-    "Invert": Operation(invert),
-    "Hue": Operation(hue),
+    "ShearX": PixelOperation(shear_x, 0.3, signed=True),
+    "ShearY": PixelOperation(shear_y, 0.3, signed=True),
+    "TranslateX": PixelOperation(translate_x, _MOVED, signed=True),
+    "TranslateY": PixelOperation(translate_y, _MOVED, signed=True),
+    "Rotate": PixelOperation(rotate, 30.0, signed=True),
+    "Brightness": PixelOperation(brightness, 0.9, signed=True),
+    "Color": PixelOperation(color, 0.9, signed=True),
+    "Contrast": PixelOperation(contrast, 0.9, signed=True),
+    "Sharpness": PixelOperation(sharpness, 0.9, signed=True),
+    "Posterize": PixelOperation(posterize, 4.0, whole=True),
+    "Solarize": PixelOperation(solarize, 1.0),
+    "AutoContrast": PixelOperation(autocontrast),
+    "Equalize": PixelOperation(equalize),
+    "Invert": PixelOperation(invert),
+    "Hue": PixelOperation(hue),
 }
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 

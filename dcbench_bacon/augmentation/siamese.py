@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from dcbench_bacon.dsa import (
-    OPERATIONS,
+from dcbench_bacon.augmentation.dsa import (
     PARAMETERS,
     Size,
     Thetas,
@@ -23,8 +22,9 @@ from dcbench_bacon.dsa import (
     rotate_theta,
     scale_theta,
 )
+from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.memory import send
+from dcbench_bacon.runtime.memory import send
 
 Groups = Float[Tensor, "g n c h w"]
 

@@ -6,22 +6,25 @@ from typing import Any
 
 import msgspec
 
-from dcbench_bacon import data, recipe, work
-from dcbench_bacon.clock import stream
-from dcbench_bacon.downstream import continual, nas, tables
-from dcbench_bacon.downstream.results import (
+from dcbench_bacon.cli.downstream_sets import MemorySet, Sets
+from dcbench_bacon.data.dataset import Dataset, as_set, split_validation
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.downstream_store import (
     Candidate,
     Stage,
     continual_folder,
     search_folder,
 )
-from dcbench_bacon.downstream.sets import Opened, Sets
-from dcbench_bacon.downstream.trainings import Job
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.records import Store
+from dcbench_bacon.evaluation.downstream import continual, nas
+from dcbench_bacon.networks import pools
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.reporting import downstream_tables
+from dcbench_bacon.running.trainings import TrainingJob
+from dcbench_bacon.runtime.seeds import stream
 from dcbench_bacon.schema import Cell, Recipe
-from dcbench_bacon.spec import Split, SyntheticSet
-from dcbench_bacon.task import Task
+from dcbench_bacon.store import Store
+from dcbench_bacon.training.task import Task
 
 REFERENCE = "reference"  # the protocol of the whole train split in a search
 
@@ -40,8 +43,8 @@ def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> i
     ]
     folder = continual_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    found = tables.continual(outcome.records)
-    print(tables.render(found, table), end="", flush=True)
+    found = downstream_tables.continual(outcome.records)
+    print(downstream_tables.render(found, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -53,23 +56,27 @@ def search_architectures(
     Returns:
         The exit status: 0 when all is done, 1 when some trainings diverged.
     """
-    names = nas.Grid(*(given.pop(axis) for axis in nas.Grid._fields)).names()
+    names = nas.NetworkGrid(
+        *(given.pop(axis) for axis in nas.NetworkGrid._fields)
+    ).names()
     if len(names) < 2:
         raise UsageError(f"{names[0]} alone cannot be ranked: give more --widths")
     sets = Sets.asked(**given)
-    work.check_architectures(names)
+    pools.check_architectures(names)
     every = sets.open()
     jobs = [job for opened in every for job in _candidates(sets, opened, names)]
     for dataset in {each.dataset.fingerprint: each.dataset for each in every}.values():
         jobs += _references(sets, dataset, names, passes)
     folder = search_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    found = tables.search(outcome.records, top)
-    print(tables.render(found, table), end="", flush=True)
+    found = downstream_tables.search(outcome.records, top)
+    print(downstream_tables.render(found, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
-def _stages(sets: Sets, opened: Opened, *, tasks: int, orders: int) -> list[Job[Stage]]:
+def _stages(
+    sets: Sets, opened: MemorySet, *, tasks: int, orders: int
+) -> list[TrainingJob[Stage]]:
     """The trainings of one memory: every stage of every order."""
     path, synthetic, identity, dataset = opened
     info = dataset.info
@@ -96,12 +103,12 @@ def _stages(sets: Sets, opened: Opened, *, tasks: int, orders: int) -> list[Job[
         )
         for seen in continual.stages(order, tasks)
     ]
-    return [Job(plan, partial(task, plan.classes)) for plan in plans]
+    return [TrainingJob(plan, partial(task, plan.classes)) for plan in plans]
 
 
 def _candidates(
-    sets: Sets, opened: Opened, names: Sequence[str]
-) -> list[Job[Candidate]]:
+    sets: Sets, opened: MemorySet, names: Sequence[str]
+) -> list[TrainingJob[Candidate]]:
     """The trainings of a search on one set."""
     _, synthetic, identity, dataset = opened
     protocol = sets.protocol(identity.cell, dataset)
@@ -116,11 +123,11 @@ def _candidates(
 
 
 def _references(
-    sets: Sets, dataset: data.Dataset, names: Sequence[str], passes: int | None
-) -> list[Job[Candidate]]:
+    sets: Sets, dataset: Dataset, names: Sequence[str], passes: int | None
+) -> list[TrainingJob[Candidate]]:
     """The trainings of the same networks on the whole train split."""
-    request = recipe.Request(profile=sets.request.profile, protocol=REFERENCE)
-    protocol = recipe.protocol(Cell("whole", dataset.info.name, 1), request)
+    request = protocols.Request(profile=sets.request.profile, protocol=REFERENCE)
+    protocol = protocols.protocol(Cell("whole", dataset.info.name, 1), request)
     given = Recipe(settings={}, protocol=protocol, profile=request.profile)
     if passes is not None:
         given = msgspec.structs.replace(
@@ -135,16 +142,16 @@ def _references(
         recipe=given,
         architecture="",
     )
-    whole = cache(lambda: data.as_set(dataset.train, dataset.info))
+    whole = cache(lambda: as_set(dataset.train, dataset.info))
     return _search(plan, dataset, names, whole)
 
 
 def _search(
     plan: Candidate,
-    dataset: data.Dataset,
+    dataset: Dataset,
     names: Sequence[str],
     images: Callable[[], SyntheticSet],
-) -> list[Job[Candidate]]:
+) -> list[TrainingJob[Candidate]]:
     """A job a network; the record's recipe is that of all of them."""
     scored, ranked = halves(dataset)
     protocol, info = plan.recipe.protocol, dataset.info
@@ -165,10 +172,10 @@ def _search(
         msgspec.structs.replace(plan, recipe=shared, architecture=name)
         for name in names
     ]
-    return [Job(each, partial(task, each.architecture)) for each in plans]
+    return [TrainingJob(each, partial(task, each.architecture)) for each in plans]
 
 
-def halves(dataset: data.Dataset) -> tuple[Split, Split]:
+def halves(dataset: Dataset) -> tuple[Split, Split]:
     """The test images that score, and those that rank; the same for every set."""
     draws = stream(f"{dataset.info.name} nas", "halves")
-    return data.split_validation(dataset.test, 0.5, draws)
+    return split_validation(dataset.test, 0.5, draws)

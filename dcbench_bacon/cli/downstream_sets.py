@@ -8,33 +8,36 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
-from dcbench_bacon import container, data, progress, recipe, runner, work
-from dcbench_bacon.clock import Policy
-from dcbench_bacon.commands import choose_device, request_of
-from dcbench_bacon.compiling import Compiler
-from dcbench_bacon.downstream import trainings
-from dcbench_bacon.downstream.results import Folder, R, SetIdentity
-from dcbench_bacon.downstream.trainings import Job, Outcome
+from dcbench_bacon.cli.opening import open_set
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.downstream_store import Folder, R, SetIdentity
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.judging import open_set
-from dcbench_bacon.memory import keep_freed_memory
-from dcbench_bacon.schema import (
-    Cell,
-    CompileMode,
-    Protocol,
-    Recipe,
-)
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.field_types import CompileMode
+from dcbench_bacon.networks import pools
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.recipes import digests, overlay, protocols
+from dcbench_bacon.recipes.overlay import request_of
+from dcbench_bacon.running import interrupt, trainings
+from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.trainings import TrainingJob, TrainingOutcome
+from dcbench_bacon.runtime import progress
+from dcbench_bacon.runtime.compilation import Compiler
+from dcbench_bacon.runtime.devices import choose_device
+from dcbench_bacon.runtime.memory import keep_freed_memory
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.schema import Cell, Recipe
 
 
-class Opened(NamedTuple):
+class MemorySet(NamedTuple):
     """A set and the data set that its networks are tested on."""
 
     path: Path
     synthetic: SyntheticSet
     identity: SetIdentity
-    dataset: data.Dataset
+    dataset: Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class Sets:
     data_root: Path | None
     output: Path
     fresh: bool
-    request: recipe.Request
+    request: protocols.Request
 
     @classmethod
     def asked(
@@ -79,29 +82,29 @@ class Sets:
             protocol=protocol,
             architectures=architectures,
         )
-        recipe.check_overrides(request.overrides, [])
-        work.check_architectures(request.architectures)
+        overlay.check_overrides(request.overrides, [])
+        pools.check_architectures(request.architectures)
         return cls(request=request, **given)
 
-    def open(self) -> list[Opened]:
+    def open(self) -> list[MemorySet]:
         """Reads every file and its data set; the same data are kept once."""
         where = choose_device(self.device)
-        kept: dict[str, data.Dataset] = {}
-        found: dict[str, Opened] = {}
+        kept: dict[str, Dataset] = {}
+        found: dict[str, MemorySet] = {}
         for path in self.files:
             synthetic, cell, loaded, _ = open_set(
                 path, self.claims, where, self.data_root
             )
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)
-            opened = Opened(path, synthetic, identity, loaded)
+            opened = MemorySet(path, synthetic, identity, loaded)
             found.setdefault(identity.sha256 + loaded.fingerprint, opened)
         return list(found.values())
 
-    def protocol(self, cell: Cell, dataset: data.Dataset) -> Protocol:
+    def protocol(self, cell: Cell, dataset: Dataset) -> Protocol:
         """How networks are trained on a set: alike for all methods."""
         where = msgspec.structs.replace(cell, dataset=dataset.info.name)
-        protocol = recipe.protocol(where, self.request)
+        protocol = protocols.protocol(where, self.request)
         if protocol.selection != "final":
             raise UsageError(
                 f"--set protocol.selection={protocol.selection}: leave it out; "
@@ -118,17 +121,19 @@ class Sets:
             overrides=dict(self.request.overrides),
         )
 
-    def run(self, jobs: Sequence[Job[R]], folder: Folder[R]) -> Outcome[R]:
+    def run(
+        self, jobs: Sequence[TrainingJob[R]], folder: Folder[R]
+    ) -> TrainingOutcome[R]:
         """Runs jobs, showing progress; Ctrl-C loses nothing."""
         keep_freed_memory()
-        with runner.stoppable() as stop:
-            policy = Policy(
+        with interrupt.stoppable() as stop:
+            policy = RunPolicy(
                 stop=stop,
                 reporter=progress.reporter(Console(stderr=True)),
                 compiler=Compiler(self.compiling),
             )
             where = choose_device(self.device)
-            options = work.Options(where, fresh=self.fresh, policy=policy)
+            options = Options(where, fresh=self.fresh, policy=policy)
             return trainings.run(jobs, folder, options)
 
 
@@ -140,7 +145,7 @@ def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
         made = None
     return SetIdentity(
         cell=cell,
-        recipe=recipe.distillation_digest(made) if made else "",
+        recipe=digests.distillation_digest(made) if made else "",
         profile=made.profile if made else "paper",
-        sha256=container.digest(synthetic),
+        sha256=synthetic_file.digest(synthetic),
     )

@@ -1,45 +1,34 @@
 """What ``dcbench evaluate`` does, and how commands open saved sets."""
 
-import logging
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from rich.console import Console
 
-from dcbench_bacon import (
-    container,
-    data,
-    recipe,
-    runner,
-    schema,
-    whitening,
-    work,
-)
-from dcbench_bacon.commands import (
-    Setup,
-    by_architecture,
-    in_percent,
-    request_of,
-    spread,
-)
-from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.exchange import foreign, identity
-from dcbench_bacon.exchange.class_counts import count
+from dcbench_bacon import field_types, schema
+from dcbench_bacon.cli.opening import held_out, made_by, open_set
+from dcbench_bacon.cli.run import by_architecture, in_percent, spread
+from dcbench_bacon.cli.setup import Setup
+from dcbench_bacon.data import set_identity, synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.evaluation.judged_as import describe, method_of
+from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.judged_as import describe, method_of
-from dcbench_bacon.memory import keep_freed_memory
-from dcbench_bacon.records import Store
-from dcbench_bacon.redo import Redo
-from dcbench_bacon.schema import Cell, DatasetInfo, Record
-from dcbench_bacon.spec import SyntheticSet
-
-logger = logging.getLogger(__name__)
+from dcbench_bacon.networks import pools
+from dcbench_bacon.recipes import overlay, protocols
+from dcbench_bacon.recipes.overlay import request_of
+from dcbench_bacon.running import grid, planning, run
+from dcbench_bacon.running.cell import Work
+from dcbench_bacon.runtime.memory import keep_freed_memory
+from dcbench_bacon.runtime.redo import Redo
+from dcbench_bacon.schema import Record
+from dcbench_bacon.store import Store
 
 
 def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> None:
@@ -56,17 +45,17 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
     keep_freed_memory()
     setup = Setup.taken(given)
     request = request_of("paper", **given)
-    work.check_architectures(request.architectures)
-    recipe.check_overrides(request.overrides, [])
+    pools.check_architectures(request.architectures)
+    overlay.check_overrides(request.overrides, [])
     console = Console(stderr=True)
     with setup.ready(console) as (store, options):
         asked = [
             (path, claim)
             for path in dict.fromkeys(files)
-            for claim in foreign.every_set(path, claims)
+            for claim in adopt.every_set(path, claims)
         ]
         judge = _Judge(request, claims.as_method, store, options)
-        every: Iterable[work.Opened] = (
+        every: Iterable[run.OpenedSet] = (
             open_set(path, claim, options.device, setup.data_root)
             for path, claim in asked
         )
@@ -98,14 +87,6 @@ def _print(title: str, records: Sequence[Record]) -> None:
         print(f"{title}  {architecture}  {spread(found)}{beside}", flush=True)
 
 
-def open_set(
-    path: Path, claims: Claims, device: torch.device, root: Path | None
-) -> work.Opened:
-    """Reads a set and the data set that it is to be tested on."""
-    synthetic = foreign.read(path, claims, root).to(device)
-    return work.Opened(synthetic, *_opened(path, synthetic, claims.dataset, root))
-
-
 @dataclass(frozen=True)
 class _Judge:
     """Judges opened sets, and records them.
@@ -118,10 +99,10 @@ class _Judge:
         said: lines that the user has been told.
     """
 
-    request: recipe.Request
+    request: protocols.Request
     as_method: str | None
     store: Store
-    options: work.Options
+    options: run.Options
     said: set[str] = field(default_factory=set)
 
     def say_once(self, line: str) -> None:
@@ -130,25 +111,25 @@ class _Judge:
             self.options.tell(line)
         self.said.add(line)
 
-    def ask_anew(self, every: Sequence[work.Opened]) -> None:
+    def ask_anew(self, every: Sequence[run.OpenedSet]) -> None:
         """Leaves a request for each set, before the first of them is judged."""
         for opened in every:
             Redo(self.worker(opened).folder).ask()
 
-    def worker(self, opened: work.Opened) -> work.Work:
+    def worker(self, opened: run.OpenedSet) -> Work:
         """What judges a set, with a folder of checkpoints of its own."""
         job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
-        digest = container.digest(opened.synthetic)
+        digest = synthetic_file.digest(opened.synthetic)
         known = self.store.find(job.cell, job.digest, fingerprint)
         if known and known.synthetic_sha256 not in (None, digest):
             # Sets of one recipe from two machines are two sets.
             job = job._replace(another=digest)
-        worker = work.Work(job, fingerprint, self.store, self.options)
+        worker = Work(job, fingerprint, self.store, self.options)
         worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
         return worker
 
-    @runner.at_work()
-    def judge(self, path: Path, opened: work.Opened) -> Record:
+    @grid.at_work()
+    def judge(self, path: Path, opened: run.OpenedSet) -> Record:
         """The record of a file: found, or made now.
 
         Two sets of one recipe, from two machines, are two results: the second is
@@ -156,12 +137,12 @@ class _Judge:
         """
         job, judged = self._job(opened)
         fingerprint, tell = opened.dataset.raw_fingerprint, self.options.tell
-        if self.request.protocol == recipe.PUBLISHED:
+        if self.request.protocol == protocols.PUBLISHED:
             self.say_once(f"{path}: {judged}")
         protocol = job.resolved.recipe.protocol
         if protocol.held_out:
-            opened = _held_out(path, opened)
-        foreign.caution(path, opened.synthetic, protocol)
+            opened = held_out(path, opened)
+        adopt.caution(path, opened.synthetic, protocol)
         # The same lock as that of a run that makes such a set and its record.
         with self.store.lock(job.cell, job.distillation_digest, fingerprint):
             # Now: another set of the recipe may have taken the record's place.
@@ -177,7 +158,7 @@ class _Judge:
             shutil.rmtree(worker.folder, ignore_errors=True)
         return record
 
-    def _job(self, opened: work.Opened) -> tuple[work.Job, str]:
+    def _job(self, opened: run.OpenedSet) -> tuple[planning.CellJob, str]:
         """What a file is recorded as: its own recipe under the protocol asked for.
 
         A set of another tool has no recipe, and is known by its file and how it was
@@ -190,29 +171,30 @@ class _Judge:
             UsageError: a method was named, and the protocol is the same for all.
         """
         request, as_method = self.request, self.as_method
-        if as_method and request.protocol != recipe.PUBLISHED:
+        if as_method and request.protocol != protocols.PUBLISHED:
             raise UsageError(
                 f"--as {as_method}: protocol {request.protocol} is the same for all "
-                f"methods; leave one of both out, or say --protocol {recipe.PUBLISHED}"
+                "methods; leave one of both out, or say --protocol "
+                f"{protocols.PUBLISHED}"
             )
-        cell, made = opened.cell, _made_by(opened.synthetic)
-        distilled_on = work.distilled_on(made) if made else work.DISTILLED_ON
-        names = work.plain(request.architectures, distilled_on)
+        cell, made = opened.cell, made_by(opened.synthetic)
+        distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
+        names = pools.plain(request.architectures, distilled_on)
         asked = msgspec.structs.replace(request, architectures=names)
         known = method_of(cell, opened.synthetic, as_method)
-        judged = work.judged_as(known.method, cell, asked) if known else None
+        judged = planning.judged_as(known.method, cell, asked) if known else None
         # Without one: made by another tool, or by a method that is not installed here.
-        protocol = judged.protocol if judged else recipe.protocol(cell, asked)
+        protocol = judged.protocol if judged else protocols.protocol(cell, asked)
         own = made or schema.Recipe(
-            settings=identity.settings_of(opened.synthetic), protocol=protocol
+            settings=set_identity.settings_of(opened.synthetic), protocol=protocol
         )
         found = msgspec.structs.replace(
             own,
             protocol=protocol,
-            profile=schema.more_reduced(own.profile, asked.profile),
+            profile=field_types.more_reduced(own.profile, asked.profile),
             overrides={**own.overrides, **asked.overrides},
         )
-        job = work.Job(cell, cell.dataset, recipe.Resolved(found, {}))
+        job = planning.CellJob(cell, cell.dataset, overlay.Resolved(found, {}))
         return job, describe(known, judged)
 
 
@@ -224,99 +206,3 @@ def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:
     renamed = msgspec.structs.replace(known, name=name)
     store.write(renamed)
     return renamed
-
-
-def _made_by(synthetic: SyntheticSet) -> schema.Recipe | None:
-    """The recipe that a set was distilled with; none of another tool's file."""
-    try:
-        return msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
-    except (KeyError, msgspec.ValidationError):
-        return None
-
-
-def _held_out(path: Path, opened: work.Opened) -> work.Opened:
-    """Takes out of train what was held out when the set was made.
-
-    The share is the one in the file, whatever the protocol asked for now has.
-
-    Raises:
-        UsageError: nothing was held out, or from other images.
-    """
-    synthetic, cell, loaded, _ = opened
-    made = _made_by(synthetic)
-    if made is None or not made.protocol.held_out:
-        raise UsageError(
-            f"{path}: --selection best_val and protocol.learning_rates need a split "
-            "that was held out when the set was distilled; give them to dcbench run"
-        )
-    if synthetic.provenance.get("dataset_sha256") != loaded.fingerprint:
-        raise UsageError(
-            f"{path} was distilled from other images than {loaded.info.name} now has, "
-            "so what was held out is not known; leave out --selection best_val and "
-            "protocol.learning_rates"
-        )
-    train, validation = work.hold_out(cell, loaded.train, made.protocol.validation)
-    if synthetic.provenance.get("validation_sha256") != work.held_out_sha256(
-        validation
-    ):
-        raise UsageError(
-            f"{path} was distilled with other images held out than would be now; "
-            "distil it again with dcbench run --fresh, or leave out --selection "
-            "best_val and protocol.learning_rates"
-        )
-    return opened._replace(dataset=replace(loaded, train=train), validation=validation)
-
-
-def _opened(
-    path: Path, synthetic: SyntheticSet, dataset: str | None, root: Path | None
-) -> tuple[Cell, data.Dataset]:
-    """The cell that a set came from, and the data set it is to be tested on.
-
-    Raises:
-        DataError: the file does not say where it is from, or the data do not fit it.
-    """
-    try:
-        cell = msgspec.convert(synthetic.provenance["cell"], Cell)
-        made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise DataError(f"{path} does not say what it was made from") from error
-    container.check_fits(path, synthetic, made_for)
-    for warning in count(synthetic.labels).warnings(made_for.class_names):
-        logger.warning("%s: %s", path, warning)
-    # A header names no folder of this machine: only --dataset does.
-    name = dataset or cell.dataset.partition(":")[0]
-    try:
-        loaded = data.load(name, root, synthetic.images.device)
-    except UsageError as error:
-        raise DataError(
-            f"{path} was made from {cell.dataset}, which is no data set of that name "
-            "here; name it with --dataset, for a folder --dataset folder:PATH"
-        ) from error
-    found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
-    if found != (made_for.channels, made_for.size, made_for.classes):
-        raise DataError(
-            f"{path} was made from {made_for.name} ({_shape(made_for)}), "
-            f"{loaded.info.name} has {_shape(loaded.info)}; "
-            "name the right one with --dataset"
-        )
-    if (loaded.info.mean, loaded.info.std) != (made_for.mean, made_for.std):
-        raise DataError(
-            f"{path} was normalised with the statistics of {made_for.name}, which are "
-            f"not those of {loaded.info.name}; name the right one with --dataset"
-        )
-    if synthetic.provenance.get("zca"):
-        loaded = whitening.whiten(loaded)
-        if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
-            loaded.fingerprint
-        ):
-            logger.warning(
-                "%s was whitened with the statistics of other images than those of %s "
-                "here: expect too low an accuracy",
-                path,
-                loaded.info.name,
-            )
-    return cell, loaded
-
-
-def _shape(info: DatasetInfo) -> str:
-    return f"{info.channels}x{info.size}x{info.size}, {info.classes} classes"

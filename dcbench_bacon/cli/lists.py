@@ -6,22 +6,27 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dcbench_bacon import recipe
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.exchange.formats import FORMATS, Format
-from dcbench_bacon.records import Store
-from dcbench_bacon.registry import DATASETS, METHODS, Registry
+from dcbench_bacon.plugins import DATASETS, METHODS, Registry
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.store import Store
 
 logger = logging.getLogger(__name__)
+
+
 R = TypeVar("R")
 
 
 def listing(what: str) -> str:
     """The names of a kind, each with a line about it."""
     if what == "architectures":
-        from dcbench_bacon import networks, pools  # torch: networks are classes of it
+        from dcbench_bacon.networks import (
+            builder,
+            pools,  # torch: networks are classes of it
+        )
 
-        names = networks.names()
+        names = builder.names()
         more = {
             "ConvNet...": "D<depth> W<width> AS|AR|AL|ASwish NN|BN|LN|IN|GN NP|MP|AP",
             "torchvision:NAME": "a classifier of torchvision, without weights",
@@ -31,7 +36,7 @@ def listing(what: str) -> str:
     if what == "augmentations":
         return _augmentations()
     if what == "protocols":
-        return _columns(recipe.protocol_titles())
+        return _columns(protocols.protocol_titles())
     if what == "formats":
         return _columns({name: _format(each) for name, each in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS
@@ -58,7 +63,13 @@ def print_table(
         source: of published numbers; each method's own, where known, without it.
         against: the method that ``scores`` holds the others against.
     """
-    from dcbench_bacon import comparison, published, tables
+    from dcbench_bacon.reporting import (
+        comparison,
+        longform,
+        published,
+        rendering,
+        tables,
+    )
 
     profiles = profiles or ("paper",)
     if what in ("continual", "nas"):
@@ -66,16 +77,18 @@ def print_table(
     published.named(source)  # before anything is read
     records = _readable(Store(output).records)
     if what == "accuracy":
-        table = tables.summary(tables.frame(records), profiles=profiles, source=source)
+        table = tables.summary(
+            longform.frame(records), profiles=profiles, source=source
+        )
     elif what == "scores":
         name = METHODS.resolve(against)
         if name not in {record.cell.method for record in records}:
             logger.warning("no records of %s in %s", name, output / "records")
-        frame = tables.frame(records)
+        frame = longform.frame(records)
         table = comparison.scores(frame, profiles=profiles, against=name)
     elif what in ("spread", "transfer"):
         maker = tables.spread if what == "spread" else comparison.transfer
-        table = maker(tables.frame(records), profiles=profiles)
+        table = maker(longform.frame(records), profiles=profiles)
     else:
         if what == "timing":
             records += Store(output).records([], "timing")
@@ -86,7 +99,7 @@ def print_table(
     elif table.empty:
         there = [each.recipe.profile for each in records]
         _say_none(output / "records", there, profiles)
-    return "" if table.empty and form != "csv" else tables.render(table, form)
+    return "" if table.empty and form != "csv" else rendering.render(table, form)
 
 
 def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Path]:
@@ -100,10 +113,10 @@ def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Pa
     Returns:
         The files, in the order of the table.
     """
-    from dcbench_bacon import comparison, plots, tables
+    from dcbench_bacon.reporting import comparison, longform, plots
 
     records = _readable(Store(output).records)
-    table = comparison.transfer(tables.frame(records), profiles=profiles)
+    table = comparison.transfer(longform.frame(records), profiles=profiles)
     if table.empty:
         there = [each.recipe.profile for each in records]
         _say_none(output / "records", there, profiles)
@@ -137,11 +150,16 @@ def _say_none(folder: Path, there: Iterable[str], profiles: tuple[str, ...]) -> 
 
 def _augmentations() -> str:
     """DSA operations and policies, each with a line about it."""
-    from dcbench_bacon import dsa, policies  # torch: they are its and Kornia's classes
+    from dcbench_bacon.augmentation import (
+        kornia_modules,
+        policies,  # torch: they are its and Kornia's classes
+    )
 
     operations = {
         "none": "No augmentation.",
-        **{name: each.__doc__ or "" for name, each in dsa.OPERATIONS.items()},
+        **{
+            name: each.__doc__ or "" for name, each in kornia_modules.OPERATIONS.items()
+        },
     }
     listed = {
         name: f"{each.title} ({each.source})"
@@ -169,8 +187,8 @@ def _format(each: Format) -> str:
 
 def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) -> str:
     """The table of a downstream use."""
-    from dcbench_bacon.downstream import results as downstream
-    from dcbench_bacon.downstream import tables as downstream_tables
+    from dcbench_bacon import downstream_store as downstream
+    from dcbench_bacon.reporting import downstream_tables
 
     store = Store(output)
     every: list[Any]

@@ -9,8 +9,8 @@ import click
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, Labels
 from dcbench_bacon.exchange.option_types import Classes, SetIndex
-from dcbench_bacon.registry import DATASETS, METHODS, Registry
-from dcbench_bacon.schema import MOST_PARTS, CompileMode, Profile, Selection
+from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Profile, Selection
+from dcbench_bacon.plugins import DATASETS, METHODS, Registry
 
 PAPER_DATASETS = (
     "mnist",

@@ -6,14 +6,18 @@ from typing import Any
 
 from rich.console import Console
 
-from dcbench_bacon import progress, quality, tables, work
-from dcbench_bacon.clock import Policy
-from dcbench_bacon.commands import choose_device
+from dcbench_bacon.cli.opening import open_set
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.evaluation import quality
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.judging import open_set
-from dcbench_bacon.memory import keep_freed_memory
-from dcbench_bacon.records import Store
+from dcbench_bacon.networks import pools
+from dcbench_bacon.reporting import rendering
+from dcbench_bacon.running.quality_of_files import appraise_files
+from dcbench_bacon.runtime import progress
+from dcbench_bacon.runtime.devices import choose_device
+from dcbench_bacon.runtime.memory import keep_freed_memory
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.store import Store
 
 
 def quality_of_files(
@@ -29,8 +33,8 @@ def quality_of_files(
     """The table of how far the images of saved sets are from real ones."""
     keep_freed_memory()
     where = choose_device(device)
-    request = quality.Request(**requested)
-    work.check_architectures([request.architecture])
+    request = quality.QualityRequest(**requested)
+    pools.check_architectures([request.architecture])
     read = [open_set(path, claims, where, data_root) for path in files]
     sets = [(path, each.synthetic) for path, each in zip(files, read, strict=True)]
     opened = [each.dataset for each in read]
@@ -41,7 +45,7 @@ def quality_of_files(
         )
     if len({each.fingerprint for each in opened}) > 1:
         raise UsageError("some of these sets are ZCA-whitened: give them by themselves")
-    policy = Policy(reporter=progress.reporter(Console(stderr=True)))
+    policy = RunPolicy(reporter=progress.reporter(Console(stderr=True)))
     shared = Store(output).shared
-    found = quality.appraise_files(sets, opened[0], request, policy, shared)
-    return tables.render(found, table)
+    found = appraise_files(sets, opened[0], request, policy, shared)
+    return rendering.render(found, table)

@@ -23,6 +23,8 @@ from dcbench_bacon.errors import DataError
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
+
+
 CACHE_VERSION = 1  # to be raised when a helper that readers share changes
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 

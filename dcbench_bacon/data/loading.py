@@ -18,27 +18,23 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from jaxtyping import Float32, Int64, UInt8
-from torch import Tensor
 
-from dcbench_bacon import decoded
-from dcbench_bacon.decoded import ARRAYS, Stored, digests
+from dcbench_bacon.data import decoded_cache
+from dcbench_bacon.data.dataset import Dataset, RawSplit
+from dcbench_bacon.data.decoded_cache import ARRAYS, Stored, digests
+from dcbench_bacon.data.overlap import count_shared
+from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.files import cache_folder
-from dcbench_bacon.overlap import count_shared
-from dcbench_bacon.registry import DATASETS
+from dcbench_bacon.plugins import DATASETS
+from dcbench_bacon.runtime.files import cache_folder
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.spec import Split, SyntheticSet
 
 logger = logging.getLogger(__name__)
 
@@ -47,58 +43,7 @@ class MissingDataError(DataError):
     """A file of a data set is not on disk."""
 
 
-@dataclass(frozen=True)
-class RawSplit:
-    """A decoded split, unchecked: images (n, c, h, w) and labels (n,)."""
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set, resident on one device.
-
-    Attributes:
-        info: its facts.
-        train: the official training images.
-        test: the official test images.
-        fingerprint: sha256 over all pixels, labels and shapes; that of whitened images
-            is another.
-        zca: JSON values that say how the images were whitened; none if they were not.
-        before_whitening: the fingerprint of the images before that.
-    """
-
-    info: DatasetInfo
-    train: Split
-    test: Split
-    fingerprint: str
-    zca: dict[str, Any] | None = None
-    before_whitening: str | None = None
-
-    @property
-    def raw_fingerprint(self) -> str:
-        """The fingerprint before any whitening: what results are filed under."""
-        return self.before_whitening or self.fingerprint
-
-
-Mark = Literal["ok", "BAD", "absent"]
-
-
-class Check(NamedTuple):
-    """One line of ``verify``'s report."""
-
-    file: str
-    mark: Mark
-    message: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is nothing to mend."""
-        return self.mark == "ok"
-
-
-class Source(NamedTuple):
+class DatasetSource(NamedTuple):
     """A data set's module and the folder it reads."""
 
     kind: str
@@ -155,14 +100,14 @@ def load(
     )
 
 
-def find(name: str, root: Path | None = None) -> Source:
+def find(name: str, root: Path | None = None) -> DatasetSource:
     """The module and the folder for a name as typed; reads no data."""
     kind, _, path = name.partition(":")
     kind, module = DATASETS.resolve(kind), DATASETS.module(kind)
     if hasattr(module, "INFO") == bool(path):
         raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
     folder = Path(path) if path else root or _default("DCBENCH_DATA", "data")
-    return Source(kind, module, folder.expanduser().resolve())
+    return DatasetSource(kind, module, folder.expanduser().resolve())
 
 
 def known_fingerprint(
@@ -184,7 +129,7 @@ def known_fingerprint(
     """
     source = find(name, root)
     prefix, paths = _entry(source)
-    return decoded.known_fingerprint(_cache_folder(cache), prefix, paths)
+    return decoded_cache.known_fingerprint(_cache_folder(cache), prefix, paths)
 
 
 def cell_name(name: str, root: Path | None = None) -> str:
@@ -204,7 +149,7 @@ def get(name: str, root: Path | None = None) -> None:
     """Downloads a data set into ``root``, if it is one that is downloaded."""
     source = find(name, root)
     if not hasattr(source.module, "fetch"):
-        _sources(source)  # says what is missing
+        sources(source)  # says what is missing
         return
     try:
         source.module.fetch(source.folder)
@@ -214,36 +159,6 @@ def get(name: str, root: Path | None = None) -> None:
             f"{name} could not be downloaded ({reason}); put the files under "
             f"{source.folder} (--data-root or DCBENCH_DATA) by other means"
         ) from error
-
-
-def verify(name: str, root: Path | None = None) -> list[Check]:
-    """Compares a data set's files with their published checksums and counts."""
-    source = find(name, root)
-    try:
-        paths = _sources(source)
-    except MissingDataError as error:
-        return [Check(str(source.folder), "absent", str(error))]
-    except DataError as error:
-        return [Check(str(source.folder), "BAD", str(error))]
-    sums = [
-        (path, md5)
-        for path in paths
-        for official, md5 in getattr(source.module, "FILES", {}).items()
-        if Path(path).name.removesuffix(".gz") == Path(official).name
-    ]
-    checks = [_check_md5(path, md5) for path, md5 in sums]
-    try:
-        stored = _decode(source)
-    except DataError as error:
-        return [*checks, Check(str(source.folder), "BAD", str(error))]
-    counts = tuple(len(stored.arrays[f"{split}_labels"]) for split in ("train", "test"))
-    official = getattr(source.module, "COUNTS", counts)
-    message = f"{counts} images, officially {official}, sha256 {stored.fingerprint}"
-    return [*checks, Check(str(source.folder), _mark(counts == official), message)]
-
-
-def _mark(right: bool) -> Mark:
-    return "ok" if right else "BAD"
 
 
 def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> Path:
@@ -288,109 +203,12 @@ def damaged(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def class_index(
-    labels: Int64[Tensor, "n"], classes: int
-) -> tuple[Int64[Tensor, "c n_max"], Int64[Tensor, "c"]]:
-    """Lists each class's images, for draws of all classes in one gather.
-
-    Returns:
-        Ascending positions, a class a row, padded with -1; and how many each class has.
-    """
-    counts = torch.bincount(labels, minlength=classes)
-    order = labels.argsort(stable=True)
-    ranks = torch.arange(len(labels), device=labels.device)
-    ranks = ranks - (counts.cumsum(0) - counts)[labels[order]]
-    width = int(counts.max()) if classes else 0
-    index = labels.new_full((classes, width), -1)
-    index[labels[order], ranks] = order
-    return index, counts
-
-
-def normalize(
-    images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"], info: DatasetInfo
-) -> Float32[Tensor, "n c h w"]:
-    """Scales pixels to [0, 1], then standardises each channel.
-
-    Images that were whitened are no pixels any more and stay as they are.
-    """
-    if images.dtype == torch.float32:
-        return images
-    mean, std = _statistics(info, images.device)
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
-
-
-def denormalize(
-    images: Float32[Tensor, "n c h w"], info: DatasetInfo
-) -> Float32[Tensor, "n c h w"]:
-    """Undoes ``normalize`` up to the scale of 255: pixels in [0, 1], not clamped."""
-    mean, std = _statistics(info, images.device)
-    return images * std + mean
-
-
-def standardize(
-    pixels: Float32[Tensor, "n c h w"], info: DatasetInfo
-) -> Float32[Tensor, "n c h w"]:
-    """Undoes ``denormalize``."""
-    mean, std = _statistics(info, pixels.device)
-    return (pixels - mean) / std
-
-
-def sha256(*tensors: Tensor, start: str = "") -> str:
-    """Of the tensors' bytes after some text, whatever the device."""
-    total = hashlib.sha256(start.encode())
-    for tensor in tensors:
-        total.update(tensor.detach().cpu().contiguous().numpy().data)
-    return total.hexdigest()
-
-
-def as_set(split: Split, info: DatasetInfo) -> SyntheticSet:
-    """Real images as a set: normalised, with hard labels."""
-    labels = torch.nn.functional.one_hot(split.labels, info.classes)
-    return SyntheticSet(normalize(split.images, info), labels.float())
-
-
-def split_validation(
-    split: Split, share: float, generator: torch.Generator
-) -> tuple[Split, Split]:
-    """Holds out the same share of every class.
-
-    Args:
-        split: what to divide; at least two images in each class present.
-        share: of each class's images, in (0, 1); rounded, at least one on each side.
-        generator: decides which.
-
-    Returns:
-        What remains and what is held out, both in the original order.
-    """
-    labels = split.labels
-    keys = torch.rand(len(labels), generator=generator, device=generator.device)
-    shuffled = keys.argsort().to(labels.device)
-    index, counts = class_index(labels[shuffled], int(labels.max()) + 1)
-    if (counts == 1).any():
-        raise DataError("a class of one image cannot be split for validation")
-    quota = (counts * share).round().long().clamp(min=1).minimum(counts - 1)
-    ranks = torch.arange(index.shape[1], device=labels.device)
-    held = torch.zeros_like(labels, dtype=torch.bool)
-    held[shuffled[index[ranks < quota[:, None]]]] = True
-    return (
-        Split(split.images[~held], labels[~held]),
-        Split(split.images[held], labels[held]),
-    )
-
-
-@cache
-def _statistics(info: DatasetInfo, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and std, shaped to broadcast over a batch."""
-    both = torch.tensor([info.mean, info.std], dtype=torch.float32, device=device)
-    return both[0, :, None, None], both[1, :, None, None]
-
-
 def _default(variable: str, folder: str) -> Path:
     """The folder an environment variable names, or one in the user's cache."""
     return Path(os.environ.get(variable) or cache_folder(folder))
 
 
-def _sources(source: Source) -> Sequence[Path | str]:
+def sources(source: DatasetSource) -> Sequence[Path | str]:
     """The files that ``read`` will read."""
     module, folder = source.module, source.folder
     if hasattr(module, "sources"):
@@ -399,19 +217,7 @@ def _sources(source: Source) -> Sequence[Path | str]:
     return [locate(source.kind, folder, path, elsewhere) for path in module.FILES]
 
 
-def _check_md5(path: Path | str, expected: str) -> Check:
-    """Compares the unpacked file with its published md5."""
-    try:
-        with opened(path) as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()  # type: ignore[arg-type]
-    except DataError as error:
-        return Check(str(path), "BAD", str(error))
-    right = found == expected
-    note = "" if right else f", not {expected}"
-    return Check(str(path), _mark(right), f"md5 {found}{note}")
-
-
-def _decode(source: Source) -> Stored:
+def decode(source: DatasetSource) -> Stored:
     """Reads, checks and hashes a data set."""
     train, test = source.module.read(source.folder)
     fixed = hasattr(source.module, "INFO")
@@ -455,15 +261,15 @@ def _cache_folder(given: Path | None) -> Path:
     return (given or _default("DCBENCH_CACHE", "decoded")).expanduser()
 
 
-def _entry(source: Source) -> tuple[str, list[Path | str]]:
+def _entry(source: DatasetSource) -> tuple[str, list[Path | str]]:
     """The name of a data set in the cache, and the files that it is made from."""
     # A reader that was changed makes what it decoded before out of date as well.
-    paths = [*_sources(source), str(source.module.__file__)]
+    paths = [*sources(source), str(source.module.__file__)]
     place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
     return f"{source.kind}-{place}", paths
 
 
-def _cached(source: Source, cache: Path) -> Stored:
+def _cached(source: DatasetSource, cache: Path) -> Stored:
     """Takes the decoded set from the cache, or decodes it and puts it there."""
     prefix, paths = _entry(source)
-    return decoded.cached(cache, prefix, paths, lambda: _decode(source))
+    return decoded_cache.cached(cache, prefix, paths, lambda: decode(source))

@@ -1,12 +1,34 @@
-"""What results of a set keep of its file: how it was read, its name, its size."""
+"""What results keep of a set: its content, its labels, how its file was read."""
 
 from typing import Any
 
 import msgspec
+import torch
 
-from dcbench_bacon import container
-from dcbench_bacon.exchange.class_counts import count
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.class_counts import count
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.field_types import LabelKind
+from dcbench_bacon.schema import Timing
+
+
+def described(synthetic: SyntheticSet) -> dict[str, Any]:
+    """What a record says of a set: its cost, its content and its size."""
+    cost = synthetic.provenance.get("distillation", {})
+    return {
+        "distillation": msgspec.convert(cost, dict[str, Timing]),
+        "synthetic_sha256": synthetic_file.digest(synthetic),
+        "synthetic_bytes": synthetic.images.nbytes + synthetic.labels.nbytes,
+        "label_bytes": synthetic.labels.nbytes,
+        "label_kind": _label_kind(synthetic.labels),
+        **recorded(synthetic),
+    }
+
+
+def _label_kind(labels: torch.Tensor) -> LabelKind:
+    """Whether every row of labels (images, classes) names one class alone."""
+    return "hard" if bool(((labels != 0).sum(1) == 1).all()) else "soft"
+
 
 Setting = bool | int | float | str | None
 
@@ -24,13 +46,13 @@ def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
         reading = synthetic.provenance["source"]["reading"]
         found = msgspec.convert(reading, dict[str, Setting])
     except (KeyError, TypeError, msgspec.ValidationError):
-        return {"sha256": container.digest(synthetic)}
+        return {"sha256": synthetic_file.digest(synthetic)}
     return dict(sorted(found.items()))
 
 
 def recorded(synthetic: SyntheticSet) -> dict[str, Any]:
     """Return the fields of a record that a set's file and its labels give."""
-    told = msgspec.convert(synthetic.provenance, container.Provenance)
+    told = msgspec.convert(synthetic.provenance, synthetic_file.Provenance)
     counts = count(synthetic.labels)
     return {
         "name": told.name,

@@ -13,10 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, RecordError
-from dcbench_bacon.files import write_atomically
-from dcbench_bacon.schema import MOST_PARTS, DatasetInfo, Fraction
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.field_types import MOST_PARTS, Fraction
+from dcbench_bacon.runtime.files import write_atomically
+from dcbench_bacon.schema import DatasetInfo
 
 FORMAT = 1
 MOST_BYTES = 4 * 2**30  # refuses a file that no distilled set comes near

@@ -21,11 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dcbench_bacon.data import Dataset, sha256, standardize
-from dcbench_bacon.files import cache_folder, write_atomically
-from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.data.dataset import Dataset, sha256, standardize
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.runtime.files import cache_folder, write_atomically
 
 logger = logging.getLogger(__name__)
+
+
 EPS = 0.1  # added to the variances; distill.py's
 PIECE = 10_000  # images in one product
 

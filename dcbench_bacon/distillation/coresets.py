@@ -18,11 +18,11 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from dcbench_bacon import features
-from dcbench_bacon.features import FeatureSettings
-from dcbench_bacon.matching import RealImages, in_class_order
-from dcbench_bacon.memory import images_per_call
-from dcbench_bacon.spec import Run, State, SyntheticSet
+from dcbench_bacon.contract import Run, State
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.class_batches import RealImages, in_class_order
+from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.training.features import FeatureSettings, build
 
 Choice = Callable[
     [Float32[Tensor, "c n d"], Int64[Tensor, "c"], int], Int64[Tensor, "c k"]
@@ -214,7 +214,7 @@ class Selection:
         self.run = run
         self.choose = choose
         self.real = RealImages(run)
-        self.features = features.build(run, settings)
+        self.features = build(run, settings)
         self.chosen = self.real.index.new_zeros(run.info.classes, run.cell.ipc)
         self.width = self._encode(self.real.index[:1, :1].flatten()).shape[1]
         size = 4 * self.real.largest * self.width

@@ -8,15 +8,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import networks
-from dcbench_bacon.compiling import forward_flops
+from dcbench_bacon.contract import Run, State
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
-from dcbench_bacon.graphs import Tensors
-from dcbench_bacon.memory import images_per_call
-from dcbench_bacon.networks import Network
-from dcbench_bacon.schema import Precision
-from dcbench_bacon.spec import Run, State
+from dcbench_bacon.field_types import Precision
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.compilation import forward_flops
+from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
+from dcbench_bacon.runtime.cuda_graphs import Tensors
+from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.training.optimisers import FlatSGD
 
 
 class QueueOptions(NamedTuple):
@@ -60,7 +61,7 @@ class NetworkQueue:
         self.device = run.device
         self.options = options
         info = run.info
-        template = networks.build(
+        template = builder.build(
             architecture, channels=info.channels, size=info.size, classes=info.classes
         )
         if template.batch_statistics:
@@ -109,7 +110,7 @@ class NetworkQueue:
         """Adds a fresh network in the place of the oldest, if the queue is full."""
         row = self.pushed % self.options.capacity
         self.flat.attach(self.parameters[row])
-        networks.reinitialize(self.template, self.fresh)
+        builder.reinitialize(self.template, self.fresh)
         for state in (self.velocities, self.correct, self.seen):
             state[row] = 0
         self.pushed += 1

@@ -11,18 +11,20 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from dcbench_bacon.augment import Augmentation
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.contract import Run, Settings, State
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.distillation.class_batches import Init, RealImages, in_class_order
+from dcbench_bacon.distillation.image_sgd import ImageSGD
+from dcbench_bacon.distillation.pipeline import Momentum, NonNegative, Rate
+from dcbench_bacon.distillation.unrolled import Student, StudentBatch
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.experts import expert_network
-from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.matching import ImageSGD, Init, RealImages, in_class_order
-from dcbench_bacon.memory import images_per_call, send
-from dcbench_bacon.pipelines import Momentum, NonNegative, Rate
-from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.schema import Positive, Precision
-from dcbench_bacon.spec import Run, Settings, State, SyntheticSet
-from dcbench_bacon.student import Batch, Student
-from dcbench_bacon.trajectories import ExpertStore, ExpertTraining, Pair
+from dcbench_bacon.field_types import Positive, Precision
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.runtime.memory import images_per_call, send
+from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.training.expert_store import ExpertStore, ExpertTraining, Pair
+from dcbench_bacon.training.experts import expert_network
 
 # A step that is differentiated twice takes so many times the memory of one that is
 # differentiated once (ConvNetW64 at 256 images on a CPU: 0.74 and 0.41 GB).
@@ -177,7 +179,7 @@ class TrajectoryMatching:
         device = self.run.device
         return Pair(*(send(each, device) for each in pair))
 
-    def _batches(self) -> list[Batch]:
+    def _batches(self) -> list[StudentBatch]:
         """Batches of the student: pieces of orders, a new order when one is used up.
 
         The last piece of an order comes first, as in distill.py: it is the short one
@@ -194,7 +196,7 @@ class TrajectoryMatching:
             for index in order[:steps]
         ]
         pairs = zip(order, draws, strict=False)
-        return [Batch(index, draw.to(self.run.device)) for index, draw in pairs]
+        return [StudentBatch(index, draw.to(self.run.device)) for index, draw in pairs]
 
     def synthetic(self) -> SyntheticSet:
         """The set as it stands, with its learning rate."""

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from dcbench_bacon.augment import Augmentation, Draw
-from dcbench_bacon.flat import FlatNetwork
+from dcbench_bacon.augmentation.siamese import Augmentation, Draw
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
 
 
 @dataclass(frozen=True)
-class Batch:
+class StudentBatch:
     """The synthetic images of one student step.
 
     Attributes:
@@ -27,7 +27,7 @@ class Batch:
     draw: Draw
 
 
-class Matched(NamedTuple):
+class StudentMatch(NamedTuple):
     """The loss of a student and its gradients."""
 
     loss: Float[Tensor, ""]
@@ -89,8 +89,8 @@ class Student:
         pair: tuple[Float[Tensor, "p"], Float[Tensor, "p"]],
         images: Float[Tensor, "m c h w"],
         rate: Float[Tensor, ""],
-        batches: Sequence[Batch],
-    ) -> Matched:
+        batches: Sequence[StudentBatch],
+    ) -> StudentMatch:
         """Trains the student, and differentiates where it ends.
 
         Args:
@@ -107,8 +107,8 @@ class Student:
         pair: tuple[Tensor, Tensor],
         images: Tensor,
         rate: Tensor,
-        batches: Sequence[Batch],
-    ) -> Matched:
+        batches: Sequence[StudentBatch],
+    ) -> StudentMatch:
         """Builds the graph of all steps and goes back through it."""
         start, target = pair
         vector = start.detach().requires_grad_()
@@ -119,15 +119,15 @@ class Student:
             vector = vector - rate * slope
         distance = (vector - target).square().sum() / (start - target).square().sum()
         gradients = torch.autograd.grad(distance, (images, rate))
-        return Matched(distance.detach(), *gradients)
+        return StudentMatch(distance.detach(), *gradients)
 
     def _step_by_step(
         self,
         pair: tuple[Tensor, Tensor],
         images: Tensor,
         rate: Tensor,
-        batches: Sequence[Batch],
-    ) -> Matched:
+        batches: Sequence[StudentBatch],
+    ) -> StudentMatch:
         """Goes forward without a graph, then back with that of one step at a time."""
         start, target = pair
         path = [start]
@@ -149,9 +149,9 @@ class Student:
             (own,) = torch.autograd.grad(augmented, leaf, products.images)
             to_images.sub_(rate * own)
             to_rate.sub_(products.value)
-        return Matched(rest.square().sum() / scale, to_images, to_rate)
+        return StudentMatch(rest.square().sum() / scale, to_images, to_rate)
 
-    def _augment(self, images: Tensor, batch: Batch) -> Float[Tensor, "n c h w"]:
+    def _augment(self, images: Tensor, batch: StudentBatch) -> Float[Tensor, "n c h w"]:
         """The images of a step."""
         return self.augmentation.apply(images[batch.index][None], batch.draw)[0]
 

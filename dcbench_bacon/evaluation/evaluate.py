@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dcbench_bacon import policies
-from dcbench_bacon.compiling import compile_network, forward_flops
+from dcbench_bacon.augmentation import policies
+from dcbench_bacon.contract import Stages
 from dcbench_bacon.errors import DivergedError, UsageError
-from dcbench_bacon.memory import images_per_call
+from dcbench_bacon.networks.compilation import compile_network, forward_flops
+from dcbench_bacon.runtime.memory import images_per_call
 from dcbench_bacon.schema import Evaluation
-from dcbench_bacon.spec import Stages
-from dcbench_bacon.task import Task, enlarge
-from dcbench_bacon.trainer import Trainer, TrainerStack
+from dcbench_bacon.training.on_synthetic import SetTrainer
+from dcbench_bacon.training.on_synthetic_stack import SetTrainerStack
+from dcbench_bacon.training.task import Task, enlarge
 
 
 def evaluate(
@@ -114,7 +115,7 @@ def _networks(
 ) -> list[Evaluation]:
     """Trains and tests all networks of an architecture."""
     trainers = [
-        Trainer(clock, task, architecture, f"{stage}/{trial}")
+        SetTrainer(clock, task, architecture, f"{stage}/{trial}")
         for trial in range(task.protocol.networks)
     ]
     if together and trainers[0].stackable:
@@ -122,7 +123,7 @@ def _networks(
     return [_alone(clock, task, trainer) for trainer in trainers]
 
 
-def _alone(clock: Stages, task: Task, trainer: "Trainer") -> Evaluation:
+def _alone(clock: Stages, task: Task, trainer: "SetTrainer") -> Evaluation:
     """Trains and tests one network, a stage of its own."""
     images = task.protocol.networks * trainer.passes
     compile_network(clock, trainer.network, task.info, images)
@@ -132,14 +133,14 @@ def _alone(clock: Stages, task: Task, trainer: "Trainer") -> Evaluation:
 
 
 def _together(
-    clock: Stages, task: Task, stage: str, trainers: Sequence["Trainer"]
+    clock: Stages, task: Task, stage: str, trainers: Sequence["SetTrainer"]
 ) -> list[Evaluation]:
     """Trains as many networks at a time as memory takes, and tests them."""
     batch = min(task.protocol.batch_size, len(trainers[0].images))
     fit = max(1, images_per_call(clock.device, task.info.size) // batch)
     found = []
     for start in range(0, len(trainers), fit):
-        stack = TrainerStack(trainers[start : start + fit])
+        stack = SetTrainerStack(trainers[start : start + fit])
         name = f"{stage}/{start}-{start + len(stack.trainers) - 1}"
         flops = forward_flops(trainers[0].network, task.info) * trainers[0].passes
         stack.gradients.compile(clock, flops * len(trainers))

@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dcbench_bacon.recipe import Judged
-from dcbench_bacon.registry import METHODS, canonical
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.plugins import METHODS, canonical
+from dcbench_bacon.recipes.overlay import Judged
 from dcbench_bacon.schema import Cell
-from dcbench_bacon.spec import SyntheticSet
 
 _ALIASES = {"tm": "mtt"}  # DC-BENCH's name for trajectory matching
 _UNMADE = ("whole",)  # of no synthetic set

@@ -11,7 +11,6 @@ images: what real images of that number reach.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -19,17 +18,15 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from dcbench_bacon import recipe
-from dcbench_bacon.clock import Policy
-from dcbench_bacon.data import Dataset, normalize
-from dcbench_bacon.distances import bandwidth, frechet, mmd
+from dcbench_bacon.contract import Run
+from dcbench_bacon.data.dataset import Dataset, normalize
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.features import Embedding, FeatureSettings, build
-from dcbench_bacon.memory import images_per_call
-from dcbench_bacon.schema import Cell
-from dcbench_bacon.semantic import SemanticScore
-from dcbench_bacon.spec import Run, SyntheticSet
-from dcbench_bacon.work import CellRun, Options
+from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
+from dcbench_bacon.recipes import overlay
+from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.training.clip_model import SemanticScore
+from dcbench_bacon.training.features import Embedding, FeatureSettings, build
 
 COLUMNS = [
     *("set", "images", "features", "mmd", "mmd_real", "frechet", "frechet_real"),
@@ -65,7 +62,7 @@ class Judge(NamedTuple):
     score: SemanticScore | None = None
 
 
-class Request(NamedTuple):
+class QualityRequest(NamedTuple):
     """What is asked of the images.
 
     Attributes:
@@ -83,19 +80,7 @@ class Request(NamedTuple):
     clip_weights: str = ""
 
 
-def run_on(dataset: Dataset, options: Options, shared: Path | None = None) -> Run:
-    """The run that trains the network and draws real images, the same for all sets.
-
-    Args:
-        dataset: the real images.
-        options: how it runs.
-        shared: where the trained network is kept; not kept without it.
-    """
-    cell = Cell("quality", dataset.info.name, 1)
-    return CellRun(cell, dataset, options, None, shared)
-
-
-def judges(run: Run, request: Request) -> Iterator[Judge]:
+def judges(run: Run, request: QualityRequest) -> Iterator[Judge]:
     """A network trained on the train split, and an image-text model if it has weights.
 
     Raises:
@@ -106,19 +91,19 @@ def judges(run: Run, request: Request) -> Iterator[Judge]:
     yield trained_network(run, request)
 
 
-def trained_network(run: Run, request: Request) -> Judge:
+def trained_network(run: Run, request: QualityRequest) -> Judge:
     """The classifier's input of a network, trained once and kept (``features``)."""
     settings = FeatureSettings(
         architecture=request.architecture,
         network_epochs=request.passes - 1,
-        augmentation=recipe.augmentation_of_real(run.cell),
+        augmentation=overlay.augmentation_of_real(run.cell),
     )
     found = build(run, settings)
     reached = 100 * found.origin["train_accuracy"]
     return Judge(f"{request.architecture}, {reached:.1f} % of train right", found.embed)
 
 
-def image_text_model(run: Run, request: Request) -> Judge:
+def image_text_model(run: Run, request: QualityRequest) -> Judge:
     """The embeddings of an open_clip model, of length one.
 
     Raises:
@@ -214,39 +199,6 @@ def limited(dataset: Dataset, most: int, generator: torch.Generator) -> Dataset:
         labels=dataset.test.labels[index],
     )
     return replace(dataset, test=test)
-
-
-def appraise_files(
-    named: Sequence[tuple[Path, SyntheticSet]],
-    dataset: Dataset,
-    request: Request,
-    policy: Policy,
-    shared: Path | None = None,
-) -> pd.DataFrame:
-    """The table of several files of one data set.
-
-    Args:
-        named: the files and what is in them.
-        dataset: the real images.
-        request: what is asked of the images.
-        policy: how the network is trained.
-        shared: where it is kept.
-
-    Raises:
-        UsageError: a network, a model or its weights are not there.
-    """
-    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
-    if dataset.zca and request.clip_weights:
-        raise UsageError(
-            "an image-text model sees pixels, and these images are ZCA-whitened: "
-            "leave out --clip-weights"
-        )
-    fewer = limited(dataset, request.images, run.generator("test images", "cpu"))
-    sets = [(path.name, synthetic) for path, synthetic in named]
-    stream = run.generator("training images", "cpu")
-    order = torch.randperm(len(dataset.train.labels), generator=stream)
-    found = [appraise(fewer, sets, judge, order) for judge in judges(run, request)]
-    return table([row for rows in found for row in rows])
 
 
 def _labelled(synthetic: SyntheticSet) -> Labelled:

@@ -1,1 +1,1 @@
-"""Files of other tools: read with care, written as they expect them."""
+"""The files of other tools."""

@@ -17,28 +17,30 @@ from typing import Any
 import msgspec
 import torch
 
-from dcbench_bacon import container, data
+from dcbench_bacon.data import loading, synthetic_file
+from dcbench_bacon.data.class_counts import count
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.exchange.archives import damaged, sha256
-from dcbench_bacon.exchange.class_counts import count
-from dcbench_bacon.exchange.class_order import Order
-from dcbench_bacon.exchange.content import Content, Guess
-from dcbench_bacon.exchange.evidence import measure
 from dcbench_bacon.exchange.formats import FORMATS, Claims
-from dcbench_bacon.exchange.guesses import tell
-from dcbench_bacon.exchange.importers import READERS, SEVERAL
-from dcbench_bacon.exchange.naming import name_of
-from dcbench_bacon.exchange.reading import OPTIONS, nearby_names, settle
-from dcbench_bacon.exchange.recognition import guess
-from dcbench_bacon.exchange.values import (
+from dcbench_bacon.exchange.interpretation.class_order import Order
+from dcbench_bacon.exchange.interpretation.content import Content, Guess
+from dcbench_bacon.exchange.interpretation.evidence import measure
+from dcbench_bacon.exchange.interpretation.guesses import tell
+from dcbench_bacon.exchange.interpretation.naming import name_of
+from dcbench_bacon.exchange.interpretation.recognition import guess
+from dcbench_bacon.exchange.interpretation.settling import OPTIONS, nearby_names, settle
+from dcbench_bacon.exchange.interpretation.values import (
     check_shapes,
     labels_of,
     normalised,
     stored_images,
 )
-from dcbench_bacon.registry import DATASETS
-from dcbench_bacon.schema import MOST_PARTS, Cell, DatasetInfo, Protocol
-from dcbench_bacon.spec import SyntheticSet
+from dcbench_bacon.exchange.pickles.archives import damaged, sha256
+from dcbench_bacon.exchange.readers import READERS, SEVERAL
+from dcbench_bacon.field_types import MOST_PARTS
+from dcbench_bacon.plugins import DATASETS
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.schema import Cell, DatasetInfo
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
         form = claims.form or guess(path)
     if form == "dcbench":
         _check_claims(path, claims)
-        synthetic = container.read(path)
+        synthetic = synthetic_file.read(path)
         if claims.name is None:
             return synthetic
         named = {**synthetic.provenance, "name": name_of(path, claims)}
@@ -109,9 +111,9 @@ def _check_claims(path: Path, claims: Claims) -> None:
 
 def facts(name: str, root: Path | None) -> DatasetInfo:
     """The facts of a data set; its images are read only if they decide them."""
-    module = data.find(name, root).module
+    module = loading.find(name, root).module
     info: DatasetInfo | None = getattr(module, "INFO", None)
-    return info or data.load(name, root).info
+    return info or loading.load(name, root).info
 
 
 def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
@@ -199,7 +201,7 @@ def adopt(
     }
     synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):
-        container.check(synthetic)
+        synthetic_file.check(synthetic)
     tell(path, guesses, reading.notes, logger.warning)
     return synthetic
 

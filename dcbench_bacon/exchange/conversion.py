@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from dcbench_bacon import container, data, whitening
+from dcbench_bacon.data import loading, synthetic_file, whitening
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, OutputError, UsageError
-from dcbench_bacon.exchange import exporters, foreign
+from dcbench_bacon.exchange import adopt, writers
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.files import temporary_name
+from dcbench_bacon.runtime.files import temporary_name
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.spec import SyntheticSet
 
 FOR_THE_EYE = ("folder", "picture")
 _ENDINGS = {"dcbench": ".safetensors", "npz": ".npz", "picture": ".png"}
@@ -62,25 +62,25 @@ def convert_file(
     if output.suffix != wanted and output.suffix in (*_ENDINGS.values(), *_OTHERS):
         raise UsageError(f"--output {output}: --to {to} writes {wanted} files")
     _check_output(output, to, force=force)
-    synthetic = foreign.read(file, claims, data_root)
+    synthetic = adopt.read(file, claims, data_root)
     _check_spared(output, file, synthetic)
     try:
         info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(f"{file} does not say what it was made from") from error
-    container.check_fits(file, synthetic, info)
+    synthetic_file.check_fits(file, synthetic, info)
     if synthetic.provenance.get("zca") and to in FOR_THE_EYE:
         # A header names no folder of this machine: only --dataset does.
         name = claims.dataset or info.name.partition(":")[0]
-        loaded = data.load(name, data_root)
-        container.check_fits(file, synthetic, loaded.info)
+        loaded = loading.load(name, data_root)
+        synthetic_file.check_fits(file, synthetic, loaded.info)
         synthetic = whitening.unwhiten(synthetic, loaded)
     if decode:
         synthetic = synthetic.decode()
     if to in _FOLDERS and output.exists():
         _replace_folder(output, to, synthetic, info)
     else:
-        exporters.write(output, to, synthetic, info)
+        writers.write(output, to, synthetic, info)
     count, channels, *_ = synthetic.images.shape
     shape = f"{channels}x{info.size}x{info.size}"
     partition = synthetic.partition
@@ -159,7 +159,7 @@ def _replace_folder(
     output = output.resolve()
     made, old = temporary_name(output), temporary_name(output)
     try:
-        exporters.write(made, to, synthetic, info, called=output)
+        writers.write(made, to, synthetic, info, called=output)
         output.rename(old)
         try:
             made.rename(output)

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dcbench_bacon.data.natural_order import visible_folders
+from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.archives import damaged
-from dcbench_bacon.natural import visible_folders
-from dcbench_bacon.transparency import opaque
+from dcbench_bacon.exchange.pickles.archives import damaged
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # Pillow goes by content, and hands some formats to other programs.

@@ -8,11 +8,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dcbench_bacon import data
-from dcbench_bacon.container import MOST_BYTES
+from dcbench_bacon.data import dataset
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.data.synthetic_file import MOST_BYTES
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.spec import SyntheticSet
 
 MOST_COLUMNS = 20
 _SIDE = 0.55  # of an image, in inches
@@ -90,7 +90,7 @@ def _pixels(synthetic: SyntheticSet, info: DatasetInfo) -> Tensor:
         span = images.amax((1, 2, 3), keepdim=True) - low
         pixels = (images - low) / span.clamp(min=1e-12)
     else:
-        pixels = data.denormalize(images, info).clamp(0, 1)
+        pixels = dataset.denormalize(images, info).clamp(0, 1)
     return pixels.expand(-1, 3, -1, -1)
 
 

@@ -13,12 +13,9 @@ from typing import Any
 import numpy as np
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange import accuracies, image_folder
-from dcbench_bacon.exchange.archives import (
-    load_arrays,
-    load_torch,
-)
-from dcbench_bacon.exchange.content import (
+from dcbench_bacon.exchange import image_folder
+from dcbench_bacon.exchange.interpretation import accuracies
+from dcbench_bacon.exchange.interpretation.content import (
     FOUR,
     Content,
     Guess,
@@ -33,7 +30,8 @@ from dcbench_bacon.exchange.content import (
     swapped,
     unsaid,
 )
-from dcbench_bacon.exchange.stored import of_buffer
+from dcbench_bacon.exchange.pickles.archives import load_arrays, load_torch
+from dcbench_bacon.exchange.pickles.stored import of_buffer
 
 Reader = Callable[[Path, int | None], Content]
 

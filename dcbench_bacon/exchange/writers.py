@@ -16,15 +16,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dcbench_bacon import container, data
+from dcbench_bacon.data import dataset, synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError, UsageError
 from dcbench_bacon.exchange.formats import FORMATS
 from dcbench_bacon.exchange.picture import draw
-from dcbench_bacon.files import write_atomically
+from dcbench_bacon.runtime.files import write_atomically
 from dcbench_bacon.schema import DatasetInfo
-from dcbench_bacon.spec import SyntheticSet
 
 logger = logging.getLogger(__name__)
+
+
 Writer = Callable[[Path, SyntheticSet, DatasetInfo], None]
 _SAYS = {
     "dcbench": ("partition", "zca", "learning_rate"),
@@ -85,7 +87,7 @@ def write(
 
 def dcbench(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
     """Our own file: says everything."""
-    container.write(path, synthetic)
+    synthetic_file.write(path, synthetic)
 
 
 def vico(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
@@ -134,7 +136,7 @@ def folder(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
         )
     indices = _indices(synthetic.labels, "folder").tolist()
     _check_empty(path)
-    pixels = data.denormalize(_plain(synthetic.images), info).clamp(0, 1)
+    pixels = dataset.denormalize(_plain(synthetic.images), info).clamp(0, 1)
     images = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     width = len(str(info.classes - 1))
     for number, (image, label) in enumerate(zip(images, indices, strict=True)):

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.networks import Network
+from dcbench_bacon.networks.base import Network
 
 SIZE = 224  # what most of these networks were made for
 _RATES = ("p", "dropout", "drop_prob")  # what layers call the share they drop

@@ -6,6 +6,9 @@ which DM, IDM and BACON share. Records hold the plain names that a pool stands f
 
 from collections.abc import Iterable, Sequence
 
+from dcbench_bacon.networks import builder
+from dcbench_bacon.schema import Recipe
+
 SAME = {
     "S": "the network of the distillation, its batch norm replaced by instance norm",
     "SS": "the network of the distillation itself",
@@ -47,3 +50,31 @@ def described(every: int) -> dict[str, str]:
     """
     lists = {key: ", ".join(pool) for key, pool in POOLS.items()}
     return {**SAME, **lists, EVERY: f"the {every} networks above"}
+
+
+DISTILLED_ON = "ConvNet"  # stands in where a set was selected, not distilled
+
+
+def check_architectures(names: Iterable[str]) -> None:
+    """Makes sure that there is a network or a pool of each name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for name in plain(names, DISTILLED_ON):
+        builder.check(name)
+
+
+def distilled_on(found: Recipe) -> str:
+    """The network of a recipe; for a method without one the field's default."""
+    return str(found.settings.get("architecture") or DISTILLED_ON)
+
+
+def plain(names: Iterable[str], source: str) -> tuple[str, ...]:
+    """Names of networks in place of pools.
+
+    Args:
+        names: as they were typed.
+        source: the network that the set was distilled on.
+    """
+    return expand(names, source, builder.names())

@@ -7,8 +7,8 @@ where it is given, are words that tables turn into footnotes.
 
 from typing import Literal, NamedTuple
 
-from dcbench_bacon.published import EVALUATIONS, UNKNOWN, Published
-from dcbench_bacon.schema import Selection
+from dcbench_bacon.field_types import Selection
+from dcbench_bacon.reporting.published import EVALUATIONS, UNKNOWN, PublishedNumber
 
 Obstacle = Literal["evaluation", "network", "preset", "settings", "selection"]
 """What forbids a comparison.
@@ -26,7 +26,7 @@ another augmentation in the evaluation; the number was not checked against the s
 """
 
 
-class Measured(NamedTuple):
+class MeasuredRow(NamedTuple):
     """What decides whether an accuracy may be compared.
 
     Attributes:
@@ -48,7 +48,7 @@ class Measured(NamedTuple):
     teachers: tuple[str, ...]
 
 
-def obstacles(measured: Measured, row: Published) -> tuple[Obstacle, ...]:
+def obstacles(measured: MeasuredRow, row: PublishedNumber) -> tuple[Obstacle, ...]:
     """What forbids to give a difference; nothing if it may be given."""
     behind = EVALUATIONS[row.evaluation]
     chosen = measured.selection == "best_test" != behind.selection
@@ -63,7 +63,7 @@ def obstacles(measured: Measured, row: Published) -> tuple[Obstacle, ...]:
     return tuple(name for name, there in found.items() if there)
 
 
-def remarks(measured: Measured, row: Published) -> tuple[Remark, ...]:
+def remarks(measured: MeasuredRow, row: PublishedNumber) -> tuple[Remark, ...]:
     """What has to be said of a published number beside a measured one."""
     found: list[Remark] = ["memory"] if row.certainty == "memory" else []
     if obstacles(measured, row):

@@ -10,8 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from dcbench_bacon import scores as formulas
-from dcbench_bacon.references import RANDOM, WHOLE, Result, reference, results_of
+from dcbench_bacon.reporting import scores as formulas
+from dcbench_bacon.reporting.references import (
+    RANDOM,
+    WHOLE,
+    SetResults,
+    reference,
+    results_of,
+)
 
 __all__ = ["SCORES", "TRANSFER", "scores", "transfer"]
 
@@ -125,7 +131,7 @@ def scores(
     return table
 
 
-def _accuracy(result: Result) -> dict[str, float]:
+def _accuracy(result: SetResults) -> dict[str, float]:
     """Mean and both deviations, percent."""
     found = result.accuracies
     return {
@@ -137,7 +143,7 @@ def _accuracy(result: Result) -> dict[str, float]:
     }
 
 
-def _gain(result: Result, random: Result | None) -> float:
+def _gain(result: SetResults, random: SetResults | None) -> float:
     """Improvement over random images; nan without a record of them."""
     if random is None:
         return math.nan
@@ -146,7 +152,7 @@ def _gain(result: Result, random: Result | None) -> float:
 
 
 def _gained(
-    result: Result, references: dict[str, Result], method: str
+    result: SetResults, references: dict[str, SetResults], method: str
 ) -> dict[str, Any]:
     """The difference from another method with the bounds of its interval, percent."""
     found: dict[str, Any] = {"against": method}
@@ -160,7 +166,7 @@ def _gained(
 
 
 def _against(
-    result: Result, references: dict[str, Result], results: list[Result]
+    result: SetResults, references: dict[str, SetResults], results: list[SetResults]
 ) -> dict[str, Any]:
     """The scores that need other records; what there are."""
     found: dict[str, Any] = {}
@@ -181,7 +187,9 @@ def _against(
     return found
 
 
-def _augmentation_score(result: Result, random: Result, results: list[Result]) -> float:
+def _augmentation_score(
+    result: SetResults, random: SetResults, results: list[SetResults]
+) -> float:
     """ARS of an augmented training; nan where none without was recorded."""
     plain = _without_augmentation(result, results)
     if plain is None:
@@ -191,7 +199,9 @@ def _augmentation_score(result: Result, random: Result, results: list[Result]) -
     return formulas.augmentation_robust_score(_gain(result, random), without)
 
 
-def _without_augmentation(result: Result, results: list[Result]) -> Result | None:
+def _without_augmentation(
+    result: SetResults, results: list[SetResults]
+) -> SetResults | None:
     """The same set without augmentation; one that is so itself has none."""
     same = ("dataset", "ipc", "method", "architecture", "set", "but_for_augmentation")
     for other in results:
@@ -201,7 +211,7 @@ def _without_augmentation(result: Result, results: list[Result]) -> Result | Non
     return None
 
 
-def _cost(result: Result) -> dict[str, float]:
+def _cost(result: SetResults) -> dict[str, float]:
     """Seconds and bytes, means over sets."""
     sets = result.rows.groupby("seed")
     fixed = ["distillation_seconds", "set_bytes", "label_bytes"]

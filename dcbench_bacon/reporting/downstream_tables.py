@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from dcbench_bacon import recipe, tables
-from dcbench_bacon.downstream import nas
-from dcbench_bacon.downstream.results import Candidate, R, Stage, Trained
+from dcbench_bacon.downstream_store import Candidate, R, Stage, Trained
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.longform import different
+from dcbench_bacon.evaluation.downstream import nas
+from dcbench_bacon.recipes import digests
+from dcbench_bacon.reporting import longform, rendering
+from dcbench_bacon.reporting.longform import different
 
 TOP = 5
 CONTINUAL = [
@@ -70,7 +71,7 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
     ]
     key = [*_ROW, "classes_seen"]
     frame = pd.DataFrame(rows, columns=[*key, "accuracy"])
-    frame = tables.ordered(frame, [*key, "accuracy"])  # sums round alike
+    frame = longform.ordered(frame, [*key, "accuracy"])  # sums round alike
     groups = frame.groupby(key, sort=False)["accuracy"]
     table = groups.agg(accuracy_mean="mean", accuracy_std="std", n="count")
     return table.reset_index()[CONTINUAL]
@@ -110,7 +111,7 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=[*SEARCH, "whole"])
     key = ["dataset", "whole", "ipc", "method", "seed", "profile", "recipe"]
-    return tables.ordered(table, key)[SEARCH]
+    return longform.ordered(table, key)[SEARCH]
 
 
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +133,7 @@ def render(table: pd.DataFrame, format: str) -> str:
     """Text of a table of ``continual`` or ``search``, as ``tables.render`` has it."""
     if format != "csv":
         table = stages(table) if "classes_seen" in table else correlations(table)
-    return tables.render(table, format)
+    return rendering.render(table, format)
 
 
 def _told_apart(records: Iterable[R]) -> list[R]:
@@ -153,14 +154,14 @@ def _identity(record: Trained) -> dict[str, Any]:
         "ipc": source.cell.ipc if source else 0,
         "method": source.cell.method if source else "whole",
         "protocol": record.recipe.protocol.name,
-        "profile": record.profile + tables.CHANGED * bool(record.recipe.overrides),
+        "profile": record.profile + longform.CHANGED * bool(record.recipe.overrides),
         "recipe": _recipes(record),
     }
 
 
 def _recipes(record: Trained) -> str:
     """What tells recipes apart: of distilling, of training."""
-    own = recipe.digest(record.recipe)
+    own = digests.digest(record.recipe)
     return f"{record.source.recipe}-{own}" if record.source else own
 
 

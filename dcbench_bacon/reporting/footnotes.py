@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dcbench_bacon.published import EVALUATIONS, UNKNOWN
-from dcbench_bacon.wording import LETTERS, OBSTACLES, REMARKS
+from dcbench_bacon.reporting.published import EVALUATIONS, UNKNOWN
+from dcbench_bacon.reporting.wording import LETTERS, OBSTACLES, REMARKS
 
 
 class Footnotes:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from dcbench_bacon.published import family
-from dcbench_bacon.recipe import distillation_digest, protocol_digest
+from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
+from dcbench_bacon.reporting.published import family
 from dcbench_bacon.schema import Record
 
 CHANGED = " + set"  # of a profile whose recipe ``--set`` has changed

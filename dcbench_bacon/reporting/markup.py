@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from dcbench_bacon.wording import LETTERS
+from dcbench_bacon.reporting.wording import LETTERS
 
 _LEFT = {
     *("Data set", "Method", "Network", "Profile", "Recipe", "Selection"),
@@ -21,7 +21,11 @@ _TEX = {
     **{">": r"\textgreater{}", "|": r"\textbar{}"},
     **{"‡": r"$^\ddagger$", "—": "---", "<": r"\textless{}"},
 }
+
+
 _TEX |= {raised: rf"$^\mathrm{{{plain}}}$" for raised, plain in LETTERS.items()}
+
+
 _CSS = """body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;max-width:70rem;
 margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;
 border-top:2px solid;border-bottom:2px solid;font-variant-numeric:tabular-nums}

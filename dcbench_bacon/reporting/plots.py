@@ -18,8 +18,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dcbench_bacon.files import write_atomically
-from dcbench_bacon.wording import title
+from dcbench_bacon.reporting.wording import title
+from dcbench_bacon.runtime.files import write_atomically
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # inches

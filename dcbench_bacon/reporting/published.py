@@ -45,14 +45,14 @@ import msgspec
 from msgspec import Struct
 
 from dcbench_bacon.errors import UsageError, guess
-from dcbench_bacon.schema import Protocol
+from dcbench_bacon.protocol import Protocol
 
 # Of one source, the first of these metrics that it has is compared.
 ACCURACIES = ("test_accuracy", "test_accuracy_best_augmentation")
 UNKNOWN = "unknown"  # of an evaluation that is not known, and of its protocol
 
 
-class Published(Struct, frozen=True):
+class PublishedNumber(Struct, frozen=True):
     """One printed number; accuracies and deviations are percent."""
 
     method: str
@@ -67,7 +67,7 @@ class Published(Struct, frozen=True):
     certainty: Literal["seen", "memory"]
 
 
-class Source(Struct, frozen=True, forbid_unknown_fields=True):
+class PublishedSource(Struct, frozen=True, forbid_unknown_fields=True):
     """Where numbers come from.
 
     Attributes:
@@ -85,7 +85,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     default: bool = True
 
 
-class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
+class PublishedEvaluation(Struct, frozen=True, forbid_unknown_fields=True):
     """How the networks behind a number were trained on the set, and which one counts.
 
     Attributes:
@@ -117,14 +117,14 @@ class Sources(Struct, frozen=True, forbid_unknown_fields=True):
         unregistered: names of methods and data sets that have no module here.
     """
 
-    sources: dict[str, Source]
-    evaluations: dict[str, Evaluation]
+    sources: dict[str, PublishedSource]
+    evaluations: dict[str, PublishedEvaluation]
     families: dict[str, tuple[dict[str, Any], ...]]
     unregistered: dict[str, tuple[str, ...]]
 
 
 def _read(name: str) -> str:
-    return (files("dcbench_bacon") / name).read_text(encoding="utf-8")
+    return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 KNOWN = msgspec.convert(tomllib.loads(_read("published_sources.toml")), Sources)
@@ -133,29 +133,29 @@ _RANK = {key: rank for rank, key in enumerate(SOURCES)}
 
 
 @cache
-def rows() -> tuple[Published, ...]:
+def rows() -> tuple[PublishedNumber, ...]:
     """All printed numbers, in the order of the file."""
     read = csv.DictReader(_read("published.csv").splitlines())
     plain = [{**row, "std": row["std"] or None} for row in read]
-    return msgspec.convert(plain, tuple[Published, ...], strict=False)
+    return msgspec.convert(plain, tuple[PublishedNumber, ...], strict=False)
 
 
 @cache
-def _by_cell() -> dict[tuple[str, str, int], tuple[Published, ...]]:
+def _by_cell() -> dict[tuple[str, str, int], tuple[PublishedNumber, ...]]:
     """Comparable accuracies of each cell, in order of preference."""
-    cells: dict[tuple[str, str, int], list[Published]] = {}
+    cells: dict[tuple[str, str, int], list[PublishedNumber]] = {}
     for row in rows():
         if row.metric in ACCURACIES:
             cells.setdefault((row.method, row.dataset, row.ipc), []).append(row)
     return {cell: tuple(sorted(found, key=_order)) for cell, found in cells.items()}
 
 
-def is_own(row: Published) -> bool:
+def is_own(row: PublishedNumber) -> bool:
     """Whether a number comes from its method's own paper or repository."""
     return row.method in SOURCES[row.source].own
 
 
-def _order(row: Published) -> tuple[bool, int, bool, str, int]:
+def _order(row: PublishedNumber) -> tuple[bool, int, bool, str, int]:
     """Own sources first; within a source a row that states its network."""
     return (
         not is_own(row),
@@ -166,7 +166,7 @@ def _order(row: Published) -> tuple[bool, int, bool, str, int]:
     )
 
 
-def sources(method: str, dataset: str, ipc: int) -> tuple[Published, ...]:
+def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
     """Every accuracy printed for a cell, in order of preference, of any network.
 
     Args:
@@ -197,7 +197,7 @@ def named(source: str | None) -> list[str]:
 
 def lookup(
     method: str, dataset: str, ipc: int, architecture: str, source: str | None = None
-) -> Published | None:
+) -> PublishedNumber | None:
     """The printed accuracy that is shown beside a measurement, if there is one.
 
     One for the same network comes first, also before the method's own source for

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dcbench_bacon.longform import CHANGED
-from dcbench_bacon.wording import title
+from dcbench_bacon.reporting.longform import CHANGED
+from dcbench_bacon.reporting.wording import title
 
 RANDOM, WHOLE = "random", "whole"  # the methods that others are held against
 _SET = [
@@ -19,7 +19,7 @@ _SET = [
 ]
 
 
-class Result(NamedTuple):
+class SetResults(NamedTuple):
     """The networks of one architecture trained on the sets of one recipe."""
 
     key: dict[str, Any]
@@ -46,19 +46,19 @@ class Result(NamedTuple):
         return bool(self.rows[column].all())
 
 
-def results_of(frame: pd.DataFrame, profiles: Sequence[str]) -> list[Result]:
+def results_of(frame: pd.DataFrame, profiles: Sequence[str]) -> list[SetResults]:
     """Finished evaluations by set and network, each network of a set once."""
     chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
     kept = frame[(frame["status"] == "done") & chosen]
     keys = [*_SET, "architecture"]
     kept = kept.drop_duplicates([*keys, "seed", "trial"])
     return [
-        Result(dict(zip(keys, tuple(key), strict=True)), group)
+        SetResults(dict(zip(keys, tuple(key), strict=True)), group)
         for key, group in kept.groupby(keys, sort=False)
     ]
 
 
-class Reference(NamedTuple):
+class ReferenceResults(NamedTuple):
     """What a result is held against, and how many results could have been.
 
     Attributes:
@@ -66,7 +66,7 @@ class Reference(NamedTuple):
         candidates: how many there were.
     """
 
-    result: Result
+    result: SetResults
     candidates: int
 
     @property
@@ -88,7 +88,9 @@ class Reference(NamedTuple):
         )
 
 
-def reference(result: Result, results: list[Result], method: str) -> Reference | None:
+def reference(
+    result: SetResults, results: list[SetResults], method: str
+) -> ReferenceResults | None:
     """The results of a reference under the same protocol on the same network.
 
     For the whole training set a pass is as many updates as hundreds over a small set:
@@ -113,19 +115,19 @@ def reference(result: Result, results: list[Result], method: str) -> Reference |
     if not found:
         return None
     preferred = _longest if method == WHOLE else _plainest
-    return Reference(max(found, key=preferred), len(found))
+    return ReferenceResults(max(found, key=preferred), len(found))
 
 
-def _longest(result: Result) -> tuple[bool, int, str]:
+def _longest(result: SetResults) -> tuple[bool, int, str]:
     """A key that is largest for the passes of the recipe, then for the most."""
     return result.is_all("own_passes"), int(result.rows["passes"].max()), result.recipe
 
 
-def _plainest(result: Result) -> tuple[bool, str, str]:
+def _plainest(result: SetResults) -> tuple[bool, str, str]:
     """A key that is largest without ``--set``, then for the newest."""
     return not result.changed, str(result.rows["made"].max()), result.recipe
 
 
-def _profile(result: Result) -> str:
+def _profile(result: SetResults) -> str:
     """The profile, whatever was overridden: that is seen in set and protocol."""
     return str(result.key["profile"]).removesuffix(CHANGED)

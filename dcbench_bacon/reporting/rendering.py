@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.footnotes import Footnotes
-from dcbench_bacon.markup import Page, hypertext, latex, markdown
-from dcbench_bacon.published import cite
-from dcbench_bacon.wording import HEADINGS, MARKS, NOTES, title
+from dcbench_bacon.reporting.footnotes import Footnotes
+from dcbench_bacon.reporting.markup import Page, hypertext, latex, markdown
+from dcbench_bacon.reporting.published import cite
+from dcbench_bacon.reporting.wording import HEADINGS, MARKS, NOTES, title
 
 FORMATS = ("md", "csv", "latex", "html")
 _CELL = ("dataset", "ipc", "method", "architecture", "protocol")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from dcbench_bacon.agreement import Measured, obstacles, remarks
-from dcbench_bacon.longform import (
+from dcbench_bacon.reporting.agreement import MeasuredRow, obstacles, remarks
+from dcbench_bacon.reporting.longform import (
     CELL,
     CHANGED,
     GROUP,
@@ -22,8 +22,8 @@ from dcbench_bacon.longform import (
     rank,
     told_apart,
 )
-from dcbench_bacon.printing import moments, render, to_rich
-from dcbench_bacon.published import EVALUATIONS, lookup
+from dcbench_bacon.reporting.published import EVALUATIONS, lookup
+from dcbench_bacon.reporting.rendering import moments, render, to_rich
 from dcbench_bacon.schema import Record, Timing
 
 __all__ = [
@@ -119,7 +119,7 @@ def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[st
         return dict.fromkeys((*_PUBLISHED, "not_compared", "remarks"), "") | {
             **dict.fromkeys(("published_mean", "published_std", "published_epochs"))
         }
-    measured = Measured(
+    measured = MeasuredRow(
         family=first["family"],
         architecture=first["architecture"],
         profile=str(first["profile"]).removesuffix(CHANGED),

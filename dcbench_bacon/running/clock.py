@@ -1,70 +1,30 @@
 """The harness's clock: steps that are timed, shown, saved, resumed and stoppable."""
 
-import hashlib
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
-from dcbench_bacon import checkpoint
-from dcbench_bacon.compiling import Compiler
+from dcbench_bacon.contract import Learner
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.graphs import Function, GraphedFunction
+from dcbench_bacon.runtime import checkpoint
+from dcbench_bacon.runtime.cuda_graphs import Function, GraphedFunction, P, T
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.runtime.seeds import stable_seed
+from dcbench_bacon.runtime.stopwatch import Stopwatch, reset_peak
 from dcbench_bacon.schema import Timing
-from dcbench_bacon.spec import Learner, P, SyntheticSet, T
-from dcbench_bacon.timing import Stopwatch, reset_peak
-
-logger = logging.getLogger(__name__)
 
 DIVERGED = 1e4  # a loss this many times its first value will not come back
 SAVE_SHARE = 20  # times as long as a checkpoint took until the next
 REPORT_SECONDS = 0.5  # between two looks at the watched values
-
-
-@runtime_checkable
-class Reporter(Protocol):
-    """Shows progress."""
-
-    def start(self, title: str, index: int, count: int) -> None:
-        """A stage begins, or goes on at ``index``."""
-        ...
-
-    def update(self, index: int, note: str) -> None:
-        """So many steps are done."""
-        ...
-
-    def stop(self) -> None:
-        """The stage has ended or was interrupted."""
-        ...
-
-    def tell(self, line: str) -> None:
-        """Something that is to stay on the screen."""
-        ...
-
-
-class Silent:
-    """A reporter that shows nothing; what it is told goes to the log."""
-
-    def start(self, title: str, index: int, count: int) -> None:
-        """Shows nothing."""
-
-    def update(self, index: int, note: str) -> None:
-        """Shows nothing."""
-
-    def stop(self) -> None:
-        """Shows nothing."""
-
-    def tell(self, line: str) -> None:
-        """Logs the line."""
-        logger.info(line)
 
 
 @dataclass(frozen=True)
@@ -78,29 +38,6 @@ class Schedule:
 
     every: int
     evaluate: Callable[[int, SyntheticSet], None]
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How stages run; nothing here changes their numbers.
-
-    Attributes:
-        folder: where checkpoints go; none are written without it.
-        interval: seconds between checkpoints.
-        deadline: ``time.monotonic()`` after which the run stops as on Ctrl-C.
-        stop: asked after each step whether to stop.
-        reporter: shows progress.
-        warm_up: steps of each stage that are not timed.
-        compiler: what becomes of functions that methods offer for compilation.
-    """
-
-    folder: Path | None = None
-    interval: float = 60.0
-    deadline: float = math.inf
-    stop: Callable[[], bool] = lambda: False
-    reporter: Reporter = field(default_factory=Silent)
-    warm_up: int = 0
-    compiler: Compiler = field(default_factory=Compiler)
 
 
 class Clock:
@@ -117,13 +54,13 @@ class Clock:
         self,
         key: str,
         device: torch.device,
-        policy: Policy | None = None,
+        policy: RunPolicy | None = None,
         schedule: Schedule | None = None,
     ) -> None:
         """Starts with no stream drawn from and no stage run."""
         self.key = key
         self.device = device
-        self.policy = policy or Policy()
+        self.policy = policy or RunPolicy()
         self.schedule = schedule
         self.timings: dict[str, Timing] = {}
         self._generators: dict[str, torch.Generator] = {}
@@ -320,14 +257,3 @@ class Clock:
     def _path(self, stage: str) -> Path:
         assert self.policy.folder is not None
         return self.policy.folder / (stage.replace("/", "-") + ".safetensors")
-
-
-def stream(key: str, purpose: str) -> torch.Generator:
-    """Return the random stream of one purpose on the CPU, that of a clock of the key."""
-    return torch.Generator().manual_seed(stable_seed(key, purpose))
-
-
-def stable_seed(*parts: object) -> int:
-    """63 bits that depend on the text of the parts alone."""
-    text = "\x1f".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

@@ -1,8 +1,10 @@
 """The data sets of a run: one at a time in memory, and what each of them holds."""
 
-from dcbench_bacon import data, whitening
+from dcbench_bacon.data import loading, whitening
+from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.work import Job, Options
+from dcbench_bacon.running.planning import CellJob
+from dcbench_bacon.running.run import Options
 
 
 class Datasets:
@@ -17,8 +19,8 @@ class Datasets:
         """Loads nothing yet."""
         self.options = options
         self.name: str | None = None
-        self.loaded: data.Dataset | None = None
-        self.whitened: data.Dataset | None = None
+        self.loaded: Dataset | None = None
+        self.whitened: Dataset | None = None
         self.missing: dict[str, DataError] = {}
         self.fingerprints: dict[str, str] = {}
 
@@ -32,11 +34,11 @@ class Datasets:
         if name not in self.fingerprints:
             if name in self.missing:
                 raise self.missing[name]
-            known = data.known_fingerprint(name, self.options.data_root)
+            known = loading.known_fingerprint(name, self.options.data_root)
             self.fingerprints[name] = known or self[name].raw_fingerprint
         return self.fingerprints[name]
 
-    def __getitem__(self, name: str) -> data.Dataset:
+    def __getitem__(self, name: str) -> Dataset:
         """The data set on the device.
 
         Raises:
@@ -47,7 +49,7 @@ class Datasets:
         if self.name != name or self.loaded is None:
             self.loaded = self.whitened = None  # first frees the memory of the last one
             try:
-                loaded = data.load(
+                loaded = loading.load(
                     name,
                     self.options.data_root,
                     self.options.device,
@@ -65,7 +67,7 @@ class Datasets:
             self.name, self.loaded = name, loaded
         return self.loaded
 
-    def of(self, job: Job) -> data.Dataset:
+    def of(self, job: CellJob) -> Dataset:
         """The data set of a job as its recipe wants it."""
         dataset = self[job.source]
         if not job.resolved.recipe.settings.get("zca"):

@@ -1,14 +1,13 @@
 """Runs the cells of a grid; a cell that fails does not stop the others."""
 
 import logging
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from traceback import format_exception
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from dcbench_bacon import data, set_files
+from dcbench_bacon.data import loading
 from dcbench_bacon.errors import (
     DataError,
     DcbenchError,
@@ -17,27 +16,35 @@ from dcbench_bacon.errors import (
     OutputError,
     RecordError,
 )
-from dcbench_bacon.loading import Datasets
-from dcbench_bacon.memory import keep_freed_memory
-from dcbench_bacon.records import Store, acquire
-from dcbench_bacon.redo import Redo
+from dcbench_bacon.running import set_files
+from dcbench_bacon.running.cell import Work
+from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.planning import CellJob, say_if_changed
+from dcbench_bacon.running.run import Options
+from dcbench_bacon.runtime.locks import acquire
+from dcbench_bacon.runtime.memory import keep_freed_memory
+from dcbench_bacon.runtime.redo import Redo
 from dcbench_bacon.schema import Record
-from dcbench_bacon.work import Job, Options, Work, say_if_changed
+from dcbench_bacon.store import Store
 
 logger = logging.getLogger(__name__)
+
+
 MOST_TRACEBACK = 20_000  # characters
 Outcome = Literal["done", "skipped", "failed", "diverged"]
 
 
-class Result(NamedTuple):
+class CellResult(NamedTuple):
     """What became of a job."""
 
-    job: Job
+    job: CellJob
     outcome: Outcome
     record: Record
 
 
-def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]:
+def run(
+    jobs: Sequence[CellJob], store: Store, options: Options
+) -> Iterator[CellResult]:
     """Runs jobs, yielding each result as it is known.
 
     A cell that another process is at work on comes last: it is waited for, and then
@@ -51,7 +58,7 @@ def run(jobs: Sequence[Job], store: Store, options: Options) -> Iterator[Result]
     runner = _Runner(store, options)
     if options.fresh:
         runner.ask_anew(jobs)
-    postponed: list[Job] = []
+    postponed: list[CellJob] = []
     for job in jobs:
         result = runner.attempt(job)
         if result is None:
@@ -93,7 +100,7 @@ class _Runner:
         self.datasets = Datasets(options)
         self.trusted: set[str] = set()
 
-    def ask_anew(self, jobs: Sequence[Job]) -> None:
+    def ask_anew(self, jobs: Sequence[CellJob]) -> None:
         """Leaves a request for each cell, before the first of them runs."""
         for job in jobs:
             if self.options.policy.stop():
@@ -103,13 +110,13 @@ class _Runner:
             except DataError:  # its cells will say so
                 continue
 
-    def _redo(self, job: Job, fingerprint: str) -> Redo:
+    def _redo(self, job: CellJob, fingerprint: str) -> Redo:
         """The request to run a cell anew."""
         folder = self.store.checkpoint_folder(job.cell, job.digest, fingerprint)
         return Redo(folder)
 
     @at_work()
-    def attempt(self, job: Job, patience: float = 0.0) -> Result | None:
+    def attempt(self, job: CellJob, patience: float = 0.0) -> CellResult | None:
         """Runs a job under its lock; None while another process holds it.
 
         Args:
@@ -139,23 +146,23 @@ class _Runner:
         finally:
             lock.release()
 
-    def _fingerprint(self, job: Job) -> str:
+    def _fingerprint(self, job: CellJob) -> str:
         """That of the job's data set, which is downloaded if need be."""
         try:
             return self.datasets.fingerprint(job.source)
-        except data.MissingDataError:
+        except loading.MissingDataError:
             if self._only_record(job) is not None:
                 raise
             return self.datasets[job.source].raw_fingerprint
 
-    def _only_record(self, job: Job) -> Record | None:
+    def _only_record(self, job: CellJob) -> Record | None:
         """The result that is taken where there is nothing to compare its data with."""
         return None if self.options.fresh else self.store.only(job.cell, job.digest)
 
-    def _taken_as_it_is(self, job: Job, error: DataError) -> Result | None:
+    def _taken_as_it_is(self, job: CellJob, error: DataError) -> CellResult | None:
         """The result of a cell whose data set is not on disk, if there is just one."""
         record = self._only_record(job)
-        if record is None or not isinstance(error, data.MissingDataError):
+        if record is None or not isinstance(error, loading.MissingDataError):
             return None
         if job.source not in self.trusted:
             self.trusted.add(job.source)
@@ -163,9 +170,9 @@ class _Runner:
                 f"{job.source} is not on disk: whether its finished records are of "
                 "these images was not compared"
             )
-        return Result(job, "skipped", record)
+        return CellResult(job, "skipped", record)
 
-    def _skipped(self, job: Job, fingerprint: str) -> Result | None:
+    def _skipped(self, job: CellJob, fingerprint: str) -> CellResult | None:
         """The result of a cell that is done already."""
         try:
             record = self.store.find(job.cell, job.digest, fingerprint)
@@ -182,15 +189,17 @@ class _Runner:
         say_if_changed(job.cell, record.method_sha256, self.options.tell)
         # A kill may come between a record and the tidying after it.
         self._tidy(job, fingerprint)
-        return Result(job, "skipped", record)
+        return CellResult(job, "skipped", record)
 
-    def _tidy(self, job: Job, fingerprint: str) -> None:
+    def _tidy(self, job: CellJob, fingerprint: str) -> None:
         """Removes what a result makes moot: its checkpoints, failures of before."""
         for images in (fingerprint, None):
             self.store.forgive(job.cell, job.digest, images)
         self.store.clear(job.cell, job.digest, fingerprint)
 
-    def _run(self, job: Job, fingerprint: str, redo: Redo | None = None) -> Result:
+    def _run(
+        self, job: CellJob, fingerprint: str, redo: Redo | None = None
+    ) -> CellResult:
         """Runs a cell and records it, also when it fails."""
         anew = redo is not None
         work = Work(job, fingerprint, self.store, self.options, anew=anew)
@@ -208,11 +217,11 @@ class _Runner:
             set_files.tidy(self.store, work.set_path)
             redo.end()
         self._tidy(job, fingerprint)
-        return Result(job, "done", record)
+        return CellResult(job, "done", record)
 
     def _failed(
         self, work: Work, status: Literal["failed", "diverged"], error: Exception
-    ) -> Result:
+    ) -> CellResult:
         """Records that a cell ended without a result."""
         known = isinstance(error, DcbenchError)
         said = str(error) if known else f"{type(error).__name__}: {error}"
@@ -221,7 +230,7 @@ class _Runner:
         self.store.write(record)
         if self._has_result(work):
             self.options.tell(f"{work.job.cell}: its result of before stays")
-        return Result(work.job, status, record)
+        return CellResult(work.job, status, record)
 
     def _has_result(self, work: Work) -> bool:
         """Whether an earlier run of a cell, on the same images, has ended well."""
@@ -239,27 +248,3 @@ def shortened(text: str) -> str:
         return text
     half = MOST_TRACEBACK // 2
     return f"{text[:half]}\n[...]\n{text[-half:]}"
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and a polite kill into a request that steps look at.
-
-    A second Ctrl-C ends the program at once.
-    """
-    requested = False
-
-    def request(number: int, frame: Any) -> None:
-        nonlocal requested
-        if requested:
-            raise KeyboardInterrupt
-        requested = True
-        logger.warning("stopping after this step; once more to stop at once")
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, request) for number in signals]
-    try:
-        yield lambda: requested
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

@@ -8,18 +8,21 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from dcbench_bacon import checkpoint
-from dcbench_bacon.clock import Policy
+from dcbench_bacon.contract import State
 from dcbench_bacon.errors import InterruptedRunError, RecordError
-from dcbench_bacon.records import acquire, slug
-from dcbench_bacon.spec import State
+from dcbench_bacon.runtime import checkpoint
+from dcbench_bacon.runtime.files import slug
+from dcbench_bacon.runtime.locks import acquire
+from dcbench_bacon.runtime.policy import RunPolicy
 
 logger = logging.getLogger(__name__)
+
+
 LOOK_SECONDS = 1.0  # between two looks at whether to go on waiting
 
 
 def once(
-    folder: Path, name: str, policy: Policy, make: Callable[[Path], State]
+    folder: Path, name: str, policy: RunPolicy, make: Callable[[Path], State]
 ) -> State:
     """Reads a file, after making it if there is none that can be read.
 

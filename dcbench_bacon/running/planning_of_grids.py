@@ -5,10 +5,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dcbench_bacon import data, recipe
+from dcbench_bacon.contract import cell_of, method_class
+from dcbench_bacon.data import loading
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.registry import METHODS
-from dcbench_bacon.work import Job, cell_of, method_class, resolve
+from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.recipes import overlay, protocols
+from dcbench_bacon.running.planning import CellJob, resolve
 
 
 class Grid(Struct, frozen=True, kw_only=True):
@@ -26,10 +28,10 @@ class Grid(Struct, frozen=True, kw_only=True):
     datasets: tuple[str, ...]
     ipc: tuple[int, ...]
     seeds: tuple[int, ...]
-    request: recipe.Request
+    request: protocols.Request
 
 
-def plan(grid: Grid, data_root: Path | None = None) -> list[Job]:
+def plan(grid: Grid, data_root: Path | None = None) -> list[CellJob]:
     """The jobs of a grid: by data set, then images per class, method and seed.
 
     Raises:
@@ -37,7 +39,7 @@ def plan(grid: Grid, data_root: Path | None = None) -> list[Job]:
     """
     methods = [METHODS.resolve(name) for name in grid.methods]
     settings = [method_class(name).Settings for name in methods]
-    recipe.check_overrides(grid.request.overrides, settings)
+    overlay.check_overrides(grid.request.overrides, settings)
     jobs = {}
     for source, name in _distinct(grid.datasets, data_root).items():
         for ipc in grid.ipc:
@@ -45,7 +47,9 @@ def plan(grid: Grid, data_root: Path | None = None) -> list[Job]:
                 for seed in grid.seeds:
                     cell = cell_of(method, name, ipc, seed)
                     # A reference has one cell for all ipc.
-                    jobs[cell, source] = Job(cell, source, resolve(cell, grid.request))
+                    jobs[cell, source] = CellJob(
+                        cell, source, resolve(cell, grid.request)
+                    )
     return list(jobs.values())
 
 
@@ -56,7 +60,7 @@ def _distinct(sources: Sequence[str], data_root: Path | None) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     fingerprints: set[tuple[str, str]] = set()
-    names = {source: data.cell_name(source, data_root) for source in sources}
+    names = {source: loading.cell_name(source, data_root) for source in sources}
     for source, name in names.items():
         if list(names.values()).count(name) > 1:
             try:
@@ -71,5 +75,5 @@ def _distinct(sources: Sequence[str], data_root: Path | None) -> dict[str, str]:
 
 
 def _fingerprint(source: str, data_root: Path | None) -> str:
-    known = data.known_fingerprint(source, data_root)
-    return known or data.load(source, data_root).fingerprint
+    known = loading.known_fingerprint(source, data_root)
+    return known or loading.load(source, data_root).fingerprint

@@ -7,10 +7,10 @@ before is kept beside it, until no record names that set any more.
 
 from pathlib import Path
 
-from dcbench_bacon import container
+from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.files import write_atomically
-from dcbench_bacon.records import Store
+from dcbench_bacon.runtime.files import write_atomically
+from dcbench_bacon.store import Store
 
 
 def replace(path: Path, made: Path) -> None:
@@ -40,6 +40,8 @@ def tidy(store: Store, path: Path) -> None:
 def _sha256(path: Path) -> str | None:
     """What records call the set of a file; None without a readable one."""
     try:
-        return container.digest(container.read(path)) if path.exists() else None
+        return (
+            synthetic_file.digest(synthetic_file.read(path)) if path.exists() else None
+        )
     except RecordError:
         return None

@@ -9,20 +9,27 @@ import msgspec
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcbench_bacon import data, recipe
-from dcbench_bacon.clock import Policy
+from dcbench_bacon.contract import Method, method_class
+from dcbench_bacon.data import loading
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.graphs import CALLS
-from dcbench_bacon.grid import Grid, plan
-from dcbench_bacon.memory import keep_freed_memory
-from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.registry import METHODS
-from dcbench_bacon.schema import Precision, Record, Timing
-from dcbench_bacon.spec import DatasetInfo, Method, Split
-from dcbench_bacon.timing import environment
-from dcbench_bacon.work import CellRun, Job, Options, method_class
+from dcbench_bacon.field_types import Precision
+from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.recipes import digests
+from dcbench_bacon.running.planning import CellJob
+from dcbench_bacon.running.planning_of_grids import Grid, plan
+from dcbench_bacon.running.run import CellRun, Options
+from dcbench_bacon.runtime.cuda_graphs import CALLS
+from dcbench_bacon.runtime.environment import environment
+from dcbench_bacon.runtime.memory import keep_freed_memory
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.schema import DatasetInfo, Record, Timing
 
 logger = logging.getLogger(__name__)
+
+
 # Steps left out: first calls choose kernels and fill caches; on a GPU, graphs are made.
 WARM_UP = {"cpu": 2, "cuda": 1 + CALLS}
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the measure
@@ -87,7 +94,7 @@ def product_flops(device: torch.device, precision: Precision) -> float:
         return 2.0 * side**3 / min(seconds() for _ in range(PRODUCTS))
 
 
-def stand_in(info: DatasetInfo, device: torch.device) -> data.Dataset:
+def stand_in(info: DatasetInfo, device: torch.device) -> Dataset:
     """Random pixels of a data set's shape."""
     count = STAND_IN * info.classes
     shape = (count, info.channels, info.size, info.size)
@@ -96,10 +103,10 @@ def stand_in(info: DatasetInfo, device: torch.device) -> data.Dataset:
         0, 256, shape, generator=generator, dtype=torch.uint8, device=device
     )
     split = Split(images, torch.arange(count, device=device) % info.classes)
-    return data.Dataset(info, split, split, "random pixels")
+    return Dataset(info, split, split, "random pixels")
 
 
-def _profile(job: Job, options: Options) -> Record:
+def _profile(job: CellJob, options: Options) -> Record:
     """Times one cell, then counts the operations of a step."""
     named = job.resolved.recipe.settings.get("precision", "fp32")
     precision = msgspec.convert(named, Precision)
@@ -107,9 +114,9 @@ def _profile(job: Job, options: Options) -> Record:
     dataset = _dataset(job, options)
     timings = _distill(job, dataset, options, 0)
     with FlopCounterMode(display=False) as one:
-        fewer = _distill(job, dataset, replace(options, policy=Policy()), 1)
+        fewer = _distill(job, dataset, replace(options, policy=RunPolicy()), 1)
     with FlopCounterMode(display=False) as two:
-        more = _distill(job, dataset, replace(options, policy=Policy()), 2)
+        more = _distill(job, dataset, replace(options, policy=RunPolicy()), 2)
     flops = two.get_total_flops() - one.get_total_flops()
     counted = {stage for stage in more if more[stage].steps > fewer[stage].steps}
     # Before and after: the machine may be busy.
@@ -117,7 +124,7 @@ def _profile(job: Job, options: Options) -> Record:
     return Record(
         cell=job.cell,
         recipe=job.resolved.recipe,
-        digest=recipe.digest(job.resolved.recipe),
+        digest=digests.digest(job.resolved.recipe),
         status="done",
         environment=environment(options.device),
         distillation={
@@ -132,7 +139,7 @@ def _profile(job: Job, options: Options) -> Record:
 
 
 def _distill(
-    job: Job, dataset: data.Dataset, options: Options, steps: int
+    job: CellJob, dataset: Dataset, options: Options, steps: int
 ) -> dict[str, Timing]:
     """Runs the method with the recipe's steps, or as many as are given."""
     run = CellRun(job.cell, dataset, options, None)
@@ -145,12 +152,12 @@ def _distill(
     return run.timings
 
 
-def _dataset(job: Job, options: Options) -> data.Dataset:
+def _dataset(job: CellJob, options: Options) -> Dataset:
     """The data set, or random pixels of its shape."""
     try:
-        return data.load(job.source, options.data_root, options.device)
+        return loading.load(job.source, options.data_root, options.device)
     except DataError as error:
-        info = getattr(data.find(job.source, options.data_root).module, "INFO", None)
+        info = getattr(loading.find(job.source, options.data_root).module, "INFO", None)
         if info is None:
             raise
         logger.warning("random pixels stand in for %s (%s)", job.source, error)

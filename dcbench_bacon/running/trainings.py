@@ -7,22 +7,22 @@ from typing import Generic
 import msgspec
 from filelock import FileLock
 
-from dcbench_bacon.clock import Clock
-from dcbench_bacon.downstream.results import Folder, R
+from dcbench_bacon.downstream_store import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.evaluate import evaluate
-from dcbench_bacon.records import acquire
-from dcbench_bacon.runner import at_work
+from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.running.grid import at_work
+from dcbench_bacon.running.run import Options
+from dcbench_bacon.runtime.environment import environment
+from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.schema import Evaluation
-from dcbench_bacon.task import Task
-from dcbench_bacon.timing import environment
-from dcbench_bacon.work import Options
+from dcbench_bacon.training.task import Task
 
 PATIENCE = 1.0  # seconds between two looks at whether to stop waiting
 
 
 @dataclass(frozen=True)
-class Job(Generic[R]):
+class TrainingJob(Generic[R]):
     """A training to do.
 
     Attributes:
@@ -35,7 +35,7 @@ class Job(Generic[R]):
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[R]):
+class TrainingOutcome(Generic[R]):
     """What became of jobs.
 
     Attributes:
@@ -47,7 +47,9 @@ class Outcome(Generic[R]):
     failures: int
 
 
-def run(jobs: Sequence[Job[R]], folder: Folder[R], options: Options) -> Outcome[R]:
+def run(
+    jobs: Sequence[TrainingJob[R]], folder: Folder[R], options: Options
+) -> TrainingOutcome[R]:
     """Runs jobs one after another; one that diverges does not stop the others.
 
     Raises:
@@ -69,7 +71,7 @@ def run(jobs: Sequence[Job[R]], folder: Folder[R], options: Options) -> Outcome[
             continue
         done.append(record)
         options.tell(f"{where}: {spread(record.evaluations)}  ({note})")
-    return Outcome(done, failures)
+    return TrainingOutcome(done, failures)
 
 
 def spread(found: Sequence[Evaluation]) -> str:
@@ -79,7 +81,7 @@ def spread(found: Sequence[Evaluation]) -> str:
 
 
 @at_work()
-def _attempt(job: Job[R], folder: Folder[R], options: Options) -> tuple[R, str]:
+def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[R, str]:
     """The record of a job, trained now if there is none, and a note on how long."""
     lock = folder.lock(job.plan)
     _wait(lock, options)
@@ -110,7 +112,7 @@ def _wait(lock: FileLock, options: Options) -> None:
             return
 
 
-def _finished(job: Job[R], folder: Folder[R], options: Options) -> R | None:
+def _finished(job: TrainingJob[R], folder: Folder[R], options: Options) -> R | None:
     """The record that there is; an unreadable one is as good as none."""
     try:
         return folder.find(job.plan)
@@ -119,7 +121,7 @@ def _finished(job: Job[R], folder: Folder[R], options: Options) -> R | None:
         return None
 
 
-def _train(job: Job[R], folder: Folder[R], options: Options) -> R:
+def _train(job: TrainingJob[R], folder: Folder[R], options: Options) -> R:
     """Trains and tests the networks of a job."""
     checkpoints = folder.checkpoint_folder(job.plan)
     policy = replace(options.policy, folder=checkpoints)

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.files import write_atomically
+from dcbench_bacon.runtime.files import write_atomically
 
 _TENSOR = "$tensor"
 

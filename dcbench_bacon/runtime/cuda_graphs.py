@@ -18,6 +18,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Tensors = tuple[Tensor, ...]

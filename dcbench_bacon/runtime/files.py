@@ -8,6 +8,9 @@ from pathlib import Path
 
 from dcbench_bacon.errors import OutputError
 
+pass
+
+
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.dcbench-tmp")
 
 
@@ -46,3 +49,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):  # renamed by now, unless the write failed
             temporary.unlink()
+
+
+def slug(name: object) -> str:
+    """The name of a cell, or of anything, made safe for every file system."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", str(name))

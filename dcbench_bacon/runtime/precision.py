@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dcbench_bacon.schema import Precision
+from dcbench_bacon.field_types import Precision
 
 
 @contextmanager

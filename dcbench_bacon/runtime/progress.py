@@ -1,6 +1,8 @@
 """Progress of long work: a live bar on a terminal, plain lines elsewhere."""
 
+import logging
 import time
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +14,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+logger = logging.getLogger(__name__)
+
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
@@ -107,3 +112,41 @@ class Lines(_Printer):
 def reporter(console: Console) -> Bar | Lines:
     """What fits the console."""
     return Bar(console) if console.is_terminal else Lines(console)
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Shows progress."""
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """A stage begins, or goes on at ``index``."""
+        ...
+
+    def update(self, index: int, note: str) -> None:
+        """So many steps are done."""
+        ...
+
+    def stop(self) -> None:
+        """The stage has ended or was interrupted."""
+        ...
+
+    def tell(self, line: str) -> None:
+        """Something that is to stay on the screen."""
+        ...
+
+
+class Silent:
+    """A reporter that shows nothing; what it is told goes to the log."""
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """Shows nothing."""
+
+    def update(self, index: int, note: str) -> None:
+        """Shows nothing."""
+
+    def stop(self) -> None:
+        """Shows nothing."""
+
+    def tell(self, line: str) -> None:
+        """Logs the line."""
+        logger.info(line)

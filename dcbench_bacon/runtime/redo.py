@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from dcbench_bacon.errors import OutputError
-from dcbench_bacon.files import write_atomically
+from dcbench_bacon.runtime.files import write_atomically
 
 
 class Redo:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon.data import denormalize
+from dcbench_bacon.data.dataset import denormalize
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.schema import DatasetInfo
 

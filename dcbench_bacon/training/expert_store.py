@@ -26,14 +26,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dcbench_bacon.data import sha256
+from dcbench_bacon.contract import Run
+from dcbench_bacon.data.dataset import sha256
+from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import OutputError, RecordError
-from dcbench_bacon.files import cache_folder, is_temporary, write_atomically
-from dcbench_bacon.records import acquire
-from dcbench_bacon.schema import Precision
-from dcbench_bacon.spec import Run, Split
+from dcbench_bacon.field_types import Precision
+from dcbench_bacon.runtime.files import cache_folder, is_temporary, write_atomically
+from dcbench_bacon.runtime.locks import acquire
 
 logger = logging.getLogger(__name__)
+
+
 FORMAT = 1  # to be raised when the same training makes other snapshots
 INDEX = "index.json"
 SNAPSHOTS = "snapshots"  # the tensor of a shard, a row a snapshot

@@ -12,17 +12,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import networks
-from dcbench_bacon.augment import Augmentation, Draw
-from dcbench_bacon.clock import stable_seed
-from dcbench_bacon.data import normalize
+from dcbench_bacon.augmentation.siamese import Augmentation, Draw
+from dcbench_bacon.contract import Run, State
+from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.flat import FlatNetwork, FlatSGD, NetworkStack
-from dcbench_bacon.memory import images_per_call
-from dcbench_bacon.networks import Network
-from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.spec import Run, State
-from dcbench_bacon.trajectories import ExpertStore, ExpertTraining
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
+from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.seeds import stable_seed
+from dcbench_bacon.training.expert_store import ExpertStore, ExpertTraining
+from dcbench_bacon.training.optimisers import FlatSGD
 
 STAGE = "experts"
 TOGETHER = 10  # experts in one pass at most: their snapshots wait in memory
@@ -35,7 +36,7 @@ def expert_network(run: Run, architecture: str) -> Network:
         UsageError: it keeps batch statistics.
     """
     info = run.info
-    network = networks.build(
+    network = builder.build(
         architecture, channels=info.channels, size=info.size, classes=info.classes
     )
     if network.batch_statistics:
@@ -168,7 +169,7 @@ class ExpertTrainer:
         """Builds the experts and keeps how they start."""
         self.members, vectors = list(experts), []
         for expert in experts:
-            networks.reinitialize(self.network, self._stream(expert, "init"))
+            builder.reinitialize(self.network, self._stream(expert, "init"))
             vectors.append(self.flat.vector())
         self.vectors = torch.stack(vectors)
         self.velocities = torch.zeros_like(self.vectors)

@@ -16,15 +16,16 @@ from jaxtyping import Float32, UInt8
 from msgspec import Meta
 from torch import Tensor
 
-from dcbench_bacon import networks
-from dcbench_bacon.data import normalize, sha256
-from dcbench_bacon.flat import FlatNetwork
-from dcbench_bacon.networks import Network
-from dcbench_bacon.schema import Positive
-from dcbench_bacon.semantic import ImageEncoder, load_model
-from dcbench_bacon.spec import Run, Settings, Split, State
-from dcbench_bacon.task import accuracy
-from dcbench_bacon.training import Training, train
+from dcbench_bacon.contract import Run, Settings, State
+from dcbench_bacon.data.dataset import normalize, sha256
+from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.field_types import Positive
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.training.clip_model import ImageEncoder, load_model
+from dcbench_bacon.training.on_real import Training, train
+from dcbench_bacon.training.task import accuracy
 
 
 class FeatureSettings(Settings, frozen=True, kw_only=True):
@@ -139,7 +140,7 @@ def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
     """
     name = _name(run, training)
     content = run.once(name, partial(_train, training=training))
-    network = networks.build(
+    network = builder.build(
         training.architecture,
         channels=run.info.channels,
         size=run.info.size,

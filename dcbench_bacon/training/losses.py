@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.schema import Protocol
+from dcbench_bacon.protocol import Protocol
 
 Logits = Float[Tensor, "n k"]
 Scalar = Float[Tensor, ""]

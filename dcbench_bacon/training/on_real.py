@@ -12,15 +12,17 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import networks, schedules
-from dcbench_bacon.augment import Augmentation
-from dcbench_bacon.compiling import compile_network
-from dcbench_bacon.data import normalize
-from dcbench_bacon.flat import FlatNetwork, FlatSGD
-from dcbench_bacon.networks import Network
-from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.schema import Precision
-from dcbench_bacon.spec import Run, State
+from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.contract import Run, State
+from dcbench_bacon.data.dataset import normalize
+from dcbench_bacon.field_types import Precision
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.compilation import compile_network
+from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.training import schedules
+from dcbench_bacon.training.optimisers import FlatSGD
 
 
 class Training(Struct, frozen=True, kw_only=True):
@@ -59,13 +61,13 @@ def train(run: Run, training: Training, stage: str) -> Network:
     Returns:
         The network in evaluation mode.
     """
-    learner = Trainer(run, training, stage)
+    learner = RealImageTrainer(run, training, stage)
     for index in run.steps(stage, learner.steps, state=learner):
         learner.step(index)
     return learner.network.eval()
 
 
-class Trainer:
+class RealImageTrainer:
     """A network in training on real images.
 
     Args:
@@ -79,7 +81,7 @@ class Trainer:
         self.run = run
         self.training = training
         info = run.info
-        self.network = networks.build(
+        self.network = builder.build(
             training.architecture,
             channels=info.channels,
             size=info.size,

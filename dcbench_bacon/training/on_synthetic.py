@@ -8,24 +8,24 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dcbench_bacon import networks, policies, schedules
-from dcbench_bacon.flat import FlatAdamW, FlatNetwork, FlatSGD, NetworkStack, Scalar
-from dcbench_bacon.graphs import Tensors
-from dcbench_bacon.losses import Criterion, Targets
-from dcbench_bacon.memory import images_per_call
-from dcbench_bacon.mixing import Mix, Mixer
-from dcbench_bacon.precision import tensor_cores
+from dcbench_bacon.augmentation import policies
+from dcbench_bacon.augmentation.mixing import Mix, Mixer
+from dcbench_bacon.contract import Stages, State
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.flat_parameters import FlatNetwork, Scalar
+from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.schema import Evaluation
-from dcbench_bacon.spec import Stages, State
-from dcbench_bacon.task import Task, accuracy
+from dcbench_bacon.training import schedules
+from dcbench_bacon.training.losses import Criterion, Targets
+from dcbench_bacon.training.optimisers import FlatAdamW, FlatSGD
+from dcbench_bacon.training.task import Task, accuracy
 
-_GRAPH = 16  # batches of updates in one graph; their images are kept until then
 
-
-class Measured(NamedTuple):
+class PassAccuracies(NamedTuple):
     """Accuracies after a pass."""
 
     epoch: int
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
     validation: float | None
 
 
-class Trainer:
+class SetTrainer:
     """One network in training on a synthetic set.
 
     Args:
@@ -55,7 +55,7 @@ class Trainer:
         decoded = task.synthetic.decode().to(clock.device)
         self.images, self.labels = decoded.images, decoded.labels
         info = task.info
-        self.network = networks.build(
+        self.network = builder.build(
             architecture,
             channels=info.channels,
             size=info.size,
@@ -76,7 +76,7 @@ class Trainer:
         self.criterion.check(self.labels)
         self.flat = FlatNetwork(self.network)
         self._start()
-        self.best: Measured | None = None
+        self.best: PassAccuracies | None = None
 
     def _start(self) -> None:
         """The parameters, and what the optimiser and the average remember."""
@@ -202,7 +202,7 @@ class Trainer:
         chosen_on_test = self.protocol.selection == "best_test"
         if chosen_on_test and self.best and tested <= self.best.accuracy:
             return
-        self.best = Measured(epoch, tested, validation)
+        self.best = PassAccuracies(epoch, tested, validation)
 
     def state_dict(self) -> State:
         """The network, its optimiser and the best pass so far."""
@@ -222,10 +222,10 @@ class Trainer:
             self.average.copy_(state["average"])
         for name, buffer in self.network.named_buffers():
             buffer.copy_(state["buffers"][name])
-        self.best = Measured(*state["best"]) if state["best"] else None
+        self.best = PassAccuracies(*state["best"]) if state["best"] else None
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """What several networks see in a step.
 
     Attributes:
@@ -237,7 +237,9 @@ class Batch(NamedTuple):
     targets: Targets
 
 
-def prepare(trainers: Sequence[Trainer], index: Int64[Tensor, "t n"]) -> Batch:
+def prepare(
+    trainers: Sequence[SetTrainer], index: Int64[Tensor, "t n"]
+) -> TrainingBatch:
     """Draws, augments, mixes and labels a batch for each trainer.
 
     Args:
@@ -262,7 +264,7 @@ def prepare(trainers: Sequence[Trainer], index: Int64[Tensor, "t n"]) -> Batch:
         with first.clock.phase("teacher"):
             logits = teach(first.task, images.flatten(0, 1))
             labels = torch.unflatten(logits, 0, index.shape)
-    return Batch(images, Targets(labels, original))
+    return TrainingBatch(images, Targets(labels, original))
 
 
 @torch.no_grad()
@@ -274,90 +276,3 @@ def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         for teacher in task.teachers
     ]
     return torch.stack(logits).mean(0)
-
-
-class TrainerStack:
-    """Networks of one architecture in training on one set, a batch of each at a time.
-
-    On a GPU the updates of a pass, or of ``_GRAPH`` batches of a long one, are a graph.
-
-    Args:
-        trainers: share task and architecture; from here on their parameters are rows
-            of this object's.
-    """
-
-    def __init__(self, trainers: Sequence[Trainer]) -> None:
-        """Makes one matrix of all parameters."""
-        self.trainers = trainers
-        self.gradients = NetworkStack(trainers[0].flat)
-        self.vectors = torch.stack([each.vector for each in trainers])
-        self.velocities = torch.stack([each.velocity for each in trainers])
-        self.averages = self.vectors.clone() if trainers[0].protocol.ema else None
-        for row, each in enumerate(trainers):
-            each.vector, each.velocity = self.vectors[row], self.velocities[row]
-            each.average = None if self.averages is None else self.averages[row]
-        self._advance = trainers[0].clock.graphed(self._advanced)
-
-    @property
-    def state(self) -> Tensors:
-        """What an update changes: parameters, moments and, if kept, averages."""
-        averages = () if self.averages is None else (self.averages,)
-        return self.vectors, self.velocities, *averages
-
-    def epoch(self, index: int) -> None:
-        """One pass of every network over the set."""
-        (rate, taken), *_ = [each.begin(index) for each in self.trainers]
-        passes = zip(*[each.batches() for each in self.trainers], strict=True)
-        batches = [torch.stack(batch) for batch in passes]
-        with tensor_cores(self.trainers[0].protocol.precision):
-            for start in range(0, len(batches), _GRAPH):
-                self._train(rate, taken + start, batches[start : start + _GRAPH])
-        for each in self.trainers:
-            each.flat.attach(each.vector)
-            each.measure(index)
-
-    def _train(
-        self, rate: float, taken: int, batches: Sequence[Int64[Tensor, "k _"]]
-    ) -> None:
-        """One update of every network for each batch, on images of its own."""
-        clock = self.trainers[0].clock
-        pieces: list[Tensor] = []
-        for index in batches:
-            images, targets = prepare(self.trainers, index)
-            pieces += (images, *targets)
-            clock.count(index.numel())
-        with clock.phase("train"):
-            # Filled on the device: a number from the host would be waited for.
-            pace = torch.stack([_filled(each, self.vectors) for each in (rate, taken)])
-            *state, loss = self._advance(pace, *self.state, *pieces)
-            for mine, new in zip(self.state, state, strict=True):
-                mine.copy_(new)
-        clock.watch("loss", loss)
-
-    def _advanced(self, pace: Float64[Tensor, "2"], *tensors: Tensor) -> Tensors:
-        """The state after an update for each batch, and the mean loss of the last."""
-        first, count = self.trainers[0], len(self.state)
-        vectors, velocities, *averages = (each.clone() for each in tensors[:count])
-        optimiser = first.optimiser(*pace.unbind())
-        pieces = iter(tensors[count:])
-        for images, *targets in zip(pieces, pieces, pieces, strict=True):
-            stacked = self.gradients.under(
-                first.criterion, vectors, images, Targets(*targets)
-            )
-            optimiser.step(vectors, velocities, stacked.gradient)
-            for average in averages:
-                average.lerp_(vectors, 1 - first.protocol.ema)
-        return vectors, velocities, *averages, stacked.losses.mean()
-
-    def state_dict(self) -> State:
-        """The states of all trainers."""
-        return {"trainers": [each.state_dict() for each in self.trainers]}
-
-    def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
-        for each, own in zip(self.trainers, state["trainers"], strict=True):
-            each.load_state_dict(own)
-
-
-def _filled(value: int | float, like: Tensor) -> Float64[Tensor, ""]:
-    return torch.full((), value, dtype=torch.float64, device=like.device)

@@ -15,7 +15,7 @@ With E passes, a base rate r and smoothing zeta:
 
 from math import cos, pi
 
-from dcbench_bacon.schema import Protocol
+from dcbench_bacon.protocol import Protocol
 
 WARM_UP_START = 0.01  # of the rate; torchvision's reference training, which SRe2L runs
 SUDDEN = 5 / 6  # share of the passes before the fall of ``ssrs``

@@ -5,13 +5,14 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import interpolate
 
-from dcbench_bacon.data import normalize
+from dcbench_bacon.data.dataset import normalize
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.memory import images_per_call
-from dcbench_bacon.networks import Network
-from dcbench_bacon.precision import tensor_cores
-from dcbench_bacon.schema import DatasetInfo, Protocol
-from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.schema import DatasetInfo
 
 
 class Task(NamedTuple):

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from dcbench_bacon import recipe
-from dcbench_bacon.features import FeatureSettings, trained
-from dcbench_bacon.networks import Network
-from dcbench_bacon.schema import Protocol, Timing
-from dcbench_bacon.spec import Run
+from dcbench_bacon.contract import Run
+from dcbench_bacon.networks.base import Network
+from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.recipes import overlay
+from dcbench_bacon.schema import Timing
+from dcbench_bacon.training.features import FeatureSettings, trained
 
 
 class Teachers(NamedTuple):
@@ -37,7 +38,7 @@ def find(run: Run, protocol: Protocol) -> Teachers:
         settings = FeatureSettings(
             architecture=architecture,
             network_epochs=protocol.teacher_epochs,
-            augmentation=recipe.augmentation_of_real(run.cell),
+            augmentation=overlay.augmentation_of_real(run.cell),
         )
         found.append(trained(run, settings.training))
         timings[f"teacher/{architecture}"] = run.timings["features"]

@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from dcbench_bacon.clock import stream
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.spec import Split, SyntheticSet
+from dcbench_bacon.runtime.seeds import stream
 
 Classes = tuple[int, ...]
 

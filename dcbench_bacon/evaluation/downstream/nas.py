@@ -25,7 +25,7 @@ AXES = {
 """What a ConvNet's name can choose beside depth and width; the first is the default."""
 
 
-class Grid(NamedTuple):
+class NetworkGrid(NamedTuple):
     """ConvNets: all combinations of these.
 
     Attributes:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.exchange.archives import damaged, load_torch
-from dcbench_bacon.exchange.evidence import OVERSHOOT
-from dcbench_bacon.exchange.stored import Source, StoredTensor
+from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT
+from dcbench_bacon.exchange.pickles.archives import damaged, load_torch
+from dcbench_bacon.exchange.pickles.stored import StoredTensor, TensorSource
 
 FOUR = "IDM and BACON keep four images in each"
 
@@ -56,8 +56,8 @@ class Content:
         accuracies: fractions that the file's authors stored with this set, by network.
     """
 
-    images: tuple[Source, ...]
-    labels: tuple[Source, ...] = ()
+    images: tuple[TensorSource, ...]
+    labels: tuple[TensorSource, ...] = ()
     files: tuple[Path, ...]
     class_names: tuple[str, ...] = ()
     channels_last: bool = False

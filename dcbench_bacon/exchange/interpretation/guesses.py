@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dcbench_bacon.exchange.content import Guess
-from dcbench_bacon.exchange.reading import OPTIONS
+from dcbench_bacon.exchange.interpretation.content import Guess
+from dcbench_bacon.exchange.interpretation.settling import OPTIONS
 
 WIDTH = 80
 _KEPT = "\0"  # for a space at which no line ends, so that an option can be copied

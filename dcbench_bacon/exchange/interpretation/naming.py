@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.registry import METHODS
+from dcbench_bacon.plugins import METHODS
 
 _GENERIC = re.compile(r"(images|data|acc|results|labels)(_|\.|$)")
 LONGEST = 100

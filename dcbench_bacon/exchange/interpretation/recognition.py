@@ -7,16 +7,16 @@ from typing import Any
 import torch
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.archives import (
+from dcbench_bacon.exchange.interpretation.content import array, channels_last, pair
+from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT
+from dcbench_bacon.exchange.pickles.archives import (
     damaged,
     load_arrays,
     load_torch,
     mapped,
     members,
 )
-from dcbench_bacon.exchange.content import array, channels_last, pair
-from dcbench_bacon.exchange.evidence import OVERSHOOT
-from dcbench_bacon.exchange.stored import StoredTensor
+from dcbench_bacon.exchange.pickles.stored import StoredTensor
 
 
 def guess(path: Path) -> str:

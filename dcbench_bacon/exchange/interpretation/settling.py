@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.content import Content, Doubt, Guess
-from dcbench_bacon.exchange.evidence import OVERSHOOT, Evidence
 from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.interpretation.content import Content, Doubt, Guess
+from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT, Evidence
 
 SCALES = ("normalised", "pixels 0..1", "pixels 0..255", "whitened")
 OPTIONS = {

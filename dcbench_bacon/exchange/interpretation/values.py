@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon import data
-from dcbench_bacon.container import check_bytes
+from dcbench_bacon.data import dataset
+from dcbench_bacon.data.synthetic_file import check_bytes
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.archives import damaged
-from dcbench_bacon.exchange.class_order import Order, match
-from dcbench_bacon.exchange.content import Content
-from dcbench_bacon.exchange.stored import Source
+from dcbench_bacon.exchange.interpretation.class_order import Order, match
+from dcbench_bacon.exchange.interpretation.content import Content
+from dcbench_bacon.exchange.pickles.archives import damaged
+from dcbench_bacon.exchange.pickles.stored import TensorSource
 from dcbench_bacon.schema import DatasetInfo
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -46,7 +46,7 @@ def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
         check_bytes((count, *wanted), (count, info.classes))
 
 
-def _count(tensor: Source) -> int:
+def _count(tensor: TensorSource) -> int:
     return tensor.shape[0] if tensor.shape else 0
 
 
@@ -83,10 +83,10 @@ def normalised(
         return images
     if scale.startswith("pixels"):
         pixels = images / 255 if scale == "pixels 0..255" else images
-        return data.standardize(pixels, info)
+        return dataset.standardize(pixels, info)
     if (statistics.mean, statistics.std) == (info.mean, info.std):
         return images
-    return data.standardize(data.denormalize(images, statistics), info)
+    return dataset.standardize(dataset.denormalize(images, statistics), info)
 
 
 class Labels(NamedTuple):

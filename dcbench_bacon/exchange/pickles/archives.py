@@ -14,16 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcbench_bacon.container import MOST_BYTES
+from dcbench_bacon.data.synthetic_file import MOST_BYTES
 from dcbench_bacon.errors import DataError, DcbenchError
-from dcbench_bacon.exchange.stored import (
+from dcbench_bacon.exchange.pickles.stored import (
     Storage,
     StoredTensor,
     numpy_type,
     of_storage,
 )
-from dcbench_bacon.exchange.torch_pickles import ADMITTED, describe, read_sequence
-from dcbench_bacon.exchange.unpickler import Limits, Machine
+from dcbench_bacon.exchange.pickles.torch_pickles import (
+    ADMITTED,
+    describe,
+    read_sequence,
+)
+from dcbench_bacon.exchange.pickles.unpickler import Limits, Machine
 
 _MOST_MEMBERS = 10_000
 _MOST_PICKLE = 64 * 2**20  # of a zip archive: shapes and scores, no numbers of images

@@ -197,7 +197,7 @@ def of_storage(
 
 
 @runtime_checkable
-class Source(Protocol):
+class TensorSource(Protocol):
     """What an importer takes for a tensor: known by its shape, read later."""
 
     @property

@@ -13,8 +13,13 @@ from typing import Any, NoReturn
 
 import torch
 
-from dcbench_bacon.exchange.stored import NUMPY_TYPES, Buffer, Storage, StoredTensor
-from dcbench_bacon.exchange.unpickler import (
+from dcbench_bacon.exchange.pickles.stored import (
+    NUMPY_TYPES,
+    Buffer,
+    Storage,
+    StoredTensor,
+)
+from dcbench_bacon.exchange.pickles.unpickler import (
     Limits,
     Machine,
     Name,

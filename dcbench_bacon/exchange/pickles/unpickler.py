@@ -16,7 +16,7 @@ from io import BytesIO
 from mmap import mmap
 from typing import IO, Any, cast
 
-from dcbench_bacon.exchange.stored import StoredTensor, of_buffer
+from dcbench_bacon.exchange.pickles.stored import StoredTensor, of_buffer
 
 MOST_OPERATIONS = 500_000  # a set of 100,000 images with a list of labels takes fewer
 _KEYS = (str, int, float, bool, type(None))  # hashing others may recurse without end

@@ -8,35 +8,19 @@ disk live in ``schema`` and are named here too, so that a plug-in imports one mo
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar, runtime_checkable
 from typing import Protocol as Interface
 
+import msgspec
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
 from msgspec import Struct
 from torch import Tensor
-from torch.nn import functional as F
 
-from dcbench_bacon.graphs import Function, P, T
-from dcbench_bacon.schema import Cell, DatasetInfo, Evaluation, Protocol, Timing
-
-__all__ = [
-    "Cell",
-    "Configured",
-    "DatasetInfo",
-    "Evaluation",
-    "Learner",
-    "Method",
-    "Protocol",
-    "Reference",
-    "Run",
-    "Settings",
-    "Split",
-    "Stages",
-    "State",
-    "SyntheticSet",
-]
+from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.runtime.cuda_graphs import Function, P, T
+from dcbench_bacon.schema import Cell, DatasetInfo, Timing
 
 Made = TypeVar("Made", bound="Configured")
 State = dict[str, Any]
@@ -45,88 +29,6 @@ State = dict[str, Any]
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of a method's hyper-parameters; subclasses add typed fields."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images and labels of train or test, resident on one device.
-
-    Attributes:
-        images: pixels as they are on disk, 0 to 255; or whitened.
-        labels: class indices.
-    """
-
-    images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
-    labels: Int64[Tensor, "n"]
-
-    def to(self, device: torch.device) -> "Split":
-        """The same split on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
-
-
-@dataclass(frozen=True)
-class SyntheticSet:
-    """What a method returns, what is saved and what is evaluated.
-
-    Attributes:
-        images: normalised with the data set's mean and std.
-        labels: rows sum to 1; a hard label is one-hot.
-        partition: each image holds ``partition**2`` smaller ones (IDM, section 3.2).
-        provenance: JSON values that say where the set comes from.
-    """
-
-    images: Float32[Tensor, "m c h w"]
-    labels: Float32[Tensor, "m k"]
-    partition: int = 1
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def decode(self) -> "SyntheticSet":
-        """Cuts every image into its parts and enlarges them to the full size.
-
-        Returns:
-            A set of ``partition**2`` times as many images, ordered part by part: all
-            top-left parts, all bottom-left, all top-right, all bottom-right.
-        """
-        if self.partition == 1:
-            return self
-        return replace(
-            self,
-            images=decode(self.images, self.partition),
-            labels=self.labels.repeat(self.partition**2, 1),
-            partition=1,
-        )
-
-    def to(self, device: torch.device) -> "SyntheticSet":
-        """The same set on another device."""
-        return replace(
-            self, images=self.images.to(device), labels=self.labels.to(device)
-        )
-
-
-def decode(
-    images: Float[Tensor, "n c h w"], partition: int
-) -> Float[Tensor, "m c h w"]:
-    """Cuts images into ``partition**2`` parts, each enlarged bilinearly (IDM, 3.2).
-
-    Args:
-        images: the stored images; gradients flow through.
-        partition: parts along each side; must divide the size.
-
-    Returns:
-        The parts, columns outermost: for 2, all TL, then all BL, all TR, all BR.
-    """
-    if partition == 1:
-        return images
-    *_, height, width = images.shape
-    rows, columns = height // partition, width // partition
-    parts = [
-        images[..., y * rows : (y + 1) * rows, x * columns : (x + 1) * columns]
-        for x in range(partition)
-        for y in range(partition)
-    ]
-    return F.interpolate(
-        torch.cat(parts), size=(height, width), mode="bilinear", align_corners=False
-    )
 
 
 @runtime_checkable
@@ -282,8 +184,6 @@ class Configured(ABC):
     @classmethod
     def create(cls: type[Made], settings: Mapping[str, Any]) -> Made:
         """Builds an instance from a recipe's settings; raises on an unknown key."""
-        import msgspec
-
         return cls(msgspec.convert(dict(settings), cls.Settings))
 
 
@@ -304,3 +204,28 @@ class Reference(Configured):
     @abstractmethod
     def images(self, run: Run) -> SyntheticSet:
         """The images to train on, by the protocol of the cell."""
+
+
+def method_class(name: str) -> type[Configured]:
+    """What a module of ``methods/`` defines: a ``Method``, or a ``Reference``.
+
+    Raises:
+        UsageError: the module defines none, or several.
+    """
+    module = METHODS.module(name)
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Method | Reference)
+        and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{module.__name__} defines {len(found)} methods, not one")
+    return found[0]
+
+
+def cell_of(method: str, dataset: str, ipc: int, seed: int = 0) -> Cell:
+    """The cell of a method; that of a reference is the same for all ``ipc``."""
+    reference = issubclass(method_class(method), Reference)
+    return Cell(method, dataset, 0 if reference else ipc, seed)

@@ -1,0 +1,1 @@
+"""Augmentations, with explicit random draws."""

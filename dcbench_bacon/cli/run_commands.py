@@ -1,0 +1,116 @@
+"""The commands that run cells: `dcbench run` and `dcbench profile`."""
+
+from typing import Any
+
+import click
+
+from dcbench_bacon.cli.options import (
+    IntList,
+    compile_option,
+    data_root_option,
+    datasets_option,
+    device_option,
+    format_option,
+    ipc_option,
+    methods_option,
+    output_option,
+    profile_option,
+    protocol_options,
+    set_option,
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dcbench run                                        the demo
+  dcbench run --methods bacon,idm --datasets all     the paper's grid, IPC 1, 10, 50
+  dcbench run --methods dm --datasets folder:my/images --ipc 10 --profile quick
+  dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
+  dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
+"""
+)
+@methods_option
+@datasets_option
+@ipc_option
+@click.option("--seeds", type=IntList(0), default="0", help="Such as 0,1,2,3,4.")
+@profile_option
+@set_option
+@protocol_options
+@device_option
+@compile_option
+@data_root_option
+@output_option
+@click.option(
+    "--references",
+    is_flag=True,
+    help="Also random and whole under the same protocol, for scores against them.",
+)
+@click.option("--fresh", is_flag=True, help="Run finished cells again.")
+@click.option("--no-download", is_flag=True, help="Use only data that is on disk.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A kill loses at most this much.",
+)
+@click.option(
+    "--time-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop after this long, as on Ctrl-C.",
+)
+def run(**given: Any) -> None:
+    """Distil, evaluate, record and print the table.
+
+    Finished cells are skipped, interrupted ones go on where they stopped, failed ones
+    are tried again. Without --datasets it runs on those of the demo: digits at IPC 1
+    and 10, with reduced recipes.
+    """
+    from dcbench_bacon.cli.run import run_grid
+
+    raise SystemExit(run_grid(**given))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dcbench profile --methods bacon,idm,dm --datasets cifar10 --ipc 1,10,50
+  dcbench profile --methods bacon --datasets cifar10 --ipc 10 --steps 50 --format csv
+"""
+)
+@methods_option
+@datasets_option
+@ipc_option
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Timed steps of each cell; those that warm up are not among them.",
+)
+@profile_option
+@set_option
+@device_option
+@click.option(
+    "--compile",
+    "compiling",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="torch.compile and CUDA graphs, as a run of the recipe's length uses them.",
+)
+@data_root_option
+@output_option
+@format_option
+def profile(**given: Any) -> None:
+    """Time distillation steps by phase, against a large matrix product.
+
+    Random pixels stand in for a data set that is not on disk. The records go to
+    OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
+    """
+    from dcbench_bacon.cli.run import profile_grid
+
+    click.echo(profile_grid(**given))

@@ -1,0 +1,65 @@
+"""Comparison of a data set's files with their published checksums."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from dcbench_bacon.data.loading import MissingDataError, decode, find, opened, sources
+from dcbench_bacon.errors import DataError
+
+Mark = Literal["ok", "BAD", "absent"]
+
+
+class Check(NamedTuple):
+    """One line of ``verify``'s report."""
+
+    file: str
+    mark: Mark
+    message: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to mend."""
+        return self.mark == "ok"
+
+
+def verify(name: str, root: Path | None = None) -> list[Check]:
+    """Compares a data set's files with their published checksums and counts."""
+    source = find(name, root)
+    try:
+        paths = sources(source)
+    except MissingDataError as error:
+        return [Check(str(source.folder), "absent", str(error))]
+    except DataError as error:
+        return [Check(str(source.folder), "BAD", str(error))]
+    sums = [
+        (path, md5)
+        for path in paths
+        for official, md5 in getattr(source.module, "FILES", {}).items()
+        if Path(path).name.removesuffix(".gz") == Path(official).name
+    ]
+    checks = [_check_md5(path, md5) for path, md5 in sums]
+    try:
+        stored = decode(source)
+    except DataError as error:
+        return [*checks, Check(str(source.folder), "BAD", str(error))]
+    counts = tuple(len(stored.arrays[f"{split}_labels"]) for split in ("train", "test"))
+    official = getattr(source.module, "COUNTS", counts)
+    message = f"{counts} images, officially {official}, sha256 {stored.fingerprint}"
+    return [*checks, Check(str(source.folder), _mark(counts == official), message)]
+
+
+def _mark(right: bool) -> Mark:
+    return "ok" if right else "BAD"
+
+
+def _check_md5(path: Path | str, expected: str) -> Check:
+    """Compares the unpacked file with its published md5."""
+    try:
+        with opened(path) as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()  # type: ignore[arg-type]
+    except DataError as error:
+        return Check(str(path), "BAD", str(error))
+    right = found == expected
+    note = "" if right else f", not {expected}"
+    return Check(str(path), _mark(right), f"md5 {found}{note}")

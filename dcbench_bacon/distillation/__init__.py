@@ -1,0 +1,1 @@
+"""Distillation: objectives, and the pipelines that use them."""

@@ -1,0 +1,1 @@
+"""Downstream uses of synthetic sets: continual learning, architecture search."""

@@ -1,0 +1,43 @@
+"""Protocols as they apply to a set."""
+
+import math
+
+import msgspec
+
+from dcbench_bacon.augmentation import policies
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.errors import DataError
+from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.pools import check_architectures
+from dcbench_bacon.protocol import Protocol
+
+
+def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
+    """The protocol, at the learning rate of the set where it asks for that.
+
+    Raises:
+        DataError: the set carries no learning rate, or none that can be used.
+    """
+    if not protocol.use_learned_rate:
+        return protocol
+    learned = synthetic.provenance.get("learning_rate")
+    if not isinstance(learned, float) or not 0 < learned < math.inf:
+        raise DataError(
+            f"use_learned_rate: the set's own learning rate is {learned!r}; give it "
+            "with --learned-rate where its authors state it, or use that of the "
+            "protocol with --set protocol.use_learned_rate=false"
+        )
+    return msgspec.structs.replace(protocol, learning_rate=learned)
+
+
+def check_protocol(protocol: Protocol) -> None:
+    """Makes sure that the networks and the augmentation of a protocol exist.
+
+    Raises:
+        UsageError: one does not; lists what there is.
+    """
+    policies.check(protocol.augmentation)
+    for each in protocol.exemptions:
+        policies.check(each.augmentation or "none")
+        builder.check(each.architecture)
+    check_architectures((*protocol.architectures, *protocol.teachers))

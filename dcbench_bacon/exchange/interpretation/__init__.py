@@ -1,0 +1,1 @@
+"""What a foreign file means: its format, values, classes and names."""

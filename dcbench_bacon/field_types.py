@@ -1,0 +1,31 @@
+"""The types of values in recipes and records; no torch is imported here."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Status = Literal["done", "failed", "diverged"]
+Selection = Literal["final", "best_val", "best_test"]
+CompileMode = Literal["auto", "on", "off"]
+Precision = Literal["fp32", "tf32", "bf16"]
+Profile = Literal["demo", "quick", "paper"]
+Optimiser = Literal["sgd", "adamw"]
+RateSchedule = Literal["drop", "cosine", "ssrs", "multistep"]
+Loss = Literal["ce", "kl", "mse"]
+MixingKind = Literal["none", "mixup", "cutmix"]
+ResidualInit = Literal["default", "fan_out"]
+AboveZero = Annotated[float, Meta(gt=0)]
+# Of a side of an image: published sets have 2 or 3, and decoding takes the square.
+MOST_PARTS = 4
+Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
+LabelKind = Literal["hard", "soft", "unknown"]
+
+
+_REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")
+
+
+def more_reduced(one: Profile, other: Profile) -> Profile:
+    """The profile whose numbers say less."""
+    return max(one, other, key=_REDUCTION.index)

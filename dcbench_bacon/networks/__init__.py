@@ -1,0 +1,1 @@
+"""Networks of the literature and of hubs, and their flat parameters."""

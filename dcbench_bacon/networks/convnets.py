@@ -1,0 +1,177 @@
+"""The networks of the literature on small images."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dcbench_bacon.errors import UsageError
+
+
+class Residual(nn.Module):
+    """The rectified sum of two branches."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        """Keeps the branches, whose outputs have one shape."""
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:
+        """Applies both branches to the maps, adds and rectifies."""
+        return F.relu(self.body(maps) + self.shortcut(maps))
+
+
+_Blocks = Sequence[tuple[int, int, bool]]
+"""Width and kernel of each convolution, and whether a pooling follows it."""
+
+_ALEXNET: _Blocks = [  # class AlexNet
+    *((128, 5, True), (192, 5, True)),
+    *((256, 3, False), (192, 3, False), (192, 3, True)),
+]
+_VGG11: _Blocks = [  # cfg_vgg["VGG11"]; the minus marks a pooling
+    (abs(width), 3, width < 0) for width in (-64, -128, 256, -256, 512, -512, 512, -512)
+]
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "S": nn.Sigmoid,
+    "R": nn.ReLU,
+    "L": partial(nn.LeakyReLU, 0.01),  # class ConvNet
+    "Swish": nn.SiLU,
+}
+_POOLINGS = {"A": nn.AvgPool2d, "M": nn.MaxPool2d}
+
+
+def _norm(kind: str, width: int, size: int) -> nn.Module:
+    """The norm layer for maps of ``width`` channels and ``size`` pixels a side."""
+    if kind == "G" and width % 4:
+        raise UsageError(f"group norm needs a width that 4 divides, not {width}")
+    if kind in ("I", "G"):  # neither has running statistics: train and eval agree
+        return nn.GroupNorm(width if kind == "I" else 4, width)
+    if kind == "B":
+        return nn.BatchNorm2d(width)
+    return nn.LayerNorm([width, size, size]) if kind == "L" else nn.Identity()
+
+
+def convnet(
+    channels: int,
+    size: int,
+    blocks: _Blocks,
+    norm: str = "I",
+    activation: str = "R",
+    pooling: str = "A",
+) -> tuple[list[nn.Module], int]:
+    """The layers of consecutive blocks, and the pixels a side of their output."""
+    layers: list[nn.Module] = []
+    extra = 2 if size == 28 else 0  # on either side, to make 28 pixels 32
+    size += 2 * extra
+    for index, (width, kernel, pool) in enumerate(blocks):
+        padding = kernel // 2 + (0 if index else extra)
+        layers += [
+            nn.Conv2d(channels, width, kernel, padding=padding),
+            _norm(norm, width, size),
+            _ACTIVATIONS[activation](),
+        ]
+        channels = width
+        smallest = 1 if index == len(blocks) - 1 else 2
+        if pool and pooling in _POOLINGS and size // 2 >= smallest:
+            layers.append(_POOLINGS[pooling](2))
+            size //= 2
+        elif pool:
+            layers.append(nn.Identity())
+    return layers, size
+
+
+def mlp(channels: int, size: int) -> list[nn.Module]:
+    """Two hidden layers: class MLP."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs in (channels * size * size, 128):
+        layers += [nn.Linear(inputs, 128), nn.ReLU()]
+    return layers
+
+
+def lenet(channels: int, size: int) -> list[nn.Module]:
+    """Two convolutions and two linear layers: class LeNet.
+
+    The first convolution is published with padding 2 for one channel (28 pixels) and 0
+    for three (32): here 2 below 32. The second pads 2 where its map would be too small.
+    """
+    first = 0 if size >= 32 else 2
+    size = (size + 2 * first - 4) // 2
+    second = 0 if size >= 5 else 2
+    size += 2 * second - 4
+    layers = [
+        nn.Conv2d(channels, 6, 5, padding=first),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5, padding=second),
+        nn.ReLU(),
+        nn.MaxPool2d(2) if size >= 2 else nn.Identity(),
+        nn.Flatten(),
+    ]
+    for inputs, outputs in ((16 * max(size // 2, 1) ** 2, 120), (120, 84)):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return layers
+
+
+def alexnet(channels: int, size: int, norm: str) -> list[nn.Module]:
+    """Five convolutions, their output flattened."""
+    return convnet(channels, size, _ALEXNET, norm, pooling="M")[0]
+
+
+def vgg11(channels: int, size: int, norm: str) -> list[nn.Module]:
+    """Eight convolutions; the last map, one pixel at 32, is averaged."""
+    layers, size = convnet(channels, size, _VGG11, norm, pooling="M")
+    return [*layers, nn.AvgPool2d(size)]
+
+
+def _residual(
+    inputs: int, width: int, norm: str, factor: int = 1, pooled: bool = False
+) -> Residual:
+    """A basic block: BasicBlock if it strides, BasicBlock_AP if it pools."""
+    convolution = partial(nn.Conv2d, out_channels=width, bias=False)
+    stride = 1 if pooled else factor
+    pool = [nn.AvgPool2d(factor)] if pooled and factor > 1 else []
+    body = nn.Sequential(
+        convolution(inputs, kernel_size=3, stride=stride, padding=1),
+        _norm(norm, width, 0),
+        nn.ReLU(),
+        *pool,
+        convolution(width, kernel_size=3, padding=1),
+        _norm(norm, width, 0),
+    )
+    if inputs == width:
+        return Residual(body, nn.Identity())
+    projection = convolution(inputs, kernel_size=1, stride=stride)
+    return Residual(body, nn.Sequential(projection, *pool, _norm(norm, width, 0)))
+
+
+def resnet18(
+    channels: int, size: int, norm: str, pooled: bool = False, imagenet: bool = False
+) -> list[nn.Module]:
+    """Eight basic blocks after a 3x3 convolution: class ResNet.
+
+    If ``pooled``, average poolings stand for the strides and the last map is flattened,
+    not averaged: class ResNet_AP. If ``imagenet``, the stem is a 7x7 convolution and a
+    pooling, each of stride 2 (He et al., CVPR 2016, table 1).
+    """
+    kernel = 7 if imagenet else 3
+    stem = nn.Conv2d(
+        *(channels, 64, kernel),
+        stride=2 if imagenet else 1,
+        padding=kernel // 2,
+        bias=False,
+    )
+    layers: list[nn.Module] = [stem, _norm(norm, 64, size), nn.ReLU()]
+    if imagenet:
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        size = math.ceil(size / 4)
+    layers += [_residual(64, 64, norm), _residual(64, 64, norm)]
+    for width in (128, 256, 512):
+        factor = 2 if size >= (4 if pooled else 3) else 1
+        size = size // factor if pooled else math.ceil(size / factor)
+        layers += [_residual(width // 2, width, norm, factor, pooled)]
+        layers += [_residual(width, width, norm)]
+    return layers if pooled else [*layers, nn.AvgPool2d(size)]

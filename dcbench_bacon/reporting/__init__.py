@@ -1,0 +1,1 @@
+"""Tables, comparisons with the literature, and figures."""

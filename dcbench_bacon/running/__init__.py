@@ -1,0 +1,1 @@
+"""Cells, grids, and what they share while they run."""

@@ -1,0 +1,67 @@
+"""The quality of the images of several files of one data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from dcbench_bacon.contract import Run
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.evaluation.quality import (
+    QualityRequest,
+    appraise,
+    judges,
+    limited,
+    table,
+)
+from dcbench_bacon.running.run import CellRun, Options
+from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.schema import Cell
+
+
+def run_on(dataset: Dataset, options: Options, shared: Path | None = None) -> Run:
+    """The run that trains the network and draws real images, the same for all sets.
+
+    Args:
+        dataset: the real images.
+        options: how it runs.
+        shared: where the trained network is kept; not kept without it.
+    """
+    cell = Cell("quality", dataset.info.name, 1)
+    return CellRun(cell, dataset, options, None, shared)
+
+
+def appraise_files(
+    named: Sequence[tuple[Path, SyntheticSet]],
+    dataset: Dataset,
+    request: QualityRequest,
+    policy: RunPolicy,
+    shared: Path | None = None,
+) -> pd.DataFrame:
+    """The table of several files of one data set.
+
+    Args:
+        named: the files and what is in them.
+        dataset: the real images.
+        request: what is asked of the images.
+        policy: how the network is trained.
+        shared: where it is kept.
+
+    Raises:
+        UsageError: a network, a model or its weights are not there.
+    """
+    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
+    if dataset.zca and request.clip_weights:
+        raise UsageError(
+            "an image-text model sees pixels, and these images are ZCA-whitened: "
+            "leave out --clip-weights"
+        )
+    fewer = limited(dataset, request.images, run.generator("test images", "cpu"))
+    sets = [(path.name, synthetic) for path, synthetic in named]
+    stream = run.generator("training images", "cpu")
+    order = torch.randperm(len(dataset.train.labels), generator=stream)
+    found = [appraise(fewer, sets, judge, order) for judge in judges(run, request)]
+    return table([row for rows in found for row in rows])

@@ -1,0 +1,1 @@
+"""Files, locks, checkpoints, memory, precision, compilation, clocks and progress."""

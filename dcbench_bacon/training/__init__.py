@@ -1,0 +1,1 @@
+"""Training on real images and on synthetic sets."""

@@ -1,0 +1,103 @@
+"""Networks trained on a synthetic set together."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from dcbench_bacon.contract import State
+from dcbench_bacon.networks.flat_parameters import NetworkStack
+from dcbench_bacon.runtime.cuda_graphs import Tensors
+from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.training.losses import Targets
+from dcbench_bacon.training.on_synthetic import SetTrainer, prepare
+
+_GRAPH = 16  # batches of updates in one graph; their images are kept until then
+
+
+class SetTrainerStack:
+    """Networks of one architecture in training on one set, a batch of each at a time.
+
+    On a GPU the updates of a pass, or of ``_GRAPH`` batches of a long one, are a graph.
+
+    Args:
+        trainers: share task and architecture; from here on their parameters are rows
+            of this object's.
+    """
+
+    def __init__(self, trainers: Sequence[SetTrainer]) -> None:
+        """Makes one matrix of all parameters."""
+        self.trainers = trainers
+        self.gradients = NetworkStack(trainers[0].flat)
+        self.vectors = torch.stack([each.vector for each in trainers])
+        self.velocities = torch.stack([each.velocity for each in trainers])
+        self.averages = self.vectors.clone() if trainers[0].protocol.ema else None
+        for row, each in enumerate(trainers):
+            each.vector, each.velocity = self.vectors[row], self.velocities[row]
+            each.average = None if self.averages is None else self.averages[row]
+        self._advance = trainers[0].clock.graphed(self._advanced)
+
+    @property
+    def state(self) -> Tensors:
+        """What an update changes: parameters, moments and, if kept, averages."""
+        averages = () if self.averages is None else (self.averages,)
+        return self.vectors, self.velocities, *averages
+
+    def epoch(self, index: int) -> None:
+        """One pass of every network over the set."""
+        (rate, taken), *_ = [each.begin(index) for each in self.trainers]
+        passes = zip(*[each.batches() for each in self.trainers], strict=True)
+        batches = [torch.stack(batch) for batch in passes]
+        with tensor_cores(self.trainers[0].protocol.precision):
+            for start in range(0, len(batches), _GRAPH):
+                self._train(rate, taken + start, batches[start : start + _GRAPH])
+        for each in self.trainers:
+            each.flat.attach(each.vector)
+            each.measure(index)
+
+    def _train(
+        self, rate: float, taken: int, batches: Sequence[Int64[Tensor, "k _"]]
+    ) -> None:
+        """One update of every network for each batch, on images of its own."""
+        clock = self.trainers[0].clock
+        pieces: list[Tensor] = []
+        for index in batches:
+            images, targets = prepare(self.trainers, index)
+            pieces += (images, *targets)
+            clock.count(index.numel())
+        with clock.phase("train"):
+            # Filled on the device: a number from the host would be waited for.
+            pace = torch.stack([_filled(each, self.vectors) for each in (rate, taken)])
+            *state, loss = self._advance(pace, *self.state, *pieces)
+            for mine, new in zip(self.state, state, strict=True):
+                mine.copy_(new)
+        clock.watch("loss", loss)
+
+    def _advanced(self, pace: Float64[Tensor, "2"], *tensors: Tensor) -> Tensors:
+        """The state after an update for each batch, and the mean loss of the last."""
+        first, count = self.trainers[0], len(self.state)
+        vectors, velocities, *averages = (each.clone() for each in tensors[:count])
+        optimiser = first.optimiser(*pace.unbind())
+        pieces = iter(tensors[count:])
+        for images, *targets in zip(pieces, pieces, pieces, strict=True):
+            stacked = self.gradients.under(
+                first.criterion, vectors, images, Targets(*targets)
+            )
+            optimiser.step(vectors, velocities, stacked.gradient)
+            for average in averages:
+                average.lerp_(vectors, 1 - first.protocol.ema)
+        return vectors, velocities, *averages, stacked.losses.mean()
+
+    def state_dict(self) -> State:
+        """The states of all trainers."""
+        return {"trainers": [each.state_dict() for each in self.trainers]}
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from ``state_dict``."""
+        for each, own in zip(self.trainers, state["trainers"], strict=True):
+            each.load_state_dict(own)
+
+
+def _filled(value: int | float, like: Tensor) -> Float64[Tensor, ""]:
+    return torch.full((), value, dtype=torch.float64, device=like.device)
