@@ -62,9 +62,10 @@ def install(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Make sure that style and format are those of ruff's settings."""
+    """Make sure that style and format are ruff's, and that imports go one way."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
 
 
 @nox.session

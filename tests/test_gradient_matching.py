@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
 from dcbench_bacon.augmentation.siamese import Augmentation, Draw
+from dcbench_bacon.distillation import gradient_matcher
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.distillation.gradient_matcher import (
     GradientMatcher,
