@@ -66,7 +66,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 def run_killed(*arguments: object) -> None:
     """Runs a command until it gets through being killed, again and again, at writes."""
-    script = Path(__file__).with_name("killed_at_writes.py")
+    script = Path(__file__).with_name("write_killer.py")
     done = subprocess.run(
         [sys.executable, script, "1", *map(str, arguments)],
         capture_output=True,

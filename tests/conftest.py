@@ -1,5 +1,6 @@
 """Shape checks for the whole test run, and the fixtures several files use."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -87,6 +88,35 @@ def parity() -> Path:
     if not (folder / "parity.safetensors").is_file():
         pytest.skip(f"parity.safetensors not found in {folder.resolve()}")
     return folder
+
+
+@pytest.fixture
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small model in open_clip's registry, for one test."""
+    import open_clip
+    from clip_models import TEXT, VISION
+
+    factory = open_clip.factory
+    monkeypatch.setattr(
+        factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS)
+    )
+    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
+    name = "tiny-clip-of-a-test"
+    config = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    open_clip.add_model_config(path)
+    return name
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file of weights for the registered model."""
+    from clip_models import tiny_clip
+
+    path = tmp_path / "tiny.pt"
+    torch.save(tiny_clip().state_dict(), path)
+    return path
 
 
 def pytest_collection_modifyitems(

@@ -1,5 +1,7 @@
 """What several test files build: runs in memory and fixed real images."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,16 @@ from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.running import run
 from dcbench_bacon.schema import Cell, DatasetInfo
+
+
+@contextmanager
+def case(*facts: object) -> Iterator[None]:
+    """Name a case of a loop in the report of whatever fails in it."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note("in the case " + " ".join(map(str, facts)))
+        raise
 
 
 def dataset(

@@ -1,12 +1,13 @@
 """What every method and every data set must do, whoever wrote it."""
 
 import ast
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
-from support import dataset
+from support import case, dataset
 from support import method as create
 
 import dcbench_bacon
@@ -16,6 +17,7 @@ from dcbench_bacon.contract import Method, Settings
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.field_types import Profile
 from dcbench_bacon.plugins import DATASETS, METHODS, canonical
 from dcbench_bacon.recipes import digests, protocols, toml_tables
 from dcbench_bacon.running import planning
@@ -129,23 +131,20 @@ def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
 
 
 @all_methods
-@pytest.mark.parametrize("name", PAPER_DATASETS)
-@pytest.mark.parametrize("ipc", [1, 10, 50])
-@pytest.mark.parametrize("profile", ["paper", "quick", "demo"])
-def test_every_value_in_force_has_an_origin(
-    method: str, name: str, ipc: int, profile: Any
-) -> None:
-    resolved = planning.resolve(
-        Cell(method, name, ipc), protocols.Request(profile=profile)
-    )
-    values = resolved.recipe.settings
-    assert set(values) == set(contract.method_class(method).Settings.__struct_fields__)
-    for key in values:
-        origin = resolved.origins[key]
-        assert origin.source or origin.table == "default of the code", key
-    assert resolved.recipe.profile == profile
-    if profile == "paper":
-        assert "reduced" not in " ".join(o.source for o in resolved.origins.values())
+def test_every_value_in_force_has_an_origin(method: str) -> None:
+    fields = set(contract.method_class(method).Settings.__struct_fields__)
+    cells = itertools.product(PAPER_DATASETS, (1, 10, 50), get_args(Profile))
+    for name, ipc, profile in cells:
+        with case(name, ipc, profile):
+            request = protocols.Request(profile=profile)
+            resolved = planning.resolve(Cell(method, name, ipc), request)
+            assert set(resolved.recipe.settings) == fields
+            assert resolved.recipe.profile == profile
+            for key in fields:
+                origin = resolved.origins[key]
+                assert origin.source or origin.table == "default of the code", key
+            sources = " ".join(origin.source for origin in resolved.origins.values())
+            assert profile != "paper" or "reduced" not in sources
 
 
 @all_methods

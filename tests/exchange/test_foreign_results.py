@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from commandline import NETWORK, found, invoke, only_record, settable
+from dataset_files import write_cifar10
 from foreign_files import SOFT, images, labels
 from PIL import Image
-from test_data import write_cifar10
 
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.exchange import adopt

@@ -312,6 +312,7 @@ def test_the_set_is_judged_at_its_own_learning_rate(
     assert only_record(own).digest != only_record(fixed).digest
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_without_the_experts_of_the_recipe(
     tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

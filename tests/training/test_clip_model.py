@@ -1,13 +1,11 @@
 """The image-text term with small models of random weights: no network, no download."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-import open_clip
 import pytest
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, set_model_preprocess_cfg
+from clip_models import CPU, MEAN, PREPROCESS, STD, info, score, tiny_clip, tokenizer
+from open_clip.model import set_model_preprocess_cfg
 from support import cell_run, dataset
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,48 +15,6 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.methods import bacon
 from dcbench_bacon.schema import DatasetInfo
 from dcbench_bacon.training.clip_model import SemanticScore
-
-CPU = torch.device("cpu")
-VISION = {
-    "layers": 1,
-    "width": 32,
-    "head_width": 16,
-    "patch_size": 8,
-    "image_size": 16,
-}
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
-PREPROCESS = {"size": (16, 16), "mode": "RGB", "mean": MEAN, "std": STD}
-
-
-def info(channels: int = 3) -> DatasetInfo:
-    return DatasetInfo(
-        name="pets",
-        title="Pets",
-        classes=3,
-        channels=channels,
-        size=8,
-        mean=(0.5, 0.4, 0.3)[:channels],
-        std=(0.3, 0.2, 0.25)[:channels],
-        class_names=("cat", "green_frog", "ocean liner"),
-    )
-
-
-def tiny_clip(seed: int = 0) -> Any:
-    """A model of random weights, the same for a seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = CLIP(16, CLIPVisionCfg(**VISION), CLIPTextCfg(**TEXT))
-    set_model_preprocess_cfg(model, PREPROCESS)
-    return model
-
-
-def tokenizer() -> Any:
-    return open_clip.SimpleTokenizer()
-
-
-def score(channels: int = 3) -> SemanticScore:
-    return SemanticScore(tiny_clip(), tokenizer(), info(channels), CPU)
 
 
 def pictures(channels: int = 3, each: int = 2) -> Tensor:
@@ -159,30 +115,6 @@ def test_pixels_are_judged_as_they_look() -> None:
     assert torch.allclose(one, two, atol=1e-5)
     white = torch.full((3, 1, 3, 8, 8), 10.0)
     assert torch.equal(score()(white, CLASSES), score()(white * 7, CLASSES))
-
-
-@pytest.fixture
-def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A small model in open_clip's registry, for one test."""
-    factory = open_clip.factory
-    monkeypatch.setattr(
-        factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS)
-    )
-    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
-    name = "tiny-clip-of-a-test"
-    config = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
-    path = tmp_path / f"{name}.json"
-    path.write_text(json.dumps(config), encoding="utf-8")
-    open_clip.add_model_config(path)
-    return name
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """A file of weights for the registered model."""
-    path = tmp_path / "tiny.pt"
-    torch.save(tiny_clip().state_dict(), path)
-    return path
 
 
 def test_local_weights_are_loaded(registered: str, weights: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from compiled import CPU, REAL, clock, network, outcome
+from compilation_checks import CPU, REAL, clock, network, outcome
 
 from dcbench_bacon.field_types import Precision
 from dcbench_bacon.networks.compilation import forward_flops
@@ -17,7 +17,7 @@ from dcbench_bacon.runtime.precision import tensor_cores
 
 
 def test_compiled_code_computes_what_eager_code_does() -> None:
-    script = Path(__file__).with_name("compiled.py")
+    script = Path(__file__).parents[1] / "compilation_checks.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     if done.stdout.startswith("nothing to compile with"):
         pytest.skip(done.stdout)

@@ -9,9 +9,9 @@ import commandline
 import msgspec
 import pytest
 import torch
+from clip_models import tiny_clip
 from commandline import assert_same, run_killed, settable
 from support import cell_run, dataset, method
-from test_semantic import registered, tiny_clip, weights  # noqa: F401 - fixtures
 from torch import Tensor
 
 from dcbench_bacon.contract import State
@@ -297,8 +297,8 @@ def clip_images(model: Any, images: Tensor) -> Tensor:
 
 
 def test_clip_gives_unit_vectors(
-    registered: str,  # noqa: F811
-    weights: Path,  # noqa: F811
+    registered: str,
+    weights: Path,
     tmp_path: Path,
 ) -> None:
     import open_clip

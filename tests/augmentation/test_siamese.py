@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from elsewhere import Crossings, empty
 from kornia.augmentation import AugmentationSequential, ImageSequential
 from kornia.geometry.transform import warp_affine
+from meta_device import Crossings, empty
 from torch import Tensor
 
 from dcbench_bacon.augmentation import dsa, kornia_modules

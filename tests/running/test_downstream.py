@@ -1,6 +1,7 @@
 """Downstream uses: their records, trainings, tables, and the commands end to end.
 
-``python tests/test_downstream.py`` writes the golden files anew; read the diff.
+``PYTHONPATH=tests python tests/running/test_downstream.py`` writes the golden
+files anew; read the diff.
 """
 
 import csv
@@ -43,7 +44,7 @@ from dcbench_bacon.training import on_synthetic
 from dcbench_bacon.training.on_synthetic import SetTrainer
 from dcbench_bacon.training.task import Task, accuracy
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")
 SHORT = (*settable("protocol.epochs", 4), *settable("protocol.networks", 2))
 COMMON = (*SHORT, "--profile", "demo", "--device", "cpu")

@@ -80,7 +80,7 @@ def test_gradient_equals_the_class_loop(
     real = Double(run)
     ours, theirs = OBJECTIVES[objective]
     augmentation = Augmentation("_".join(names), (size, size))
-    network = builder.build("ConvNetW32", channels=channels, size=size, classes=6)
+    network = builder.build("ConvNetW8", channels=channels, size=size, classes=6)
     network = network.double().requires_grad_(False)
     index = real.draw(8, run.generator("real"))
     batch = MatchingBatch(index, forced(names, size), torch.tensor(7.5).double())

@@ -300,8 +300,10 @@ def run_steps(run: CellRun, folder: Path, **changes: Any) -> GradientMatching:
     return made
 
 
-@pytest.mark.parametrize("architecture", ["ConvNetD2W8", "ConvNetD2W8BN"])
-@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("architecture", "stop"),
+    [("ConvNetD2W8", 3), *(("ConvNetD2W8BN", stop) for stop in (1, 2, 3, 4, 5))],
+)
 def test_resumed_inside_the_outer_loop_with_the_same_bits(
     tmp_path: Path, architecture: str, stop: int
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from elsewhere import Crossings, elsewhere, empty, indices
+from meta_device import Crossings, elsewhere, empty, indices
 from recording import CpuRecorder, Recording
 from support import cell_run, dataset
 from torch import Tensor

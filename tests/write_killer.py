@@ -1,6 +1,6 @@
 """Runs dcbench until it gets through; each attempt kills itself at a file it writes.
 
-    python killed_at_writes.py SEED ARGUMENT...
+    python write_killer.py SEED ARGUMENT...
 
 An attempt is a forked process, so that torch is imported once. It dies by SIGKILL
 before or after a file takes its final name, a few files after it began. Prints the

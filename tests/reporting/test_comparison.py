@@ -13,7 +13,7 @@ import pytest
 import torch
 from commandline import invoke
 from matplotlib.colors import Normalize
-from test_tables import record
+from records import record
 
 from dcbench_bacon.data import set_identity
 from dcbench_bacon.data.synthetic import SyntheticSet
@@ -22,7 +22,7 @@ from dcbench_bacon.reporting import comparison, longform, plots, rendering, scor
 from dcbench_bacon.schema import Cell, Record
 from dcbench_bacon.store import Store
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def made(

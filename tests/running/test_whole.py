@@ -6,8 +6,8 @@ import msgspec
 import pytest
 import torch
 from commandline import NETWORK, found, invoke, judged, only_record, settable
+from records import record
 from support import cell_run, dataset
-from test_tables import record
 from torch.nn import functional as F
 
 from dcbench_bacon import contract

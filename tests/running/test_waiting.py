@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from elsewhere import Crossings, elsewhere, empty, indices
+from meta_device import Crossings, elsewhere, empty, indices
 from support import cell_run, dataset
 from torch import Tensor
 

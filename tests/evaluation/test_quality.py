@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from clip_models import score
 from commandline import invoke
 from support import dataset
-from test_semantic import registered, score, weights  # noqa: F401 - fixtures
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -222,7 +222,7 @@ def test_fewer_test_images_are_drawn() -> None:
     assert quality.limited(source, 36, torch.Generator()) is source
 
 
-def test_image_text_model(registered: str, weights: Path) -> None:  # noqa: F811
+def test_image_text_model(registered: str, weights: Path) -> None:
     source = dataset(channels=3)
     request = QUICK._replace(clip_model=registered, clip_weights=str(weights))
     named = [(Path("a.safetensors"), decoded_set()), (Path("b"), decoded_set())]

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import pandas as pd
 import pytest
-from test_tables import record, select
+from records import record, select
 
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Selection

@@ -1,6 +1,7 @@
 """Tables against golden files, by hand, and as properties.
 
-``python tests/test_tables.py`` writes the golden files anew; read the diff.
+``PYTHONPATH=tests python tests/reporting/test_tables.py`` writes the golden
+files anew; read the diff.
 """
 
 import io
@@ -8,27 +9,20 @@ import math
 import random
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from records import KEY, record, select
 from rich.console import Console
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.field_types import Profile, Selection, Status
-from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting import longform, rendering, tables
 from dcbench_bacon.schema import (
     Cell,
-    Environment,
-    Evaluation,
-    Phase,
-    Recipe,
     Record,
-    Timing,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 COLUMNS = (
     "dataset,ipc,method,architecture,protocol,accuracy_mean,accuracy_std,n,"
     "published_mean,published_std,published_metric,published_source,"
@@ -36,75 +30,6 @@ COLUMNS = (
     "published_epochs,published_selection,published_teachers,published_evaluation,"
     "published_certainty,difference,not_compared,remarks,profile,selection,recipe"
 )
-KEY = [
-    *("dataset", "ipc", "method", "architecture", "protocol", "profile"),
-    *("selection", "recipe"),
-]
-ENVIRONMENT = Environment(
-    dcbench="0.1.0",
-    git_commit="0123abc",
-    python="3.11.0",
-    torch="2.11.0",
-    device="NVIDIA <H200> & co",
-    cuda="13.0",
-    threads=16,
-    platform="Linux",
-    utc="2025-01-01T00:00:00Z",
-)
-COST = Timing(
-    seconds=2.0,
-    steps=100,
-    median=0.0195,
-    iqr=0.0011,
-    images=512_000,
-    peak_bytes=3_210_000_000,
-    phases={
-        "data": Phase(0.1, 100),
-        "augmentation": Phase(0.4, 100),
-        "real forward": Phase(0.5, 100),
-        "synthetic": Phase(0.7, 100),
-        "update": Phase(0.05, 100),
-    },
-)
-
-
-def record(
-    cell: Cell,
-    accuracies: tuple[float, ...],
-    *,
-    architecture: str = "ConvNet",
-    profile: Profile = "paper",
-    selection: Selection = "final",
-    status: Status = "done",
-    digest: str = "00000001",
-    protocol: dict[str, Any] | None = None,
-    overrides: dict[str, str] | None = None,
-) -> Record:
-    rules: dict[str, Any] = {"name": "dc", **(protocol or {})}
-    return Record(
-        cell=cell,
-        recipe=Recipe(
-            settings={"steps": 100},
-            protocol=Protocol(selection=selection, **rules),
-            profile=profile,
-            overrides=overrides or {},
-        ),
-        digest=digest,
-        status=status,
-        environment=ENVIRONMENT,
-        evaluations=tuple(
-            Evaluation(
-                architecture=architecture,
-                trial=trial,
-                accuracy=accuracy,
-                epoch=1000,
-                seconds=1.5,
-            )
-            for trial, accuracy in enumerate(accuracies)
-        ),
-        distillation={"match": COST} if cell.method != "random" else {},
-        error=None if status == "done" else "DivergedError: loss is nan_%",
-    )
 
 
 def records() -> list[Record]:
@@ -189,12 +114,6 @@ def outputs() -> dict[str, str]:
     texts |= {"timing.md": rendering.render(tables.timing(records()), "md")}
     texts |= {"unfinished.md": rendering.render(tables.unfinished(records()), "md")}
     return texts
-
-
-def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
-    for name, value in values.items():
-        table = table[table[name] == value]
-    return table
 
 
 @pytest.mark.parametrize("name", sorted(outputs()))
