@@ -305,9 +305,9 @@ def test_a_method_that_was_edited_is_told(
     arguments = command(tmp_path, methods="dm")
     assert invoke(*arguments).exit_code == 0
     quiet = invoke(*arguments).stderr
-    monkeypatch.setattr(plugins, "method_sha256", lambda name: "0" * 64)
+    monkeypatch.setattr(plugins, "code_sha256", lambda *_: "0" * 64)
     told = invoke(*arguments).stderr
-    line = "dm.py has changed since; --fresh distils anew"
+    line = "dm.py, or code of dcbench that it uses, has changed since; --fresh distils"
     assert "already done" in told
     assert (line in quiet, line in told) == (False, True)
     assert line not in invoke(*arguments, "--fresh").stderr
