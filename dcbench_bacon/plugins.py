@@ -5,21 +5,15 @@ found in its folder or, from third parties, in an entry-point group.
 """
 
 import ast
-import hashlib
 import importlib
-import importlib.util
 import pkgutil
 from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from dcbench_bacon.errors import (
-    UsageError,
-    guess,
-)
-
-pass
+from dcbench_bacon.code_identity import code_sha256, source_file
+from dcbench_bacon.errors import UsageError, guess
 
 
 class Registry:
@@ -81,8 +75,7 @@ class Registry:
 
     def module(self, name: str) -> ModuleType:
         """Imports and returns a member's module."""
-        self.resolve(name)
-        path = self._modules[canonical(name)]
+        path = self.path(name)
         try:
             return importlib.import_module(path)
         except ImportError as error:
@@ -90,10 +83,14 @@ class Registry:
                 f"{self.kind} {name!r}: {path} cannot be imported ({error})"
             ) from error
 
+    def path(self, name: str) -> str:
+        """Return the dotted name of a member's module."""
+        self.resolve(name)
+        return self._modules[canonical(name)]
+
     def source(self, name: str) -> Path:
         """The file of a member, found without importing it."""
-        self.resolve(name)
-        path = _file(self._modules[canonical(name)])
+        path = source_file(self.path(name))
         if path is None:
             raise UsageError(f"the module of {self.kind} {name!r} has no file")
         return path
@@ -105,7 +102,7 @@ class Registry:
 
     def _constants(self, module: str) -> dict[str, object]:
         """Module-level string constants, read without importing the module."""
-        path = _file(self._modules[module])
+        path = source_file(self._modules[module])
         return {} if path is None else _constants(path, path.stat().st_mtime_ns)
 
 
@@ -127,15 +124,6 @@ def _constants(path: Path, changed: int) -> dict[str, object]:
     }
 
 
-def _file(module: str) -> Path | None:
-    """The source of a module, found without importing it; None when there is none."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except ImportError:  # of a parent package
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
-
-
 def canonical(name: str) -> str:
     """The module name for a typed name: ``bacon+idm`` is ``bacon_idm``."""
     return name.replace("+", "_").replace("-", "_")
@@ -145,9 +133,34 @@ METHODS = Registry("method", "dcbench_bacon.methods", "dcbench.methods")
 DATASETS = Registry("data set", "dcbench_bacon.datasets", "dcbench.datasets")
 
 
+_FAMILIES = ("dcbench_bacon.distillation", "dcbench_bacon.augmentation")
+_CODE = "code:"
+
+
 def method_sha256(name: str) -> str:
-    """Of the module's source."""
-    return hashlib.sha256(METHODS.source(name).read_bytes()).hexdigest()
+    """Return ``code:`` and the sha256 of the code that decides a method's images.
+
+    That is the method's module, and what it imports, directly or through each other,
+    from its own package, ``dcbench_bacon.distillation`` and
+    ``dcbench_bacon.augmentation``, by the rule of ``code_identity``. Earlier versions
+    recorded the sha256 of the module's bytes, without a prefix.
+    """
+    module = METHODS.path(name)
+    package = module.rpartition(".")[0]
+    families = (*_FAMILIES, package) if package else _FAMILIES
+    return f"{_CODE}{code_sha256(module, families)}"
+
+
+def has_changed(name: str, made_by: object) -> bool:
+    """Return whether a method is known to differ from what made a set.
+
+    Args:
+        name: of the method.
+        made_by: ``method_sha256`` at the time. None, or one of an earlier version,
+            tells nothing.
+    """
+    known = str(made_by).startswith(_CODE)
+    return known and made_by != method_sha256(name)
 
 
 def recipe_file(method: str) -> Path:

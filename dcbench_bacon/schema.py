@@ -185,7 +185,8 @@ class Record(Struct, frozen=True, kw_only=True):
         distillation: the cost of making the set.
         evaluation: the cost of judging it, timed apart.
         dataset_sha256: of the pixels and labels of train and test, before whitening.
-        method_sha256: of the source of the module that made the set.
+        method_sha256: of the code that made the set, see ``plugins.method_sha256``;
+            without the prefix ``code:``, of the bytes of the method's module alone.
         synthetic_sha256: of the images, labels and partition that were evaluated.
         synthetic_bytes: of images and labels as stored.
         label_bytes: of the labels among them.

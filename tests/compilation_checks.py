@@ -19,7 +19,6 @@ from dcbench_bacon.distillation.improved import (
 from dcbench_bacon.distillation.network_queue import (
     Minibatches,
     NetworkQueue,
-    QueueOptions,
 )
 from dcbench_bacon.distillation.objectives import SquaredMeanDistance
 from dcbench_bacon.evaluation.evaluate import evaluate
@@ -31,6 +30,7 @@ from dcbench_bacon.runtime.compilation import Compiler, broken
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training.on_synthetic import SetTrainer
+from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.task import Task
 
 CPU = torch.device("cpu")
@@ -99,7 +99,7 @@ def a_queue_trains_to_the_same() -> None:
     for mode in ("off", "on"):
         run = cell_run(REAL, Path(tempfile.mkdtemp()))
         run.policy = RunPolicy(compiler=Compiler(mode))
-        queue = NetworkQueue(run, SMALL, QueueOptions())
+        queue = NetworkQueue(run, Training(architecture=SMALL))
         queue.together = True
         queue.compile(run, 1)
         generator = torch.Generator().manual_seed(3)

@@ -13,7 +13,6 @@ the weights, so that one pass gives the gradients of many classes;
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.distillation.gradient_matcher import GradientMatcher
@@ -29,6 +28,7 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.training.optimisers import FlatSGD
+from dcbench_bacon.training.step import TrainingStep
 
 STATISTICS = 16  # real images a class for batch norm; BNSizePC in main.py
 
@@ -80,11 +80,11 @@ class GradientMatching(Pipeline):
         """Draws the initial images."""
         super().__init__(run, settings)
         self.matcher = GradientMatcher(run, self.real, self.augmentation)
-        self.flat = FlatNetwork(self.network)
-        self.vector = self.flat.vector()
+        flat = FlatNetwork(self.network)
+        self.vector = flat.vector()
         self.velocity = torch.zeros_like(self.vector)
-        self.gradient = torch.zeros_like(self.vector)
-        self.flat.attach(self.vector, self.gradient)
+        self.update = TrainingStep(flat)
+        self.update.attach(self.vector)
         self.network_optimiser = FlatSGD(
             settings.network_lr, settings.network_momentum, weight_decay=0.0
         )
@@ -140,10 +140,7 @@ class GradientMatching(Pipeline):
         """One update of the network; an operation a batch, parameters an image."""
         draw = self.augmentation.draw(1, self.training_draws, samples=len(images))
         images = self.augmentation.apply(images.unsqueeze(0), draw).squeeze(0)
-        self.gradient.zero_()
-        loss = F.cross_entropy(self.network(images), labels)
-        torch.autograd.backward(loss)
-        self.network_optimiser.step(self.vector, self.velocity, self.gradient)
+        self.update(self.network_optimiser, self.velocity, images, labels)
         self.run.count(len(images))
 
     def state_dict(self) -> State:

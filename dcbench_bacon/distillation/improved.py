@@ -10,7 +10,7 @@ from dcbench_bacon.distillation.feature_matching import MatchingBatch
 from dcbench_bacon.distillation.network_queue import (
     Minibatches,
     NetworkQueue,
-    QueueOptions,
+    QueueSize,
 )
 from dcbench_bacon.distillation.objectives import Objective
 from dcbench_bacon.distillation.pipeline import (
@@ -23,6 +23,7 @@ from dcbench_bacon.distillation.pipeline import (
 from dcbench_bacon.field_types import Parts, Positive
 from dcbench_bacon.networks import base
 from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.training.settings import Training
 
 
 class ImprovedMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
@@ -85,15 +86,16 @@ class ImprovedMatching(DistributionMatching):
     def _network(self) -> base.Network:
         """The network that takes its parameters from the queue."""
         settings = self.settings
-        options = QueueOptions(
-            capacity=settings.queue_size,
-            start=settings.queue_start,
+        training = Training(
+            architecture=settings.architecture,
             learning_rate=settings.network_lr,
             momentum=settings.network_momentum,
             weight_decay=settings.network_weight_decay,
+            batch_size=settings.queue_batch,
             precision=settings.precision,
         )
-        self.queue = NetworkQueue(self.run, settings.architecture, options)
+        size = QueueSize(settings.queue_size, settings.queue_start)
+        self.queue = NetworkQueue(self.run, training, size)
         self.queue.compile(self.run, settings.steps * self._trained())
         return self.queue.template
 

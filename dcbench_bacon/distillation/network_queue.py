@@ -6,38 +6,29 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.field_types import Precision
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.compilation import forward_flops
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
 from dcbench_bacon.runtime.cuda_graphs import Tensors
 from dcbench_bacon.runtime.memory import images_per_call
-from dcbench_bacon.training.optimisers import FlatSGD
+from dcbench_bacon.training.settings import Training
+from dcbench_bacon.training.step import TrainingStep
 
 
-class QueueOptions(NamedTuple):
-    """Size of the queue and training of its networks; defaults as published.
+class QueueSize(NamedTuple):
+    """How many networks are in the queue; defaults as published.
 
     Attributes:
         capacity: networks kept; the oldest makes room (``net_num``).
         start: networks before the first step.
-        learning_rate: of their SGD.
-        momentum: of their SGD (``--net_decay``).
-        weight_decay: of their SGD (``--net_decay``).
-        precision: of their arithmetic.
     """
 
     capacity: int = 100
     start: int = 3
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    precision: Precision = "fp32"
 
 
 class Minibatches(NamedTuple):
@@ -52,15 +43,17 @@ class NetworkQueue:
 
     Args:
         run: supplies device, facts and random streams.
-        architecture: of all networks.
-        options: size and training.
+        training: of all networks.
+        size: of the queue.
     """
 
-    def __init__(self, run: Run, architecture: str, options: QueueOptions) -> None:
-        """Fills the queue with ``options.start`` fresh networks."""
+    def __init__(
+        self, run: Run, training: Training, size: QueueSize | None = None
+    ) -> None:
+        """Fills the queue with ``size.start`` fresh networks."""
         self.device = run.device
-        self.options = options
-        info = run.info
+        self.size = size = size or QueueSize()
+        info, architecture = run.info, training.architecture
         template = builder.build(
             architecture, channels=info.channels, size=info.size, classes=info.classes
         )
@@ -69,26 +62,25 @@ class NetworkQueue:
                 f"{architecture} keeps batch statistics, which a queue of networks "
                 "does not; choose one with instance norm, such as ConvNet"
             )
-        template.precision = options.precision  # before the stack copies the design
+        template.precision = training.precision  # before the stack copies the design
         self.template = template.to(run.device)
         self.flat = FlatNetwork(self.template)
         self.stack = NetworkStack(self.flat)
         self.together = run.device.type == "cuda"
         self._advance = run.graphed(self._advanced)
-        self.optimiser = FlatSGD(
-            options.learning_rate, options.momentum, options.weight_decay
-        )
+        fit = images_per_call(run.device, info.size)
+        self.update = TrainingStep(self.flat, most=fit)
+        self.optimiser = training.optimiser()
         self.fresh = run.generator("queue/networks")
         self.choice = run.generator("queue/choice", device="cpu")
-        shape = (options.capacity, len(self.flat))
+        shape = (size.capacity, len(self.flat))
         self.parameters = torch.zeros(shape, device=run.device)
         self.velocities = torch.zeros(shape, device=run.device)
-        self.gradient = torch.zeros(len(self.flat), device=run.device)
         self.loaded = torch.zeros(len(self.flat), device=run.device)
-        self.correct = torch.zeros(options.capacity, device=run.device)
-        self.seen = torch.zeros(options.capacity, device=run.device)
+        self.correct = torch.zeros(size.capacity, device=run.device)
+        self.seen = torch.zeros(size.capacity, device=run.device)
         self.pushed = 0
-        for _ in range(options.start):
+        for _ in range(size.start):
             self.push()
 
     def compile(self, run: Run, images: int) -> None:
@@ -104,11 +96,11 @@ class NetworkQueue:
 
     def __len__(self) -> int:
         """The number of networks in the queue."""
-        return min(self.pushed, self.options.capacity)
+        return min(self.pushed, self.size.capacity)
 
     def push(self) -> None:
         """Adds a fresh network in the place of the oldest, if the queue is full."""
-        row = self.pushed % self.options.capacity
+        row = self.pushed % self.size.capacity
         self.flat.attach(self.parameters[row])
         builder.reinitialize(self.template, self.fresh)
         for state in (self.velocities, self.correct, self.seen):
@@ -162,18 +154,11 @@ class NetworkQueue:
         self, row: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, "n"]
     ) -> None:
         """One network, in pieces that fit into memory."""
-        vector = self.parameters[row]
-        network = self.flat.attach(vector, self.gradient.zero_())
-        most = images_per_call(self.device, images.shape[-1])
-        pieces = (torch.split(each, most) for each in (images, labels))
-        for some, wanted in zip(*pieces, strict=True):
-            logits = network(some)
-            # A sum of pieces: networks with instance norm treat images one by one.
-            loss = F.cross_entropy(logits, wanted, reduction="sum") / len(labels)
-            torch.autograd.backward(loss)
-            self.correct[row] += (logits.detach().argmax(1) == wanted).sum()
+        self.update.attach(self.parameters[row])
+        velocity = self.velocities[row]
+        logits = self.update(self.optimiser, velocity, images, labels).logits
+        self.correct[row] += (logits.argmax(1) == labels).sum()
         self.seen[row] += len(labels)
-        self.optimiser.step(vector, self.velocities[row], self.gradient)
 
     def _train_together(
         self, rows: Sequence[int], batches: Sequence[Minibatches]

@@ -23,8 +23,9 @@ from dcbench_bacon.field_types import Positive, Precision
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.runtime.memory import images_per_call, send
 from dcbench_bacon.runtime.precision import tensor_cores
-from dcbench_bacon.training.expert_store import ExpertStore, ExpertTraining, Pair
+from dcbench_bacon.training.expert_store import ExpertStore, Pair
 from dcbench_bacon.training.experts import expert_network
+from dcbench_bacon.training.settings import Training
 
 # A step that is differentiated twice takes so many times the memory of one that is
 # differentiated once (ConvNetW64 at 256 images on a CPU: 0.74 and 0.41 GB).
@@ -84,9 +85,9 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
     recompute: bool = True
 
     @property
-    def training(self) -> ExpertTraining:
+    def training(self) -> Training:
         """How the experts are trained."""
-        return ExpertTraining(
+        return Training(
             architecture=self.architecture,
             passes=self.expert_passes,
             learning_rate=self.expert_lr,

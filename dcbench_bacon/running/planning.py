@@ -15,7 +15,7 @@ from dcbench_bacon.contract import (
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.judged import check_protocol
 from dcbench_bacon.networks.pools import check_architectures, distilled_on, plain
-from dcbench_bacon.plugins import METHODS, method_sha256, recipe_file
+from dcbench_bacon.plugins import METHODS, has_changed, recipe_file
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.schema import Cell
 
@@ -53,12 +53,15 @@ def say_if_changed(cell: Cell, made_by: Any, tell: Callable[[str], None]) -> Non
 
     Args:
         cell: of the set.
-        made_by: the method's sha256 at the time; none where it is not known.
+        made_by: the method's sha256 at the time; see ``plugins.has_changed``.
         tell: takes the line.
     """
-    if made_by is not None and made_by != method_sha256(cell.method):
+    if has_changed(cell.method, made_by):
         name = METHODS.source(cell.method).name
-        tell(f"{cell}: {name} has changed since; --fresh distils anew")
+        tell(
+            f"{cell}: {name}, or code of dcbench that it uses, has changed since; "
+            "--fresh distils anew"
+        )
 
 
 def check_names(resolved: overlay.Resolved, path: Path) -> None:

@@ -30,9 +30,9 @@ from dcbench_bacon.contract import Run
 from dcbench_bacon.data.dataset import sha256
 from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import OutputError, RecordError
-from dcbench_bacon.field_types import Precision
 from dcbench_bacon.runtime.files import cache_folder, is_temporary, write_atomically
 from dcbench_bacon.runtime.locks import acquire
+from dcbench_bacon.training.settings import Training
 
 logger = logging.getLogger(__name__)
 
@@ -42,31 +42,6 @@ INDEX = "index.json"
 SNAPSHOTS = "snapshots"  # the tensor of a shard, a row a snapshot
 
 
-class ExpertTraining(Struct, frozen=True, kw_only=True):
-    """How experts are trained: SGD at a constant rate, in passes over the train split.
-
-    Attributes:
-        architecture: as ``networks.build`` takes it.
-        passes: over the train split; there is one more snapshot than passes.
-        learning_rate: of SGD.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        batch_size: images a step; the last batch of a pass may be smaller.
-        augmentation: DSA operations joined by ``_``, drawn a batch, their parameters an
-            image; empty for none.
-        precision: of the networks' arithmetic.
-    """
-
-    architecture: str
-    passes: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    batch_size: int
-    augmentation: str
-    precision: Precision
-
-
 class Index(Struct, frozen=True, kw_only=True):
     """The content of ``index.json``.
 
@@ -74,7 +49,7 @@ class Index(Struct, frozen=True, kw_only=True):
         format: of the store.
         dataset: name of the data set.
         split_sha256: of the images and labels that the experts saw.
-        training: how.
+        training: how: at a constant rate, with one more snapshot than passes.
         device: its type; another rounds differently.
         parameters: of an expert.
         complete: so many of the first experts a stage has left behind that has ended.
@@ -84,7 +59,7 @@ class Index(Struct, frozen=True, kw_only=True):
     format: int
     dataset: str
     split_sha256: str
-    training: ExpertTraining
+    training: Training
     device: str
     parameters: int
     complete: int = 0
@@ -130,7 +105,7 @@ class ExpertStore:
         self.folder = default_folder().expanduser() / name
 
     @classmethod
-    def of(cls, run: Run, training: ExpertTraining, parameters: int) -> "ExpertStore":
+    def of(cls, run: Run, training: Training, parameters: int) -> "ExpertStore":
         """The store that a run's train split and a training decide."""
         index = Index(
             format=FORMAT,

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcbench_bacon.augmentation.siamese import Augmentation, Draw
 from dcbench_bacon.contract import Run, State
@@ -22,8 +21,9 @@ from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
 from dcbench_bacon.runtime.memory import images_per_call
 from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.runtime.seeds import stable_seed
-from dcbench_bacon.training.expert_store import ExpertStore, ExpertTraining
-from dcbench_bacon.training.optimisers import FlatSGD
+from dcbench_bacon.training.expert_store import ExpertStore
+from dcbench_bacon.training.settings import Training
+from dcbench_bacon.training.step import TrainingStep
 
 STAGE = "experts"
 TOGETHER = 10  # experts in one pass at most: their snapshots wait in memory
@@ -48,7 +48,7 @@ def expert_network(run: Run, architecture: str) -> Network:
 
 
 def train_experts(
-    run: Run, training: ExpertTraining, count: int, *, together: bool | None = None
+    run: Run, training: Training, count: int, *, together: bool | None = None
 ) -> ExpertStore:
     """Finds the first ``count`` experts on disk, after training those that are not.
 
@@ -108,6 +108,7 @@ class ExpertTrainer:
         self.network = network
         self.flat = FlatNetwork(network)
         self.stack = NetworkStack(self.flat)
+        self.update = TrainingStep(self.flat)
         together = run.device.type == "cuda" if together is None else together
         fit = images_per_call(run.device, run.info.size) // training.batch_size
         most = min(max(fit, 1), TOGETHER) if together else 1
@@ -115,9 +116,7 @@ class ExpertTrainer:
         self.augmentation = Augmentation(
             training.augmentation, (run.info.size, run.info.size)
         )
-        self.optimiser = FlatSGD(
-            training.learning_rate, training.momentum, training.weight_decay
-        )
+        self.optimiser = training.optimiser()
         self.members: list[int] = []
         self.vectors = torch.empty(0, len(self.flat), device=run.device)
         self.velocities = torch.zeros_like(self.vectors)
@@ -197,23 +196,21 @@ class ExpertTrainer:
             images = self.augmentation.apply(images, Draw.cat(draws))
         with self.run.phase("train"):
             labels = self.run.train.labels[index]
-            loss, gradient = self._gradient(images, labels)
-            self.optimiser.step(self.vectors, self.velocities, gradient)
+            loss = self._descend(images, labels)
         self.run.count(index.numel())
         self.run.watch("loss", loss)
 
-    def _gradient(
+    def _descend(
         self, images: Float[Tensor, "k n c h w"], labels: Int64[Tensor, "k n"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "k p"]]:
-        """The mean loss, and the gradient of each expert's own."""
+    ) -> Float[Tensor, ""]:
+        """Updates every expert on its own batch, and returns the mean loss."""
         if len(self.vectors) > 1:
             stacked = self.stack(self.vectors, images, labels)
-            return stacked.losses.mean(), stacked.gradient
-        gradient = torch.zeros_like(self.vectors)
-        network = self.flat.attach(self.vectors[0], gradient[0])
-        loss = F.cross_entropy(network(images[0]), labels[0])
-        torch.autograd.backward(loss)
-        return loss.detach(), gradient
+            self.optimiser.step(self.vectors, self.velocities, stacked.gradient)
+            return stacked.losses.mean()
+        self.update.attach(self.vectors[0])
+        velocity = self.velocities[0]
+        return self.update(self.optimiser, velocity, images[0], labels[0]).loss
 
     def state_dict(self) -> State:
         """The experts in training and their snapshots so far."""

@@ -24,7 +24,8 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.training.clip_model import ImageEncoder, load_model
-from dcbench_bacon.training.on_real import Training, train
+from dcbench_bacon.training.on_real import train
+from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.task import accuracy
 
 
@@ -61,7 +62,7 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
         """How the network is trained."""
         return Training(
             architecture=self.architecture,
-            epochs=self.network_epochs,
+            passes=self.network_epochs + 1,
             learning_rate=self.network_lr,
             momentum=self.network_momentum,
             weight_decay=self.network_weight_decay,
@@ -151,7 +152,7 @@ def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
     for key, buffer in network.named_buffers():
         buffer.copy_(content["buffers"][key])
     origin = {
-        "training": msgspec.to_builtins(training),
+        "training": _described(training),
         "train_accuracy": content["train_accuracy"],
         "weights_sha256": sha256(content["vector"], *content["buffers"].values()),
         "file": name,
@@ -171,10 +172,20 @@ def _train(run: Run, training: Training) -> State:
 
 def _name(run: Run, training: Training) -> str:
     """Names everything that decides the network's parameters."""
-    content = (training, _content(run.train), run.device.type)
+    content = (_described(training), _content(run.train), run.device.type)
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
     where = f"{run.info.name}-{training.architecture}-s{run.cell.seed}"
     return f"features-{where}-{digest}"
+
+
+def _described(training: Training) -> dict[str, Any]:
+    """The training as records and the names of shared files have it.
+
+    They count ``epochs``, one less than the passes, and the name depends on the order.
+    """
+    fields = msgspec.to_builtins(training)
+    architecture, passes = fields.pop("architecture"), fields.pop("passes")
+    return {"architecture": architecture, "epochs": passes - 1, **fields}
 
 
 def _content(split: Split) -> str:

@@ -3,19 +3,16 @@
 Each batch is normalised and augmented by itself, so that 50,000 images take 150 MB
 and not 600. Every batch is a step of its own: a pass over a large data set can be
 stopped and resumed in its middle. The rest is the protocol's (``evaluate.py``):
-``epochs + 1`` passes of SGD, and from the pass of index ``epochs // 2 + 2`` on a tenth
-of the learning rate with a momentum that starts anew.
+SGD, and from the pass of index ``epochs // 2 + 2`` on, where ``epochs`` is one less
+than the passes, a tenth of the learning rate with a momentum that starts anew.
 """
 
 import torch
-from msgspec import Struct
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcbench_bacon.augmentation.siamese import Augmentation
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.dataset import normalize
-from dcbench_bacon.field_types import Precision
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.compilation import compile_network
@@ -23,31 +20,8 @@ from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.training import schedules
 from dcbench_bacon.training.optimisers import FlatSGD
-
-
-class Training(Struct, frozen=True, kw_only=True):
-    """How a network is trained; the attributes are those of ``schema.Protocol``.
-
-    Attributes:
-        architecture: as ``networks.build`` takes it.
-        epochs: one less than the passes.
-        learning_rate: of SGD, before it drops.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        batch_size: images a step.
-        augmentation: DSA operations joined by ``_``, parameters drawn an image; empty
-            for none.
-        precision: of the network's arithmetic.
-    """
-
-    architecture: str
-    epochs: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    batch_size: int
-    augmentation: str
-    precision: Precision = "tf32"
+from dcbench_bacon.training.settings import Training
+from dcbench_bacon.training.step import TrainingStep
 
 
 def train(run: Run, training: Training, stage: str) -> Network:
@@ -89,33 +63,32 @@ class RealImageTrainer:
             generator=run.generator(f"{stream}/init", device="cpu"),
         ).to(run.device)
         self.network.precision = training.precision
-        passes = 3 * (training.epochs + 1) * len(run.train.labels)
-        compile_network(run, self.network, info, passes)
+        images = 3 * training.passes * len(run.train.labels)
+        compile_network(run, self.network, info, images)
         self.shuffling = run.generator(f"{stream}/shuffle")
         self.drawing = run.generator(f"{stream}/augmentation", device="cpu")
         self.augmentation = Augmentation(training.augmentation, (info.size, info.size))
-        self.flat = FlatNetwork(self.network)
-        self.vector = self.flat.vector()
+        flat = FlatNetwork(self.network)
+        self.vector = flat.vector()
         self.velocity = torch.zeros_like(self.vector)
-        self.gradient = torch.zeros_like(self.vector)
-        self.flat.attach(self.vector, self.gradient)
+        self.update = TrainingStep(flat)
+        self.update.attach(self.vector)
         self.order = torch.arange(len(run.train.labels), device=run.device)
         self.batches = -(-len(self.order) // training.batch_size)
 
     @property
     def steps(self) -> int:
         """Batches of all passes."""
-        return self.batches * (self.training.epochs + 1)
+        return self.batches * self.training.passes
 
     def step(self, index: int) -> None:
         """One update; the first of a pass draws its order."""
         training = self.training
         epoch, batch = divmod(index, self.batches)
-        dropped = schedules.dropped(training.epochs)
+        dropped = schedules.dropped(training.passes - 1)
         if batch == 0:
             self._begin(afresh=epoch == dropped)
-        rate = training.learning_rate * (0.1 if epoch >= dropped else 1)
-        optimiser = FlatSGD(rate, training.momentum, training.weight_decay)
+        optimiser = training.optimiser(0.1 if epoch >= dropped else 1.0)
         start = batch * training.batch_size
         self._update(optimiser, self.order[start : start + training.batch_size])
 
@@ -135,12 +108,10 @@ class RealImageTrainer:
             images = self.augmentation.apply(images.unsqueeze(0), draw).squeeze(0)
         with self.run.phase("train"), tensor_cores(self.training.precision):
             self.network.train()
-            self.flat.attach(self.vector, self.gradient.zero_())
-            loss = F.cross_entropy(self.network(images), self.run.train.labels[index])
-            torch.autograd.backward(loss)
-            optimiser.step(self.vector, self.velocity, self.gradient)
+            labels = self.run.train.labels[index]
+            outcome = self.update(optimiser, self.velocity, images, labels)
         self.run.count(len(index))
-        self.run.watch("loss", loss)
+        self.run.watch("loss", outcome.loss)
 
     def state_dict(self) -> State:
         """The network, its optimiser and the order of the pass."""

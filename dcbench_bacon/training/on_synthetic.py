@@ -22,6 +22,7 @@ from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training import schedules
 from dcbench_bacon.training.losses import Criterion, Targets
 from dcbench_bacon.training.optimisers import FlatAdamW, FlatSGD
+from dcbench_bacon.training.step import TrainingStep
 from dcbench_bacon.training.task import Task, accuracy
 
 
@@ -82,7 +83,10 @@ class SetTrainer:
         """The parameters, and what the optimiser and the average remember."""
         protocol = self.protocol
         self.vector = self.flat.vector()
-        self.gradient = torch.zeros_like(self.vector)
+        # Networks with batch statistics want the batch whole.
+        fit = images_per_call(self.images.device, self.task.info.size)
+        most = fit if self.stackable else None
+        self.update = TrainingStep(self.flat, self.criterion, most)
         # AdamW has two moments a parameter, SGD one velocity.
         moments = 2 if protocol.optimiser == "adamw" else 1
         self.velocity = torch.zeros_like(self.vector).repeat(moments)
@@ -163,32 +167,12 @@ class SetTrainer:
         batch = prepare([self], index[None])
         targets = Targets(*(each[0] for each in batch.targets))
         with self.clock.phase("train"):
-            self.flat.attach(self.vector, self.gradient.zero_())
-            loss = self._descend(batch.images[0], targets)
-            optimiser.step(self.vector, self.velocity, self.gradient)
+            self.update.attach(self.vector)  # a measurement has let go of the gradient
+            outcome = self.update(optimiser, self.velocity, batch.images[0], targets)
             if self.average is not None:
                 self.average.lerp_(self.vector, 1 - self.protocol.ema)
         self.clock.count(len(index))
-        self.clock.watch("loss", loss)
-
-    def _descend(
-        self, images: Float[Tensor, "n c h w"], targets: Targets
-    ) -> Float[Tensor, ""]:
-        """Adds the gradient of a batch, in pieces that fit into memory.
-
-        Networks with batch statistics want the batch whole; others treat images one by
-        one, and the loss is a mean over them.
-        """
-        fit = images_per_call(images.device, self.task.info.size)
-        most = fit if self.stackable else len(images)
-        total = torch.zeros((), device=images.device)
-        every = (images, *targets)
-        for some, *wanted in zip(*(torch.split(e, most) for e in every), strict=True):
-            share = len(some) / len(images)
-            loss = share * self.criterion(self.network(some), Targets(*wanted))
-            torch.autograd.backward(loss)
-            total += loss.detach()
-        return total
+        self.clock.watch("loss", outcome.loss)
 
     def _measure(self, epoch: int) -> None:
         """Keeps the accuracies of this pass if it is the best so far."""

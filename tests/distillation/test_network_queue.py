@@ -8,7 +8,6 @@ import torch
 from support import cell_run, dataset
 from torch.nn import functional as F
 
-from dcbench_bacon.distillation import network_queue
 from dcbench_bacon.distillation.feature_matching import MatchingBatch
 from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
@@ -17,18 +16,21 @@ from dcbench_bacon.distillation.improved import (
 from dcbench_bacon.distillation.network_queue import (
     Minibatches,
     NetworkQueue,
-    QueueOptions,
+    QueueSize,
 )
 from dcbench_bacon.distillation.objectives import SquaredMeanDistance
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.training.optimisers import FlatSGD
+from dcbench_bacon.training.settings import Training
 
 
 def queue(folder: Path, **changes: Any) -> NetworkQueue:
     run = cell_run(dataset(), folder)
-    return NetworkQueue(run, "ConvNetW32D2", QueueOptions(**changes))
+    return NetworkQueue(
+        run, Training(architecture="ConvNetW32D2"), QueueSize(**changes)
+    )
 
 
 def minibatch(seed: int, count: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,9 +64,7 @@ def test_networks_trained_together_come_out_as_one_by_one(tmp_path: Path) -> Non
     assert apart.seen[:3].tolist() == [30, 0, 30]
 
 
-def test_training_equals_torch_sgd(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_equals_torch_sgd(tmp_path: Path) -> None:
     ours = queue(tmp_path)
     alone = builder.build("ConvNetW32D2", channels=1, size=8, classes=3)
     alone.load_state_dict(ours.load(1).state_dict())
@@ -74,7 +74,7 @@ def test_training_equals_torch_sgd(
     for step in range(4):
         images, labels = minibatch(step)
         if step == 2:  # in pieces: gradients accumulate to the same
-            monkeypatch.setattr(network_queue, "images_per_call", lambda *_: 3)
+            ours.update.most = 3
         ours.train([1], [Minibatches(images[None], labels[None])])
         logits = alone(images)
         correct += int((logits.argmax(1) == labels).sum())
@@ -127,7 +127,7 @@ def test_picks_are_different_and_cover_the_queue(tmp_path: Path) -> None:
 def test_networks_of_batch_statistics_are_refused(tmp_path: Path) -> None:
     run = cell_run(dataset(), tmp_path)
     with pytest.raises(UsageError, match="ConvNetBN keeps batch statistics"):
-        NetworkQueue(run, "ConvNetBN", QueueOptions())
+        NetworkQueue(run, Training(architecture="ConvNetBN"))
 
 
 def test_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
@@ -188,8 +188,7 @@ def test_percent_is_a_hundred_times_the_fraction(tmp_path: Path) -> None:
 
 
 def test_the_stack_has_the_precision_of_the_queue(tmp_path: Path) -> None:
-    queue = NetworkQueue(
-        cell_run(dataset(), tmp_path), "ConvNetW32D2", QueueOptions(precision="bf16")
-    )
+    training = Training(architecture="ConvNetW32D2", precision="bf16")
+    queue = NetworkQueue(cell_run(dataset(), tmp_path), training)
     assert queue.template.precision == "bf16"
     assert queue.stack.skeleton.precision == "bf16"

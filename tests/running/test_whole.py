@@ -26,13 +26,14 @@ from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.training import teachers
-from dcbench_bacon.training.on_real import RealImageTrainer, Training, train
+from dcbench_bacon.training.on_real import RealImageTrainer, train
 from dcbench_bacon.training.on_synthetic import SetTrainer as Pupil
+from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.task import Task
 
 PLAIN = Training(
     architecture="ConvNetD1W8",
-    epochs=4,  # five passes; the last at a tenth of the rate
+    passes=5,  # the last at a tenth of the rate
     learning_rate=0.05,
     momentum=0.9,
     weight_decay=5e-4,

@@ -25,7 +25,7 @@ from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,
 )
-from dcbench_bacon.distillation.network_queue import NetworkQueue, QueueOptions
+from dcbench_bacon.distillation.network_queue import NetworkQueue, QueueSize
 from dcbench_bacon.distillation.objectives import (
     Bacon,
     Objective,
@@ -45,6 +45,7 @@ from dcbench_bacon.runtime.cuda_graphs import CALLS, GraphedFunction
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training import on_synthetic, on_synthetic_stack
+from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.task import Task
 
 ALL = "color_crop_cutout_flip_scale_rotate"
@@ -301,7 +302,7 @@ def test_training_the_queue_never_leaves_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, functions = elsewhere(tmp_path, monkeypatch)
-    queue = NetworkQueue(run, "ConvNetW32D2", QueueOptions(start=2))
+    queue = NetworkQueue(run, Training(architecture="ConvNetW32D2"), QueueSize(start=2))
     (step,) = functions
     size = len(queue.flat)
     with Crossings():

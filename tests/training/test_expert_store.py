@@ -19,10 +19,11 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.running.run import CellRun
 from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.training import expert_store, experts
-from dcbench_bacon.training.expert_store import SNAPSHOTS, ExpertStore, ExpertTraining
+from dcbench_bacon.training.expert_store import SNAPSHOTS, ExpertStore
 from dcbench_bacon.training.experts import ExpertTrainer, train_experts
+from dcbench_bacon.training.settings import Training
 
-TRAINING = ExpertTraining(
+TRAINING = Training(
     architecture="ConvNetD1W8",
     passes=3,
     learning_rate=0.1,

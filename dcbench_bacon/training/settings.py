@@ -1,0 +1,40 @@
+"""How a network is trained on real images, whoever asks for it."""
+
+from msgspec import Struct
+
+from dcbench_bacon.field_types import Precision
+from dcbench_bacon.training.optimisers import FlatSGD
+
+
+class Training(Struct, frozen=True, kw_only=True):
+    """How a network is trained on real images by SGD.
+
+    Its encoded form names stores of experts: a field that changes their key makes
+    everybody's experts train again.
+
+    Attributes:
+        architecture: as ``networks.build`` takes it.
+        passes: over the train split; 0 where the steps are drawn one by one and no
+            pass ends, as those of a queue of networks.
+        learning_rate: of SGD, before any drop.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: images per step; the last batch of a pass may be smaller.
+        augmentation: DSA operations joined by ``_``, whose parameters are drawn for
+            every image; empty for none.
+        precision: of the network's arithmetic.
+    """
+
+    architecture: str
+    passes: int = 0
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 256
+    augmentation: str = ""
+    precision: Precision = "tf32"
+
+    def optimiser(self, factor: float = 1.0) -> FlatSGD:
+        """The optimiser, at ``factor`` times the learning rate."""
+        rate = factor * self.learning_rate
+        return FlatSGD(rate, self.momentum, self.weight_decay)
