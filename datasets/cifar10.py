@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dcbench_bacon.data.dataset import RawSplit
-from dcbench_bacon.data.loading import locate, opened
-from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.api import DatasetInfo, RawSplit, locate, opened
 
 INFO = DatasetInfo(
     name="cifar10",

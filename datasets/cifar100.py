@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from dcbench_bacon.data.dataset import RawSplit
-from dcbench_bacon.data.loading import locate
-from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.api import DatasetInfo, RawSplit, locate
 
 from .cifar10 import read_batches
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcbench_bacon.data.dataset import RawSplit
-from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.api import DatasetInfo, RawSplit
 
 INFO = DatasetInfo(
     name="digits",

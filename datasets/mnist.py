@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dcbench_bacon.data.dataset import RawSplit
-from dcbench_bacon.data.loading import locate, opened
-from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.api import DatasetInfo, RawSplit, locate, opened
 
 INFO = DatasetInfo(
     name="mnist",

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcbench_bacon.data.dataset import RawSplit
-from dcbench_bacon.data.loading import damaged, locate
-from dcbench_bacon.schema import DatasetInfo
+from dcbench_bacon.api import DatasetInfo, RawSplit, damaged, locate
 
 INFO = DatasetInfo(
     name="svhn",

@@ -8,12 +8,14 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from dcbench_bacon.data.dataset import RawSplit
-from dcbench_bacon.data.loading import MissingDataError, damaged
-from dcbench_bacon.errors import DataError
-from dcbench_bacon.schema import DatasetInfo
-
-from .folder import decode
+from dcbench_bacon.api import (
+    DataError,
+    DatasetInfo,
+    MissingDataError,
+    RawSplit,
+    damaged,
+    decode_images,
+)
 
 _NAMES = """
 goldfish; fire salamander; American bullfrog; tailed frog; American alligator; boa
@@ -149,5 +151,5 @@ def _read(archive: _Archive) -> tuple[RawSplit, RawSplit]:
 
 
 def _decode(archive: _Archive, names: list[str], labels: list[int]) -> RawSplit:
-    images, _ = decode(names, archive.read_bytes, str(archive.path), INFO.size)
+    images, _ = decode_images(names, archive.read_bytes, str(archive.path), INFO.size)
     return RawSplit(images, np.array(labels, np.int64))

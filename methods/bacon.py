@@ -26,15 +26,13 @@ from typing import Annotated, Any, cast
 import msgspec
 from msgspec import Meta
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, SyntheticSet
 from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,
 )
-from dcbench_bacon.distillation.objectives import Bacon, Clip, Form
+from dcbench_bacon.distillation.objectives import Bacon, Clip, Form, SemanticScore
 from dcbench_bacon.distillation.pipeline import MatchingSettings
-from dcbench_bacon.training.clip_model import SemanticScore
 
 # The objective's options, for whichever pipeline it is plugged into: form and clip as
 # in ``objectives.bacon_terms``; tv_weight is lambda, and the third term is weighted by

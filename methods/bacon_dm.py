@@ -8,8 +8,7 @@ Departures (what | published code | here):
     - combination | not published | BACON's loss in DM's pipeline
 """
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, SyntheticSet
 from dcbench_bacon.distillation.distribution import DistributionMatching
 from dcbench_bacon.distillation.pipeline import MatchingSettings
 

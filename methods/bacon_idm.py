@@ -8,8 +8,7 @@ Departures (what | published code | here):
     - combination | not published | IDM's loss plus BACON's terms
 """
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, SyntheticSet
 from dcbench_bacon.distillation.improved import ImprovedMatching
 from dcbench_bacon.distillation.objectives import SquaredMeanDistance, Sum
 

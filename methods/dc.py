@@ -12,8 +12,7 @@ Departures (what | published code | here):
     - Tiny-ImageNet | no setting | a ConvNet of depth 4, as DC-BENCH
 """
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, SyntheticSet
 from dcbench_bacon.distillation.gradients import (
     GradientMatching,
     GradientMatchingSettings,

@@ -10,8 +10,7 @@ Departures (what | published code | here):
       images again, so that all classes have batches of one size
 """
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, SyntheticSet
 from dcbench_bacon.distillation.distribution import DistributionMatching
 from dcbench_bacon.distillation.objectives import SquaredMeanDistance
 from dcbench_bacon.distillation.pipeline import MatchingSettings

@@ -11,10 +11,8 @@ Departures (what | published code | here):
       be ``pixels`` or ``clip``
 """
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.distillation.coresets import herding, select
-from dcbench_bacon.training.features import FeatureSettings
+from dcbench_bacon.api import Method, Run, SyntheticSet
+from dcbench_bacon.distillation.coresets import FeatureSettings, herding, select
 
 
 class Herding(Method):

@@ -19,8 +19,7 @@ Departures (what | published code | here):
       test, mended in BACON) | four different images, as everywhere else
 """
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, SyntheticSet
 from dcbench_bacon.distillation.improved import (
     ImprovedMatching,
     ImprovedMatchingSettings,

@@ -9,10 +9,8 @@ Departures (what | published code | here):
     - those of ``herding``
 """
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.distillation.coresets import k_center, select
-from dcbench_bacon.training.features import FeatureSettings
+from dcbench_bacon.api import Method, Run, SyntheticSet
+from dcbench_bacon.distillation.coresets import FeatureSettings, k_center, select
 
 
 class KCenter(Method):

@@ -9,10 +9,8 @@ Departures (what | published code | here):
 
 from functools import partial
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.distillation.coresets import k_means, select
-from dcbench_bacon.training.features import FeatureSettings
+from dcbench_bacon.api import Method, Run, SyntheticSet
+from dcbench_bacon.distillation.coresets import FeatureSettings, k_means, select
 
 
 class KMeans(Method):

@@ -19,13 +19,12 @@ Departures (what | published code | here):
 
 from typing import ClassVar
 
-from dcbench_bacon.contract import Method, Run
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, SyntheticSet
 from dcbench_bacon.distillation.trajectories import (
     TrajectoryMatching,
     TrajectorySettings,
+    train_experts,
 )
-from dcbench_bacon.training.experts import train_experts
 
 
 class MTT(Method):

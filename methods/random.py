@@ -3,8 +3,7 @@
 The first ``ipc`` images of a random permutation of each class.
 """
 
-from dcbench_bacon.contract import Method, Run, Settings
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Method, Run, Settings, SyntheticSet
 from dcbench_bacon.distillation.class_batches import RealImages, in_class_order
 
 

@@ -6,9 +6,7 @@ and no set is stored. The normalised images lie on the device as float32, four t
 their size on disk: 0.6 GB for CIFAR, 4.9 GB for Tiny ImageNet.
 """
 
-from dcbench_bacon.contract import Reference, Run, Settings
-from dcbench_bacon.data.dataset import as_set
-from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.api import Reference, Run, Settings, SyntheticSet, as_set
 
 
 class Nothing(Settings, frozen=True, kw_only=True):

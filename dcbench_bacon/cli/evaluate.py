@@ -10,20 +10,17 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from dcbench_bacon import field_types, schema
-from dcbench_bacon.cli.opening import held_out, made_by, open_set
+from dcbench_bacon.cli.opening import open_set
 from dcbench_bacon.cli.run import by_architecture, in_percent, spread
 from dcbench_bacon.cli.setup import Setup
-from dcbench_bacon.data import set_identity, synthetic_file
+from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluation.judged_as import describe, method_of
 from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running import grid, planning, run
+from dcbench_bacon.running import grid, planning, run, saved_sets
 from dcbench_bacon.running.cell import Work
 from dcbench_bacon.runtime.memory import keep_freed_memory
 from dcbench_bacon.runtime.redo import Redo
@@ -141,7 +138,7 @@ class _Judge:
             self.say_once(f"{path}: {judged}")
         protocol = job.resolved.recipe.protocol
         if protocol.held_out:
-            opened = held_out(path, opened)
+            opened = saved_sets.held_out(path, opened)
         adopt.caution(path, opened.synthetic, protocol)
         # The same lock as that of a run that makes such a set and its record.
         with self.store.lock(job.cell, job.distillation_digest, fingerprint):
@@ -161,41 +158,16 @@ class _Judge:
     def _job(self, opened: run.OpenedSet) -> tuple[planning.CellJob, str]:
         """What a file is recorded as: its own recipe under the protocol asked for.
 
-        A set of another tool has no recipe, and is known by its file and how it was
-        read.
-
         Returns:
             The job, and a line about whose evaluation is in force.
 
         Raises:
             UsageError: a method was named, and the protocol is the same for all.
         """
-        request, as_method = self.request, self.as_method
-        if as_method and request.protocol != protocols.PUBLISHED:
-            raise UsageError(
-                f"--as {as_method}: protocol {request.protocol} is the same for all "
-                "methods; leave one of both out, or say --protocol "
-                f"{protocols.PUBLISHED}"
-            )
-        cell, made = opened.cell, made_by(opened.synthetic)
-        distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
-        names = pools.plain(request.architectures, distilled_on)
-        asked = msgspec.structs.replace(request, architectures=names)
-        known = method_of(cell, opened.synthetic, as_method)
-        judged = planning.judged_as(known.method, cell, asked) if known else None
-        # Without one: made by another tool, or by a method that is not installed here.
-        protocol = judged.protocol if judged else protocols.protocol(cell, asked)
-        own = made or schema.Recipe(
-            settings=set_identity.settings_of(opened.synthetic), protocol=protocol
-        )
-        found = msgspec.structs.replace(
-            own,
-            protocol=protocol,
-            profile=field_types.more_reduced(own.profile, asked.profile),
-            overrides={**own.overrides, **asked.overrides},
-        )
-        job = planning.CellJob(cell, cell.dataset, overlay.Resolved(found, {}))
-        return job, describe(known, judged)
+        judging = saved_sets.judging(opened, self.request, self.as_method)
+        resolved = overlay.Resolved(judging.recipe, {})
+        job = planning.CellJob(opened.cell, opened.cell.dataset, resolved)
+        return job, judging.line
 
 
 def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:

@@ -23,18 +23,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, NamedTuple
 
-import numpy as np
+import msgspec
 import torch
 
-from dcbench_bacon.data import decoded_cache
-from dcbench_bacon.data.dataset import Dataset, RawSplit
-from dcbench_bacon.data.decoded_cache import ARRAYS, Stored, digests
-from dcbench_bacon.data.overlap import count_shared
-from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.data import decoded_cache, in_memory
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.decoded_cache import Stored
 from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.plugins import DATASETS
+from dcbench_bacon.plugins import DATASETS, canonical
 from dcbench_bacon.runtime.files import cache_folder
-from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
 
@@ -81,23 +78,7 @@ def load(
             raise
         get(name, root)
         stored = _cached(source, folder)
-    if stored.shared:
-        logger.warning(
-            "%s: %d of %d test images are in train as well, pixel for pixel: what is "
-            "measured on them is too high; remove them from one of the two",
-            source.folder,
-            stored.shared,
-            len(stored.arrays["test_labels"]),
-        )
-    tensors = {
-        key: torch.from_numpy(array).to(device) for key, array in stored.arrays.items()
-    }
-    return Dataset(
-        stored.info,
-        Split(tensors["train_images"], tensors["train_labels"]),
-        Split(tensors["test_images"], tensors["test_labels"]),
-        stored.fingerprint,
-    )
+    return in_memory.resident(stored, source.folder, device)
 
 
 def find(name: str, root: Path | None = None) -> DatasetSource:
@@ -139,10 +120,17 @@ def cell_name(name: str, root: Path | None = None) -> str:
         name: as typed; a data set with a path is named after its folder.
         root: where data sets lie.
     """
-    source = find(name, root)
+    return _cell_name(find(name, root))
+
+
+def _cell_name(source: DatasetSource) -> str:
+    """The name that records carry: no path's data set has that of another one."""
     if hasattr(source.module, "INFO"):
         return str(source.module.INFO.name)
-    return str(source.module.name(source.folder))
+    name = str(source.module.name(source.folder))
+    if canonical(name) in map(canonical, DATASETS.names()):
+        name += f"-{source.kind}"  # a copy's records must not pass for the original's
+    return name
 
 
 def get(name: str, root: Path | None = None) -> None:
@@ -221,39 +209,17 @@ def decode(source: DatasetSource) -> Stored:
     """Reads, checks and hashes a data set."""
     train, test = source.module.read(source.folder)
     fixed = hasattr(source.module, "INFO")
-    info = source.module.INFO if fixed else source.module.describe(source.folder, train)
+    if fixed:
+        info = source.module.INFO
+    else:
+        described = source.module.describe(source.folder, train)
+        info = msgspec.structs.replace(described, name=_cell_name(source))
     where = f"{source.kind} in {source.folder}"
-    _check_split(train, info, f"{where}, train")
-    _check_split(test, info, f"{where}, test")
+    found = in_memory.stored(train, test, info, where, look=not fixed)
     counts = (len(train.labels), len(test.labels))
     if counts != (official := getattr(source.module, "COUNTS", counts)):
         logger.warning("%s: %s images, officially %s", where, counts, official)
-    contents = (train.images, train.labels, test.images, test.labels)
-    arrays = {
-        # A copy: writable, and with the strides that the cached file will give.
-        key: np.array(array, order="C")
-        for key, array in zip(ARRAYS, contents, strict=True)
-    }
-    shared = 0 if fixed else count_shared(train.images, test.images)
-    return Stored(info, arrays, digests(arrays), shared)
-
-
-def _check_split(split: RawSplit, info: DatasetInfo, where: str) -> None:
-    """Refuses arrays that contradict each other or the facts."""
-    images, labels = split.images, split.labels
-    shape = (len(labels), info.channels, info.size, info.size)
-    if images.dtype != np.uint8 or labels.dtype != np.int64 or images.shape != shape:
-        raise DataError(
-            f"{where}: {images.dtype} images of shape {images.shape} with "
-            f"{labels.shape} labels; expected uint8 {shape}"
-        )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < info.classes:
-        span = f"{labels.min()} to {labels.max()}"
-        raise DataError(f"{where}: labels {span}; there are {info.classes} classes")
-    empty = np.flatnonzero(np.bincount(labels, minlength=info.classes) == 0)
-    if len(empty):
-        names = ", ".join(info.class_names[label] for label in empty[:5])
-        raise DataError(f"{where}: no image of class {names}")
+    return found
 
 
 def _cache_folder(given: Path | None) -> Path:

@@ -146,7 +146,7 @@ def check(synthetic: SyntheticSet) -> None:
         raise ValueError("rows of labels that do not sum to 1")
 
 
-def check_fits(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
+def check_fits(path: Path | str, synthetic: SyntheticSet, info: DatasetInfo) -> None:
     """Makes sure that a set is what the facts of a data set promise.
 
     Args:

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dcbench_bacon.training.clip_model import SemanticScore as SemanticScore
+
 Form = Literal["released", "paper"]
 Clip = Literal["released", "range", "semantic"]
 SIGMA_FLOOR = 1e-3  # keeps a feature that is constant over the batch from dividing by 0

@@ -25,6 +25,7 @@ from dcbench_bacon.runtime.memory import images_per_call, send
 from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.training.expert_store import ExpertStore, Pair
 from dcbench_bacon.training.experts import expert_network
+from dcbench_bacon.training.experts import train_experts as train_experts
 from dcbench_bacon.training.settings import Training
 
 # A step that is differentiated twice takes so many times the memory of one that is

@@ -235,7 +235,7 @@ def _source(
     }
 
 
-def caution(path: Path, synthetic: SyntheticSet, protocol: Protocol) -> None:
+def caution(path: Path | str, synthetic: SyntheticSet, protocol: Protocol) -> None:
     """Say what makes an evaluation of a set unlike that of its authors.
 
     Args:

@@ -6,21 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
 from dcbench_bacon.contract import Method, Reference, method_class
 from dcbench_bacon.data import synthetic_file
-from dcbench_bacon.data.dataset import Dataset, check_ipc, held_out_sha256, hold_out
+from dcbench_bacon.data.dataset import Dataset, held_out_sha256
 from dcbench_bacon.data.set_identity import described
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
-from dcbench_bacon.errors import DataError, DivergedError, RecordError
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
-from dcbench_bacon.evaluation.judged import in_force
-from dcbench_bacon.plugins import method_sha256
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.clock import Clock, Schedule
 from dcbench_bacon.running.planning import CellJob, say_if_changed
 from dcbench_bacon.running.run import CellRun, OpenedSet, Options
+from dcbench_bacon.running.stages import (
+    Images,
+    check_finite,
+    images_for,
+    task_of,
+    with_provenance,
+)
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.runtime.files import write_atomically
 from dcbench_bacon.schema import Evaluation, Record
@@ -41,8 +45,7 @@ class Work:
             been judged.
     """
 
-    dataset: Dataset
-    validation: Split | None = None
+    images: Images
     teachers = Teachers()
 
     def __init__(
@@ -88,7 +91,7 @@ class Work:
 
     def judge(self, opened: OpenedSet) -> Record:
         """Evaluates a set that was read from a file, and makes the record."""
-        self.dataset, self.validation = opened.dataset, opened.validation
+        self.images = Images(opened.dataset, opened.validation)
         synthetic = opened.synthetic
         return self.record("done", **self._judge(synthetic), **described(synthetic))
 
@@ -119,7 +122,7 @@ class Work:
         except RecordError as error:
             self.options.tell(f"warning: {error}; distilled again")
             return None
-        return path if made_from == self.dataset.fingerprint else None
+        return path if made_from == self.images.dataset.fingerprint else None
 
     def _judge(self, synthetic: SyntheticSet) -> dict[str, Any]:
         """Trains and tests the networks of the protocol: fields of the record."""
@@ -141,7 +144,11 @@ class Work:
     def _cell_run(self) -> CellRun:
         """The run of this cell."""
         return CellRun(
-            self.job.cell, self.dataset, self.options, self.folder, self.store.shared
+            self.job.cell,
+            self.images.dataset,
+            self.options,
+            self.folder,
+            self.store.shared,
         )
 
     def _take(self, dataset: Dataset) -> None:
@@ -149,11 +156,7 @@ class Work:
         cell, protocol = self.job.cell, self.recipe.protocol
         if cell.dataset != dataset.info.name:
             raise DataError(f"{self.job.source} holds {dataset.info.name}")
-        train = dataset.train
-        if protocol.held_out:
-            train, self.validation = hold_out(cell, train, protocol.validation)
-        self.dataset = replace(dataset, train=train)
-        check_ipc(cell, self.dataset)
+        self.images = images_for(cell, dataset, protocol)
 
     def _read(self, path: Path) -> SyntheticSet:
         """The stored set.
@@ -165,12 +168,15 @@ class Work:
             synthetic = synthetic_file.read(path, self.options.device)
         except RecordError as error:
             raise RecordError(f"{error}; distil it again with --fresh") from error
-        if synthetic.provenance.get("dataset_sha256") != self.dataset.fingerprint:
+        if (
+            synthetic.provenance.get("dataset_sha256")
+            != self.images.dataset.fingerprint
+        ):
             raise RecordError(
                 f"{path} was not distilled from {self.job.source}, as its name says; "
                 "move it away, or distil it again with --fresh"
             )
-        held_out = held_out_sha256(self.validation)
+        held_out = held_out_sha256(self.images.validation)
         if synthetic.provenance.get("validation_sha256") != held_out:
             raise DataError(
                 f"{path} was distilled with other images held out for validation; use "
@@ -198,8 +204,7 @@ class Work:
             self._find_teachers()
             run.schedule = Schedule(every, self._evaluate_snapshot)
         synthetic = method.distill(run)
-        if not torch.isfinite(synthetic.images).all():
-            raise DivergedError("the images are not finite; try a smaller image_lr")
+        check_finite(synthetic)
         if every and self.recipe.protocol.selection != "final":
             self._evaluate_snapshot(
                 int(self.recipe.settings.get("steps") or 0), synthetic
@@ -207,23 +212,9 @@ class Work:
             synthetic = synthetic_file.read(
                 self.folder / "best.set", self.options.device
             )
-        provenance = {
-            "cell": msgspec.to_builtins(cell),
-            "method_sha256": method_sha256(cell.method),
-            "dataset": msgspec.to_builtins(self.dataset.info),
-            "dataset_sha256": self.dataset.fingerprint,
-            "validation_sha256": held_out_sha256(self.validation),
-            "recipe": msgspec.to_builtins(self.recipe),
-            "zca": self.dataset.zca,
-            "learning_rate": None,
-            "environment": msgspec.to_builtins(environment(self.options.device)),
-            "distillation": msgspec.to_builtins(run.timings),
-        }
+        synthetic = with_provenance(run, synthetic, self.recipe, self.images)
         try:
-            synthetic_file.write(
-                path,
-                replace(synthetic, provenance={**provenance, **synthetic.provenance}),
-            )
+            synthetic_file.write(path, synthetic)
         except ValueError as error:
             raise DataError(f"{cell.method} made no valid set: {error}") from error
 
@@ -246,15 +237,8 @@ class Work:
 
     def _task(self, synthetic: SyntheticSet) -> Task:
         """How a set of this cell is judged."""
-        protocol = in_force(self.recipe.protocol, synthetic)
-        provenance = {"zca": self.dataset.zca, **synthetic.provenance}
-        return Task(
-            replace(synthetic, provenance=provenance),
-            self.dataset.test,
-            self.dataset.info,
-            protocol,
-            self.validation,
-            self.teachers.networks,
+        return task_of(
+            synthetic, self.images, self.recipe.protocol, self.teachers.networks
         )
 
     def _score(self, evaluations: Sequence[Evaluation]) -> float:

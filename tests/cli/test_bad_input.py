@@ -20,7 +20,7 @@ from commandline import (
 )
 from PIL import Image
 
-from dcbench_bacon import contract
+from dcbench_bacon import contract, plugins
 from dcbench_bacon.errors import OutputError
 from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.runtime import checkpoint, files

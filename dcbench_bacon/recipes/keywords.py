@@ -1,0 +1,44 @@
+"""From keyword arguments of Python to what is asked of recipes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.recipes.overlay import request_of
+from dcbench_bacon.recipes.protocols import Request
+
+
+def request_from(
+    preset: str,
+    protocol: str,
+    architectures: tuple[str, ...],
+    settings: Mapping[str, Any],
+) -> Request:
+    """Return what keyword arguments ask of recipes, as ``--set`` would.
+
+    Args:
+        preset: ``paper``, ``quick`` or ``demo``.
+        protocol: of the evaluation.
+        architectures: that are trained on the set; those of the protocol if empty.
+        settings: values by key of a recipe.
+
+    Raises:
+        UsageError: there is no such preset or protocol.
+    """
+    try:
+        return request_of(
+            "paper",
+            profile=preset,
+            pairs=tuple(f"{key}={_text(value)}" for key, value in settings.items()),
+            architectures=architectures,
+            protocol=protocol,
+        )
+    except msgspec.ValidationError as error:
+        raise UsageError(f"preset {preset!r}: choose paper, quick or demo") from error
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed after ``--set``."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,186 @@
+"""Sets that were made before: where they come from, and how they are judged."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from dcbench_bacon import field_types
+from dcbench_bacon.data import set_identity, synthetic_file, whitening
+from dcbench_bacon.data.class_counts import count
+from dcbench_bacon.data.dataset import Dataset, held_out_sha256, hold_out
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.evaluation.judged_as import describe, method_of
+from dcbench_bacon.networks import pools
+from dcbench_bacon.recipes import protocols
+from dcbench_bacon.running import planning
+from dcbench_bacon.running.run import OpenedSet
+from dcbench_bacon.schema import Cell, DatasetInfo, Recipe
+
+logger = logging.getLogger(__name__)
+
+
+class Judging(NamedTuple):
+    """How a set is evaluated.
+
+    Attributes:
+        recipe: its own, or what stands for one, under the protocol asked for.
+        line: says whose evaluation is in force.
+    """
+
+    recipe: Recipe
+    line: str
+
+
+def judging(
+    opened: OpenedSet, request: protocols.Request, as_method: str | None
+) -> Judging:
+    """Return how a set is evaluated, and what stands for its recipe.
+
+    A set of another tool has no recipe, and is known by its file and how it was read.
+
+    Args:
+        opened: the set.
+        request: profile, protocol and overrides.
+        as_method: the method whose evaluation the user wants; none if not said.
+
+    Raises:
+        UsageError: a method was named, and the protocol is the same for all.
+    """
+    if as_method and request.protocol != protocols.PUBLISHED:
+        raise UsageError(
+            f"--as {as_method}: protocol {request.protocol} is the same for all "
+            "methods; leave one of both out, or say --protocol "
+            f"{protocols.PUBLISHED}"
+        )
+    cell, made = opened.cell, made_by(opened.synthetic)
+    distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
+    names = pools.plain(request.architectures, distilled_on)
+    asked = msgspec.structs.replace(request, architectures=names)
+    known = method_of(cell, opened.synthetic, as_method)
+    judged = planning.judged_as(known.method, cell, asked) if known else None
+    # Without one: made by another tool, or by a method that is not installed here.
+    protocol = judged.protocol if judged else protocols.protocol(cell, asked)
+    own = made or Recipe(
+        settings=set_identity.settings_of(opened.synthetic), protocol=protocol
+    )
+    found = msgspec.structs.replace(
+        own,
+        protocol=protocol,
+        profile=field_types.more_reduced(own.profile, asked.profile),
+        overrides={**own.overrides, **asked.overrides},
+    )
+    return Judging(found, describe(known, judged))
+
+
+def made_by(synthetic: SyntheticSet) -> Recipe | None:
+    """The recipe that a set was distilled with; none of another tool's file."""
+    try:
+        return msgspec.convert(synthetic.provenance["recipe"], Recipe)
+    except (KeyError, msgspec.ValidationError):
+        return None
+
+
+def held_out(path: Path | str, opened: OpenedSet) -> OpenedSet:
+    """Takes out of train what was held out when the set was made.
+
+    The share is the one in the file, whatever the protocol asked for now has.
+
+    Raises:
+        UsageError: nothing was held out, or from other images.
+    """
+    synthetic, cell, loaded, _ = opened
+    made = made_by(synthetic)
+    if made is None or not made.protocol.held_out:
+        raise UsageError(
+            f"{path}: --selection best_val and protocol.learning_rates need a split "
+            "that was held out when the set was distilled; give them to dcbench run"
+        )
+    if synthetic.provenance.get("dataset_sha256") != loaded.fingerprint:
+        raise UsageError(
+            f"{path} was distilled from other images than {loaded.info.name} now has, "
+            "so what was held out is not known; leave out --selection best_val and "
+            "protocol.learning_rates"
+        )
+    train, validation = hold_out(cell, loaded.train, made.protocol.validation)
+    if synthetic.provenance.get("validation_sha256") != held_out_sha256(validation):
+        raise UsageError(
+            f"{path} was distilled with other images held out than would be now; "
+            "distil it again with dcbench run --fresh, or leave out --selection "
+            "best_val and protocol.learning_rates"
+        )
+    return opened._replace(dataset=replace(loaded, train=train), validation=validation)
+
+
+def origin(path: Path | str, synthetic: SyntheticSet) -> tuple[Cell, DatasetInfo]:
+    """Return the cell that a set came from, and the facts of its data set.
+
+    Args:
+        path: of the set, or what messages call it.
+        synthetic: the set.
+
+    Raises:
+        DataError: it does not say where it is from, or does not fit what it says.
+    """
+    try:
+        cell = msgspec.convert(synthetic.provenance["cell"], Cell)
+        made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise DataError(f"{path} does not say what it was made from") from error
+    synthetic_file.check_fits(path, synthetic, made_for)
+    for warning in count(synthetic.labels).warnings(made_for.class_names):
+        logger.warning("%s: %s", path, warning)
+    return cell, made_for
+
+
+def beside(
+    path: Path | str,
+    synthetic: SyntheticSet,
+    cell: Cell,
+    made_for: DatasetInfo,
+    loaded: Dataset,
+) -> OpenedSet:
+    """Return a set beside the data set that it is to be tested on.
+
+    Args:
+        path: of the set, or what messages call it.
+        synthetic: on the device of the data set.
+        cell: what it was made as.
+        made_for: the facts of the data set that it was made from.
+        loaded: what it is to be tested on, not whitened.
+
+    Raises:
+        DataError: the data set has images of another size, other classes, or other
+            statistics.
+    """
+    found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
+    if found != (made_for.channels, made_for.size, made_for.classes):
+        raise DataError(
+            f"{path} was made from {made_for.name} ({_shape(made_for)}), "
+            f"{loaded.info.name} has {_shape(loaded.info)}; "
+            "name the right one with --dataset"
+        )
+    if (loaded.info.mean, loaded.info.std) != (made_for.mean, made_for.std):
+        raise DataError(
+            f"{path} was normalised with the statistics of {made_for.name}, which are "
+            f"not those of {loaded.info.name}; name the right one with --dataset"
+        )
+    if synthetic.provenance.get("zca"):
+        loaded = whitening.whiten(loaded)
+        if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
+            loaded.fingerprint
+        ):
+            logger.warning(
+                "%s was whitened with the statistics of other images than those of %s "
+                "here: expect too low an accuracy",
+                path,
+                loaded.info.name,
+            )
+    return OpenedSet(synthetic, cell, loaded)
+
+
+def _shape(info: DatasetInfo) -> str:
+    return f"{info.channels}x{info.size}x{info.size}, {info.classes} classes"
