@@ -199,7 +199,7 @@ class Method(Configured):
 
     @abstractmethod
     def distill(self, run: Run) -> SyntheticSet:
-        """Return a set of ``run.cell.ipc`` images per class, in the order of classes."""
+        """Return a set of ``run.cell.ipc`` images per class, in class order."""
 
 
 class Reference(Configured):
