@@ -203,7 +203,7 @@ class Method(Configured):
 
 
 class Reference(Configured):
-    """A row of the tables that stands for real images, which are not stored as a set.
+    """A row of the tables for real images, which are not stored as a set.
 
     It has one cell per data set and seed, with ``ipc`` 0 for every value of ``--ipc``.
     """
@@ -228,7 +228,10 @@ def method_class(name: str) -> type[Configured]:
         and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise UsageError(f"{module.__name__} defines {len(found)} methods, not one")
+        raise UsageError(
+            f"{module.__name__} defines {len(found)} methods, not one; define one "
+            "subclass of Method or Reference in it"
+        )
     return found[0]
 
 

@@ -92,7 +92,8 @@ class Registry:
             return importlib.import_module(path)
         except ImportError as error:
             raise UsageError(
-                f"{self.kind} {name!r}: {path} cannot be imported ({error})"
+                f"{self.kind} {name!r}: {path} cannot be imported ({error}); install "
+                "the packages that it needs"
             ) from error
 
     def source(self, name: str) -> Path:
@@ -104,7 +105,10 @@ class Registry:
         self.resolve(name)
         path = _file(self._modules[canonical(name)])
         if path is None:
-            raise UsageError(f"the module of {self.kind} {name!r} has no file")
+            raise UsageError(
+                f"the module of {self.kind} {name!r} has no source file; install its "
+                "package with its sources"
+            )
         return path
 
     def summary(self, name: str) -> str:

@@ -35,7 +35,7 @@ class Augmenter(Protocol):
         ...
 
     def apply(self, images: Groups, draw: Any) -> Groups:
-        """Augments normalised images by a draw for as many."""
+        """Return augmented normalised images, by a draw for as many images."""
         ...
 
 

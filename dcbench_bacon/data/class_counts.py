@@ -39,7 +39,7 @@ class Counts(NamedTuple):
             said.append(
                 f"NO IMAGE of class {shown}{more} {largest}: {len(self.absent)} of "
                 f"{len(names)} classes are missing, and networks trained on this set "
-                "can hardly name them"
+                "can hardly recognise them"
             )
         if self.least != self.most and not self.soft:
             said.append(

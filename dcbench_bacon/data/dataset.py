@@ -138,7 +138,9 @@ def split_validation(
     shuffled = keys.argsort().to(labels.device)
     index, counts = class_index(labels[shuffled], int(labels.max()) + 1)
     if (counts == 1).any():
-        raise DataError("a class of one image cannot be split for validation")
+        raise DataError(
+            "a class with one image cannot be split for validation; add images to it"
+        )
     quota = (counts * share).round().long().clamp(min=1).minimum(counts - 1)
     ranks = torch.arange(index.shape[1], device=labels.device)
     held = torch.zeros_like(labels, dtype=torch.bool)

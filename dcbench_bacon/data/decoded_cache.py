@@ -155,10 +155,10 @@ def _open(entry: Path) -> Stored | None:
             for key in ARRAYS
         }
     except (OSError, ValueError, EOFError, msgspec.MsgspecError) as error:
-        logger.warning("%s is damaged, decoding again: %s", entry, error)
+        logger.warning("%s is damaged and is decoded again: %s", entry, error)
         return None
     if digests(arrays) != sidecar.digests:
-        logger.warning("%s is damaged, decoding again: wrong checksum", entry)
+        logger.warning("%s is damaged and is decoded again: wrong checksum", entry)
         return None
     return Stored(sidecar.info, arrays, sidecar.digests, sidecar.shared)
 

@@ -92,8 +92,8 @@ def load(
         stored = _cached(source, folder)
     if stored.shared:
         logger.warning(
-            "%s: %d of %d test images are in train as well, pixel for pixel: what is "
-            "measured on them is too high; remove them from one of the two",
+            "%s: %d of %d test images are in train as well, pixel for pixel, so that "
+            "accuracies are too high; remove them from train or from test",
             source.folder,
             stored.shared,
             len(stored.arrays["test_labels"]),

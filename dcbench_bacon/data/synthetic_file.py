@@ -118,7 +118,8 @@ def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
             raise ValueError("its content does not match its checksum")
     except Exception as error:  # a hostile file can make a decoder raise anything
         raise RecordError(
-            f"{path}: not a readable synthetic set ({_reason(error)!s:.300})"
+            f"{path}: not a readable synthetic set ({_reason(error)!s:.300}); make or "
+            "copy the file again"
         ) from error
     return synthetic.to(device) if device else synthetic
 

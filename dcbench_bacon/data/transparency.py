@@ -27,7 +27,7 @@ def opaque(image: Image.Image) -> Image.Image:
     pixels = np.asarray(shown)
     if alpha.min() < alpha.max() and pixels.min() == pixels.max():
         raise ValueError(
-            "white on a transparent ground, which shows nothing on white; save it "
-            "without transparency, on another ground"
+            "its content is white on a transparent background, so that it cannot be "
+            "seen; save it without transparency, on another background"
         )
     return shown

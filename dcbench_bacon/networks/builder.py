@@ -135,8 +135,9 @@ def build(
     """
     if size < MINIMUM_SIZE or channels < 1 or classes < 1:
         raise UsageError(
-            f"{name} needs {MINIMUM_SIZE} pixels a side, a channel and a class or "
-            f"more, not size {size}, channels {channels}, classes {classes}"
+            f"{name} needs images of {MINIMUM_SIZE} or more pixels a side, with 1 or "
+            f"more channels and classes, not size {size}, channels {channels}, "
+            f"classes {classes}"
         )
     if ":" in name:
         from dcbench_bacon.networks import hub  # which loads libraries of networks

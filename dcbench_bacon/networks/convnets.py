@@ -47,7 +47,10 @@ _POOLINGS = {"A": nn.AvgPool2d, "M": nn.MaxPool2d}
 def _norm(kind: str, width: int, size: int) -> nn.Module:
     """Return the norm layer for maps of ``width`` channels, ``size`` pixels square."""
     if kind == "G" and width % 4:
-        raise UsageError(f"group norm needs a width that 4 divides, not {width}")
+        raise UsageError(
+            f"group norm needs a width that is a multiple of 4, not {width}; write W64 "
+            "or W128, for example, in the name of the ConvNet"
+        )
     if kind in ("I", "G"):  # without running statistics, so that train equals eval
         return nn.GroupNorm(width if kind == "I" else 4, width)
     if kind == "B":

@@ -144,7 +144,7 @@ def fit(name: str, size: int) -> tuple[int, int]:
             continue
         if isinstance(output, Tensor) and output.ndim == 2:
             return side, output.shape[1]
-        reason = "its output is not one vector an image"
+        reason = "its output is not one vector per image"
         break
     raise UsageError(f"{name} cannot be evaluated on {size} pixels: {reason}")
 

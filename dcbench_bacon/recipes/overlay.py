@@ -200,7 +200,9 @@ def _with_bases(path: Path, find: Finder) -> list[tuple[str, Document]]:
     while base := files[0][1].get("base"):
         lower = find(base)
         if any(name == lower.name for name, _ in files):
-            raise UsageError(f"{path}: base {base!r} leads back to itself")
+            raise UsageError(
+                f"{path}: base {base!r} leads back to itself; remove a base"
+            )
         files.insert(0, (lower.name, read(lower)))
     return files
 

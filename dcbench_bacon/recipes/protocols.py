@@ -144,6 +144,9 @@ def _protocol_layers(name: str) -> list[tuple[str, Document]]:
     document, names = read(PROTOCOLS), [name]
     while base := document[names[0]].get("base"):
         if base not in document or base in names:
-            raise UsageError(f"{PROTOCOLS} [{names[0]}]: no base {base!r} to lie over")
+            raise UsageError(
+                f"{PROTOCOLS} [{names[0]}]: base {base!r} does not exist or leads back "
+                "to itself; name another protocol"
+            )
         names.insert(0, base)
     return [(f"{PROTOCOLS.name} {each}", document[each]) for each in names]

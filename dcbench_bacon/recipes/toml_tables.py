@@ -41,7 +41,9 @@ def read(path: Path) -> Document:
         with path.open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: this recipe file is missing") from error
+        raise UsageError(
+            f"{path}: this recipe file is missing; install its package again"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -60,7 +62,10 @@ def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
         for ipc, inner in table.items():
             if isinstance(inner, dict) and ipc != "sources":
                 if not ipc.isdigit():
-                    raise UsageError(f"[{key}.{ipc}]: {ipc!r} is no image count")
+                    raise UsageError(
+                        f"[{key}.{ipc}]: {ipc!r} is not a number of images per class; "
+                        f"write, for example, [{key}.10]"
+                    )
                 yield f"{key}.{ipc}", dataset, int(ipc)
 
 
@@ -104,7 +109,10 @@ def merge(
         for label, table in _layers(document, cell):
             where, sources = f"{name} [{label}]", table.get("sources", {})
             if unset := sorted(set(sources) - set(table)):
-                raise UsageError(f"{where}: sources of {unset}, which it does not set")
+                raise UsageError(
+                    f"{where}: the table states sources of {unset}, which it does not "
+                    "set; set them or remove their sources"
+                )
             if "inherited" in table:
                 for key in set(origins) - singly:
                     origins[key] = origins[key]._replace(source=table["inherited"])

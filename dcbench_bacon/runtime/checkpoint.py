@@ -43,7 +43,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> Any:
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise RecordError(
             f"{path}: not a readable checkpoint ({error}); delete it, or start the "
-            "cell anew with --fresh"
+            "cell again from the beginning with --fresh"
         ) from error
 
 

@@ -54,7 +54,8 @@ class Compiler:
             return "not asked for"
         enough = PAYS.get(device.type, float("inf"))
         if self.mode == "auto" and flops < enough:
-            return f"{flops / 1e12:.3g} TFLOP of work; it pays from {enough / 1e12:.3g}"
+            work = f"{flops / 1e12:.3g} TFLOP of work"
+            return f"{work}; compiling saves time from {enough / 1e12:.3g}"
         return broken(device)
 
     def recorder(self, device: torch.device) -> cuda_graphs.Recorder | None:

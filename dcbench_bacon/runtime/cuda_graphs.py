@@ -172,7 +172,9 @@ class GraphedFunction:
         graph.trusted = _agree(graph(inputs), outputs)
         if not graph.trusted:
             self._graphs[kind] = None
-            logger.warning("%s differs when recorded; it runs as it is", self._name)
+            logger.warning(
+                "%s differs when recorded; it runs without recording", self._name
+            )
         return outputs
 
     @property

@@ -280,7 +280,7 @@ class ExpertStore:
                 reason: object = f"snapshots of shape {shape} or of another training"
         except (SafetensorError, OSError) as error:
             reason = error
-        logger.warning("%s is damaged (%s): trained again", path, reason)
+        logger.warning("%s is damaged (%s); the expert is trained again", path, reason)
         with suppress(FileNotFoundError):
             path.unlink()
         return False

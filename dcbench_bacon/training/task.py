@@ -50,7 +50,7 @@ def enlarge(split: Split, side: int) -> Split:
     if side < size:
         raise UsageError(
             f"protocol.test_size={side}: the images have {size} pixels a side; choose "
-            "as many or more, or 0 to test them as they are"
+            f"{size} or more, or 0 to test them at their own size"
         )
     start = (side - size) // 2
     middle = slice(start, start + size)
