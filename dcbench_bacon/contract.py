@@ -1,8 +1,7 @@
-"""The contract between the harness, the methods and the data sets.
+"""The contract between the harness and the methods.
 
-A method is plain code over the harness's steps: it asks ``Run`` for real images,
-generators and the clock, and returns a ``SyntheticSet``. The structs that reach the
-disk live in ``schema`` and are named here too, so that a plug-in imports one module.
+A method asks ``Run`` for real images, random generators and timed steps, and returns a
+``SyntheticSet``.
 """
 
 from abc import ABC, abstractmethod
@@ -24,117 +23,120 @@ from dcbench_bacon.schema import Cell, DatasetInfo, Timing
 
 Made = TypeVar("Made", bound="Configured")
 State = dict[str, Any]
-"""Nested dictionaries and lists of tensors and JSON values: a checkpoint's content."""
+"""A checkpoint's content: nested dictionaries and lists of tensors and JSON values."""
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a method's hyper-parameters; subclasses add typed fields."""
+    """The base class of a method's hyper-parameters; subclasses add typed fields."""
 
 
 @runtime_checkable
 class Learner(Interface):
-    """The state of a stage: what a checkpoint holds, and the set as it stands."""
+    """The state of a stage, which a checkpoint contains."""
 
     def state_dict(self) -> State:
-        """Everything that later steps depend on, random streams apart."""
+        """Return everything that later steps depend on except the random streams."""
         ...
 
     def load_state_dict(self, state: State) -> None:
-        """Takes over a state that ``state_dict`` returned, dtype and device kept."""
+        """Restore a state that ``state_dict`` returned; dtypes and devices stay."""
         ...
 
 
 @runtime_checkable
 class Stages(Interface):
-    """Random streams and timed stages: what training and evaluation need of a run."""
+    """The random streams and timed stages of a run, for training and evaluation."""
 
     @property
     def device(self) -> torch.device:
-        """Where ``train`` lies and the work is done."""
+        """The device of the images and of the work."""
         ...
 
     @property
     def timings(self) -> Mapping[str, Timing]:
-        """What the stages that have ended cost."""
+        """The cost of the stages that have ended, by name."""
         ...
 
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
-        """The cell's random stream for one purpose.
+        """Return the cell's random stream for one purpose.
 
         Args:
-            purpose: names the stream; another name is an independent stream.
-            device: ``"cpu"`` for draws the host needs; the run's device by default.
+            purpose: the name of the stream; streams of different names are independent.
+            device: ``"cpu"`` for numbers that the host needs; by default the device of
+                the run.
         """
         ...
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Times a part of a step; for use inside a step's body."""
+        """Return a context manager that times a part of a step, inside its body."""
         ...
 
     def count(self, images: int) -> None:
-        """Adds to the images that went through a network."""
+        """Add to the number of images that went through a network."""
         ...
 
     def compiled(self, function: Callable[P, T], flops: float) -> Callable[P, T]:
-        """The function, compiled if the user wants it and there is enough to do.
+        """Return the function, compiled if the user allows it and it saves time.
 
         Args:
-            function: takes and returns tensors of few different shapes.
-            flops: floating-point operations that all calls of the stage will need.
+            function: a function that takes and returns tensors of few different shapes.
+            flops: the floating-point operations of all its calls in the stage.
         """
         ...
 
     def graphed(self, function: Function) -> Function:
-        """The function, recorded as a CUDA graph where the work is on a GPU.
+        """Return the function, recorded as a CUDA graph if the work is on a GPU.
 
         Args:
-            function: takes and returns tensors, on the run's device and of few
-                different shapes. It must change nothing, draw nothing and read nothing
-                from the device; other tensors it uses must stay where they are.
+            function: a function that takes and returns tensors on the run's device, of
+                few different shapes. It must not change a tensor, draw random numbers
+                or copy values to the host. Other tensors that it reads must stay at
+                their addresses.
         """
         ...
 
     def steps(
         self, stage: str, count: int, state: Learner | None = None
     ) -> Iterator[int]:
-        """Yields the indices of the steps that are still to run.
+        """Yield the indices of the steps that are still to run.
 
-        Times each body, shows progress, writes checkpoints of ``state`` and of all
-        random streams, resumes after a kill, runs the scheduled evaluations (when
-        the state has a method ``synthetic``) and stops cleanly on Ctrl-C.
+        The loop times each body, shows progress, writes checkpoints of ``state`` and of
+        all random streams, resumes after a kill, runs the scheduled evaluations (if the
+        state has a method ``synthetic``) and stops cleanly on Ctrl-C.
 
         Args:
-            stage: names the loop, unique in the run.
-            count: steps in all, those of an interrupted run included.
-            state: what a checkpoint must hold to go on.
+            stage: the name of the loop, unique in the run.
+            count: the total number of steps, those of an interrupted run included.
+            state: the state that a checkpoint must contain to resume; None if there is
+                none besides the random streams.
         """
         ...
 
     def spent(self, stage: str, seconds: float) -> None:
-        """Says what a stage cost that was, in part or whole, done by an earlier run.
+        """Set the time of a stage that an earlier run did in part or in whole.
 
         Args:
-            stage: of this run, ended.
-            seconds: in all.
+            stage: the name of a stage of this run that has ended.
+            seconds: the total time of the stage.
         """
         ...
 
     def watch(self, name: str, value: Tensor) -> None:
-        """Registers a value that must stay finite and near its size, such as a loss.
+        """Register a value that must stay finite and not explode, such as a loss.
 
-        It is read at the next checkpoint or progress report, not at once, so that a
-        step does not wait for the device.
+        The value is read at the next checkpoint or progress report and not immediately,
+        so that a step does not wait for the device.
         """
         ...
 
 
 @runtime_checkable
 class Run(Stages, Interface):
-    """What the harness lends a method for one cell."""
+    """The services of the harness to a method, for one cell."""
 
     @property
     def cell(self) -> Cell:
-        """What is run: method, data set, images per class and seed."""
+        """The method, the data set, the number of images per class and the seed."""
         ...
 
     @property
@@ -148,33 +150,34 @@ class Run(Stages, Interface):
         ...
 
     def once(self, name: str, make: Callable[["Run"], State]) -> State:
-        """What several cells need: made by the first, read from disk by the others.
+        """Return content that several cells need; only the first cell makes it.
 
-        The cost of making it counts for each of them. Two processes that ask at once
-        make it once, and after a kill whoever asks next goes on from its checkpoint.
+        The other cells read it from disk. The cost of making it is part of the cost of
+        each cell. If two processes ask at the same time, one makes it and the other
+        waits. After a kill, the next process to ask resumes from the checkpoint.
 
         Args:
-            name: of the file in the results folder; must name everything that decides
-                the content.
-            make: takes a run of the same cell whose random streams derive from
-                ``name`` alone.
+            name: the name of the file in the results folder. It must identify
+                everything that decides the content.
+            make: a function that makes the content. It receives a run of the same cell,
+                whose random streams derive from ``name`` alone.
 
         Returns:
-            What ``make`` returned, its tensors on the CPU.
+            The result of ``make``, with its tensors on the CPU.
         """
         ...
 
 
 class Configured(ABC):
-    """What a module of ``methods/`` defines: something with hyper-parameters."""
+    """The base class of methods and references, which have hyper-parameters."""
 
     Settings: ClassVar[type[Settings]]
     profiled_with: ClassVar[Mapping[str, Any]] = {}
-    """Settings in force when steps are timed: they shorten what comes before the steps,
-    and a step costs the same."""
+    """The settings that replace others when steps are timed. They shorten the work
+    before the steps and do not change the cost of a step."""
 
     def __init__(self, settings: Any) -> None:
-        """Keeps the hyper-parameters in force.
+        """Keep the hyper-parameters.
 
         Args:
             settings: an instance of the class's ``Settings``.
@@ -183,34 +186,38 @@ class Configured(ABC):
 
     @classmethod
     def create(cls: type[Made], settings: Mapping[str, Any]) -> Made:
-        """Builds an instance from a recipe's settings; raises on an unknown key."""
+        """Return an instance with the settings of a recipe.
+
+        Raises:
+            msgspec.ValidationError: a key is unknown, or a value does not fit.
+        """
         return cls(msgspec.convert(dict(settings), cls.Settings))
 
 
 class Method(Configured):
-    """A way to make a synthetic set; one subclass a module of ``methods/``."""
+    """A way to make a synthetic set; one subclass per module of ``methods/``."""
 
     @abstractmethod
     def distill(self, run: Run) -> SyntheticSet:
-        """Makes the set: ``run.cell.ipc`` images of every class, in class order."""
+        """Return a set of ``run.cell.ipc`` images per class, in class order."""
 
 
 class Reference(Configured):
-    """A row of the tables that is no synthetic set: real images, which are not stored.
+    """A row of the tables for real images, which are not stored as a set.
 
-    It has one cell a data set and seed, of ``ipc`` 0, whatever ``--ipc`` asks for.
+    It has one cell per data set and seed, with ``ipc`` 0 for every value of ``--ipc``.
     """
 
     @abstractmethod
     def images(self, run: Run) -> SyntheticSet:
-        """The images to train on, by the protocol of the cell."""
+        """Return the images to train on under the protocol of the cell."""
 
 
 def method_class(name: str) -> type[Configured]:
-    """What a module of ``methods/`` defines: a ``Method``, or a ``Reference``.
+    """Return the ``Method`` or the ``Reference`` that a module of ``methods/`` defines.
 
     Raises:
-        UsageError: the module defines none, or several.
+        UsageError: the module defines none or several.
     """
     module = METHODS.module(name)
     found = [
@@ -221,11 +228,14 @@ def method_class(name: str) -> type[Configured]:
         and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise UsageError(f"{module.__name__} defines {len(found)} methods, not one")
+        raise UsageError(
+            f"{module.__name__} defines {len(found)} methods, not one; define one "
+            "subclass of Method or Reference in it"
+        )
     return found[0]
 
 
 def cell_of(method: str, dataset: str, ipc: int, seed: int = 0) -> Cell:
-    """The cell of a method; that of a reference is the same for all ``ipc``."""
+    """Return the cell of a method, or of a reference, whose ``ipc`` is always 0."""
     reference = issubclass(method_class(method), Reference)
     return Cell(method, dataset, 0 if reference else ipc, seed)

@@ -1,9 +1,9 @@
-"""What the downstream uses of sets leave on disk; no torch is imported here.
+"""The records of the downstream uses of sets. This module does not import torch.
 
-Each record holds the networks of one training: on the memory of one stage of continual
-learning, or on one set with one candidate of an architecture search. Its file is named
-by a digest of all that decides its numbers, so that a changed set, data set or recipe
-is another file and a finished training is found again.
+Each record contains the networks of one training: on the memory of one stage of
+continual learning, or on one set with one candidate of an architecture search. Its file
+is named by a digest of everything that decides its numbers. A changed set, data set or
+recipe therefore makes another file, and a finished training is found again.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ from dcbench_bacon.store import Store
 
 
 class SetIdentity(Struct, frozen=True, kw_only=True):
-    """A synthetic set, as far as its numbers depend on it.
+    """The properties of a synthetic set that the numbers depend on.
 
     Attributes:
-        cell: what it was made as.
-        recipe: eight hex digits that identify how it was distilled.
-        profile: of the recipe it was distilled with.
-        sha256: of its images, labels and partition.
+        cell: the cell that made the set.
+        recipe: eight hex digits that identify how the set was distilled.
+        profile: the profile of the recipe that it was distilled with.
+        sha256: the hash of its images, labels and partition.
     """
 
     cell: Cell
@@ -42,15 +42,16 @@ class SetIdentity(Struct, frozen=True, kw_only=True):
 
 
 class Trained(Struct, frozen=True, kw_only=True):
-    """Networks trained on the same images; without evaluations a plan.
+    """Networks trained on the same images, or the plan of such a training.
 
     Attributes:
-        dataset: the data set they were tested on.
-        dataset_sha256: of the pixels and labels of train and test.
-        source: the set they were trained on; None for the whole train split.
-        recipe: how they were trained; its settings are those of the use.
-        evaluations: one a network.
-        environment: where.
+        version: the version of this layout.
+        dataset: the name of the data set that they are tested on.
+        dataset_sha256: the hash of the pixels and labels of train and test.
+        source: the set that they are trained on; None for the whole train split.
+        recipe: how they are trained; its settings are those of the downstream use.
+        evaluations: one evaluation per network; empty in a plan.
+        environment: the software and the machine; None in a plan.
     """
 
     version: Literal[1] = 1
@@ -63,18 +64,18 @@ class Trained(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """Names the training; every random stream derives from it."""
+        """The name of the training, from which every random stream derives."""
         return str(self.source.cell) if self.source else f"{self.dataset}-whole"
 
     @property
     def profile(self) -> str:
-        """The more reduced one of the set's profile and the recipe's."""
+        """The profile of the set or of the recipe, whichever is more reduced."""
         own = self.source.profile if self.source else "paper"
         return more_reduced(self.recipe.profile, own)
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits that identify all that decides the evaluations."""
+        """Twelve hex digits that identify everything that decides the evaluations."""
         recipe = msgspec.structs.replace(self.recipe, overrides={})
         plan = msgspec.structs.replace(
             self, recipe=recipe, evaluations=(), environment=None
@@ -87,8 +88,8 @@ class Stage(Trained, frozen=True, kw_only=True):
     """One stage of class-incremental learning.
 
     Attributes:
-        order: which of the orders in which classes arrive.
-        classes: those that have arrived, in their order.
+        order: the index of the order in which classes arrive, from 0.
+        classes: the indices of the classes that have arrived, in that order.
     """
 
     order: int
@@ -96,26 +97,26 @@ class Stage(Trained, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """Names set, order and stage."""
+        """The name of the training: its set, order and stage."""
         tasks = self.recipe.settings["tasks"]
         return f"{super().label}-t{tasks}-o{self.order}-k{len(self.classes)}"
 
 
 class Candidate(Trained, frozen=True, kw_only=True):
-    """One architecture of a search.
+    """One architecture of an architecture search.
 
-    ``Evaluation.validation`` is the accuracy on the half of the test images that
-    architectures are ranked by, ``accuracy`` that on the other half.
+    ``Evaluation.validation`` is the accuracy on the half of the test images by which
+    architectures are ranked, and ``accuracy`` is the accuracy on the other half.
 
     Attributes:
-        architecture: the network.
+        architecture: the name of the network.
     """
 
     architecture: str
 
     @property
     def label(self) -> str:
-        """Names set and network."""
+        """The name of the training: its set and network."""
         return f"{super().label}-{self.architecture}"
 
 
@@ -123,60 +124,64 @@ R = TypeVar("R", bound=Trained)
 
 
 class Folder(Generic[R]):
-    """The records of one use, in a folder of the results.
+    """The folder with the records of one downstream use.
 
     Args:
-        store: the results folder.
-        name: of the folder in it: ``continual`` or ``nas``.
-        kind: of the records.
+        store: the results folder that contains it.
+        name: the name of the folder: ``continual`` or ``nas``.
+        kind: the type of the records.
     """
 
     def __init__(self, store: Store, name: str, kind: type[R]) -> None:
-        """Makes nothing yet."""
+        """Keep the arguments; no folder is made yet."""
         self.root = store.root
         self.name = name
         self.kind = kind
 
     def path(self, plan: R) -> Path:
-        """Where the record of a plan lies."""
+        """Return the path of the record of a plan."""
         return self.root / self.name / f"{self._slug(plan)}.json"
 
     def checkpoint_folder(self, plan: R) -> Path:
-        """Where the training leaves its checkpoints."""
+        """Return the folder of the checkpoints of a plan's training."""
         return self.root / "checkpoints" / f"{self.name}-{self._slug(plan)}"
 
     def lock(self, plan: R) -> FileLock:
-        """A lock on a training that ends with the process, however it ends."""
+        """Return the lock of a plan's training; it ends with the process."""
         folder = self.checkpoint_folder(plan)
         return FileLock(folder.with_name(f".{folder.name}.lock"))
 
     def find(self, plan: R) -> R | None:
-        """The record of a plan, or None when there is none.
+        """Return the record of a plan, or None if there is none.
 
         Raises:
-            RecordError: there is one, and it cannot be read.
+            RecordError: the record cannot be read.
         """
         path = self.path(plan)
         return self._read(path) if path.exists() else None
 
     def write(self, record: R) -> None:
-        """Stores a record, in the place of the one of before if there is one."""
+        """Write a record, which replaces an earlier one.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         encoded = msgspec.json.format(msgspec.json.encode(record), indent=1)
         write_atomically(self.path(record), encoded + b"\n")
 
     def redo(self, plan: R) -> Redo:
-        """The request to train anew what has a record."""
+        """Return the request to run a finished training again."""
         return Redo(self.checkpoint_folder(plan))
 
     def clear(self, plan: R) -> None:
-        """Removes the checkpoints of a training."""
+        """Remove the checkpoints of a plan's training."""
         rmtree(self.checkpoint_folder(plan), ignore_errors=True)
 
     def records(self, broken: list[RecordError]) -> Iterator[R]:
-        """All readable records in the order of their names.
+        """Yield the readable records in the order of their names.
 
         Args:
-            broken: takes the errors of the others.
+            broken: receives the errors of the unreadable records.
         """
         for path in sorted((self.root / self.name).glob("*.json")):
             try:
@@ -198,10 +203,10 @@ class Folder(Generic[R]):
 
 
 def continual_folder(store: Store) -> Folder[Stage]:
-    """The records of ``dcbench continual``."""
+    """Return the folder with the records of ``dcbench continual``."""
     return Folder(store, "continual", Stage)
 
 
 def search_folder(store: Store) -> Folder[Candidate]:
-    """The records of ``dcbench nas``."""
+    """Return the folder with the records of ``dcbench nas``."""
     return Folder(store, "nas", Candidate)

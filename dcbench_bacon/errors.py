@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def guess(name: str, known: Iterable[str]) -> str:
-    """The nearest of the known names as a question; nothing if none is near."""
+    """Return the nearest known name as a question, or an empty text if none is near."""
     near = get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -16,11 +16,11 @@ class DcbenchError(Exception):
 
 
 class UsageError(DcbenchError):
-    """An option, a name or a recipe key is wrong; nothing has run."""
+    """An option, a name or a recipe key is wrong. Nothing has run."""
 
 
 class DataError(DcbenchError):
-    """A data set is missing, incomplete or not what its facts say."""
+    """A data set is missing, incomplete or different from its stated facts."""
 
 
 class RecordError(DcbenchError):
@@ -32,30 +32,30 @@ class DivergedError(DcbenchError):
 
 
 class InterruptedRunError(DcbenchError):
-    """The user pressed Ctrl-C, or a time budget is spent; the state is on disk.
+    """The user pressed Ctrl-C, or the time budget is spent; the state is on disk.
 
     Args:
-        message: where the run stopped.
-        kept: what became of the work that was done.
-        noted: whether what ``--fresh`` asks for is on disk as well, so that the same
-            command without it goes on.
+        message: the place where the run stopped.
+        kept: what has become of the finished work, for the message to the user.
+        noted: whether the request of ``--fresh`` is on disk as well, so that the same
+            command without ``--fresh`` continues the run.
     """
 
     def __init__(
         self, message: str, *, kept: str = "nothing is lost", noted: bool = True
     ) -> None:
-        """Takes what the user is to be told."""
+        """Keep what the user is told about the finished work."""
         super().__init__(message)
         self.kept = kept
         self.noted = noted
 
 
 class OutputError(DcbenchError):
-    """Results cannot be written: the disk is full, or the folder is gone."""
+    """Results cannot be written, because the disk is full or the folder is gone."""
 
     @classmethod
     def of(cls, path: Path, error: OSError) -> "OutputError":
-        """The error of writing a file, with what to do."""
+        """Return the error for a file that cannot be written, with the remedy."""
         return cls(
             f"{path}: {error.strerror or error}; make room or choose another folder "
             "with --output, then give the same command again"

@@ -1,4 +1,4 @@
-"""The types of values in recipes and records; no torch is imported here."""
+"""The types of values in recipes and records. This module does not import torch."""
 
 from typing import Annotated, Literal
 
@@ -17,7 +17,8 @@ Loss = Literal["ce", "kl", "mse"]
 MixingKind = Literal["none", "mixup", "cutmix"]
 ResidualInit = Literal["default", "fan_out"]
 AboveZero = Annotated[float, Meta(gt=0)]
-# Of a side of an image: published sets have 2 or 3, and decoding takes the square.
+# The largest number of parts along a side of an image. Published sets have 2 or 3, and
+# decoding makes as many images as the square of this number.
 MOST_PARTS = 4
 Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
 LabelKind = Literal["hard", "soft", "unknown"]
@@ -27,5 +28,5 @@ _REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")
 
 
 def more_reduced(one: Profile, other: Profile) -> Profile:
-    """The profile whose numbers say less."""
+    """Return the profile that is further from the published settings."""
     return max(one, other, key=_REDUCTION.index)

@@ -1,7 +1,8 @@
-"""Finds methods and data sets by name without importing them.
+"""Registries that find methods and data sets by name without importing them.
 
-The name typed is the module's name, with ``+`` and ``-`` read as ``_``. A module is
-found in its folder or, from third parties, in an entry-point group.
+The name that a user types is the name of a module, with ``+`` and ``-`` read as ``_``.
+A module is found in its folder or, if third parties provide it, in an entry-point
+group.
 """
 
 import ast
@@ -17,23 +18,23 @@ from dcbench_bacon.errors import UsageError, guess
 
 
 class Registry:
-    """The modules of one package plus those of one entry-point group.
+    """The modules of one package and of one entry-point group.
 
     Args:
-        kind: what the members are called in messages, in the singular.
-        package: the package whose modules are members.
-        group: the entry-point group; each entry point names a module.
+        kind: the word for a member in messages, in the singular.
+        package: the name of the package whose modules are members.
+        group: the name of the entry-point group; each entry point names a module.
     """
 
     def __init__(self, kind: str, package: str, group: str) -> None:
-        """Remembers where to look; looks at nothing yet."""
+        """Keep the names; nothing is looked up yet."""
         self.kind = kind
         self.package = package
         self.group = group
 
     @cached_property
     def _modules(self) -> dict[str, str]:
-        """Module paths by canonical name (``_`` for ``+`` and ``-``)."""
+        """The module paths by canonical name (``_`` for ``+`` and ``-``)."""
         package = importlib.import_module(self.package)
         found = {
             module.name: f"{self.package}.{module.name}"
@@ -51,18 +52,18 @@ class Registry:
         return found
 
     def names(self) -> list[str]:
-        """All names, as they are printed: ``_`` of a compound is shown as ``+``."""
+        """Return all names as they are printed, for example ``bacon+idm``, sorted."""
         return sorted(self.title_name(name) for name in self._modules)
 
     def title_name(self, module: str) -> str:
-        """The printed name of a module, from ``NAME`` in its source if it has one."""
+        """Return the printed name of a module: ``NAME`` in its source if it has one."""
         return str(self._constants(module).get("NAME", module))
 
     def resolve(self, name: str) -> str:
-        """The printed name for what was typed.
+        """Return the printed name for a typed name.
 
         Raises:
-            UsageError: there is no such name; the message lists what exists.
+            UsageError: there is no such name; the message lists the names.
         """
         module = canonical(name)
         if module not in self._modules:
@@ -74,13 +75,18 @@ class Registry:
         return self.title_name(module)
 
     def module(self, name: str) -> ModuleType:
-        """Imports and returns a member's module."""
+        """Import and return the module of a member.
+
+        Raises:
+            UsageError: there is no such name, or its module cannot be imported.
+        """
         path = self.path(name)
         try:
             return importlib.import_module(path)
         except ImportError as error:
             raise UsageError(
-                f"{self.kind} {name!r}: {path} cannot be imported ({error})"
+                f"{self.kind} {name!r}: {path} cannot be imported ({error}); install "
+                "the packages that it needs"
             ) from error
 
     def path(self, name: str) -> str:
@@ -89,30 +95,38 @@ class Registry:
         return self._modules[canonical(name)]
 
     def source(self, name: str) -> Path:
-        """The file of a member, found without importing it."""
+        """Return the source file of a member without importing it.
+
+        Raises:
+            UsageError: there is no such name, or its module has no file.
+        """
         path = source_file(self.path(name))
         if path is None:
-            raise UsageError(f"the module of {self.kind} {name!r} has no file")
+            raise UsageError(
+                f"the module of {self.kind} {name!r} has no source file; install its "
+                "package with its sources"
+            )
         return path
 
     def summary(self, name: str) -> str:
-        """The first line of a member's docstring, read without importing it."""
+        """Return the first line of a member's docstring without importing it."""
         tree = ast.parse(self.source(name).read_text(encoding="utf-8"))
         return (ast.get_docstring(tree) or "").partition("\n")[0]
 
     def _constants(self, module: str) -> dict[str, object]:
-        """Module-level string constants, read without importing the module."""
+        """Return the constants of a module by name without importing it."""
         path = source_file(self._modules[module])
         return {} if path is None else _constants(path, path.stat().st_mtime_ns)
 
 
 @cache
 def _constants(path: Path, changed: int) -> dict[str, object]:
-    """The constants of a source file; parsed once, as names are asked for often.
+    """Return the constants of a source file by name; each file is parsed once.
 
     Args:
-        path: of the file.
-        changed: when, in nanoseconds; an edited file is another one.
+        path: the source file.
+        changed: the time of its last change in nanoseconds, so that an edited file is
+            parsed again.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {
@@ -125,7 +139,7 @@ def _constants(path: Path, changed: int) -> dict[str, object]:
 
 
 def canonical(name: str) -> str:
-    """The module name for a typed name: ``bacon+idm`` is ``bacon_idm``."""
+    """Return the module name for a typed name: ``bacon_idm`` for ``bacon+idm``."""
     return name.replace("+", "_").replace("-", "_")
 
 
@@ -164,5 +178,5 @@ def has_changed(name: str, made_by: object) -> bool:
 
 
 def recipe_file(method: str) -> Path:
-    """The TOML file beside a method's module."""
+    """Return the path of the TOML file beside a method's module."""
     return METHODS.source(method).with_suffix(".toml")

@@ -1,4 +1,4 @@
-"""How a set is evaluated, field by field; no torch is imported here."""
+"""The evaluation protocol, field by field. This module does not import torch."""
 
 from typing import Annotated, Literal
 
@@ -20,13 +20,13 @@ from dcbench_bacon.field_types import (
 
 
 class Exemption(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a protocol does otherwise for one network; see ``Protocol``.
+    """The settings of a protocol that differ for one network; see ``Protocol``.
 
     Attributes:
-        architecture: the network's name.
-        augmentation: instead of the protocol's.
-        epochs: instead of the protocol's.
-        learning_rate: instead of the protocol's.
+        architecture: the name of the network.
+        augmentation: replaces the protocol's; None keeps it.
+        epochs: replaces the protocol's; None keeps it.
+        learning_rate: replaces the protocol's; None keeps it.
     """
 
     architecture: str
@@ -36,67 +36,82 @@ class Exemption(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a set is evaluated: fresh networks trained on it, tested on real data.
+    """The way a set is evaluated: fresh networks train on it and classify real images.
 
-    The defaults are those of the published protocol ``dc``. A field added later must
-    keep what it has always done as its default: a digest holds it only where it is
-    set to something else (see ``recipe.digest``).
+    The defaults are those of the published protocol ``dc``. The default of a field that
+    is added later must be the behaviour before it was added, because a digest contains
+    such a field only where its value differs from the default (see
+    ``recipes.digests``).
 
     Attributes:
-        name: the protocol's name in ``protocols.toml``.
-        architectures: the networks trained on the set.
-        networks: fresh networks of each architecture.
-        epochs: passes over the (decoded) set; see ``one_more_pass``.
-        learning_rate: of the optimiser, before its schedule.
-        momentum: of SGD; AdamW has betas 0.9 and 0.999.
-        weight_decay: of the optimiser; AdamW's is decoupled from the gradient.
-        batch_size: images per step.
-        augmentation: names of DSA operations joined by ``_``, of which each batch draws
-            one and each image its parameters; or the name of a policy; empty for none.
-        precision: of the networks' arithmetic.
-        selection: which pass counts: the last, the best on a validation split
-            held out of train, or (optimistic) the best on test.
-        measure_every: passes between measurements when selection is not final.
-        validation: share of every class held out of train where ``held_out``.
-        evaluate_every: distillation steps between evaluations on the way; 0 for none.
-            When selection is not final, the best of these sets is kept.
-        use_learned_rate: train at the learning rate that was distilled with the set,
-            not at ``learning_rate``.
-        one_more_pass: the last index is included, as in the published loop, so that
-            ``epochs = 1000`` makes 1001 passes.
+        name: the name of the protocol in ``protocols.toml``.
+        architectures: the names of the networks that are trained on the set.
+        networks: the number of fresh networks per architecture, 1 or more.
+        epochs: the number of passes over the decoded set; see ``one_more_pass``.
+        learning_rate: the rate of the optimiser before its schedule, above 0.
+        momentum: the momentum of SGD, in [0, 1). AdamW always has betas 0.9 and 0.999.
+        weight_decay: the weight decay of the optimiser, 0 or more; that of AdamW is
+            decoupled from the gradient.
+        batch_size: the number of images per step.
+        augmentation: the names of DSA operations joined by ``_``, one of which is drawn
+            per batch, with parameters drawn per image; or the name of a policy; or
+            empty for no augmentation.
+        precision: the precision of the networks' arithmetic: ``fp32``, ``tf32`` or
+            ``bf16``.
+        selection: the pass whose accuracy counts: ``final`` is the last one,
+            ``best_val`` the best on a validation split held out of train, and
+            ``best_test`` the best on test, which is optimistic.
+        measure_every: the number of passes between measurements, unless ``selection``
+            is ``final``.
+        validation: the share of each class that is held out of train, in (0, 1), where
+            ``held_out`` is true.
+        evaluate_every: the number of distillation steps between evaluations during
+            distillation; 0 for none. Unless ``selection`` is ``final``, the best of
+            these sets is kept.
+        use_learned_rate: whether networks train at the learning rate that was distilled
+            with the set instead of ``learning_rate``.
+        one_more_pass: whether the last index is included, as in the published loop, so
+            that ``epochs = 1000`` makes 1001 passes.
         optimiser: ``sgd`` or ``adamw``.
-        decayed: the parameters whose weights decay: all, or those of more than one
-            dimension (no biases, no norms).
-        schedule: of the learning rate: ``drop`` once, after half the passes;
-            ``cosine``; ``ssrs``, a cosine for five sixths of the passes and then a
-            line to zero; or ``multistep``, at the milestones.
-        smoothing: zeta of ``cosine`` and ``ssrs``: how many times as long as the
-            training half a wave is; 1 is plain cosine, 2 ends at half the rate.
-        warm_up: passes before ``cosine`` in which the rate rises from a hundredth.
-        milestones: of ``multistep``, as shares of the passes.
-        drop: factor of the rate at each milestone, and at ``drop``'s only one.
-        loss: cross-entropy, Kullback-Leibler divergence from the labels, or squared
-            error of logits.
-        temperature: of ``kl``, of labels and logits.
-        temperature_squared: whether ``kl`` is multiplied by the temperature's square.
-        original_weight: of a cross-entropy with the labels as they were before mixing,
-            added to the loss; gamma of G-VBSM and EDC.
-        teachers: networks trained on real images; the mean of their logits on the very
-            batch that the student sees is its label. Without them the labels are those
-            stored in the set.
-        teacher_epochs: of the teachers' training; one less than the passes.
-        mixing: of pairs of images of a batch; stored labels are mixed as the images.
-        mixing_alpha: the share kept of an image follows Beta(alpha, alpha).
-        ema: share of a moving average of the weights that each step keeps; the average
-            is what is tested. 0 for none.
-        learning_rates: candidates instead of ``learning_rate``; for each architecture
-            the one of the best mean accuracy on the validation split counts.
-        exemptions: what some of the networks are trained with instead.
-        residual_init: how the convolutions of residual networks start: ``default`` as
-            PyTorch's, or ``fan_out``, normal with a variance of 2 / fan-out (He et al.,
-            ICCV 2015), as torchvision's ResNets.
-        test_size: pixels a side to which real images are enlarged before their middle
-            is tested; 0 tests them as they are.
+        decayed: the parameters that weight decay applies to: ``all``, or ``matrices``,
+            those of more than one dimension (no biases and no norms).
+        schedule: the schedule of the learning rate: ``drop`` lowers it once, after half
+            the passes; ``cosine``; ``ssrs`` is a cosine for five sixths of the passes
+            and then a line to zero; ``multistep`` lowers it at the milestones.
+        smoothing: zeta of ``cosine`` and ``ssrs``, 1 or more: the length of half a wave
+            divided by that of the training. 1 is the usual cosine; 2 ends at half the
+            rate.
+        warm_up: the number of passes before ``cosine`` in which the rate rises linearly
+            from a hundredth of ``learning_rate``.
+        milestones: the milestones of ``multistep``, as shares of the passes in [0, 1].
+        drop: the factor by which the rate falls at each milestone of ``multistep``, and
+            at the middle of ``drop``, in (0, 1].
+        loss: ``ce`` is the cross-entropy, ``kl`` the Kullback-Leibler divergence from
+            the labels, and ``mse`` the squared error of the logits.
+        temperature: the number that ``kl`` divides the logits and the labels' logits
+            by, above 0.
+        temperature_squared: whether ``kl`` is multiplied by the square of the
+            temperature.
+        original_weight: the weight of a cross-entropy with the labels before mixing,
+            which is added to the loss; 0 or more. It is gamma of G-VBSM and EDC.
+        teachers: the names of networks that are trained on real images. The mean of
+            their logits on the batch that the student sees is the label of that batch.
+            Without teachers, the labels are those stored in the set.
+        teacher_epochs: one less than the number of passes in the teachers' training.
+        mixing: how pairs of images in a batch are mixed: ``none``, ``mixup`` or
+            ``cutmix``. Stored labels are mixed like the images.
+        mixing_alpha: alpha, above 0, of the distribution Beta(alpha, alpha) of the
+            share of an image that is kept.
+        ema: the share, in [0, 1), of the moving average of the weights that each step
+            keeps; the averaged network is tested. 0 for no average.
+        learning_rates: candidates for ``learning_rate``. For each architecture, the
+            candidate with the best mean accuracy on the validation split counts.
+        exemptions: the settings that differ for some of the networks.
+        residual_init: how the convolutions of residual networks are initialised:
+            ``default`` as in PyTorch, or ``fan_out``, normal with a variance of
+            2 / fan-out (He et al., ICCV 2015), as in torchvision's ResNets.
+        test_size: the pixels along a side to which real images are enlarged before
+            their middle is tested; 0 tests them at their own size.
     """
 
     name: str
@@ -137,7 +152,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     test_size: Annotated[int, Meta(ge=0)] = 0
 
     def of(self, architecture: str) -> "Protocol":
-        """Return the protocol as it is for one network."""
+        """Return the protocol with the exemptions of one network applied."""
         own = [each for each in self.exemptions if each.architecture == architecture]
         changes = {
             key: value
@@ -149,10 +164,10 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def passes(self) -> int:
-        """Passes over the set in all."""
+        """The total number of passes over the set."""
         return self.epochs + self.one_more_pass
 
     @property
     def held_out(self) -> bool:
-        """Whether something is chosen on a validation split held out of train."""
+        """Whether a choice is made on a validation split that is held out of train."""
         return self.selection == "best_val" or bool(self.learning_rates)

@@ -1,7 +1,7 @@
-"""What dcbench writes to disk, field by field; no torch is imported here.
+"""The records that dcbench writes, field by field. This module does not import torch.
 
-Accuracies are fractions in [0, 1], durations seconds, sizes bytes. Fields are
-only ever added, with a default, so that old records stay readable.
+Accuracies are fractions in [0, 1], durations are in seconds and sizes in bytes. Fields
+are only ever added, with a default, so that old records stay readable.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,14 +16,14 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     """The facts of a data set.
 
     Attributes:
-        name: the name typed at the prompt.
-        title: the name printed in tables.
+        name: the name that users type.
+        title: the name that tables print.
         classes: the number of classes.
-        channels: 1 or 3.
-        size: height and width in pixels.
-        mean: per channel, of train pixels scaled to [0, 1].
-        std: per channel, of train pixels scaled to [0, 1].
-        class_names: one per class, in the order of the labels.
+        channels: the number of channels of an image, 1 or 3.
+        size: the height and width of the square images in pixels.
+        mean: the mean of the train pixels scaled to [0, 1], per channel.
+        std: the standard deviation of the train pixels scaled to [0, 1], per channel.
+        class_names: one name per class, in the order of the labels.
     """
 
     name: str
@@ -37,13 +37,13 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
 
 
 class Cell(Struct, frozen=True, order=True):
-    """One box of the grid, before it has run.
+    """One combination of method, data set, images per class and seed.
 
     Attributes:
-        method: the method's name as typed, for example ``bacon+idm``.
-        dataset: the data set's name.
-        ipc: synthetic images per class; 0 for the whole train split.
-        seed: which repetition; every random stream derives from the cell.
+        method: the name of the method, for example ``bacon+idm``.
+        dataset: the name of the data set.
+        ipc: the number of synthetic images per class; 0 for the whole train split.
+        seed: the number of the repetition; every random stream derives from the cell.
     """
 
     method: str
@@ -52,23 +52,25 @@ class Cell(Struct, frozen=True, order=True):
     seed: Annotated[int, Meta(ge=0)] = 0
 
     def __str__(self) -> str:
-        """The name that file names and progress lines use."""
+        """Return the text that file names and progress lines use."""
         return f"{self.dataset}-ipc{self.ipc}-{self.method}-s{self.seed}"
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """One network trained on the set and tested on real data.
+    """The result of one network that was trained on the set and tested on real images.
 
     Attributes:
-        architecture: its name, as ``networks.build`` takes it.
-        trial: which of the networks of that architecture.
-        accuracy: on the test split.
-        epoch: index of the pass the accuracy was taken after.
-        validation: accuracy on the held-out split at that pass, if there is one.
-        step: the distillation step of the set that was evaluated.
-        seconds: training and testing.
-        learning_rate: the one it was trained with, before its schedule; records made
-            before this was kept have it only where the protocol has several.
+        architecture: the name of the network, as ``networks.builder.build`` takes it.
+        trial: the index of the network among those of its architecture, from 0.
+        accuracy: the accuracy on the test split, in [0, 1].
+        epoch: the index, from 0, of the pass after which the accuracy was measured.
+        validation: the accuracy on the held-out split after that pass, in [0, 1]; None
+            where nothing was held out.
+        step: the distillation step at which the set was evaluated; None for the
+            finished set.
+        seconds: the duration of training and testing.
+        learning_rate: the rate that the network was trained with, before its schedule.
+            Older records have it only where the protocol has several candidates.
     """
 
     architecture: str
@@ -85,8 +87,8 @@ class Phase(Struct, frozen=True):
     """The time spent in one named part of a stage's steps.
 
     Attributes:
-        seconds: in all steps.
-        calls: how often the part was entered.
+        seconds: the total over all steps.
+        calls: the number of times that the part was entered.
     """
 
     seconds: float
@@ -94,22 +96,28 @@ class Phase(Struct, frozen=True):
 
 
 class Timing(Struct, frozen=True, kw_only=True):
-    """What a stage cost.
+    """The cost of a stage in time and memory.
 
     Attributes:
-        seconds: in step bodies, without checkpoints and scheduled evaluations.
-        steps: how many ran, resumed parts included.
-        median: seconds of the median step.
-        iqr: distance between the quartiles of the seconds per step.
-        images: images that went through a network, forward or backward.
-        peak_bytes: device memory on a GPU, resident memory of the process on a CPU.
-        phases: where the seconds went.
-        step_flops: floating-point operations of a step, where they were counted.
-        product_flops: operations per second of a large matrix product on the same
-            device in the same run.
-        warm_up: seconds of the steps that were left out, compilation included.
-        compilation: whether networks were compiled, or why not.
-        graphs: launches of CUDA graphs, by the process that ended the stage.
+        seconds: the time in the bodies of steps, without checkpoints and scheduled
+            evaluations.
+        steps: the number of timed steps, those before an interruption included.
+        median: the seconds of the median step.
+        iqr: the distance in seconds between the first and the third quartile of the
+            time per step.
+        images: the number of images that went through a network, forward or backward.
+        peak_bytes: the peak of device memory on a GPU, or of the process's resident
+            memory on a CPU.
+        phases: the time per named part of the steps.
+        step_flops: the floating-point operations per step; None where they were not
+            counted.
+        product_flops: the floating-point operations per second of a large matrix
+            product on the same device in the same run; None where it was not measured.
+        warm_up: the seconds of the first steps, which are not timed, compilation
+            included.
+        compilation: whether networks were compiled, or the reason why not.
+        graphs: the number of launches of CUDA graphs by the process that ended the
+            stage.
     """
 
     seconds: float = 0.0
@@ -127,19 +135,19 @@ class Timing(Struct, frozen=True, kw_only=True):
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """Where and with what a record was made.
+    """The software and the machine that made a record.
 
     Attributes:
         dcbench: the version of dcbench.
-        git_commit: of the checkout, with ``+`` where files had changed; none outside a
-            checkout.
+        git_commit: the commit of the checkout, with ``+`` if files had changed; None
+            outside a checkout.
         python: the version of Python.
         torch: the version of PyTorch.
         device: the name of the GPU, or of the processor with its number of cores.
-        cuda: the version of CUDA that PyTorch uses; none on a CPU.
-        threads: those PyTorch computes with.
-        platform: the operating system.
-        utc: when the record was made.
+        cuda: the version of CUDA that PyTorch uses; None on a CPU.
+        threads: the number of CPU threads that PyTorch computes with.
+        platform: the operating system and its version.
+        utc: the time at which the record was made, in ISO 8601, UTC.
     """
 
     dcbench: str
@@ -157,11 +165,11 @@ class Recipe(Struct, frozen=True, kw_only=True):
     """Everything that decides a cell's numbers apart from the cell itself.
 
     Attributes:
-        settings: the method's hyper-parameters in force.
-        protocol: how the set is evaluated.
-        profile: ``paper`` for published settings; records of ``demo`` and ``quick``
-            enter no paper table unless asked for.
-        overrides: what ``--set`` changed.
+        settings: the values of the method's hyper-parameters.
+        protocol: the protocol by which the set is evaluated.
+        profile: ``paper`` for the published settings. Tables leave out records of
+            ``demo`` and ``quick`` unless the user asks for them.
+        overrides: the values that ``--set`` changed, by key, as typed.
     """
 
     settings: dict[str, bool | int | float | str | None]
@@ -171,37 +179,43 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """One cell after it has run.
+    """The result of one cell that has run.
 
     Attributes:
-        version: of this layout.
-        cell: what has run.
-        recipe: how it has run.
+        version: the version of this layout.
+        cell: the cell that has run.
+        recipe: the settings and the protocol that it has run with.
         digest: eight hex digits of the recipe, as in the file name.
-        status: ``diverged`` when a loss stopped being finite.
-        environment: where it has run.
-        evaluations: one per network.
-        history: evaluations on the way, one per network and step that was evaluated.
-        distillation: the cost of making the set.
-        evaluation: the cost of judging it, timed apart.
-        dataset_sha256: of the pixels and labels of train and test, before whitening.
-        method_sha256: of the code that made the set, see ``plugins.method_sha256``;
-            without the prefix ``code:``, of the bytes of the method's module alone.
-        synthetic_sha256: of the images, labels and partition that were evaluated.
-        synthetic_bytes: of images and labels as stored.
-        label_bytes: of the labels among them.
-        label_kind: ``hard`` when every row is one class alone; older records do not
-            know it.
-        teachers: how the networks that label the images were trained.
-        name: what tables call the set instead of its method, where it was read from
-            a file of another tool: that of the file, or the user's.
-        images: how many the set has, as stored.
-        per_class: the fewest and the most of a class; soft labels count as their
-            largest entry.
-        stored_accuracies: fractions, by network, that the authors of a file stored
-            with the set.
-        error: type and message when the cell did not finish.
-        traceback: where that happened; the middle of a very long one is left out.
+        status: ``done``, ``failed``, or ``diverged`` if a loss or an image stopped
+            being finite.
+        environment: the software and the machine that it has run on.
+        evaluations: one evaluation of the finished set per network.
+        history: the evaluations during distillation, one per network and evaluated
+            step.
+        distillation: the cost of making the set, by stage.
+        evaluation: the cost of evaluating the set, by stage.
+        dataset_sha256: the hash of the pixels and labels of train and test, before
+            whitening.
+        method_sha256: the hash of the code that made the set, see
+            ``plugins.method_sha256``; without the prefix ``code:``, that of the bytes
+            of the method's module alone.
+        synthetic_sha256: the hash of the images, labels and partition that were
+            evaluated.
+        synthetic_bytes: the size of images and labels as stored.
+        label_bytes: the size of the labels as stored.
+        label_kind: ``hard`` if each label is a single class, ``soft`` if not, and
+            ``unknown`` in older records.
+        teachers: how each network that labels the images was trained.
+        name: the name that tables print instead of the method, for a set from a file of
+            another tool: the name in that file, or the one that the user gave.
+        images: the number of images in the set, as stored.
+        per_class: the smallest and the largest number of images per class; a soft label
+            counts as its largest entry.
+        stored_accuracies: the accuracies that the authors of a file stored with the
+            set, by network, as fractions in [0, 1].
+        error: the type and message of the error if the cell did not finish.
+        traceback: the traceback of that error; the middle of a very long one is
+            omitted.
     """
 
     version: Literal[1] = 1

@@ -1,4 +1,4 @@
-"""The results folder: records, synthetic sets, checkpoints, and who works on what."""
+"""The results folder: records, synthetic sets, checkpoints and locks."""
 
 import shutil
 import time
@@ -18,7 +18,7 @@ from dcbench_bacon.runtime.files import (
 )
 from dcbench_bacon.schema import Cell, Record
 
-STALE_SECONDS = 3600.0  # no write takes as long
+STALE_SECONDS = 3600.0  # no write takes this long
 FOLDERS = (
     *("records", "failures", "timing", "synthetic", "checkpoints", "shared"),
     *("continual", "nas", "figures"),
@@ -26,28 +26,28 @@ FOLDERS = (
 
 
 class Store:
-    """One results folder.
+    """A results folder.
 
-    A result is known by its cell, the digest of its recipe and the fingerprint of its
-    data set, before whitening; so are its set, its checkpoints and its lock, with the
-    digest of the distillation for the set and the lock. The fingerprint is None where
-    the data are not at hand.
+    A result is identified by its cell, the digest of its recipe and the fingerprint of
+    its data set before whitening. So are its checkpoints, and also its set and its
+    lock, but these by the digest of the distillation. The fingerprint is None where the
+    data set is not available.
 
     Args:
-        root: holds ``records/``, ``failures/`` (runs that ended without a result),
-            ``timing/``, ``synthetic/``, ``checkpoints/`` and ``shared/``: what several
-            cells need, such as a trained network.
+        root: the folder, which contains ``records/``, ``failures/`` (runs that ended
+            without a result), ``timing/``, ``synthetic/``, ``checkpoints/`` and
+            ``shared/`` (content that several cells need, such as a trained network).
     """
 
     def __init__(self, root: Path) -> None:
-        """Remembers the folder; makes nothing yet."""
+        """Keep the path; no folder is made yet."""
         self.root = root
 
     def open(self) -> "Store":
-        """Makes the folder and makes sure that it takes files.
+        """Make the folder, make sure that files can be written to it, and return it.
 
         Raises:
-            UsageError: it cannot be written to.
+            UsageError: files cannot be written to it.
         """
         try:
             for name in ("records", "synthetic", "checkpoints"):
@@ -64,49 +64,50 @@ class Store:
         return self
 
     def _sweep(self) -> None:
-        """Removes what a kill in the middle of a write left behind.
+        """Remove the temporary files of processes that were killed while writing.
 
-        The results folder may be anything, a repository for instance: only names that
-        dcbench gives, and only in folders that it makes.
+        The results folder may also be something else, such as a repository. Therefore
+        only files with names that dcbench gives are removed, and only in folders that
+        dcbench makes.
         """
         old = time.time() - STALE_SECONDS
         for name in FOLDERS:
             for path in (self.root / name).rglob(".*.dcbench-tmp"):
-                with suppress(FileNotFoundError):  # a neighbour has just renamed it
+                with suppress(FileNotFoundError):  # its process has just renamed it
                     if is_temporary(path) and path.stat().st_mtime < old:
                         path.unlink()
 
     def record_path(self, cell: Cell, digest: str, fingerprint: str | None) -> Path:
-        """Where the record of a cell under a recipe on these images lies."""
+        """Return the path of the record of a cell, a recipe and a data set."""
         return self.root / "records" / f"{_name(cell, digest, fingerprint)}.json"
 
     def synthetic_path(self, cell: Cell, digest: str, fingerprint: str | None) -> Path:
-        """Where the set of a cell lies; ``digest`` is that of the distillation."""
+        """Return the path of a set; ``digest`` is the digest of the distillation."""
         name = f"{_name(cell, digest, fingerprint)}.safetensors"
         return self.root / "synthetic" / name
 
     def checkpoint_folder(
         self, cell: Cell, digest: str, fingerprint: str | None
     ) -> Path:
-        """Where the stages of a cell leave their checkpoints."""
+        """Return the folder of the checkpoints of a cell's stages."""
         return self.root / "checkpoints" / _name(cell, digest, fingerprint)
 
     @property
     def shared(self) -> Path:
-        """Where what several cells need lies."""
+        """The folder of content that several cells need."""
         return self.root / "shared"
 
     def find(self, cell: Cell, digest: str, fingerprint: str) -> Record | None:
-        """Return the finished record of a cell under a recipe on these images.
+        """Return the finished record of a cell, a recipe and a data set.
 
-        Records that were named without a fingerprint are found as well, if they were
-        made from these images or do not say from which.
+        A record that was named without a fingerprint is found as well, if it was made
+        from these images or does not contain a fingerprint.
 
         Returns:
-            None if there is none, whatever runs have failed.
+            The record, or None if there is none. Failed runs do not count.
 
         Raises:
-            RecordError: there is one, and it cannot be read.
+            RecordError: the record cannot be read.
         """
         for named_by in (fingerprint, None):
             path = self.record_path(cell, digest, named_by)
@@ -118,10 +119,10 @@ class Store:
         return None
 
     def only(self, cell: Cell, digest: str) -> Record | None:
-        """Return the finished record of a cell under a recipe, whatever the images.
+        """Return the only finished record of a cell and a recipe, on any images.
 
         Returns:
-            None if there is none, or more than one.
+            The record, or None if there is none or more than one.
         """
         name = _name(cell, digest, None)
         paths = self.root.joinpath("records").glob(f"{name}*.json")
@@ -130,14 +131,19 @@ class Store:
         return found[0] if len(found) == 1 else None
 
     def write(self, record: Record, folder: str | None = None) -> Path:
-        """Store a record under its cell, digest and data set.
+        """Write a record under its cell, digest and data set, and return its path.
 
-        One that is not done goes to ``failures`` and leaves the result of before as it
-        is. One that is done takes the place of the result and of the failures.
+        A record of a failed run is written to ``failures``, and the earlier result
+        stays. A record of a finished run replaces the earlier result and removes the
+        failures.
 
         Args:
-            record: what to store.
-            folder: ``timing`` for steps that were only timed.
+            record: the record.
+            folder: ``timing`` for steps that were only timed; by default ``records`` or
+                ``failures``.
+
+        Raises:
+            OutputError: the file cannot be written.
         """
         folder = folder or ("records" if record.status == "done" else "failures")
         name = _name(record.cell, record.digest, record.dataset_sha256)
@@ -152,12 +158,12 @@ class Store:
         return path
 
     def forgive(self, cell: Cell, digest: str, fingerprint: str | None) -> None:
-        """Remove the failure of a cell on these images."""
+        """Remove the failure record of a cell, a recipe and a data set."""
         path = self.record_path(cell, digest, fingerprint)
         (self.root / "failures" / path.name).unlink(missing_ok=True)
 
     def _supersede(self, record: Record) -> None:
-        """Removes what was named without a fingerprint and has this successor."""
+        """Remove the record, named without a fingerprint, that this one replaces."""
         old = self.record_path(record.cell, record.digest, None)
         before = _readable(old)
         if before is None or before.cell != record.cell:
@@ -169,12 +175,15 @@ class Store:
     def records(
         self, broken: list[RecordError] | None = None, folder: str = "records"
     ) -> Iterator[Record]:
-        """All readable records of a folder in the order of their names.
+        """Yield the readable records of a folder in the order of their names.
 
         Args:
-            broken: takes the errors of the unreadable ones; without it the first
-                is raised.
-            folder: ``records``, and the failures with them, or ``timing``.
+            broken: receives the errors of unreadable records; without it, the first
+                such error is raised.
+            folder: ``records``, which includes the failures, or ``timing``.
+
+        Raises:
+            RecordError: a record cannot be read, and ``broken`` is None.
         """
         folders = ("records", "failures") if folder == "records" else (folder,)
         paths = [path for each in folders for path in (self.root / each).glob("*.json")]
@@ -187,42 +196,43 @@ class Store:
                 broken.append(error)
 
     def lock(self, cell: Cell, digest: str, fingerprint: str | None) -> FileLock:
-        """A lock on a set and its records that ends with the process, however it ends.
+        """Return the lock of a set and its records; it ends with the process.
 
         Args:
-            cell: of the set.
-            digest: of the distillation: what runs and what evaluates a set, under
-                whatever protocol, waits for one another.
-            fingerprint: of the data set.
+            cell: the cell of the set.
+            digest: the digest of the distillation, so that processes that make and
+                processes that evaluate the set, under any protocol, wait for each
+                other.
+            fingerprint: the fingerprint of the data set.
         """
         name = _name(cell, digest, fingerprint)
         return FileLock(self.root / "checkpoints" / f".{name}.lock")
 
     def names_set(self, sha256: str) -> bool:
-        """Return whether any record, readable or not, names a set by its content."""
+        """Return whether a record, readable or not, contains the hash of a set."""
         folders = ("records", "failures", "continual", "nas")
         paths = (path for each in folders for path in (self.root / each).glob("*.json"))
         return any(sha256.encode() in path.read_bytes() for path in paths)
 
     def clear(self, cell: Cell, digest: str, fingerprint: str) -> None:
-        """Removes the checkpoints of a cell."""
+        """Remove the checkpoints of a cell."""
         folder = self.checkpoint_folder(cell, digest, fingerprint)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(cell: Cell, digest: str, fingerprint: str | None) -> str:
-    """Names the files of a result, without their endings."""
+    """Return the name of the files of a result, without the suffix."""
     return "-".join([slug(cell), digest, *([fingerprint[:8]] if fingerprint else [])])
 
 
 def _is_result(record: Record, cell: Cell, digest: str) -> bool:
-    """Whether a record is a finished one of this very cell and recipe."""
+    """Return whether a record is the finished record of this cell and recipe."""
     asked = (cell, digest, "done")
     return (record.cell, record.digest, record.status) == asked
 
 
 def _readable(path: Path) -> Record | None:
-    """The record of a file, if there is one and it can be read."""
+    """Return the record of a file, or None if it is missing or cannot be read."""
     try:
         return read(path) if path.exists() else None
     except RecordError:
@@ -230,10 +240,10 @@ def _readable(path: Path) -> Record | None:
 
 
 def read(path: Path) -> Record:
-    """Decodes a record.
+    """Return the record of a file.
 
     Raises:
-        RecordError: the file cannot be read; names it and the remedy.
+        RecordError: the file cannot be read; the message names it and the remedy.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)

@@ -1,1 +1,1 @@
-"""Augmentations, with explicit random draws."""
+"""Augmentations whose random numbers come from explicit generators."""

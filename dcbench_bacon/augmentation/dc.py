@@ -1,9 +1,9 @@
-"""The augmentation of DC's evaluation, which is older than DSA: batched, in torch.
+"""The augmentation of DC's evaluation, which is older than DSA, for whole batches.
 
-Every image draws one operation of a strategy: crop, scale, rotate or noise. They are
-those of ``augment`` in ``utils.py`` of VICO-UoE/DatasetCondensation, which treats one
-image at a time with numpy and scipy. Images are normalised. The mean of the batch that
-fills what a crop or a rotation leaves open is that before any image was changed.
+One operation of a strategy is drawn per image: crop, scale, rotate or noise. The
+operations are those of ``augment`` in ``utils.py`` of VICO-UoE/DatasetCondensation,
+which processes one image at a time with numpy and scipy. Images are normalised. A crop
+or a rotation fills what it leaves open with the mean of the batch before any change.
 """
 
 from collections.abc import Sequence
@@ -20,21 +20,22 @@ Groups = Float[Tensor, "g n c h w"]
 Values = Float32[Tensor, "n 2"]
 Fill = Float[Tensor, "n c"]
 
-# `get_daparam` of the same file.
+# The values of `get_daparam` in the same file.
 FRAME = 4  # pixels around the image that is cropped
-SCALE = 0.2
-DEGREES = 45
-NOISE = 0.001
+SCALE = 0.2  # the largest relative change of height and width
+DEGREES = 45  # the largest angle
+NOISE = 0.001  # the standard deviation
 OPERATIONS = ("crop", "scale", "rotate", "noise")
 
 
 def crop(images: Images, offsets: Values, fill: Fill) -> Images:
-    """Return crops of the images, each inside a frame of ``FRAME`` pixels.
+    """Return crops of the images, which have a frame of ``FRAME`` pixels.
 
     Args:
-        images: normalised.
-        offsets: row and column where the crop begins in the framed image, 0 to 7.
-        fill: the colour of each image's frame.
+        images: normalised images.
+        offsets: the row and column in the framed image at which the crop begins, whole
+            numbers from 0 to 7.
+        fill: the colour of the frame, per image.
     """
     moved = torch.arange(images.shape[-1]) - FRAME
     index = moved + offsets.long()[..., None]
@@ -42,11 +43,11 @@ def crop(images: Images, offsets: Values, fill: Fill) -> Images:
 
 
 def scale(images: Images, sides: Values) -> Images:
-    """Return the images resized to the nearest neighbour, zero-padded or cut.
+    """Return the images resized by nearest neighbours and padded with zeros or cut.
 
     Args:
-        images: normalised and square.
-        sides: new height and width in whole pixels.
+        images: normalised, square images.
+        sides: the new height and width in whole pixels.
     """
     size = images.shape[-1]
     largest = sides.amax(1, keepdim=True).clamp(min=size)
@@ -54,21 +55,22 @@ def scale(images: Images, sides: Values) -> Images:
     start = ((largest - size) / 2).floor() - ((largest - sides) / 2).floor()
     position = torch.arange(size) + start[..., None]
     inside = (position >= 0) & (position < sides[..., None])
-    # As F.interpolate: the source's index is rounded down in float32.
+    # The index of the source is rounded down in float32, as in F.interpolate.
     index = (position * (size / sides)[..., None]).floor().long().clamp(max=size - 1)
     return _pick(images, index, inside, torch.zeros(len(images), images.shape[1]))
 
 
 def rotate(images: Images, degrees: Float32[Tensor, "n"], fill: Fill) -> Images:
-    """Return the images rotated by cubic splines, cut to the middle.
+    """Return the images rotated by cubic splines and cut to their middle.
 
-    What ``scipy.ndimage.rotate`` computes by default on its larger canvas: coefficients
-    of splines mirrored at the border, the fill wherever a point is outside the image.
+    This computes what ``scipy.ndimage.rotate`` computes by default on its larger
+    canvas: the splines are mirrored at the border, and points outside the image have
+    the colour of the fill.
 
     Args:
-        images: normalised and square.
-        degrees: whole numbers, positive from the rows' axis towards the columns'.
-        fill: the colour outside each image.
+        images: normalised, square images.
+        degrees: whole numbers, positive from the axis of rows to that of columns.
+        fill: the colour outside the image, per image.
     """
     size = images.shape[-1]
     points = send(rotated_points(degrees.double(), size), images.device)
@@ -94,10 +96,14 @@ def rotate(images: Images, degrees: Float32[Tensor, "n"], fill: Fill) -> Images:
 def rotated_points(
     degrees: Float64[Tensor, "n"], size: int
 ) -> Float64[Tensor, "n 2 p"]:
-    """Return where the pixels of the rotated, cut images lie in the images.
+    """Return the positions in the images of the pixels of the rotated, cut images.
+
+    Args:
+        degrees: the angles.
+        size: the height and width of the images in pixels.
 
     Returns:
-        Row and column of each pixel, row after row.
+        The row and column of each pixel, row after row.
     """
     radians = degrees.deg2rad()
     cos, sin = radians.cos(), radians.sin()
@@ -112,9 +118,12 @@ def rotated_points(
 
 
 def spline_inverse(size: int) -> Float64[Tensor, "s s"]:
-    """Return the matrix from values to coefficients of a cubic B-spline.
+    """Return the matrix from values to the coefficients of a cubic B-spline.
 
     The spline is mirrored at its first and last point.
+
+    Args:
+        size: the number of values.
     """
     matrix = torch.zeros(size, size, dtype=torch.float64)
     matrix.diagonal().fill_(4 / 6)
@@ -125,7 +134,7 @@ def spline_inverse(size: int) -> Float64[Tensor, "s s"]:
 
 
 def _spline_weights(after: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b 4"]:
-    """The weights of the points from one before to two after a position."""
+    """Return the weights of the points from one before to two after a position."""
     before = 1 - after
     near = (4 - 6 * after**2 + 3 * after**3) / 6
     far = (4 - 6 * before**2 + 3 * before**3) / 6
@@ -133,7 +142,7 @@ def _spline_weights(after: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b 4"]:
 
 
 def _mirrored(index: Int64[Tensor, "*b"], size: int) -> Int64[Tensor, "*b"]:
-    """Indices inside, mirrored at the first and the last; outside at most once."""
+    """Return indices from 0 to ``size - 1``: those outside are mirrored at the ends."""
     index = index.abs()
     return torch.where(index > size - 1, 2 * (size - 1) - index, index).clamp(
         0, size - 1
@@ -143,7 +152,7 @@ def _mirrored(index: Int64[Tensor, "*b"], size: int) -> Int64[Tensor, "*b"]:
 def _pick(
     images: Images, index: Int64[Tensor, "n 2 s"], inside: Tensor, fill: Fill
 ) -> Images:
-    """The pixels of some rows and columns of each image, the fill where outside."""
+    """Return the pixels of given rows and columns, with the fill where outside."""
     size, device = images.shape[-1], images.device
     index = index.clamp(0, size - 1)
     flat = send(index[:, 0, :, None] * size + index[:, 1, None], device).flatten(1)
@@ -155,11 +164,12 @@ def _pick(
 
 @dataclass(frozen=True)
 class Draws:
-    """What was drawn for each image of each group, on the CPU.
+    """The numbers drawn for each image of each group, on the CPU.
 
     Attributes:
-        uniforms: numbers in [0, 1): the operation, and its two parameters.
-        noise: standard normal, of the images' shape; empty without that operation.
+        uniforms: numbers in [0, 1) that decide the operation and its two parameters.
+        noise: standard normal numbers in the shape of the images; empty if the strategy
+            has no noise.
     """
 
     uniforms: Float32[Tensor, "g n 3"]
@@ -167,31 +177,32 @@ class Draws:
 
     @staticmethod
     def cat(draws: "Sequence[Draws]") -> "Draws":
-        """Return the draws one after another."""
+        """Return the draws joined along the groups."""
         uniforms = torch.cat([draw.uniforms for draw in draws])
         return Draws(uniforms, torch.cat([draw.noise for draw in draws]))
 
 
 class DCAugmentation:
-    """One operation of DC's strategy for each image.
+    """An augmentation by one operation of a strategy per image.
 
     Args:
-        strategy: some of ``OPERATIONS``.
-        shape: channels, height and width of the images, which are square.
+        strategy: names of ``OPERATIONS``.
+        shape: the channels, height and width of the images, which are square.
     """
 
     def __init__(self, strategy: Sequence[str], shape: tuple[int, int, int]) -> None:
-        """Keeps the strategy."""
+        """Keep the strategy and the shape."""
         self.strategy = tuple(strategy)
         self.shape = shape
 
     def draw(self, groups: int, generator: torch.Generator, samples: int) -> Draws:
-        """Draw for each image of each group.
+        """Return draws for each image of each group.
 
         Args:
-            groups: how many.
-            generator: on the CPU; it moves on by the same amount whatever is drawn.
-            samples: images of a group.
+            groups: the number of groups.
+            generator: a generator on the CPU. It advances by the same amount for every
+                outcome.
+            samples: the number of images per group.
         """
         shape = self.shape if "noise" in self.strategy else (0, 0, 0)
         uniforms = torch.rand(groups, samples, 3, generator=generator, device="cpu")
@@ -199,7 +210,7 @@ class DCAugmentation:
         return Draws(uniforms.float(), noise.float())
 
     def apply(self, images: Groups, draw: Draws) -> Groups:
-        """Augment normalised images; the images of a group are a batch."""
+        """Return augmented normalised images; the images of a group are a batch."""
         means = images.mean((1, 3, 4))[:, None].expand(*images.shape[:3]).flatten(0, 1)
         flat, uniforms = images.flatten(0, 1), draw.uniforms.flatten(0, 1)
         chosen = _whole(uniforms[:, 0], len(self.strategy))
@@ -218,7 +229,7 @@ class DCAugmentation:
     def _run(
         self, name: str, images: Images, uniforms: Values, means: Fill, noise: Tensor
     ) -> Images:
-        """One operation on the images that drew it."""
+        """Return the images that drew an operation after this operation."""
         size = images.shape[-1]
         if name == "crop":
             return crop(images, _whole(uniforms, 2 * FRAME).float(), means)
@@ -233,5 +244,6 @@ class DCAugmentation:
 
 
 def _whole(uniforms: Tensor, count: int) -> Tensor:
-    """Integers from 0 to ``count - 1``; a product may round up to the next one."""
+    """Return integers from 0 to ``count - 1`` for numbers in [0, 1)."""
+    # The product may round up to `count`.
     return (uniforms * count).long().clamp(max=count - 1)

@@ -1,4 +1,4 @@
-"""DSA's operations as Kornia modules."""
+"""The operations of DSA as modules of Kornia."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -35,16 +35,21 @@ from dcbench_bacon.augmentation.dsa import (
 
 
 class DSAOperation(RigidAffineAugmentationBase2D):
-    """What the Kornia classes share: drawing, and running the batched function.
+    """The base class, which draws parameters and runs the batched function.
 
     ``same_on_batch=True`` is siamese. ``aug(images, params=aug._params)`` repeats a
-    draw; on a batch of another size, expand one row of each parameter. Every image is
-    augmented: at ``p = 1`` Kornia draws nothing itself, so all randomness comes from
-    ``generator`` (on the CPU), or from torch's own if there is none.
+    draw; for a batch of another size, expand one row of each parameter. Every image is
+    augmented: with ``p = 1`` Kornia draws no random numbers itself, so that all of them
+    come from ``generator``.
+
+    Args:
+        same_on_batch: whether all images of a batch have the same parameters.
+        keepdim: whether the output keeps the number of dimensions of the input.
+        generator: a generator on the CPU; by default torch's global generator.
     """
 
     names: ClassVar[tuple[str, ...]]
-    whole: ClassVar[bool] = False  # Whether values are integers, both limits included.
+    whole: ClassVar[bool] = False  # whether values are integers, both limits included
     run: ClassVar[Callable[..., Tensor]]
 
     def __init__(
@@ -53,31 +58,31 @@ class DSAOperation(RigidAffineAugmentationBase2D):
         keepdim: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Takes Kornia's two options and where random numbers come from."""
+        """Pass the options to Kornia and keep the generator."""
         super().__init__(p=1.0, same_on_batch=same_on_batch, keepdim=keepdim)
         self.generator = generator
 
     @staticmethod
     def limits(length: int) -> tuple[float, float]:
-        """Of uniformly drawn values, for an image of that height or width."""
+        """Return the limits of the values for an image of that height or width."""
         return 0.0, 1.0
 
     @classmethod
     def sample(
         cls, uniforms: Float32[Tensor, "*b 3"], size: Size
     ) -> tuple[Float32[Tensor, "*b"], ...]:
-        """Turns uniform numbers into the parameters, in the order of ``names``."""
+        """Return the parameters for uniform numbers, in the order of ``names``."""
         values = []
         columns = zip(uniforms.unbind(-1), (0, 1, 1), cls.names, strict=False)
         for uniform, axis, _ in columns:
             low, high = cls.limits(size[axis])
-            # The clamp: a product may round up to the next integer.
+            # Clamped because the product may round up to the next integer.
             steps = (uniform * (high - low + 1)).floor().clamp(max=high - low)
             values.append(low + (steps if cls.whole else uniform * (high - low)))
         return tuple(values)
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Draws one row for each image, or one for all."""
+        """Return the parameters by name, one row per image or the same row for all."""
         count, *_, height, width = batch_shape
         shape = (1 if self.same_on_batch else count, PARAMETERS)
         uniforms = torch.rand(*shape, generator=self.generator, device="cpu")
@@ -88,17 +93,17 @@ class DSAOperation(RigidAffineAugmentationBase2D):
     def apply_transform(
         self, input: Tensor, params: Any, flags: Any, transform: Tensor | None = None
     ) -> Tensor:
-        """Kornia's hook; ``transform`` is not needed."""
+        """Return the transformed images; Kornia calls this, ``transform`` is unused."""
         return self.run(input, *(params[name] for name in self.names))
 
 
 class _Geometric(DSAOperation, GeometricAugmentationBase2D):
-    """An operation that is linear around the centre of the image."""
+    """An operation that maps positions linearly around the centre of the image."""
 
     theta: ClassVar[Any]
 
     def compute_transformation(self, input: Tensor, params: Any, flags: Any) -> Tensor:
-        """The matrices from input to output pixels, which move boxes and keypoints."""
+        """Return the matrices from input to output pixels, for boxes and keypoints."""
         theta = self.theta(*(params[name] for name in self.names)).to(input)
         size = torch.tensor([input.shape[-1], input.shape[-2]]).to(input)
         half = (size - int(flags.get("align_corners", False))) / 2
@@ -108,10 +113,14 @@ class _Geometric(DSAOperation, GeometricAugmentationBase2D):
 
 
 class _Affine(_Geometric):
-    """A geometric operation that resamples."""
+    """A geometric operation that resamples.
+
+    Args:
+        align_corners: the option of ``dsa.affine``.
+        options: the options of ``DSAOperation``.
+    """
 
     def __init__(self, align_corners: bool = False, **options: Any) -> None:
-        """Takes ``align_corners`` as in ``affine``; the rest as every operation."""
         super().__init__(**options)
         # Kornia changes `resample` to nearest when it transforms masks.
         self.flags = {"align_corners": align_corners, "resample": Resample.BILINEAR}
@@ -119,14 +128,14 @@ class _Affine(_Geometric):
     def apply_transform(
         self, input: Tensor, params: Any, flags: Any, transform: Tensor | None = None
     ) -> Tensor:
-        """Kornia's hook; ``transform`` is not needed."""
+        """Return the transformed images; Kornia calls this, ``transform`` is unused."""
         theta = self.theta(*(params[name] for name in self.names))
         mode = flags["resample"].name.lower()
         return affine(input, theta, flags["align_corners"], mode)
 
 
 class DSAFlip(_Geometric):
-    """Mirrors left and right, half of the images."""
+    """The operation that mirrors half of the images left to right."""
 
     names = ("flags",)
     run = staticmethod(flip)
@@ -135,41 +144,41 @@ class DSAFlip(_Geometric):
     def sample(
         cls, uniforms: Float32[Tensor, "*b 3"], size: Size
     ) -> tuple[Float32[Tensor, "*b"], ...]:
-        """Flags, 0 or 1."""
+        """Return flags of 0 or 1."""
         return ((uniforms[..., 0] < FLIP_PROBABILITY).float(),)
 
     @staticmethod
     def theta(flags: Values) -> Thetas:
-        """The mirror as an affine map."""
+        """Return the mirroring as matrices."""
         return scale_theta(1 - 2 * flags, torch.ones_like(flags))
 
 
 class DSAScale(_Affine):
-    """Zooms width and height independently, by 1/1.2 to 1.2."""
+    """The operation that scales width and height independently, by 1/1.2 to 1.2."""
 
     names = ("x", "y")
     theta = staticmethod(scale_theta)
 
     @staticmethod
     def limits(length: int) -> tuple[float, float]:
-        """Above 1 zooms out."""
+        """Return the limits of the factors; a factor above 1 shrinks the content."""
         return 1 / SCALE_RATIO, SCALE_RATIO
 
 
 class DSARotate(_Affine):
-    """Turns by -15 to 15 degrees."""
+    """The operation that turns images by -15 to 15 degrees."""
 
     names = ("degrees",)
     theta = staticmethod(rotate_theta)
 
     @staticmethod
     def limits(length: int) -> tuple[float, float]:
-        """Counter-clockwise as displayed."""
+        """Return the limits in degrees, counter-clockwise as displayed."""
         return -ROTATE_DEGREES, ROTATE_DEGREES
 
 
 class DSACrop(DSAOperation, GeometricAugmentationBase2D):
-    """Moves by whole pixels, up to an eighth of the size, and fills with zeros."""
+    """The operation that moves images by whole pixels, up to an eighth of the size."""
 
     names = ("rows", "columns")
     whole = True
@@ -177,18 +186,18 @@ class DSACrop(DSAOperation, GeometricAugmentationBase2D):
 
     @staticmethod
     def limits(length: int) -> tuple[float, float]:
-        """Shifts of either sign."""
+        """Return the limits of the shift in pixels."""
         shift = int(CROP_RATIO * length + 0.5)
         return float(-shift), float(shift)
 
     def compute_transformation(self, input: Tensor, params: Any, flags: Any) -> Tensor:
-        """The matrices from input to output pixels."""
+        """Return the matrices from input to output pixels."""
         offset = -torch.stack([params["columns"], params["rows"]], -1).to(input)
         return _matrix(torch.eye(2).to(input).expand(len(offset), 2, 2), offset)
 
 
 class DSACutout(DSAOperation, IntensityAugmentationBase2D):
-    """Zeros a square of half the size, cut off at the border."""
+    """The operation that sets a square of half the image's size to zero."""
 
     names = ("row", "column")
     whole = True
@@ -196,12 +205,12 @@ class DSACutout(DSAOperation, IntensityAugmentationBase2D):
 
     @staticmethod
     def limits(length: int) -> tuple[float, float]:
-        """The centre; an even square's lies between pixels, so one more fits."""
+        """Return the limits of the centre; for an even side, one more is possible."""
         return 0.0, float(length - cutout_side(length) % 2)
 
 
 class DSAColor(DSAOperation, IntensityAugmentationBase2D):
-    """Changes brightness, saturation and contrast."""
+    """The operation that changes brightness, saturation and contrast."""
 
     names = ("brightness", "saturation", "contrast")
     run = staticmethod(color)

@@ -1,8 +1,9 @@
-"""Mixup and CutMix for many batches at once; labels are mixed as the images are.
+"""Mixup and CutMix for many batches at once; labels are mixed like the images.
 
-Mixup (Zhang et al., arXiv:1710.09412) adds two images by shares, CutMix (Yun et al.,
-arXiv:1905.04899) pastes a box of one into the other. Both have one share, one box and
-one permutation a batch, as in the authors' code and in that of SRe2L, RDED and EDC.
+Mixup (Zhang et al., arXiv:1710.09412) is a weighted mean of two images. CutMix (Yun et
+al., arXiv:1905.04899) pastes a box of one image into the other. Both draw one share,
+one box and one permutation per batch, as in the authors' code and in that of SRe2L,
+RDED and EDC.
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,11 @@ from dcbench_bacon.runtime.memory import send
 
 @dataclass(frozen=True)
 class Mix:
-    """What was drawn for each batch, on the CPU.
+    """The numbers drawn for each batch, on the CPU.
 
     Attributes:
-        kept: the share of each pixel that stays the image's own.
-        partners: the index in the batch of the image that gives the rest.
+        kept: the share, in [0, 1], of each pixel that comes from the image itself.
+        partners: the index in the batch of the image that the rest comes from.
     """
 
     kept: Float32[Tensor, "g h w"]
@@ -31,48 +32,48 @@ class Mix:
 
     @staticmethod
     def cat(mixes: "Sequence[Mix]") -> "Mix":
-        """The draws one after another."""
+        """Return the draws joined along the batches."""
         kept = torch.cat([mix.kept for mix in mixes])
         return Mix(kept, torch.cat([mix.partners for mix in mixes]))
 
     def images(self, images: Float[Tensor, "g n c h w"]) -> Tensor:
-        """Mixes each image with its partner."""
+        """Return the images, each mixed with its partner."""
         kept = send(self.kept[:, None, None], images.device)
         return torch.lerp(self._others(images), images, kept)
 
     def labels(self, labels: Float[Tensor, "g n k"]) -> Float[Tensor, "g n k"]:
-        """Mixes the labels by the share of pixels that each image kept."""
+        """Return the labels mixed by the share of pixels that each image keeps."""
         share = send(self.kept.mean((1, 2))[:, None, None], labels.device)
         return torch.lerp(self._others(labels), labels, share)
 
     def _others(self, rows: Tensor) -> Tensor:
-        """The partner's entry of each row."""
+        """Return the partner of each row."""
         partners = send(self.partners, rows.device)
         batches = torch.arange(len(rows), device=rows.device)[:, None]
         return rows[batches, partners]
 
 
 class Mixer:
-    """Draws how a batch is mixed.
+    """A source of draws for Mixup or CutMix.
 
     Args:
         kind: ``mixup`` or ``cutmix``.
-        alpha: the share kept follows Beta(alpha, alpha).
-        size: height and width of the images.
+        alpha: the share that is kept follows Beta(alpha, alpha).
+        size: the height and width of the images in pixels.
     """
 
     def __init__(self, kind: MixingKind, alpha: float, size: int) -> None:
-        """Keeps the law."""
+        """Keep the parameters."""
         self.kind = kind
         self.alpha = alpha
         self.size = size
 
     def draw(self, count: int, generator: torch.Generator) -> Mix:
-        """Draws for one batch.
+        """Return a draw for one batch.
 
         Args:
-            count: images of the batch.
-            generator: on the CPU, so that no device is waited for.
+            count: the number of images in the batch.
+            generator: a generator on the CPU, so that no device has to be waited for.
         """
         uniforms = torch.rand(3, generator=generator, device="cpu").tolist()
         share = float(betaincinv(self.alpha, self.alpha, uniforms[0]))
@@ -87,13 +88,13 @@ class Mixer:
 def _outside_box(
     size: int, share: float, row: float, column: float
 ) -> Float32[Tensor, "size size"]:
-    """1 outside a box of the area ``1 - share``, which is cut off at the border.
+    """Return a map of 1 outside a box and 0 inside; the border cuts the box off.
 
     Args:
-        size: height and width.
-        share: of the area, outside the box.
-        row: of the centre, in [0, 1).
-        column: of the centre, in [0, 1).
+        size: the height and width of the map in pixels.
+        share: the share of the area outside the whole box, in [0, 1].
+        row: the row of the box's centre as a share of the height, in [0, 1).
+        column: the column of the box's centre as a share of the width, in [0, 1).
     """
     half = int(size * (1 - share) ** 0.5) // 2
     kept = torch.ones(size, size)

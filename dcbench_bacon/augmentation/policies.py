@@ -1,16 +1,16 @@
-"""Augmentation policies of evaluation by name: for each image, on the device.
+"""The augmentation policies of evaluation by name.
 
-``build`` takes what ``protocol.augmentation`` may be: a DSA strategy (``augment``), or
-one of ``POLICIES``, among them those that DC-BENCH compares (Cui et al.,
-arXiv:2207.09639; ``evaluator_utils.py`` of justincui03/dc_benchmark), and those of DC's
-evaluation, which work on normalised images (``dc_augment``).
+``build`` takes any value of ``protocol.augmentation``: a DSA strategy (see
+``siamese``), or one of ``POLICIES``. These include the policies that DC-BENCH compares
+(Cui et al., arXiv:2207.09639; ``evaluator_utils.py`` of justincui03/dc_benchmark) and
+those of DC's evaluation (see ``dc``), which work on normalised images.
 
 The other policies work on pixels: images are de-normalised, clamped to [0, 1],
-augmented, and normalised again. What moves into the image from outside is black. Every
-image has draws of its own, which come from an explicit generator alone; each operation
-runs once for all images that drew it. The operations are those of Kornia and of
-torchvision on floats; DC-BENCH rounds images to bytes first, and draws one policy for a
-whole batch.
+augmented and normalised again, on their device. Areas that move into an image from
+outside are black. Random numbers are drawn per image, from an explicit generator alone.
+Each operation runs once for all images that drew it. The operations are those of Kornia
+and torchvision on floats. DC-BENCH instead rounds images to bytes first and draws one
+policy per batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,36 +41,37 @@ from dcbench_bacon.schema import DatasetInfo
 
 
 class AugmentationPolicy:
-    """Steps on pixels, one after another.
+    """An augmentation by a sequence of steps on pixels.
 
     Args:
-        steps: what is done.
-        info: facts of the images, for the way to pixels and back.
-        erased: whether a square of half the size is set to the mean color at the end.
+        steps: the steps in their order.
+        info: the facts of the data set, for the conversion to pixels and back.
+        erased: whether a square of half the size is set to the mean colour at the end.
     """
 
     def __init__(
         self, steps: Sequence[Step], info: DatasetInfo, *, erased: bool = False
     ) -> None:
-        """Keeps the steps."""
+        """Keep the steps."""
         self.steps = tuple(steps)
         self.info = info
         self.erased = erased
 
     def draw(self, groups: int, generator: torch.Generator, samples: int) -> Uniforms:
-        """Draws for each image of each group.
+        """Return draws for each image of each group.
 
         Args:
-            groups: how many.
-            generator: on the CPU; it moves on by the same amount whatever is drawn.
-            samples: images of a group.
+            groups: the number of groups.
+            generator: a generator on the CPU. It advances by the same amount for every
+                outcome.
+            samples: the number of images per group.
         """
         columns = sum(step.columns for step in self.steps) + 2 * self.erased
         shape = (groups, samples, columns)
         return Uniforms(torch.rand(shape, generator=generator, device="cpu"))
 
     def apply(self, images: Groups, draw: Uniforms) -> Groups:
-        """Augments normalised images by a draw for as many."""
+        """Return augmented normalised images, by a draw for as many images."""
         uniforms = draw.values.flatten(0, 1)
         pixels = denormalize(images.flatten(0, 1), self.info).clamp(0, 1)
         start = 0
@@ -120,13 +121,13 @@ def _dc(*strategy: str) -> Callable[[DatasetInfo], DCAugmentation]:
 
 
 class Listed(NamedTuple):
-    """A policy by name.
+    """The entry of a policy in the list of policies.
 
     Attributes:
-        build: makes it for images of a data set.
-        title: what it does to an image.
-        source: who uses it.
-        pixels: whether it works on pixels, which whitened images are not.
+        build: returns the policy for the images of a data set.
+        title: a description of what it does to an image.
+        source: the benchmarks and methods that use it.
+        pixels: whether it works on pixels, and so not on whitened images.
     """
 
     build: Callable[[DatasetInfo], Augmenter]
@@ -211,10 +212,15 @@ POLICIES: dict[str, Listed] = {
 
 
 def build(augmentation: str, info: DatasetInfo) -> Augmenter:
-    """What ``protocol.augmentation`` names, for images of a data set.
+    """Return the augmentation of a name for the images of a data set.
+
+    Args:
+        augmentation: a value of ``protocol.augmentation``: the name of a policy, or a
+            DSA strategy such as ``color_crop_flip``.
+        info: the facts of the data set.
 
     Raises:
-        UsageError: it is neither a policy nor a DSA strategy.
+        UsageError: the name is neither a policy nor a DSA strategy.
     """
     check(augmentation)
     if augmentation in POLICIES:
@@ -223,10 +229,10 @@ def build(augmentation: str, info: DatasetInfo) -> Augmenter:
 
 
 def check(augmentation: str) -> None:
-    """Makes sure that there is such an augmentation.
+    """Make sure that there is an augmentation of a name.
 
     Raises:
-        UsageError: there is not; lists what there is.
+        UsageError: there is none; the message lists the operations and policies.
     """
     if augmentation in POLICIES:
         return
@@ -238,10 +244,10 @@ def check(augmentation: str) -> None:
 
 
 def check_whitened(augmentation: str, whitened: bool) -> None:
-    """Makes sure that an augmentation can work on images that are no pixels.
+    """Make sure that an augmentation does not need pixels if images are whitened.
 
     Raises:
-        UsageError: the images are whitened, and it is a policy.
+        UsageError: the images are whitened, and the augmentation works on pixels.
     """
     listed = POLICIES.get(augmentation)
     if whitened and listed is not None and listed.pixels:

@@ -1,4 +1,4 @@
-"""The steps that augmentation policies are made of."""
+"""The steps of augmentation policies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,68 +28,69 @@ Uniform = Float32[Tensor, "n u"]
 
 @runtime_checkable
 class Augmenter(Protocol):
-    """What augments batches: it draws first, so that draws can be joined."""
+    """An augmentation of batches that draws first, so that draws can be joined."""
 
     def draw(self, groups: int, generator: torch.Generator, samples: int) -> Any:
-        """Draws for each image of each group; the draws' ``cat`` joins groups."""
+        """Return draws for each image of each group; their ``cat`` joins groups."""
         ...
 
     def apply(self, images: Groups, draw: Any) -> Groups:
-        """Augments normalised images by a draw for as many."""
+        """Return augmented normalised images, by a draw for as many images."""
         ...
 
 
 @dataclass(frozen=True)
 class Uniforms:
-    """Numbers in [0, 1) that decide what becomes of each image, on the CPU."""
+    """The numbers in [0, 1) that decide the change of each image, on the CPU."""
 
     values: Float32[Tensor, "g n u"]
 
     @staticmethod
     def cat(draws: "Sequence[Uniforms]") -> "Uniforms":
-        """The draws one after another."""
+        """Return the draws joined along the groups."""
         return Uniforms(torch.cat([draw.values for draw in draws]))
 
 
 def magnitude(name: str, share: float) -> float:
-    """The magnitude of an operation at a share of its scale, in [0, 1]."""
+    """Return the magnitude of an operation at a share, in [0, 1], of its scale."""
     operation = OPERATIONS[name]
     level = operation.strongest * share
     return float(round(level)) if operation.whole else level
 
 
 def _signs(names: Sequence[str]) -> Float32[Tensor, "m"]:
-    """1 for operations whose magnitudes have a sign, 0 for the others."""
+    """Return 1 for operations whose magnitudes have a sign, 0 for the others."""
     return torch.tensor([float(OPERATIONS[name].signed) for name in names])
 
 
 @runtime_checkable
 class Step(Protocol):
-    """A part of a policy.
+    """A step of a policy.
 
     Attributes:
-        columns: uniform numbers it takes an image.
+        columns: the number of uniform numbers that it needs per image.
     """
 
     columns: int
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
-        """Augments images in [0, 1] by draws on the CPU."""
+        """Return augmented images in [0, 1], by draws on the CPU."""
         ...
 
 
 class SubPolicies:
-    """AutoAugment: a pair of operations, each with a probability, an image.
+    """AutoAugment: one pair of operations per image, each run with a probability.
 
     Args:
-        policy: whose pairs; the tables are torchvision's, which are the paper's.
+        policy: the data set whose pairs are used. The tables are torchvision's, which
+            are those of the paper.
     """
 
     columns = 5
     _BINS = 10  # levels of the paper's scale
 
     def __init__(self, policy: AutoAugmentPolicy) -> None:
-        """Makes tensors of the table."""
+        """Make tensors of the table of pairs."""
         pairs = PublishedPolicies(policy).policies
         last = self._BINS - 1
         self.codes = torch.tensor([[CODES[name] for name, *_ in p] for p in pairs])
@@ -103,7 +104,7 @@ class SubPolicies:
         self.signed = torch.stack([_signs([name for name, *_ in p]) for p in pairs])
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
-        """Runs the first operations of all images, then the second ones."""
+        """Return the images after the first and then the second operation of a pair."""
         chosen = column(uniforms[:, 0], len(self.codes))
         for slot in range(2):
             happens = uniforms[:, 1 + slot] < self.chances[chosen, slot]
@@ -115,23 +116,24 @@ class SubPolicies:
 
 
 class RandAugment:
-    """So many operations an image, all at one level.
+    """RandAugment: a number of operations per image, all at one level.
 
     Args:
-        count: of operations, drawn with replacement; doing nothing is one of them.
+        count: the number of operations per image, drawn with replacement from 14, of
+            which one does nothing.
     """
 
     _SHARE = 9 / 30  # level 9 of 31, torchvision's default
 
     def __init__(self, count: int) -> None:
-        """Makes tensors of the operations."""
+        """Make tensors of the operations."""
         self.columns = 2 * count
         names = list(OPERATIONS)[: CODES["Invert"]]
         self.magnitudes = torch.tensor([magnitude(name, self._SHARE) for name in names])
         self.signed = _signs(names).bool()
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
-        """Runs one operation after another."""
+        """Return the images after one operation after another."""
         for start in range(0, self.columns, 2):
             choices = len(self.magnitudes) + 1
             codes = column(uniforms[:, start], choices) - 1  # -1 does nothing
@@ -142,22 +144,23 @@ class RandAugment:
 
 
 class ColorJitter:
-    """Brightness, contrast, saturation and hue, in an order of each image's own.
+    """Changes of brightness, contrast, saturation and hue, in an order per image.
 
     Args:
-        strengths: the largest change of each; hue is a share of the circle.
+        strengths: the largest changes of brightness, contrast, saturation and hue; that
+            of hue is a share of the colour circle.
     """
 
     columns = 8
 
     def __init__(self, strengths: tuple[float, float, float, float]) -> None:
-        """Makes tensors of the operations."""
+        """Make tensors of the operations."""
         self.strengths = torch.tensor(strengths)
         names = ("Brightness", "Contrast", "Color", "Hue")
         self.codes = torch.tensor([CODES[name] for name in names])
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
-        """Runs the first operations of all images, then the second ones, and so on."""
+        """Return the images after the first to the fourth change of each image."""
         orders = uniforms[:, :4].argsort(1)
         changes = (2 * uniforms[:, 4:] - 1) * self.strengths
         for slot in range(4):
@@ -168,42 +171,42 @@ class ColorJitter:
 
 
 class Mirror:
-    """Mirrors half of the images left and right."""
+    """A mirroring of half of the images left to right."""
 
     columns = 1
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
-        """Mirrors those below a half."""
+        """Return the images, mirrored where the number is below one half."""
         return dsa.flip(images, (uniforms[:, 0] < 0.5).float())
 
 
 class PaddedCrop:
-    """Moves images by whole pixels: a crop of an image with a black frame.
+    """A movement by whole pixels, which is a crop of an image with a black frame.
 
     Args:
-        frame: its width, the most that an image moves.
+        frame: the width of the frame, which is the largest movement, in pixels.
     """
 
     columns = 2
 
     def __init__(self, frame: int) -> None:
-        """Keeps the width."""
+        """Keep the width."""
         self.frame = frame
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
-        """Moves each image."""
+        """Return the images, each moved."""
         shifts = column(uniforms, 2 * self.frame + 1) - self.frame
         return dsa.crop(images, shifts[:, 0], shifts[:, 1])
 
 
 class ResizedCrop:
-    """Enlarges a part of each image to the whole, bilinearly.
+    """An enlargement of a part of each image to the full size, bilinearly.
 
-    Area and aspect ratio are drawn until the part fits, ten times at most, as
-    torchvision does; then the whole image is left.
+    The area and the aspect ratio are drawn up to ten times until the part fits, as in
+    torchvision. If no part fits, the whole image is kept.
 
     Args:
-        least: the smallest share of the area; the largest is 1.
+        least: the smallest share of the area, in (0, 1]; the largest share is 1.
     """
 
     _TRIES = 10
@@ -211,11 +214,11 @@ class ResizedCrop:
     columns = 2 * _TRIES + 2
 
     def __init__(self, least: float) -> None:
-        """Keeps the law."""
+        """Keep the smallest share."""
         self.least = least
 
     def __call__(self, images: Images, uniforms: Uniform) -> Images:
-        """Crops each image."""
+        """Return the images, each cropped and enlarged."""
         size = images.shape[-1]
         sides, starts = self.boxes(uniforms, size)
         centres = (torch.arange(size)[:, None] + 0.5) * sides[:, None] / size - 0.5
@@ -231,7 +234,7 @@ class ResizedCrop:
     def boxes(
         self, uniforms: Uniform, size: int
     ) -> tuple[Float32[Tensor, "n 2"], Float32[Tensor, "n 2"]]:
-        """Height and width of each part, and its first row and column."""
+        """Return the height and width of each part, and its first row and column."""
         areas = self.least + (1 - self.least) * uniforms[:, : self._TRIES]
         exponents = (2 * uniforms[:, self._TRIES : -2] - 1) * self._RATIO
         ratios = exponents.exp()  # of width to height
@@ -246,5 +249,6 @@ class ResizedCrop:
 
 
 def column(uniforms: Tensor, count: int) -> Tensor:
-    """Integers from 0 to ``count - 1``; a product may round up to the next one."""
+    """Return integers from 0 to ``count - 1`` for numbers in [0, 1)."""
+    # The product may round up to `count`.
     return (uniforms * count).long().clamp(max=count - 1)

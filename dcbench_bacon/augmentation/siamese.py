@@ -1,9 +1,9 @@
-"""Differentiable siamese augmentation (DSA) for many classes at once.
+"""Differentiable siamese augmentation (DSA) for many groups of images at once.
 
-One of up to six operations is drawn for a group of images; *siamese* means that real
-and synthetic images of a group share the operation and its parameters, so that the
-matching loss compares like with like. ``Augmentation`` draws, and runs the operations
-of ``dsa`` over the groups, one call an operation.
+One of up to six operations is drawn per group of images, for example per class.
+*Siamese* means that the real and the synthetic images of a group share the operation
+and its parameters, so that the matching loss compares images that were changed in the
+same way. ``Augmentation`` draws, and runs the operations of ``dsa`` on the groups.
 """
 
 from collections.abc import Sequence
@@ -30,30 +30,38 @@ Groups = Float[Tensor, "g n c h w"]
 
 _NAMES = tuple(OPERATIONS)
 _CODES = {name: code for code, name in enumerate(_NAMES)}
-_FUSED = ("scale", "rotate")  # both resample, in one pass; their codes are neighbours
+_FUSED = ("scale", "rotate")  # both resample in one call; their codes are neighbours
 
 
 def parse_strategy(strategy: str) -> tuple[str, ...]:
-    """Splits a strategy like ``color_crop_flip``; ``none`` or nothing gives ``()``."""
+    """Return the operations of a strategy such as ``color_crop_flip``.
+
+    Args:
+        strategy: names of operations joined by ``_``; ``none`` or an empty text for no
+            operation.
+
+    Raises:
+        UsageError: there is no such operation; the message lists them.
+    """
     names = () if strategy in ("", "none") else tuple(strategy.split("_"))
     for name in names:
         if name not in OPERATIONS:
             raise UsageError(
                 f"unknown augmentation {name!r} in {strategy!r}; "
-                f"join some of {', '.join(OPERATIONS)} by '_', or say 'none'"
+                f"join some of {', '.join(OPERATIONS)} by '_', or write 'none'"
             )
     return names
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn for each group, to be applied to any number of batches.
+    """The operation and parameters drawn for each group, for any number of batches.
 
     Attributes:
-        codes: the operation of each group, as its place in ``dsa.OPERATIONS``; empty
-            for no augmentation.
-        values: the parameters in the order of the operation's ``names``, then zeros;
-            one row a group, or one row for each sample of a group.
+        codes: the operation per group, as its position in
+            ``kornia_modules.OPERATIONS``; empty for no augmentation.
+        values: the parameters in the order of the operation's ``names``, followed by
+            zeros; one row per group, or one row per sample of each group.
     """
 
     codes: Int64[Tensor, "k"]
@@ -61,45 +69,46 @@ class Draw:
 
     @staticmethod
     def of(operations: Sequence[str], values: Float32[Tensor, "g *n 3"]) -> "Draw":
-        """A draw of operations by name."""
+        """Return a draw of the operations of given names."""
         codes = torch.tensor([_CODES[name] for name in operations], dtype=torch.int64)
         return Draw(codes, values)
 
     @property
     def operations(self) -> list[str]:
-        """The names; for draws on the CPU, since they are read from memory."""
+        """The names of the operations; a draw on a GPU would wait for the device."""
         return [_NAMES[code] for code in self.codes.tolist()]
 
     def __getitem__(self, groups: slice) -> "Draw":
-        """The draws of some of the groups."""
+        """Return the draws of some of the groups."""
         return Draw(self.codes[groups], self.values[groups])
 
     def to(self, device: torch.device) -> "Draw":
-        """The same draws beside the images, without waiting for the device."""
+        """Return the draws on another device, without waiting for it."""
         return Draw(send(self.codes, device), send(self.values, device))
 
     @staticmethod
     def cat(draws: "Sequence[Draw]") -> "Draw":
-        """The draws one after another."""
+        """Return the draws joined along the groups."""
         codes = torch.cat([draw.codes for draw in draws])
         return Draw(codes, torch.cat([draw.values for draw in draws]))
 
 
 class Augmentation:
-    """Draws and applies one DSA operation for each group of images.
+    """An augmentation by one DSA operation per group of images.
 
-    On a CPU each operation runs for the groups that drew it. On a GPU every operation
-    runs for all groups, and stays where it was drawn: images are small, and neither the
-    host nor the shape of any tensor depends on the draw.
+    On a CPU, each operation runs on the groups that drew it. On a GPU, every operation
+    runs on all groups, and each group keeps the result of the operation that it drew.
+    Images are small, and in this way neither the host nor the shape of a tensor depends
+    on the draw.
     """
 
     def __init__(self, strategy: str, size: Size, align_corners: bool = False) -> None:
-        """Parses the strategy.
+        """Parse the strategy.
 
         Args:
-            strategy: operations joined by ``_``, or ``none``.
-            size: height and width of the images to come.
-            align_corners: of scale and rotate; see ``dsa.affine``.
+            strategy: names of operations joined by ``_``, or ``none``.
+            size: the height and width of the images in pixels.
+            align_corners: the option of ``dsa.affine`` for scale and rotate.
         """
         self.operations = parse_strategy(strategy)
         self.size = size
@@ -108,14 +117,14 @@ class Augmentation:
     def draw(
         self, groups: int, generator: torch.Generator, samples: int | None = None
     ) -> Draw:
-        """Draws an operation for each group, and its parameters.
+        """Return an operation and parameters drawn per group.
 
         Args:
-            groups: how many.
-            generator: on the CPU, so that no device is waited for. It moves on by
-                the same amount whatever is drawn.
-            samples: parameters for each of so many samples of a group; by default
-                siamese, one set a group.
+            groups: the number of groups.
+            generator: a generator on the CPU, so that no device has to be waited for.
+                It advances by the same amount for every outcome.
+            samples: the number of samples per group, to draw parameters per sample; by
+                default parameters are drawn per group, which is siamese.
         """
         if not self.operations:
             return Draw.of((), torch.zeros(groups, PARAMETERS))
@@ -124,7 +133,7 @@ class Augmentation:
         uniforms = torch.rand(
             groups, columns, generator=generator, device="cpu"
         ).float()
-        last = len(self.operations) - 1  # The product may round up to the next one.
+        last = len(self.operations) - 1  # the product may round up to the next integer
         chosen = (uniforms[:, 0] * (last + 1)).int().clamp(max=last).tolist()
         operations = tuple(self.operations[index] for index in chosen)
         law = uniforms[:, 1:].reshape(groups, *shape)
@@ -136,11 +145,16 @@ class Augmentation:
         return Draw.of(operations, values[:, 0] if samples is None else values)
 
     def apply(self, images: Groups, draw: Draw) -> Groups:
-        """Augments group ``i`` by draw ``i``.
+        """Return the images with group ``i`` augmented by draw ``i``.
 
         Args:
-            images: normalized, of the size given at the start; gradients flow through.
-            draw: of as many groups, and of as many samples unless it is siamese.
+            images: normalised images of the size given to the constructor; gradients
+                flow through.
+            draw: a draw for as many groups, and for as many samples unless it is
+                siamese.
+
+        Raises:
+            ValueError: the sizes of images and draw do not agree.
         """
         if not len(draw.codes):
             return images
@@ -154,7 +168,7 @@ class Augmentation:
         return self.everywhere(images, draw.to(images.device))
 
     def everywhere(self, images: Groups, draw: Draw) -> Groups:
-        """The same by tensors alone: every operation on all groups."""
+        """Return the augmented images by running every operation on all groups."""
         shape, flat = images.shape, images.flatten(0, 1)
         values = draw.values if draw.values.ndim == 3 else draw.values[:, None]
         values = _precise(values.expand(*shape[:2], -1).flatten(0, 1), images)
@@ -174,7 +188,7 @@ class Augmentation:
         return torch.unflatten(flat, 0, shape[:2])
 
     def _by_operation(self, images: Groups, draw: Draw) -> Groups:
-        """The same on a CPU, each operation once for all its groups."""
+        """Return the augmented images by running each operation on its groups."""
         drawn = draw.operations
         order = sorted(range(len(images)), key=lambda i: _CODES[drawn[i]])
         names = [drawn[i] for i in order]
@@ -187,7 +201,7 @@ class Augmentation:
             return pieces[0]
         if images.requires_grad and torch.is_grad_enabled():
             return torch.cat(pieces).index_select(0, index.argsort())
-        # Without a graph each piece goes to its place at once: a copy less.
+        # Without an autograd graph, each piece is copied to its place directly.
         output = torch.empty_like(images)
         start = 0
         for piece in pieces:
@@ -196,7 +210,7 @@ class Augmentation:
         return output
 
     def _run(self, images: Groups, values: Tensor, names: list[str]) -> list[Tensor]:
-        """One result for each run of the same operation, scale and rotate together."""
+        """Return one result per run of equal operations; scale and rotate are equal."""
         samples, pieces, start = images.shape[1], [], 0
         values = _precise(values, images)
         for _, run in groupby(names, key=lambda name: name in _FUSED or name):
@@ -216,12 +230,12 @@ class Augmentation:
 
 
 def _precise(values: Tensor, images: Tensor) -> Tensor:
-    """Values, and matrices of them, as precise as the images; at least float32."""
+    """Return values as precise as the images, and at least float32."""
     return values.to(torch.promote_types(values.dtype, images.dtype))
 
 
 def _thetas(rows: Tensor, names: list[str]) -> Thetas:
-    """The matrices of neighbouring groups that scale and rotate."""
+    """Return the matrices of groups that scale, followed by groups that rotate."""
     scaled = names.count("scale")
     return torch.cat(
         [
@@ -232,5 +246,5 @@ def _thetas(rows: Tensor, names: list[str]) -> Thetas:
 
 
 def _columns(rows: Tensor, name: str) -> tuple[Tensor, ...]:
-    """The parameters of an operation, one vector each."""
+    """Return the parameters of an operation, one vector per parameter."""
     return rows.flatten(0, -2).unbind(-1)[: len(OPERATIONS[name].names)]

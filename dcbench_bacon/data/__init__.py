@@ -1,1 +1,1 @@
-"""Data sets, and synthetic sets with their files."""
+"""Data sets, synthetic sets and the files of both."""

@@ -1,4 +1,4 @@
-"""How many images each class of a set has, and what is wrong with that."""
+"""The number of images per class of a set, and warnings about it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,14 +8,15 @@ from torch import Tensor
 
 
 class Counts(NamedTuple):
-    """The images of a set by class; a soft label counts as its largest entry.
+    """The number of images per class; a soft label counts as its largest entry.
 
     Attributes:
-        images: in all, as stored.
-        least: of a class.
-        most: of a class.
-        absent: the indices of the classes that have none.
-        soft: whether labels are soft, so that a class may be taught by others' images.
+        images: the number of images in the set, as stored.
+        least: the smallest number of images per class.
+        most: the largest number of images per class.
+        absent: the indices of the classes without images.
+        soft: whether labels are soft, so that images of other classes may also teach a
+            class.
     """
 
     images: int
@@ -25,11 +26,11 @@ class Counts(NamedTuple):
     soft: bool
 
     def ipc(self, classes: int) -> int:
-        """Images per class, rounded up: a set is never called smaller than it is."""
+        """Return the images per class, rounded up so as not to understate the set."""
         return -(-self.images // classes)
 
     def warnings(self, names: Sequence[str]) -> list[str]:
-        """What to tell the user; ``names`` are those of the data set's classes."""
+        """Return the warnings for the user; ``names`` are the names of the classes."""
         said = []
         if self.absent:
             shown = ", ".join(names[index] for index in self.absent[:5])
@@ -38,7 +39,7 @@ class Counts(NamedTuple):
             said.append(
                 f"NO IMAGE of class {shown}{more} {largest}: {len(self.absent)} of "
                 f"{len(names)} classes are missing, and networks trained on this set "
-                "can hardly name them"
+                "can hardly recognise them"
             )
         if self.least != self.most and not self.soft:
             said.append(
@@ -49,7 +50,7 @@ class Counts(NamedTuple):
 
 
 def count(labels: Tensor) -> Counts:
-    """Return the counts of a set's labels (n, k), whose rows sum to 1."""
+    """Return the counts for the labels (n, k) of a set, whose rows sum to 1."""
     found = torch.bincount(labels.argmax(1), minlength=labels.shape[1])
     return Counts(
         images=len(labels),

@@ -1,4 +1,4 @@
-"""A data set in memory: its images, normalised or not, and its classes."""
+"""Data sets in memory, their normalisation, and their splits for validation."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from dcbench_bacon.schema import Cell, DatasetInfo
 
 @dataclass(frozen=True)
 class RawSplit:
-    """A decoded split, unchecked: images (n, c, h, w) and labels (n,)."""
+    """A decoded split before any check: images (n, c, h, w) and labels (n,)."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -27,16 +27,18 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, resident on one device.
+    """A data set on one device.
 
     Attributes:
-        info: its facts.
+        info: the facts of the data set.
         train: the official training images.
         test: the official test images.
-        fingerprint: sha256 over all pixels, labels and shapes; that of whitened images
-            is another.
-        zca: JSON values that say how the images were whitened; none if they were not.
-        before_whitening: the fingerprint of the images before that.
+        fingerprint: the SHA-256 of all pixels, labels and shapes; whitened images have
+            another one.
+        zca: JSON values that describe the whitening; None for images that are not
+            whitened.
+        before_whitening: the fingerprint of the images before whitening; None for
+            images that are not whitened.
     """
 
     info: DatasetInfo
@@ -48,17 +50,18 @@ class Dataset:
 
     @property
     def raw_fingerprint(self) -> str:
-        """The fingerprint before any whitening: what results are filed under."""
+        """The fingerprint before any whitening, by which results are named."""
         return self.before_whitening or self.fingerprint
 
 
 def class_index(
     labels: Int64[Tensor, "n"], classes: int
 ) -> tuple[Int64[Tensor, "c n_max"], Int64[Tensor, "c"]]:
-    """Lists each class's images, for draws of all classes in one gather.
+    """Return the positions of each class's images, to draw from all classes at once.
 
     Returns:
-        Ascending positions, a class a row, padded with -1; and how many each class has.
+        Ascending positions, one row per class, padded with -1; and the number of images
+        per class.
     """
     counts = torch.bincount(labels, minlength=classes)
     order = labels.argsort(stable=True)
@@ -73,9 +76,9 @@ def class_index(
 def normalize(
     images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"], info: DatasetInfo
 ) -> Float32[Tensor, "n c h w"]:
-    """Scales pixels to [0, 1], then standardises each channel.
+    """Return images scaled to [0, 1] and then standardised per channel.
 
-    Images that were whitened are no pixels any more and stay as they are.
+    Whitened images are not pixels and are returned unchanged.
     """
     if images.dtype == torch.float32:
         return images
@@ -86,7 +89,7 @@ def normalize(
 def denormalize(
     images: Float32[Tensor, "n c h w"], info: DatasetInfo
 ) -> Float32[Tensor, "n c h w"]:
-    """Undoes ``normalize`` up to the scale of 255: pixels in [0, 1], not clamped."""
+    """Return the pixels of normalised images on the scale [0, 1], not clamped."""
     mean, std = _statistics(info, images.device)
     return images * std + mean
 
@@ -94,13 +97,13 @@ def denormalize(
 def standardize(
     pixels: Float32[Tensor, "n c h w"], info: DatasetInfo
 ) -> Float32[Tensor, "n c h w"]:
-    """Undoes ``denormalize``."""
+    """Return the normalised images of pixels on the scale [0, 1]."""
     mean, std = _statistics(info, pixels.device)
     return (pixels - mean) / std
 
 
 def sha256(*tensors: Tensor, start: str = "") -> str:
-    """Of the tensors' bytes after some text, whatever the device."""
+    """Return the SHA-256 of a text and the bytes of tensors, in hex digits."""
     total = hashlib.sha256(start.encode())
     for tensor in tensors:
         total.update(tensor.detach().cpu().contiguous().numpy().data)
@@ -108,7 +111,7 @@ def sha256(*tensors: Tensor, start: str = "") -> str:
 
 
 def as_set(split: Split, info: DatasetInfo) -> SyntheticSet:
-    """Real images as a set: normalised, with hard labels."""
+    """Return real images as a set: normalised and with hard labels."""
     labels = torch.nn.functional.one_hot(split.labels, info.classes)
     return SyntheticSet(normalize(split.images, info), labels.float())
 
@@ -116,22 +119,28 @@ def as_set(split: Split, info: DatasetInfo) -> SyntheticSet:
 def split_validation(
     split: Split, share: float, generator: torch.Generator
 ) -> tuple[Split, Split]:
-    """Holds out the same share of every class.
+    """Return a split without the held-out images, and the held-out images.
 
     Args:
-        split: what to divide; at least two images in each class present.
-        share: of each class's images, in (0, 1); rounded, at least one on each side.
-        generator: decides which.
+        split: the split to divide; each class that occurs has two images or more.
+        share: the share of each class that is held out, in (0, 1). The number of images
+            is rounded; at least one image of each class is on either side.
+        generator: draws the images that are held out.
 
     Returns:
-        What remains and what is held out, both in the original order.
+        The remaining and the held-out images, both in the original order.
+
+    Raises:
+        DataError: a class has one image only.
     """
     labels = split.labels
     keys = torch.rand(len(labels), generator=generator, device=generator.device)
     shuffled = keys.argsort().to(labels.device)
     index, counts = class_index(labels[shuffled], int(labels.max()) + 1)
     if (counts == 1).any():
-        raise DataError("a class of one image cannot be split for validation")
+        raise DataError(
+            "a class with one image cannot be split for validation; add images to it"
+        )
     quota = (counts * share).round().long().clamp(min=1).minimum(counts - 1)
     ranks = torch.arange(index.shape[1], device=labels.device)
     held = torch.zeros_like(labels, dtype=torch.bool)
@@ -144,33 +153,33 @@ def split_validation(
 
 @cache
 def _statistics(info: DatasetInfo, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and std, shaped to broadcast over a batch."""
+    """Return mean and standard deviation in shapes that broadcast over a batch."""
     both = torch.tensor([info.mean, info.std], dtype=torch.float32, device=device)
     return both[0, :, None, None], both[1, :, None, None]
 
 
 def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
-    """What a cell's method may see of train, and what is kept for validation.
+    """Return the part of train that a cell's method sees, and the validation split.
 
-    The same for all methods and numbers of images: they are compared on one split, and
-    share what is trained on the other.
+    They are the same for all methods and numbers of images per class, so that methods
+    are compared on the same images and share the networks trained on the others.
     """
     draws = stream(f"{cell.dataset}-s{cell.seed}", "validation")
     return split_validation(train, share, draws)
 
 
 def held_out_sha256(validation: Split | None) -> str | None:
-    """Return what tells held-out images apart; none where nothing is held out."""
+    """Return the SHA-256 of held-out images and labels, or None without any."""
     if validation is None:
         return None
     return sha256(validation.images, validation.labels)
 
 
 def check_ipc(cell: Cell, dataset: Dataset) -> None:
-    """Makes sure that every class has enough images.
+    """Make sure that every class has as many images as a cell needs.
 
     Raises:
-        UsageError: the smallest class has fewer than ``ipc``.
+        UsageError: the smallest class has fewer than ``cell.ipc`` images.
     """
     counts = torch.bincount(dataset.train.labels, minlength=dataset.info.classes)
     smallest = int(counts.argmin())

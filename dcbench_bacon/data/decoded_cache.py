@@ -1,8 +1,8 @@
 """The cache of decoded data sets: memory-mapped arrays with a JSON sidecar.
 
-An entry is a folder that appears in one rename, so it is whole or not there. Its name
-holds a stamp of the source files; its checksums are compared each time it is opened,
-which takes a tenth of a second for CIFAR-10.
+An entry is a folder that appears by one rename, so that it is complete or absent. Its
+name contains a stamp of the source files. Its checksums are verified each time it is
+opened, which takes a tenth of a second for CIFAR-10.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from dcbench_bacon.schema import DatasetInfo
 logger = logging.getLogger(__name__)
 
 
-CACHE_VERSION = 1  # to be raised when a helper that readers share changes
+CACHE_VERSION = 1  # raise it when code that the readers of data sets share changes
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What lies beside the decoded arrays."""
+    """The JSON file beside the decoded arrays; see ``Stored`` for its fields."""
 
     info: DatasetInfo
     digests: dict[str, str]
@@ -38,14 +38,14 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stored(NamedTuple):
-    """A decoded data set in memory or memory-mapped.
+    """A decoded data set, in memory or memory-mapped.
 
     Attributes:
-        info: its facts.
-        arrays: by the names of ``ARRAYS``.
-        digests: of the arrays.
-        shared: how many test images are in train as well; 0 where nobody looked, as
-            in published data sets.
+        info: the facts of the data set.
+        arrays: the arrays by the names of ``ARRAYS``.
+        digests: the hash, type and shape of each array, by the same names.
+        shared: the number of test images that are in train as well; 0 where this was
+            not counted, as for published data sets.
     """
 
     info: DatasetInfo
@@ -55,7 +55,7 @@ class Stored(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """One sha256 for all arrays."""
+        """The SHA-256 of all arrays together."""
         return _fingerprint(self.digests)
 
 
@@ -67,15 +67,15 @@ def _fingerprint(digests: dict[str, str]) -> str:
 def known_fingerprint(
     cache: Path, prefix: str, paths: Sequence[Path | str]
 ) -> str | None:
-    """Return the fingerprint of an up-to-date decoded set, from its sidecar alone.
+    """Return the fingerprint of an up-to-date decoded data set from its sidecar.
 
     Args:
         cache: the folder of all entries.
-        prefix: names the data set and its place.
+        prefix: the name of the data set and of its place.
         paths: the source files.
 
     Returns:
-        None if there is no such entry.
+        The fingerprint, or None if there is no such entry.
 
     Raises:
         DataError: a source file cannot be read.
@@ -90,13 +90,17 @@ def known_fingerprint(
 def cached(
     cache: Path, prefix: str, paths: Sequence[Path | str], decode: Callable[[], Stored]
 ) -> Stored:
-    """Opens the decoded set, after decoding it if no up-to-date copy exists.
+    """Return a decoded data set from the cache, or decode it and add it to the cache.
 
     Args:
-        cache: the folder of all entries; if it cannot be written, nothing is kept.
-        prefix: names the data set and its place; entries under it replace each other.
-        paths: the source files; the entry is out of date when one has changed.
-        decode: makes the set.
+        cache: the folder of all entries; if it cannot be written to, nothing is kept.
+        prefix: the name of the data set and of its place; an entry replaces older ones
+            of the same prefix.
+        paths: the source files; a change of any makes the entry out of date.
+        decode: decodes the data set.
+
+    Raises:
+        DataError: a source file cannot be read.
     """
     entry = cache / f"{prefix}-{_stamp(paths)}"
     if stored := _open(entry):
@@ -109,7 +113,7 @@ def cached(
         logger.warning("decoded images are not kept: %s", error)
         return decode()
     try:
-        if stored := _open(entry):  # written by another process meanwhile
+        if stored := _open(entry):  # another process has written it meanwhile
             return stored
         stored = decode()
         _write(entry, stored)
@@ -119,7 +123,7 @@ def cached(
 
 
 def digests(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    """The sha256, type and shape of every array."""
+    """Return the SHA-256, type and shape of each array."""
     return {
         key: f"{hashlib.sha256(a.data).hexdigest()} {a.dtype} {a.shape}"
         for key, a in arrays.items()
@@ -127,7 +131,7 @@ def digests(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
 
 
 def _stamp(paths: Sequence[Path | str]) -> str:
-    """Changes with the name, the size or the time of any file."""
+    """Return a stamp that changes with the name, size or time of any file."""
     stamp = hashlib.sha256(f"{CACHE_VERSION}".encode())
     for path in paths:
         try:
@@ -139,31 +143,31 @@ def _stamp(paths: Sequence[Path | str]) -> str:
 
 
 def _open(entry: Path) -> Stored | None:
-    """Memory-maps a decoded set; none if it does not exist or is damaged."""
+    """Return an entry memory-mapped, or None if it does not exist or is damaged."""
     if not entry.is_dir():
         return None
     try:
         content = (entry / "sidecar.json").read_bytes()
         sidecar = msgspec.json.decode(content, type=Sidecar)
         arrays = {
-            # Copy on write: torch warns of tensors over read-only memory.
+            # Copy on write, because torch warns of tensors over read-only memory.
             key: np.load(entry / f"{key}.npy", mmap_mode="c", allow_pickle=False)
             for key in ARRAYS
         }
     except (OSError, ValueError, EOFError, msgspec.MsgspecError) as error:
-        logger.warning("%s is damaged, decoding again: %s", entry, error)
+        logger.warning("%s is damaged and is decoded again: %s", entry, error)
         return None
     if digests(arrays) != sidecar.digests:
-        logger.warning("%s is damaged, decoding again: wrong checksum", entry)
+        logger.warning("%s is damaged and is decoded again: wrong checksum", entry)
         return None
     return Stored(sidecar.info, arrays, sidecar.digests, sidecar.shared)
 
 
 def _write(entry: Path, stored: Stored) -> None:
-    """Puts a decoded set into the cache in one rename, in place of older ones.
+    """Write an entry of the cache by one rename, and remove older ones.
 
-    Only the holder of the set's lock comes here, so whatever lies there under a
-    temporary name was left by a process that was killed.
+    Only the holder of the lock calls this, so that any temporary folder there was left
+    by a process that was killed.
     """
     prefix = entry.name.rpartition("-")[0]
     for old in entry.parent.glob(f"{prefix}-*"):

@@ -1,15 +1,16 @@
-"""Loads a data set: finds its files, decodes them once, keeps them on the device.
+"""Loading of data sets: their files are found, decoded once and kept on the device.
 
-A data set is one module of ``datasets/`` with these names:
+A data set is a module of ``datasets/`` with these names:
 
-- ``INFO``: its ``DatasetInfo``; a module without one takes a path (``NAME:PATH``)
-  and has ``describe(folder, train)``, which makes it, and ``name(folder)``;
-- ``read(folder)``: the decoded train and test splits;
-- ``FILES``: md5 sums of the unpacked official files by path, in torchvision's layout,
-  or ``sources(folder)``: the files that ``read`` will read;
-- if need be ``ELSEWHERE`` (more folders), ``COUNTS`` (official) and ``fetch(folder)``.
+- ``INFO``: the ``DatasetInfo``. A module without it takes a path (``NAME:PATH``) and
+  has ``describe(folder, train)``, which makes it, and ``name(folder)``.
+- ``read(folder)``: returns the decoded train and test splits.
+- ``FILES``: the MD5 sums of the unpacked official files by path, in torchvision's
+  layout; or ``sources(folder)``, which returns the files that ``read`` will read.
+- Optionally ``ELSEWHERE`` (more folders to search), ``COUNTS`` (the official numbers of
+  train and test images) and ``fetch(folder)``, which downloads the files.
 
-Nothing but ``get`` and ``load(..., download=True)`` touches the network.
+Only ``get`` and ``load(..., download=True)`` use the network.
 """
 
 import gzip
@@ -41,7 +42,13 @@ class MissingDataError(DataError):
 
 
 class DatasetSource(NamedTuple):
-    """A data set's module and the folder it reads."""
+    """The module of a data set and the folder that it reads.
+
+    Attributes:
+        kind: the name of the module, for example ``cifar10`` or ``folder``.
+        module: the module.
+        folder: the absolute path of the folder.
+    """
 
     kind: str
     module: ModuleType
@@ -56,18 +63,20 @@ def load(
     download: bool = False,
     cache: Path | None = None,
 ) -> Dataset:
-    """Loads a data set, from the cache of decoded sets where it can.
+    """Return a data set, from the cache of decoded data sets if possible.
 
     Args:
-        name: as typed: ``cifar10``, or ``folder:PATH``.
-        root: where the files are; by default ``DCBENCH_DATA`` or a folder in
-            ``~/.cache/dcbench``. Of no effect on ``folder:PATH``.
-        device: where the images go, as uint8; the CPU by default.
-        download: fetch what is missing.
-        cache: of decoded sets; by default ``DCBENCH_CACHE`` or ``~/.cache/dcbench``.
+        name: the name as typed: ``cifar10``, or ``folder:PATH``.
+        root: the folder of the files; by default ``DCBENCH_DATA`` or a folder in
+            ``~/.cache/dcbench``. It does not apply to ``folder:PATH``.
+        device: the device of the images, which are uint8; the CPU by default.
+        download: whether to download missing files.
+        cache: the folder of decoded data sets; by default ``DCBENCH_CACHE`` or a folder
+            in ``~/.cache/dcbench``.
 
     Raises:
-        DataError: a file is missing or damaged; the message says which, and what to do.
+        DataError: a file is missing or damaged; the message names it and the remedy.
+        UsageError: there is no such data set.
     """
     source = find(name, root)
     folder = _cache_folder(cache)
@@ -82,7 +91,11 @@ def load(
 
 
 def find(name: str, root: Path | None = None) -> DatasetSource:
-    """The module and the folder for a name as typed; reads no data."""
+    """Return the module and the folder for a typed name, without reading data.
+
+    Raises:
+        UsageError: there is no such data set, or its path is missing or superfluous.
+    """
     kind, _, path = name.partition(":")
     kind, module = DATASETS.resolve(kind), DATASETS.module(kind)
     if hasattr(module, "INFO") == bool(path):
@@ -94,15 +107,15 @@ def find(name: str, root: Path | None = None) -> DatasetSource:
 def known_fingerprint(
     name: str, root: Path | None = None, *, cache: Path | None = None
 ) -> str | None:
-    """Return the fingerprint of a data set that was decoded before; reads no images.
+    """Return the fingerprint of an already decoded data set, without reading images.
 
     Args:
-        name: as typed.
-        root: where the files are.
-        cache: of decoded sets.
+        name: the name as typed.
+        root: the folder of the files; see ``load``.
+        cache: the folder of decoded data sets; see ``load``.
 
     Returns:
-        That of the files as they are now; None if these have not been decoded yet.
+        The fingerprint of the present files, or None if they are not decoded yet.
 
     Raises:
         MissingDataError: the data set is not on disk.
@@ -114,11 +127,11 @@ def known_fingerprint(
 
 
 def cell_name(name: str, root: Path | None = None) -> str:
-    """The name that records carry, known before anything is loaded.
+    """Return the name of a data set in records, without loading the data set.
 
     Args:
-        name: as typed; a data set with a path is named after its folder.
-        root: where data sets lie.
+        name: the name as typed; a data set with a path is named after its folder.
+        root: the folder of the files; see ``load``.
     """
     return _cell_name(find(name, root))
 
@@ -134,15 +147,19 @@ def _cell_name(source: DatasetSource) -> str:
 
 
 def get(name: str, root: Path | None = None) -> None:
-    """Downloads a data set into ``root``, if it is one that is downloaded."""
+    """Download a data set into ``root`` if its module can download it.
+
+    Raises:
+        DataError: it could not be downloaded, or it cannot be and files are missing.
+    """
     source = find(name, root)
     if not hasattr(source.module, "fetch"):
-        sources(source)  # says what is missing
+        sources(source)  # raises an error that names what is missing
         return
     try:
         source.module.fetch(source.folder)
     except (OSError, RuntimeError, HTTPException) as error:
-        reason = " ".join(str(error).split())  # torchvision's goes over lines
+        reason = " ".join(str(error).split())  # torchvision's has several lines
         raise DataError(
             f"{name} could not be downloaded ({reason}); put the files under "
             f"{source.folder} (--data-root or DCBENCH_DATA) by other means"
@@ -150,10 +167,16 @@ def get(name: str, root: Path | None = None) -> None:
 
 
 def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> Path:
-    """Finds a file, or the same with ``.gz``, under ``root`` or in other folders.
+    """Return the path of a file, with or without ``.gz``, in one of several folders.
+
+    Args:
+        name: the name of the data set, for the message.
+        root: the first folder to search.
+        path: the path of the file under ``root``.
+        elsewhere: further folders, which are searched for the name of the file alone.
 
     Raises:
-        MissingDataError: it is in none of them.
+        MissingDataError: the file is in none of the folders.
     """
     places = [root / path, *(folder / Path(path).name for folder in elsewhere)]
     for place in places:
@@ -168,7 +191,11 @@ def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> 
 
 @contextmanager
 def opened(path: Path | str) -> Iterator[IO[bytes]]:
-    """Opens a file, unpacked if it ends in ``.gz``; what goes wrong names the file."""
+    """Open a file, decompressed if its name ends in ``.gz``.
+
+    Raises:
+        DataError: the file is damaged or cannot be read; the message names it.
+    """
     with damaged(path), Path(path).open("rb") as file:
         if Path(path).suffix != ".gz":
             yield file
@@ -179,7 +206,7 @@ def opened(path: Path | str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def damaged(path: Path | str) -> Iterator[None]:
-    """Turns whatever a decoder raises into an error that names the file."""
+    """Turn any error of a decoder into a ``DataError`` that names the file."""
     try:
         yield
     except DataError:
@@ -192,12 +219,16 @@ def damaged(path: Path | str) -> Iterator[None]:
 
 
 def _default(variable: str, folder: str) -> Path:
-    """The folder an environment variable names, or one in the user's cache."""
+    """Return the folder of an environment variable, or one in the user's cache."""
     return Path(os.environ.get(variable) or cache_folder(folder))
 
 
 def sources(source: DatasetSource) -> Sequence[Path | str]:
-    """The files that ``read`` will read."""
+    """Return the files that the module's ``read`` will read.
+
+    Raises:
+        DataError: a file is missing.
+    """
     module, folder = source.module, source.folder
     if hasattr(module, "sources"):
         return list(module.sources(folder))
@@ -206,7 +237,11 @@ def sources(source: DatasetSource) -> Sequence[Path | str]:
 
 
 def decode(source: DatasetSource) -> Stored:
-    """Reads, checks and hashes a data set."""
+    """Return a data set read from its files, checked and hashed.
+
+    Raises:
+        DataError: a file is damaged, or its content contradicts the facts.
+    """
     train, test = source.module.read(source.folder)
     fixed = hasattr(source.module, "INFO")
     if fixed:
@@ -223,19 +258,19 @@ def decode(source: DatasetSource) -> Stored:
 
 
 def _cache_folder(given: Path | None) -> Path:
-    """The cache of decoded sets."""
+    """Return the folder of decoded data sets."""
     return (given or _default("DCBENCH_CACHE", "decoded")).expanduser()
 
 
 def _entry(source: DatasetSource) -> tuple[str, list[Path | str]]:
-    """The name of a data set in the cache, and the files that it is made from."""
-    # A reader that was changed makes what it decoded before out of date as well.
+    """Return the name of a data set in the cache, and the files it is made from."""
+    # The module is one of the files, so that a change of it makes the entry outdated.
     paths = [*sources(source), str(source.module.__file__)]
     place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
     return f"{source.kind}-{place}", paths
 
 
 def _cached(source: DatasetSource, cache: Path) -> Stored:
-    """Takes the decoded set from the cache, or decodes it and puts it there."""
+    """Return a data set from the cache of decoded data sets, or decode and add it."""
     prefix, paths = _entry(source)
     return decoded_cache.cached(cache, prefix, paths, lambda: decode(source))

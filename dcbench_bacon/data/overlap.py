@@ -1,4 +1,4 @@
-"""Images that two splits share, pixel for pixel."""
+"""The count of images that two splits share, pixel for pixel."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,15 +7,15 @@ _PIECE = 1024  # images hashed in one product
 
 
 def count_shared(train: npt.NDArray[np.uint8], test: npt.NDArray[np.uint8]) -> int:
-    """Return how many test images are also in train, pixel for pixel.
+    """Return the number of test images that are also in train, pixel for pixel.
 
-    Images are compared by a hash of 64 bits, a product with random odd weights: equal
-    images always match, and among 10^5 different ones a false match has a probability
-    of about 10^-9.
+    Images are compared by a hash of 64 bits, which is a product with random odd
+    weights. Equal images always match. The probability of a false match among 10^5
+    different images is about 10^-9.
 
     Args:
-        train: images (n, ...), of the shape of those of test.
-        test: images (m, ...).
+        train: images (n, ...).
+        test: images (m, ...), of the same shape per image.
     """
     return int(np.isin(_hashes(test), _hashes(train)).sum())
 

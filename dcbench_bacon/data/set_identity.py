@@ -1,4 +1,4 @@
-"""What results keep of a set: its content, its labels, how its file was read."""
+"""The facts of a set that records contain: its content, its size and its source."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from dcbench_bacon.schema import Timing
 
 
 def described(synthetic: SyntheticSet) -> dict[str, Any]:
-    """What a record says of a set: its cost, its content and its size."""
+    """Return the fields of a record that state a set's cost, content and size."""
     cost = synthetic.provenance.get("distillation", {})
     return {
         "distillation": msgspec.convert(cost, dict[str, Timing]),
@@ -26,7 +26,7 @@ def described(synthetic: SyntheticSet) -> dict[str, Any]:
 
 
 def _label_kind(labels: torch.Tensor) -> LabelKind:
-    """Whether every row of labels (images, classes) names one class alone."""
+    """Return ``hard`` if each row of labels (images, classes) is a single class."""
     return "hard" if bool(((labels != 0).sum(1) == 1).all()) else "soft"
 
 
@@ -34,13 +34,13 @@ Setting = bool | int | float | str | None
 
 
 def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
-    """Return what stands for the recipe of a set of another tool.
+    """Return the settings that take the place of a recipe for a set of another tool.
 
-    It holds everything that decides what the set is, apart from which of a file's sets
-    it is, which the seed of its cell says: ``sha256`` of the file or files, and how
-    they were read: ``classes``, ``format``, ``labels``, ``learning_rate``,
-    ``partition``, ``scale``, ``statistics`` and ``zca`` (see docs/guesses.md). Of a
-    file that does not say this, it is the ``sha256`` of the set's content alone.
+    They identify the set, except for its number among the sets of a file, which is the
+    seed of its cell. They are the ``sha256`` of the file or files and how these were
+    read: ``classes``, ``format``, ``labels``, ``learning_rate``, ``partition``,
+    ``scale``, ``statistics`` and ``zca`` (see docs/guesses.md). If the provenance does
+    not contain them, the only setting is the ``sha256`` of the set's content.
     """
     try:
         reading = synthetic.provenance["source"]["reading"]
@@ -51,7 +51,7 @@ def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
 
 
 def recorded(synthetic: SyntheticSet) -> dict[str, Any]:
-    """Return the fields of a record that a set's file and its labels give."""
+    """Return the fields of a record that follow from a set's file and labels."""
     told = msgspec.convert(synthetic.provenance, synthetic_file.Provenance)
     counts = count(synthetic.labels)
     return {

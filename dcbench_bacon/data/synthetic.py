@@ -11,30 +11,31 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of train or test, resident on one device.
+    """The images and labels of train or test, on one device.
 
     Attributes:
-        images: pixels as they are on disk, 0 to 255; or whitened.
-        labels: class indices.
+        images: pixels from 0 to 255 as they are on disk, or whitened images.
+        labels: class indices from 0.
     """
 
     images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"]
 
     def to(self, device: torch.device) -> "Split":
-        """The same split on another device."""
+        """Return the split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
 class SyntheticSet:
-    """What a method returns, what is saved and what is evaluated.
+    """The synthetic set that a method returns and that is saved and evaluated.
 
     Attributes:
-        images: normalised with the data set's mean and std.
-        labels: rows sum to 1; a hard label is one-hot.
-        partition: each image holds ``partition**2`` smaller ones (IDM, section 3.2).
-        provenance: JSON values that say where the set comes from.
+        images: images normalised with the data set's mean and standard deviation.
+        labels: one row per image that sums to 1; the row of a hard label is one-hot.
+        partition: the number of parts along each side of an image, 1 or more; an image
+            contains ``partition**2`` smaller ones (IDM, section 3.2).
+        provenance: JSON values that describe the origin of the set.
     """
 
     images: Float32[Tensor, "m c h w"]
@@ -43,11 +44,12 @@ class SyntheticSet:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def decode(self) -> "SyntheticSet":
-        """Cuts every image into its parts and enlarges them to the full size.
+        """Return the set with each part of an image enlarged to a full image.
 
         Returns:
-            A set of ``partition**2`` times as many images, ordered part by part: all
-            top-left parts, all bottom-left, all top-right, all bottom-right.
+            A set of ``partition**2`` times as many images, ordered by part. For
+            ``partition`` 2 these are all top-left parts, then all bottom-left, all
+            top-right and all bottom-right ones.
         """
         if self.partition == 1:
             return self
@@ -59,7 +61,7 @@ class SyntheticSet:
         )
 
     def to(self, device: torch.device) -> "SyntheticSet":
-        """The same set on another device."""
+        """Return the set on another device."""
         return replace(
             self, images=self.images.to(device), labels=self.labels.to(device)
         )
@@ -68,14 +70,15 @@ class SyntheticSet:
 def decode(
     images: Float[Tensor, "n c h w"], partition: int
 ) -> Float[Tensor, "m c h w"]:
-    """Cuts images into ``partition**2`` parts, each enlarged bilinearly (IDM, 3.2).
+    """Return the ``partition**2`` parts of images, enlarged bilinearly (IDM, 3.2).
 
     Args:
         images: the stored images; gradients flow through.
-        partition: parts along each side; must divide the size.
+        partition: the number of parts along each side, which divides the size.
 
     Returns:
-        The parts, columns outermost: for 2, all TL, then all BL, all TR, all BR.
+        The parts, ordered by column and then by row. For 2 these are all top-left
+        parts, then all bottom-left, all top-right and all bottom-right ones.
     """
     if partition == 1:
         return images

@@ -1,4 +1,4 @@
-"""The file of a synthetic set: safetensors with a JSON header that says what it is."""
+"""The file of a synthetic set: safetensors with a JSON header that describes it."""
 
 import hashlib
 import json
@@ -20,18 +20,18 @@ from dcbench_bacon.runtime.files import write_atomically
 from dcbench_bacon.schema import DatasetInfo
 
 FORMAT = 1
-MOST_BYTES = 4 * 2**30  # refuses a file that no distilled set comes near
-_MOST_HEADER = 2**24  # bytes; parsed lists take many times their text
-_LONGEST_NAME = 255  # that of a folder; longer ones would make pictures gigantic
+MOST_BYTES = 4 * 2**30  # far more than any distilled set needs
+_MOST_HEADER = 2**24  # bytes; a parsed list takes many times the memory of its text
+_LONGEST_NAME = 255  # as for a folder; a longer one would make pictures gigantic
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a file says of its tensors.
+    """The header of a file.
 
     Attributes:
-        partition: of the set.
-        sha256: as ``digest`` finds it.
-        provenance: of the set.
+        partition: the partition of the set.
+        sha256: the result of ``digest``.
+        provenance: the provenance of the set.
     """
 
     partition: int
@@ -40,17 +40,19 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """The entries of a provenance that are used as they stand.
+    """The entries of a provenance that are checked when the file is read.
 
-    The others that matter are decoded where they are used, for files without them are
-    read as well: ``cell``, ``dataset``, ``recipe`` and ``distillation``.
+    Other entries (``cell``, ``dataset``, ``recipe`` and ``distillation``) are decoded
+    where they are used, because files without them are read as well.
 
     Attributes:
-        zca: how the images were whitened.
-        learning_rate: learned together with the images.
-        dataset_sha256: fingerprint of the data set.
-        name: what tables call a set of another tool.
-        accuracies: fractions, by network, that its authors stored with the set.
+        zca: JSON values that describe the whitening; None for images that are not
+            whitened.
+        learning_rate: the learning rate that was distilled with the images, if any.
+        dataset_sha256: the fingerprint of the data set.
+        name: the name that tables print for a set of another tool.
+        accuracies: the accuracies that its authors stored with the set, by network, as
+            fractions in [0, 1].
     """
 
     zca: dict[str, Any] | None = None
@@ -61,7 +63,7 @@ class Provenance(msgspec.Struct, frozen=True):
 
 
 def digest(synthetic: SyntheticSet) -> str:
-    """Sha256 over images, labels and partition, whatever the device."""
+    """Return the SHA-256 of images, labels and partition, in hex digits."""
     total = hashlib.sha256(f"{synthetic.partition}".encode())
     for tensor in (synthetic.images, synthetic.labels):
         total.update(f"{tuple(tensor.shape)}".encode())
@@ -70,10 +72,10 @@ def digest(synthetic: SyntheticSet) -> str:
 
 
 def write(path: Path, synthetic: SyntheticSet) -> None:
-    """Stores a set; the file appears whole or not at all.
+    """Write a set to a file, which appears completely or not at all.
 
     Raises:
-        ValueError: it is no valid set.
+        ValueError: the set is not valid; see ``check``.
         OutputError: the file cannot be written.
     """
     check(synthetic)
@@ -92,10 +94,10 @@ def write(path: Path, synthetic: SyntheticSet) -> None:
 
 
 def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
-    """Loads a set and checks it.
+    """Return the set of a file after checking it.
 
     Raises:
-        RecordError: the file is missing, damaged, too large, not a set of dcbench, or
+        RecordError: the file is missing, damaged, too large or not a set of dcbench, or
             its content does not match its checksum.
     """
     try:
@@ -106,7 +108,7 @@ def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
             images, labels = map(file.get_slice, ("images", "labels"))
             _check_shapes(images.get_shape(), labels.get_shape(), header.partition)
             synthetic = SyntheticSet(
-                file.get_tensor("images").clone(),  # else they change with the file
+                file.get_tensor("images").clone(),  # else it changes with the file
                 file.get_tensor("labels").clone(),
                 header.partition,
                 header.provenance,
@@ -116,13 +118,14 @@ def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
             raise ValueError("its content does not match its checksum")
     except Exception as error:  # a hostile file can make a decoder raise anything
         raise RecordError(
-            f"{path}: not a readable synthetic set ({_reason(error)!s:.300})"
+            f"{path}: not a readable synthetic set ({_reason(error)!s:.300}); make or "
+            "copy the file again"
         ) from error
     return synthetic.to(device) if device else synthetic
 
 
 def _header(text: str) -> Header:
-    """Decodes the header and makes sure of what the provenance must be."""
+    """Return the decoded header after checking the provenance."""
     if len(text) > _MOST_HEADER:
         raise ValueError(f"a header of {len(text)} characters")
     header = msgspec.json.decode(text, type=Header)
@@ -131,10 +134,10 @@ def _header(text: str) -> Header:
 
 
 def check(synthetic: SyntheticSet) -> None:
-    """Makes sure that a set is one.
+    """Make sure that a set is valid.
 
     Raises:
-        ValueError: shapes, types or values are wrong; says which.
+        ValueError: a shape, type or value is wrong; the message names it.
     """
     images, labels = synthetic.images, synthetic.labels
     _check_shapes(images.shape, labels.shape, synthetic.partition)
@@ -147,15 +150,15 @@ def check(synthetic: SyntheticSet) -> None:
 
 
 def check_fits(path: Path | str, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """Makes sure that a set is what the facts of a data set promise.
+    """Make sure that a set agrees with the facts of a data set.
 
     Args:
-        path: of the set.
+        path: the file of the set, for messages.
         synthetic: the set.
-        info: of the data set, by the file's header or by the data set itself.
+        info: the facts of the data set, from the file's header or from the data set.
 
     Raises:
-        DataError: images, labels or the facts themselves are of other sizes.
+        DataError: the sizes of images, labels or the facts themselves do not agree.
     """
     found = (*synthetic.images.shape[1:], synthetic.labels.shape[1])
     if found != (info.channels, info.size, info.size, info.classes):
@@ -179,10 +182,10 @@ def check_fits(path: Path | str, synthetic: SyntheticSet, info: DatasetInfo) -> 
 
 
 def check_bytes(*shapes: Sequence[int]) -> None:
-    """Refuses tensors that would be too large as float32.
+    """Make sure that tensors are not too large as float32.
 
     Raises:
-        ValueError: together they take more than a set may.
+        ValueError: together they have more than ``MOST_BYTES``.
     """
     total = 4 * sum(map(math.prod, shapes))
     if total > MOST_BYTES:
@@ -190,7 +193,7 @@ def check_bytes(*shapes: Sequence[int]) -> None:
 
 
 def _check_shapes(images: Sequence[int], labels: Sequence[int], partition: int) -> None:
-    """What can be told before any number is read."""
+    """Make sure that shapes are valid, before any number is read."""
     for name, shape, axes in (("images", images, 4), ("labels", labels, 2)):
         if len(shape) != axes:
             raise ValueError(f"{name} with {len(shape)} axes")

@@ -1,4 +1,4 @@
-"""Images with an alpha channel, shown on white."""
+"""The conversion of images with transparency to opaque ones."""
 
 import numpy as np
 from PIL import Image
@@ -9,11 +9,11 @@ _ALPHA = ("RGBA", "LA", "PA")
 def opaque(image: Image.Image) -> Image.Image:
     """Return an image without transparency: itself, or composed over white.
 
-    Dropping the alpha channel instead would show what was to be hidden; drawings whose
-    content is all in it would be black.
+    If the alpha channel were only dropped, hidden content would show, and drawings
+    whose content is all in the alpha channel would be black.
 
     Raises:
-        ValueError: nothing is to be seen on white, though the transparency varies.
+        ValueError: the transparency varies, but nothing is visible on white.
     """
     if image.mode not in _ALPHA and "transparency" not in image.info:
         return image
@@ -27,7 +27,7 @@ def opaque(image: Image.Image) -> Image.Image:
     pixels = np.asarray(shown)
     if alpha.min() < alpha.max() and pixels.min() == pixels.max():
         raise ValueError(
-            "white on a transparent ground, which shows nothing on white; save it "
-            "without transparency, on another ground"
+            "its content is white on a transparent background, so that it cannot be "
+            "seen; save it without transparency, on another background"
         )
     return shown

@@ -1,4 +1,4 @@
-"""Comparison of a data set's files with their published checksums."""
+"""The comparison of a data set's files with their published checksums."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ Mark = Literal["ok", "BAD", "absent"]
 
 
 class Check(NamedTuple):
-    """One line of ``verify``'s report."""
+    """One line of the report of ``verify``."""
 
     file: str
     mark: Mark
@@ -19,12 +19,16 @@ class Check(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether there is nothing to mend."""
+        """Whether the file is as published."""
         return self.mark == "ok"
 
 
 def verify(name: str, root: Path | None = None) -> list[Check]:
-    """Compares a data set's files with their published checksums and counts."""
+    """Return the comparison of a data set's files with published checksums and counts.
+
+    Raises:
+        UsageError: there is no such data set.
+    """
     source = find(name, root)
     try:
         paths = sources(source)
@@ -54,7 +58,7 @@ def _mark(right: bool) -> Mark:
 
 
 def _check_md5(path: Path | str, expected: str) -> Check:
-    """Compares the unpacked file with its published md5."""
+    """Return the comparison of the decompressed file with its published MD5 sum."""
     try:
         with opened(path) as file:
             found = hashlib.file_digest(file, "md5").hexdigest()  # type: ignore[arg-type]

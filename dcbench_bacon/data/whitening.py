@@ -1,10 +1,10 @@
-"""ZCA whitening of a data set, as MTT does it (Cazenavette et al., CVPR 2022).
+"""The ZCA whitening of a data set as in MTT (Cazenavette et al., CVPR 2022).
 
-The statistics come from the pixels of the whole train split, in [0, 1], as mean and
-standard deviation do, also where images are held out of it for validation; train and
-test are whitened with them, and a set that is distilled from such images lies in the
-same space. They are fitted once for a data set and kept in the user's cache
-(``~/.cache/dcbench/whitening``, or where ``DCBENCH_WHITENING`` says).
+The statistics come from the pixels of the whole train split, in [0, 1], even where
+images are held out of it for validation; the same is true of mean and standard
+deviation. Train and test are whitened with them, and a set that is distilled from
+whitened images is whitened too. The statistics are fitted once per data set and kept in
+the user's cache (``~/.cache/dcbench/whitening``, or the folder ``DCBENCH_WHITENING``).
 """
 
 import hashlib
@@ -28,23 +28,23 @@ from dcbench_bacon.runtime.files import cache_folder, write_atomically
 logger = logging.getLogger(__name__)
 
 
-EPS = 0.1  # added to the variances; distill.py's
-PIECE = 10_000  # images in one product
+EPS = 0.1  # added to the variances, as in MTT's distill.py
+PIECE = 10_000  # images per matrix product
 
 
 class Whitening(NamedTuple):
-    """Whitened images are (x - mean) matrix, with x the flat pixels in [0, 1]."""
+    """The map from flat pixels x in [0, 1] to whitened images, (x - mean) matrix."""
 
     mean: Float32[Tensor, "1 d"]
     matrix: Float32[Tensor, "d d"]
 
     @property
     def sha256(self) -> str:
-        """Of both; equal up to rounding is not the same."""
+        """The hash of both tensors; values that differ by rounding have another one."""
         return sha256(*self)
 
     def apply(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
-        """Whitens images."""
+        """Return the whitened images of pixels from 0 to 255."""
         whitened = torch.empty(images.shape, device=images.device)
         pieces = (torch.split(each, PIECE) for each in (images, whitened))
         for pixels, place in zip(*pieces, strict=True):
@@ -52,22 +52,23 @@ class Whitening(NamedTuple):
         return whitened
 
     def undo(self, images: Float32[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
-        """Pixels of whitened images; distilled ones may lie outside [0, 1]."""
+        """Return the pixels of whitened images; they may be outside [0, 1]."""
         flat: Tensor = torch.linalg.solve(self.matrix, images.flatten(1).T)
         return (flat.T + self.mean).view_as(images)
 
 
 def fit(images: UInt8[Tensor, "n c h w"]) -> Whitening:
-    """Finds mean and matrix; takes about 8 bytes a value of ``images``.
+    """Return the whitening of images, which takes about 8 bytes per pixel value.
 
-    With C the covariance, the matrix is the symmetric root of the inverse of C + eps.
+    The matrix is the symmetric square root of the inverse of C + eps, where C is the
+    covariance.
     """
     matrix, mean, _ = zca_mean(images / 255, eps=EPS)
     return Whitening(mean, matrix)
 
 
 def whiten(dataset: Dataset) -> Dataset:
-    """The same data set with whitened images: float32, as networks take them."""
+    """Return the data set with whitened images of type float32."""
     whitening = _kept(dataset)
     marked = f"{dataset.fingerprint} ZCA {EPS}"
     return replace(
@@ -81,11 +82,11 @@ def whiten(dataset: Dataset) -> Dataset:
 
 
 def unwhiten(synthetic: SyntheticSet, dataset: Dataset) -> SyntheticSet:
-    """A whitened set as normalised images, to look at or to hand to others.
+    """Return a whitened set as normalised images, for pictures and other tools.
 
     Args:
-        synthetic: distilled from whitened images.
-        dataset: what it was distilled from, not whitened.
+        synthetic: a set that was distilled from whitened images.
+        dataset: the data set that it was distilled from, not whitened.
     """
     pixels = _kept(dataset).undo(synthetic.images)
     provenance = {**synthetic.provenance, "zca": None}
@@ -98,7 +99,7 @@ def _split(split: Split, whitening: Whitening) -> Split:
 
 
 def _kept(dataset: Dataset) -> Whitening:
-    """The statistics of a data set: from the cache, or fitted and put there."""
+    """Return the whitening of a data set from the cache, or fit it and add it."""
     device = dataset.train.images.device
     images = dataset.fingerprint[:16]
     name = f"{dataset.info.name}-{images}-{EPS:g}-{device.type}.safetensors"

@@ -1,1 +1,1 @@
-"""Networks of the literature and of hubs, and their flat parameters."""
+"""Networks of the literature and of hubs, and their parameters as vectors."""

@@ -1,4 +1,4 @@
-"""What every network of the harness is."""
+"""The base class of the networks of the harness."""
 
 from typing import Protocol, runtime_checkable
 
@@ -11,46 +11,49 @@ from dcbench_bacon.runtime.precision import layers
 
 
 class Network(nn.Module):
-    """A feature extractor and a linear classifier.
+    """A network of a feature extractor and a linear classifier.
 
     Attributes:
-        features: layers applied in order; for a ConvNet four a block, flat:
-            convolution, norm, activation, pooling, with an identity for what is absent.
-        classifier: maps the flattened output of ``features`` to logits.
-        precision: of the arithmetic inside; what goes in and out is not touched.
+        features: the layers in order. A ConvNet has four per block: a convolution, a
+            norm, an activation and a pooling, with an identity for one that is absent.
+        classifier: the linear layer from the flattened output of ``features`` to
+            logits.
+        precision: the precision of the arithmetic inside; inputs and outputs keep
+            theirs.
     """
 
     precision: Precision = "fp32"
 
     def __init__(self, features: nn.Sequential, width: int, classes: int) -> None:
-        """Joins the layers, whose flattened output is ``width`` long, to logits."""
+        """Keep the layers, whose flattened output has ``width`` numbers."""
         super().__init__()
         self.features = features
         self.classifier = nn.Linear(width, classes)
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether it has buffers, such as the running statistics of batch norm."""
+        """Whether the network has buffers, such as the statistics of batch norm."""
         return any(True for _ in self.buffers())
 
     def features_and_logits(
         self, images: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n k"]]:
-        """The features and the logits, from one pass."""
+        """Return the features and the logits of one forward pass."""
         with layers(self.precision, images.device):
             features = self._embed(images)
             logits = self.classifier(features)
         return features.to(images.dtype), logits.to(images.dtype)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """The logits."""
+        """Return the logits."""
         return self.features_and_logits(images)[1]
 
     def embed(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """The classifier's input, which distribution matching compares.
+        """Return the classifier's input, which distribution matching compares.
 
-        A ConvNet's last pooling, flattened (2,048 wide at 28 and 32 pixels); the
-        penultimate activation of the other networks.
+        For a ConvNet this is the flattened output of the last pooling, with 2,048
+        numbers at 28 and 32 pixels. For other networks it is the penultimate
+        activation.
         """
         with layers(self.precision, images.device):
             return self._embed(images).to(images.dtype)
@@ -61,19 +64,19 @@ class Network(nn.Module):
 
 
 def _plainly_strided(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Contiguous images with the strides that such a shape has by default.
+    """Return contiguous images with the default strides of their shape.
 
-    The stride of an axis of length one, as that of grey images' channels, is arbitrary,
-    but a convolution takes it for a hint of the layout and rounds accordingly: images
-    equal in every value must not give different bits.
+    The stride of an axis of length one, such as the channels of grey images, is
+    arbitrary. A convolution takes it for a hint of the layout and rounds accordingly,
+    so that without this, images of equal values could give different bits.
     """
     return images.flatten().view(images.shape) if images.is_contiguous() else images
 
 
 @runtime_checkable
 class Drawn(Protocol):
-    """A module that draws all its parameters, and those of its parts, by itself."""
+    """A module that draws all its own parameters and those of its parts."""
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draws them anew, in place."""
+        """Draw the parameters again, in place."""
         ...

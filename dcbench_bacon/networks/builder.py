@@ -1,21 +1,23 @@
-"""The networks of the literature, built for any image size and initialised explicitly.
+"""The networks of the literature by name, for any image size, with explicit seeds.
 
-The designs are those of the published DC, DSA and DM code (``networks.py`` of
-VICO-UoE/DatasetCondensation), which IDM and BACON share. What differs, and why:
+The designs are those of the published code of DC, DSA and DM (``networks.py`` of
+VICO-UoE/DatasetCondensation), which IDM and BACON share. The differences are:
 
 * Published networks pad 28-pixel images to 32 if there is *one channel*; here the
   *size* 28 decides, so that 1x32x32 and 3x28x28 work.
-* The classifier's width follows from the image size. VGG11 and ResNet18 average the
-  last map whole, which at 28 and 32 pixels is what the published code does.
-* A pooling or stride that would leave fewer than 2x2 pixels is left out while more
-  layers follow: the instance norm of one pixel is a constant, and the logits would not
-  depend on the image. At 28, 32 and 64 pixels only ``ConvNetD6`` is touched (28, 32).
-* No module works in place, so ``torch.func`` applies; only the running statistics of
-  batch norm rule out ``vmap``, in training mode.
+* The width of the classifier follows from the image size. VGG11 and ResNet18 average
+  the whole last map, which is the same as the published code at 28 and 32 pixels.
+* A pooling or stride that would leave fewer than 2x2 pixels is omitted if more layers
+  follow, because the instance norm of one pixel is a constant, and the logits would not
+  depend on the image. At 28, 32 and 64 pixels this changes ``ConvNetD6`` only, at 28
+  and 32 pixels.
+* No module works in place, so that ``torch.func`` can be used. Only the running
+  statistics of batch norm exclude ``vmap``, in training mode.
 
-Beside them stand the ``ViT`` of ``vit``, ResNet18 with the stem for ImageNet, and the
-networks of torchvision and timm (``external``). 64 pixels want ``ConvNetD4``, which DM
-and DC-BENCH train on Tiny ImageNet; IDM and BACON have ``ConvNet`` there, three deep.
+There are also the vision transformer of ``vit``, ResNet18 with the first layers for
+ImageNet, and the networks of torchvision and timm (see ``hub``). For 64 pixels, DM and
+DC-BENCH train ``ConvNetD4`` on Tiny ImageNet; IDM and BACON train ``ConvNet``, which
+has depth 3.
 """
 
 import math
@@ -43,7 +45,7 @@ from dcbench_bacon.networks.convnets import (
 __all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
 
 MINIMUM_SIZE = 8
-"""Pixels along a side of the smallest image that every network takes."""
+"""The pixels along a side of the smallest image that every network accepts."""
 
 
 _FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
@@ -61,7 +63,7 @@ _FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
     "ResNet18ImageNetBN": partial(resnet18, norm="B", imagenet=True),
     "ViT": vit.layers,
 }
-# The evaluation pools of utils.py, get_eval_pool, plus depths 5 and 6 (IDM).
+# The evaluation pools of `get_eval_pool` in utils.py, and the depths 5 and 6 of IDM.
 _CONVNETS = (
     "|D1|D2|D3|D4|D5|D6|W32|W64|W128|W256|AS|AR|AL|ASwish|NN|BN|LN|IN|GN|NP|MP|AP"
     "|ASwishBN"
@@ -73,12 +75,12 @@ _TOKEN = re.compile(
 
 
 def names() -> list[str]:
-    """The names of the literature; ``build`` takes further ConvNets."""
+    """Return the names of the literature; ``build`` accepts further ConvNets."""
     return [f"ConvNet{tokens}" for tokens in _CONVNETS.split("|")] + list(_FIXED)
 
 
 def _convnet_choices(name: str) -> dict[str, str] | None:
-    """What a ConvNet's name chooses, or None if it is no such name."""
+    """Return the choices in the name of a ConvNet, or None for any other name."""
     if not name.startswith("ConvNet"):
         return None
     tokens = list(_TOKEN.finditer(name, len("ConvNet")))
@@ -88,7 +90,7 @@ def _convnet_choices(name: str) -> dict[str, str] | None:
 
 
 def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
-    """The feature layers of the named network."""
+    """Return the feature layers of the network of a name."""
     if name in _FIXED:
         return _FIXED[name](channels, size)
     choices = _convnet_choices(name)
@@ -113,28 +115,29 @@ def build(
     generator: torch.Generator | None = None,
     residual_init: ResidualInit = "default",
 ) -> Network:
-    """Makes a randomly initialised network on the CPU, in training mode.
+    """Return a randomly initialised network on the CPU, in training mode.
 
     Args:
-        name: one of ``names``, or ``ConvNet`` and at most one each of ``D<depth>``,
-            ``W<width>``, an activation, a norm and a pooling, as in
-            ``ConvNetD4W64BN`` (what is left out is D3, W128, AR, IN, AP), or
+        name: one of ``names``; or ``ConvNet`` followed by at most one each of
+            ``D<depth>``, ``W<width>``, an activation, a norm and a pooling, as in
+            ``ConvNetD4W64BN`` (the defaults are D3, W128, AR, IN and AP); or
             ``torchvision:NAME`` or ``timm:NAME``.
-        channels: of the images.
-        size: pixels along a side of the images, ``MINIMUM_SIZE`` or more.
-        classes: number of logits.
-        generator: draws the parameters; without one they differ on every call. The
-            global generator is neither read nor moved.
-        residual_init: how the convolutions of our ResNets start; see
-            ``schema.Protocol``.
+        channels: the number of channels of the images.
+        size: the pixels along a side of the images, ``MINIMUM_SIZE`` or more.
+        classes: the number of logits.
+        generator: draws the parameters; without one, they differ on every call. The
+            global generator is neither read nor advanced.
+        residual_init: how the convolutions of our ResNets are initialised; see
+            ``protocol.Protocol``.
 
     Raises:
         UsageError: the name is unknown, or a number is too small.
     """
     if size < MINIMUM_SIZE or channels < 1 or classes < 1:
         raise UsageError(
-            f"{name} needs {MINIMUM_SIZE} pixels a side, a channel and a class or "
-            f"more, not size {size}, channels {channels}, classes {classes}"
+            f"{name} needs images of {MINIMUM_SIZE} or more pixels a side, with 1 or "
+            f"more channels and classes, not size {size}, channels {channels}, "
+            f"classes {classes}"
         )
     if ":" in name:
         from dcbench_bacon.networks import hub  # which loads libraries of networks
@@ -153,20 +156,20 @@ def build(
 
 
 def _assemble(name: str, channels: int, size: int, classes: int) -> Network:
-    """A network of ours without storage for its parameters."""
+    """Return a network of the literature without memory for its parameters."""
     with torch.device("meta"):
         features = nn.Sequential(*_layers(name, channels, size))
-        # Two images: batch norm refuses to train on one.
+        # Two images, because batch norm does not train on one.
         width = features(torch.empty(2, channels, size, size)).flatten(1).shape[1]
         return Network(features, width, classes)
 
 
 @cache
 def check(name: str) -> None:
-    """Makes sure that there is a network of this name, without building it.
+    """Make sure that there is a network of a name, without building it.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none; the message lists the names.
     """
     if ":" in name:
         from dcbench_bacon.networks import hub
@@ -177,7 +180,7 @@ def check(name: str) -> None:
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """A module and its parts, but for the parts of one that draws them itself."""
+    """Yield a module and its parts, except the parts of a module that draws them."""
     yield module
     if not isinstance(module, Drawn):
         for part in module.children():
@@ -186,18 +189,20 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def reinitialize(network: Network, generator: torch.Generator) -> None:
-    """Draws all parameters anew, in place, and resets running statistics.
+    """Draw all parameters again, in place, and reset running statistics.
 
-    The values are those of ``build`` with a generator in the same state, wherever the
-    network lies and whatever its dtype and memory format. They follow PyTorch's
-    defaults: uniform within ``1 / sqrt(fan_in)`` for convolutions and linear layers,
-    ones and zeros for norms. External networks keep their own scheme.
+    The values are those of ``build`` with a generator in the same state, for every
+    device, type and memory format of the network. They follow PyTorch's defaults:
+    uniform within ``1 / sqrt(fan_in)`` for convolutions and linear layers, and ones and
+    zeros for norms. Networks of torchvision and timm keep their own initialisation.
 
     Args:
-        network: made by ``build``.
-        generator: on any device; the network's own saves a transfer.
+        network: a network that ``build`` returned.
+        generator: a generator on any device; on that of the network, no transfer is
+            needed.
     """
-    # Drawn aside: another dtype or order of memory would change what is drawn in place.
+    # The numbers are drawn into a new tensor, because the type and the memory format of
+    # a parameter would change numbers that are drawn in place.
     empty = partial(torch.empty, dtype=torch.float32, device=generator.device)
     for module in _parts(network):
         if isinstance(module, Drawn):
@@ -213,10 +218,10 @@ def reinitialize(network: Network, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def _fan_out(network: Network, generator: torch.Generator) -> None:
-    """Draws the convolutions of a residual network anew, as torchvision's ResNets do.
+    """Draw the convolutions of a residual network again, as in torchvision's ResNets.
 
-    Normal, with a variance of 2 over the outputs that an input reaches (He et al.,
-    ICCV 2015). Networks without residual blocks keep what they have.
+    They are normal with a variance of 2 / fan-out (He et al., ICCV 2015). Networks
+    without residual blocks do not change.
     """
     if not any(isinstance(module, Residual) for module in network.modules()):
         return

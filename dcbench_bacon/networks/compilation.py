@@ -1,4 +1,4 @@
-"""``torch.compile`` where it pays: whether, of what, and the reason."""
+"""The compilation of a network, and the number of its operations."""
 
 import copy
 
@@ -13,14 +13,15 @@ from dcbench_bacon.schema import DatasetInfo
 def compile_network(
     run: Decider, network: Network, info: DatasetInfo, images: int
 ) -> None:
-    """Compiles a network's two ways to be called, if that pays.
+    """Compile the methods ``embed`` and ``features_and_logits`` if that saves time.
 
     Args:
-        run: decides.
-        network: gets compiled attributes; its parameters may be exchanged later on.
-        info: facts of the images it will see.
-        images: how many forward passes of an image are to come, with a backward pass
-            counted as two.
+        run: decides whether they are compiled.
+        network: the network that gets the compiled methods; its parameters may be
+            replaced later on.
+        info: the facts of the data set.
+        images: the number of forward passes of an image to come, where a backward pass
+            counts as two.
     """
     flops = forward_flops(network, info) * images
     network.embed = run.compiled(network.embed, flops)  # type: ignore[method-assign]
@@ -30,10 +31,11 @@ def compile_network(
 
 
 def forward_flops(network: Network, info: DatasetInfo) -> float:
-    """Operations of one image's forward pass, a multiply-add counted as two."""
-    shape = (2, info.channels, info.size, info.size)  # batch norm refuses one image
+    """Return the operations per image of a forward pass; a multiply-add is two."""
+    # Two images, because batch norm does not train on one.
+    shape = (2, info.channels, info.size, info.size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost = copy.deepcopy(network).to("meta")
-        ghost.precision = "fp32"  # nothing is cast where there are no numbers
+        ghost.precision = "fp32"  # autocast has nothing to cast on the meta device
         ghost(torch.empty(shape, device="meta"))
     return float(counter.get_total_flops()) / 2

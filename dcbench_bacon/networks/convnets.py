@@ -1,4 +1,4 @@
-"""The networks of the literature on small images."""
+"""The layers of the convolutional networks of the literature on small images."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,24 +15,24 @@ class Residual(nn.Module):
     """The rectified sum of two branches."""
 
     def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
-        """Keeps the branches, whose outputs have one shape."""
+        """Keep the branches, whose outputs have the same shape."""
         super().__init__()
         self.body = body
         self.shortcut = shortcut
 
     def forward(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:
-        """Applies both branches to the maps, adds and rectifies."""
+        """Return the rectified sum of both branches applied to the maps."""
         return F.relu(self.body(maps) + self.shortcut(maps))
 
 
 _Blocks = Sequence[tuple[int, int, bool]]
-"""Width and kernel of each convolution, and whether a pooling follows it."""
+"""The width and kernel of each convolution, and whether a pooling follows it."""
 
 _ALEXNET: _Blocks = [  # class AlexNet
     *((128, 5, True), (192, 5, True)),
     *((256, 3, False), (192, 3, False), (192, 3, True)),
 ]
-_VGG11: _Blocks = [  # cfg_vgg["VGG11"]; the minus marks a pooling
+_VGG11: _Blocks = [  # cfg_vgg["VGG11"]; a minus marks a pooling
     (abs(width), 3, width < 0) for width in (-64, -128, 256, -256, 512, -512, 512, -512)
 ]
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -45,10 +45,13 @@ _POOLINGS = {"A": nn.AvgPool2d, "M": nn.MaxPool2d}
 
 
 def _norm(kind: str, width: int, size: int) -> nn.Module:
-    """The norm layer for maps of ``width`` channels and ``size`` pixels a side."""
+    """Return the norm layer for maps of ``width`` channels, ``size`` pixels square."""
     if kind == "G" and width % 4:
-        raise UsageError(f"group norm needs a width that 4 divides, not {width}")
-    if kind in ("I", "G"):  # neither has running statistics: train and eval agree
+        raise UsageError(
+            f"group norm needs a width that is a multiple of 4, not {width}; write W64 "
+            "or W128, for example, in the name of the ConvNet"
+        )
+    if kind in ("I", "G"):  # without running statistics, so that train equals eval
         return nn.GroupNorm(width if kind == "I" else 4, width)
     if kind == "B":
         return nn.BatchNorm2d(width)
@@ -63,9 +66,9 @@ def convnet(
     activation: str = "R",
     pooling: str = "A",
 ) -> tuple[list[nn.Module], int]:
-    """The layers of consecutive blocks, and the pixels a side of their output."""
+    """Return the layers of consecutive blocks, and the side of their output maps."""
     layers: list[nn.Module] = []
-    extra = 2 if size == 28 else 0  # on either side, to make 28 pixels 32
+    extra = 2 if size == 28 else 0  # pixels on either side, which make 28 pixels 32
     size += 2 * extra
     for index, (width, kernel, pool) in enumerate(blocks):
         padding = kernel // 2 + (0 if index else extra)
@@ -85,7 +88,7 @@ def convnet(
 
 
 def mlp(channels: int, size: int) -> list[nn.Module]:
-    """Two hidden layers: class MLP."""
+    """Return two hidden layers, as in class MLP."""
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs in (channels * size * size, 128):
         layers += [nn.Linear(inputs, 128), nn.ReLU()]
@@ -93,10 +96,11 @@ def mlp(channels: int, size: int) -> list[nn.Module]:
 
 
 def lenet(channels: int, size: int) -> list[nn.Module]:
-    """Two convolutions and two linear layers: class LeNet.
+    """Return two convolutions and two linear layers, as in class LeNet.
 
-    The first convolution is published with padding 2 for one channel (28 pixels) and 0
-    for three (32): here 2 below 32. The second pads 2 where its map would be too small.
+    The published padding of the first convolution is 2 for one channel (28 pixels) and
+    0 for three channels (32 pixels). Here it is 2 for images below 32 pixels. The
+    second convolution has padding 2 where its map would be too small.
     """
     first = 0 if size >= 32 else 2
     size = (size + 2 * first - 4) // 2
@@ -117,12 +121,12 @@ def lenet(channels: int, size: int) -> list[nn.Module]:
 
 
 def alexnet(channels: int, size: int, norm: str) -> list[nn.Module]:
-    """Five convolutions, their output flattened."""
+    """Return five convolutions with norms and poolings, as in class AlexNet."""
     return convnet(channels, size, _ALEXNET, norm, pooling="M")[0]
 
 
 def vgg11(channels: int, size: int, norm: str) -> list[nn.Module]:
-    """Eight convolutions; the last map, one pixel at 32, is averaged."""
+    """Return eight convolutions, and a mean over the last map (one pixel at 32)."""
     layers, size = convnet(channels, size, _VGG11, norm, pooling="M")
     return [*layers, nn.AvgPool2d(size)]
 
@@ -130,7 +134,7 @@ def vgg11(channels: int, size: int, norm: str) -> list[nn.Module]:
 def _residual(
     inputs: int, width: int, norm: str, factor: int = 1, pooled: bool = False
 ) -> Residual:
-    """A basic block: BasicBlock if it strides, BasicBlock_AP if it pools."""
+    """Return a basic block: BasicBlock if it strides, BasicBlock_AP if it pools."""
     convolution = partial(nn.Conv2d, out_channels=width, bias=False)
     stride = 1 if pooled else factor
     pool = [nn.AvgPool2d(factor)] if pooled and factor > 1 else []
@@ -151,11 +155,16 @@ def _residual(
 def resnet18(
     channels: int, size: int, norm: str, pooled: bool = False, imagenet: bool = False
 ) -> list[nn.Module]:
-    """Eight basic blocks after a 3x3 convolution: class ResNet.
+    """Return eight basic blocks after a 3x3 convolution, as in class ResNet.
 
-    If ``pooled``, average poolings stand for the strides and the last map is flattened,
-    not averaged: class ResNet_AP. If ``imagenet``, the stem is a 7x7 convolution and a
-    pooling, each of stride 2 (He et al., CVPR 2016, table 1).
+    Args:
+        channels: the number of channels of the images.
+        size: the pixels along a side of the images.
+        norm: ``I`` for instance norm or ``B`` for batch norm.
+        pooled: whether average poolings replace the strides, and the last map is not
+            averaged, as in class ResNet_AP.
+        imagenet: whether the first layers are a 7x7 convolution and a pooling, each of
+            stride 2 (He et al., CVPR 2016, table 1).
     """
     kernel = 7 if imagenet else 3
     stem = nn.Conv2d(

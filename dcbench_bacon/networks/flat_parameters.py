@@ -1,7 +1,7 @@
 """Networks whose parameters are views of one vector.
 
-A vector is what a queue of networks stores a row each, what SGD updates in three
-operations whatever the number of layers, and what a checkpoint saves.
+A queue of networks stores one vector per network, a checkpoint saves vectors, and SGD
+updates a vector in three operations for any number of layers.
 """
 
 import copy
@@ -21,28 +21,28 @@ class FlatNetwork:
     """A network that takes its parameters from a vector.
 
     Args:
-        network: its parameters are replaced by views; it must have no buffers that
-            training changes.
+        network: the network, whose parameters are replaced by views. It must not have
+            buffers that training changes.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        """Measures the parameters."""
+        """Keep the names and sizes of the parameters."""
         self.network = network
         self._names = [name for name, _ in network.named_parameters()]
         self._parameters = list(network.parameters())
         self._sizes = [parameter.numel() for parameter in self._parameters]
 
     def __len__(self) -> int:
-        """The number of parameters."""
+        """Return the number of parameters."""
         return sum(self._sizes)
 
     def vector(self) -> Float[Tensor, "p"]:
-        """A copy of the parameters as they stand."""
+        """Return a copy of the present parameters."""
         flat = [parameter.detach().reshape(-1) for parameter in self._parameters]
         return torch.cat(flat)
 
     def matrices(self) -> Float[Tensor, "p"]:
-        """1 for entries of parameters of more than one dimension, 0 for the others."""
+        """Return 1 for entries of parameters with more than one axis, 0 for others."""
         return torch.cat(
             [
                 torch.full_like(each.detach(), each.ndim > 1).reshape(-1)
@@ -53,15 +53,12 @@ class FlatNetwork:
     def attach(
         self, vector: Float[Tensor, "p"], gradient: Float[Tensor, "p"] | None = None
     ) -> nn.Module:
-        """Makes the parameters views of ``vector``.
+        """Make the parameters views of a vector, and return the network.
 
         Args:
-            vector: shared, not copied.
-            gradient: where backward passes accumulate; without it the parameters
-                are constants.
-
-        Returns:
-            The network.
+            vector: the values, which are shared and not copied.
+            gradient: the vector in which backward passes accumulate gradients; without
+                it the parameters are constants.
         """
         pieces = torch.split(vector, self._sizes)
         gradients = None if gradient is None else torch.split(gradient, self._sizes)
@@ -73,7 +70,7 @@ class FlatNetwork:
         return self.network
 
     def views(self, vectors: Float[Tensor, "k p"]) -> dict[str, Tensor]:
-        """The parameters of ``k`` networks by name, each with ``k`` in front."""
+        """Return the parameters of ``k`` networks by name, with ``k`` as first axis."""
         pieces = zip(
             self._names,
             self._parameters,
@@ -87,7 +84,7 @@ class FlatNetwork:
 
 
 class Stacked(NamedTuple):
-    """What ``NetworkStack`` returns for k networks."""
+    """The losses, logits and gradients of k networks."""
 
     losses: Float[Tensor, "k"]
     logits: Float[Tensor, "k n classes"]
@@ -95,23 +92,24 @@ class Stacked(NamedTuple):
 
 
 class NetworkStack:
-    """Cross-entropies and gradients of several networks of one design, in one pass.
+    """Several networks of one design, whose losses and gradients one pass computes.
 
-    A network on a GPU leaves most of it idle at the batches of the field, so a few of
-    them take little longer than one. On a CPU one after another is as fast.
+    At the usual batch sizes, one network leaves most of a GPU idle, so that a few
+    networks take little longer than one. On a CPU, running one network after another is
+    as fast.
 
     Args:
-        flat: the design, which must have no buffers; its parameters are not used.
+        flat: the design, which must not have buffers; its parameters are not used.
     """
 
     def __init__(self, flat: FlatNetwork) -> None:
-        """Copies the design without its parameters."""
+        """Copy the design without its parameters."""
         self.flat = flat
         self.skeleton = copy.deepcopy(flat.network).to("meta")
         self.logits: Callable[[Tensor, Tensor], Tensor] = self._logits
 
     def compile(self, run: Decider, flops: float) -> None:
-        """Compiles the forward pass if that pays; see ``Run.compiled``."""
+        """Compile the forward pass if that saves time; see ``Run.compiled``."""
         self.logits = run.compiled(self._logits, flops)
 
     def __call__(
@@ -120,11 +118,11 @@ class NetworkStack:
         images: Float[Tensor, "k n c h w"],
         labels: Shaped[Tensor, "k n *classes"],
     ) -> Stacked:
-        """Forward and backward under the cross-entropy.
+        """Return losses, logits and gradients under the cross-entropy.
 
         Args:
-            vectors: parameters, a row each.
-            images: a batch each.
+            vectors: the parameters, one row per network.
+            images: normalised images, one batch per network.
             labels: class indices, or rows that sum to 1.
         """
         return self.under(F.cross_entropy, vectors, images, labels)
@@ -136,13 +134,13 @@ class NetworkStack:
         images: Float[Tensor, "k n c h w"],
         targets: Any,
     ) -> Stacked:
-        """Forward and backward under any loss.
+        """Return losses, logits and gradients under any loss.
 
         Args:
-            loss: of one network's logits and targets.
-            vectors: parameters, a row each.
-            images: a batch each.
-            targets: a tensor or a tuple of them, each with a row for every network.
+            loss: returns the loss of one network for its logits and targets.
+            vectors: the parameters, one row per network.
+            images: normalised images, one batch per network.
+            targets: a tensor or a tuple of tensors, each with one row per network.
         """
         vectors = vectors.detach().requires_grad_()
         logits = self.logits(vectors, images)
@@ -159,4 +157,4 @@ class NetworkStack:
 
 
 Scalar = int | float | Float64[Tensor, ""]
-"""A number, or a tensor where it must not be frozen in a graph."""
+"""A number, or a tensor where a CUDA graph must not record its value."""

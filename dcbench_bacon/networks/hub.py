@@ -1,15 +1,16 @@
-"""Any classifier of torchvision or timm, by name, as one of our networks.
+"""The classifiers of torchvision and timm by name, as networks of the harness.
 
-``torchvision:resnet50`` and ``timm:convnext_tiny`` are built without weights. What is
-ours, and why:
+``torchvision:resnet50`` and ``timm:convnext_tiny`` are built without weights. They are
+changed as follows:
 
 * Grey images are repeated to three channels.
-* A network that cannot take images so small gets them enlarged bilinearly: by the
-  smallest power of two at which it runs, else to the size it was made for.
-* Dropout and stochastic depth are switched off: their draws come from the global
-  generator, and could be neither seeded nor resumed.
-* Parameters follow the network's own scheme of initialisation, drawn from our
-  generator; the classifier is a fresh linear layer.
+* If a network does not accept images as small as those of the data set, they are
+  enlarged bilinearly: by the smallest power of two at which it runs, or else to the
+  size that it was made for.
+* Dropout and stochastic depth are switched off, because their random numbers come from
+  the global generator and could be neither seeded nor restored from a checkpoint.
+* Parameters follow the network's own initialisation, with random numbers from an
+  explicit generator. The classifier is a new linear layer.
 """
 
 import warnings
@@ -28,13 +29,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks.base import Network
 
-SIZE = 224  # what most of these networks were made for
-_RATES = ("p", "dropout", "drop_prob")  # what layers call the share they drop
+SIZE = 224  # the size in pixels that most of these networks were made for
+_RATES = ("p", "dropout", "drop_prob")  # the layers' names for the share they drop
 _TOO_SMALL = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)
 
 
 class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Makes every random operation draw from one generator, not the global one."""
+    """A mode in which every random operation uses one generator, not the global one."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -52,15 +53,15 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Fit(nn.Module):
-    """Images as an external network takes them: three channels, large enough."""
+    """The layer that gives images three channels and a sufficient size."""
 
     def __init__(self, side: int) -> None:
-        """Keeps the size in pixels."""
+        """Keep the size in pixels."""
         super().__init__()
         self.side = side
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 y x"]:
-        """Repeats grey, and enlarges where that is needed."""
+        """Return the images with grey repeated, and enlarged where necessary."""
         if images.shape[1] == 1:
             images = images.repeat(1, 3, 1, 1)
         if images.shape[-1] == self.side:
@@ -70,43 +71,43 @@ class Fit(nn.Module):
 
 
 class Body(nn.Module):
-    """An external network without its classifier.
+    """A network of torchvision or timm without its classifier.
 
     Args:
-        make: builds one; it is called again whenever parameters are drawn.
+        make: builds such a network; it is called again whenever parameters are drawn.
     """
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
-        """Builds the network; ``draw`` gives it the values that count."""
+        """Build the network; ``draw`` gives its parameters their values."""
         super().__init__()
         self.make = make
         with _drawn_from(torch.Generator()):
             self.model = make()
 
     def draw(self, generator: torch.Generator) -> None:
-        """Gives parameters and buffers the values of a fresh network."""
+        """Give parameters and buffers the values of a new network."""
         with _drawn_from(generator):
             fresh = self.make()
         self.model.load_state_dict(fresh.state_dict())
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """The features that the classifier sees."""
+        """Return the input of the classifier."""
         features: Tensor = self.model(images)
         return features
 
 
 def assemble(name: str, channels: int, size: int, classes: int) -> Network:
-    """An external network on the CPU, its parameters not drawn yet.
+    """Return a network on the CPU whose parameters are not drawn yet.
 
     Args:
         name: ``torchvision:NAME`` or ``timm:NAME``.
-        channels: 1 or 3.
-        size: pixels along a side of the images.
-        classes: number of logits.
+        channels: the number of channels of the images, 1 or 3.
+        size: the pixels along a side of the images.
+        classes: the number of logits.
 
     Raises:
-        UsageError: there is no such network, it takes no images of this kind, or timm
-            is not installed.
+        UsageError: there is no such network, it does not accept such images, or timm is
+            not installed.
     """
     if channels not in (1, 3):
         raise UsageError(f"{name} takes images of 1 or 3 channels, not {channels}")
@@ -118,7 +119,11 @@ def assemble(name: str, channels: int, size: int, classes: int) -> Network:
 
 @cache
 def fit(name: str, size: int) -> tuple[int, int]:
-    """The size that images are enlarged to, and the width of the features.
+    """Return the size that images are enlarged to, and the width of the features.
+
+    Args:
+        name: ``torchvision:NAME`` or ``timm:NAME``.
+        size: the pixels along a side of the images.
 
     Raises:
         UsageError: there is no such network, or it fails at every size tried.
@@ -131,7 +136,7 @@ def fit(name: str, size: int) -> tuple[int, int]:
     probe = model.to("meta").train()
     reason: object = "no size to try"
     for side in sides:
-        # Two images: batch norm refuses to train on one.
+        # Two images, because batch norm does not train on one.
         try:
             output = probe(torch.empty(2, 3, side, side, device="meta"))
         except _TOO_SMALL as error:
@@ -139,20 +144,20 @@ def fit(name: str, size: int) -> tuple[int, int]:
             continue
         if isinstance(output, Tensor) and output.ndim == 2:
             return side, output.shape[1]
-        reason = "its output is not one vector an image"
+        reason = "its output is not one vector per image"
         break
     raise UsageError(f"{name} cannot be evaluated on {size} pixels: {reason}")
 
 
 @contextmanager
 def _drawn_from(generator: torch.Generator) -> Iterator[None]:
-    """What is built inside lies on the generator's device and draws from it."""
+    """Make new tensors use a generator and its device inside the context."""
     with generator.device, _Drawing(generator):
         yield
 
 
 def _maker(name: str) -> Callable[[], nn.Module]:
-    """Builds the named network without its classifier.
+    """Return a function that builds the network of a name without its classifier.
 
     Raises:
         UsageError: there is no such library or network.
@@ -166,7 +171,7 @@ def _maker(name: str) -> Callable[[], nn.Module]:
     elif library == "timm":
         timm = _timm()
         known = timm.list_models()
-        if timm.is_model(model):  # with or without the tag of some weights
+        if timm.is_model(model):  # with or without the tag of its weights
             known = [*known, model]
         make = partial(timm.create_model, model, pretrained=False, num_classes=0)
     else:
@@ -179,10 +184,10 @@ def _maker(name: str) -> Callable[[], nn.Module]:
 
 
 def _timm() -> Any:
-    """The module timm.
+    """Return the module timm.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: timm is not installed.
     """
     try:
         import timm
@@ -194,10 +199,10 @@ def _timm() -> Any:
 
 
 def _torchvision(name: str) -> nn.Module:
-    """A classifier of torchvision, its last linear layer replaced by an identity."""
+    """Return a classifier of torchvision with an identity as its last linear layer."""
     from torchvision import models
 
-    with warnings.catch_warnings():  # that GoogLeNet is slow to initialise
+    with warnings.catch_warnings():  # it warns that GoogLeNet is slow to initialise
         warnings.simplefilter("ignore", FutureWarning)
         model: nn.Module = models.get_model(name, weights=None)
     linear = [
@@ -214,7 +219,7 @@ def _torchvision(name: str) -> nn.Module:
 
 
 def _quiet(model: nn.Module) -> nn.Module:
-    """The model with nothing random in it and nothing done in place."""
+    """Return the model without random layers and without operations in place."""
     for module in model.modules():
         for rate in _RATES:
             if isinstance(getattr(module, rate, None), float):
@@ -225,7 +230,7 @@ def _quiet(model: nn.Module) -> nn.Module:
 
 
 def _own_size(model: nn.Module) -> int:
-    """Pixels along a side of the images that a network was made for."""
+    """Return the pixels along a side of the images that a network was made for."""
     config = getattr(model, "default_cfg", None) or {}
     size = getattr(model, "image_size", None) or config.get("input_size") or SIZE
     return int(size[-1] if isinstance(size, tuple | list) else size)

@@ -1,7 +1,7 @@
-"""The evaluation pools of the literature, by the letters they are typed with.
+"""The evaluation pools of the literature, by the letters that users type.
 
 They are those of ``get_eval_pool`` (``utils.py`` of VICO-UoE/DatasetCondensation),
-which DM, IDM and BACON share. Records hold the plain names that a pool stands for.
+which DM, IDM and BACON share. Records contain the names of the networks of a pool.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,12 +28,12 @@ POOLS: dict[str, tuple[str, ...]] = {
 def expand(
     names: Iterable[str], distilled_on: str, every: Sequence[str]
 ) -> tuple[str, ...]:
-    """Replaces pools by their networks; each network once, in the order given.
+    """Return the names with pools replaced by their networks, each network once.
 
     Args:
-        names: of networks and pools; what is no pool stays as it is.
-        distilled_on: the network that ``S`` and ``SS`` stand for.
-        every: the networks that ``all`` stands for.
+        names: names of networks and pools; the order is kept.
+        distilled_on: the network that ``S`` and ``SS`` mean.
+        every: the networks that ``all`` means.
     """
     same = {"S": distilled_on.replace("BN", ""), "SS": distilled_on}
     choices = POOLS | {key: (name,) for key, name in same.items()}
@@ -43,38 +43,38 @@ def expand(
 
 
 def described(every: int) -> dict[str, str]:
-    """What each letter stands for, in words.
+    """Return a description of each pool by its letter.
 
     Args:
-        every: the number of networks that ``all`` stands for.
+        every: the number of networks that ``all`` means.
     """
     lists = {key: ", ".join(pool) for key, pool in POOLS.items()}
     return {**SAME, **lists, EVERY: f"the {every} networks above"}
 
 
-DISTILLED_ON = "ConvNet"  # stands in where a set was selected, not distilled
+DISTILLED_ON = "ConvNet"  # for a set that was selected without a network
 
 
 def check_architectures(names: Iterable[str]) -> None:
-    """Makes sure that there is a network or a pool of each name.
+    """Make sure that each name is a network or a pool.
 
     Raises:
-        UsageError: there is none.
+        UsageError: a name is neither; the message lists the networks.
     """
     for name in plain(names, DISTILLED_ON):
         builder.check(name)
 
 
 def distilled_on(found: Recipe) -> str:
-    """The network of a recipe; for a method without one the field's default."""
+    """Return the network of a recipe, or ``DISTILLED_ON`` if it has none."""
     return str(found.settings.get("architecture") or DISTILLED_ON)
 
 
 def plain(names: Iterable[str], source: str) -> tuple[str, ...]:
-    """Names of networks in place of pools.
+    """Return the names of networks for names of networks and pools.
 
     Args:
-        names: as they were typed.
+        names: the names as typed.
         source: the network that the set was distilled on.
     """
     return expand(names, source, builder.names())

@@ -1,8 +1,9 @@
-"""A small vision transformer (Dosovitskiy et al., ICLR 2021), sized as in DC-BENCH.
+"""A small vision transformer (Dosovitskiy et al., ICLR 2021) of the size in DC-BENCH.
 
-DC-BENCH trains patch 4, width 512, depth 6, 8 heads, hidden width 512 and dropout 0.1
-on 32 pixels. Here the patch follows from the size, so that 32 and 64 pixels both make
-8x8 patches, and there is no dropout: its draws would be neither seeded nor resumed.
+DC-BENCH trains it on 32 pixels with patches of 4 pixels, width 512, depth 6, 8 heads,
+hidden width 512 and dropout 0.1. Here the patches follow from the size of the images,
+so that 32 and 64 pixels both give 8x8 patches. There is no dropout, because its random
+numbers could be neither seeded nor restored from a checkpoint.
 """
 
 import torch
@@ -13,44 +14,44 @@ WIDTH, DEPTH, HEADS, HIDDEN = 512, 6, 8, 512
 
 
 class Tokens(nn.Module):
-    """Patches as tokens after a class token, with learned positions added."""
+    """The layer from patches to tokens: it adds a class token and learned positions."""
 
     def __init__(self, count: int) -> None:
-        """Makes the parameters for ``count`` patches; ``draw`` gives them values."""
+        """Make the parameters for ``count`` patches; ``draw`` gives them values."""
         super().__init__()
         self.first = nn.Parameter(torch.empty(1, 1, WIDTH))
         self.positions = nn.Parameter(torch.empty(1, count + 1, WIDTH))
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
-        """Standard normal values, as in the code that DC-BENCH builds on."""
+        """Draw standard normal values, as in the code that DC-BENCH is based on."""
         for parameter in (self.first, self.positions):
             values = torch.empty(parameter.shape, device=generator.device)
             parameter.copy_(values.normal_(generator=generator))
 
     def forward(self, maps: Float[Tensor, "n d y x"]) -> Float[Tensor, "n t d"]:
-        """Flattens the maps of embedded patches."""
+        """Return the class token and the embedded patches with positions added."""
         patches = maps.flatten(2).transpose(1, 2)
         first = self.first.expand(len(maps), -1, -1)
         return torch.cat([first, patches], 1) + self.positions
 
 
 class Attention(nn.Module):
-    """Self-attention after a norm, added to its input.
+    """The self-attention after a norm, added to its input.
 
-    Written out, because the fused kernels have no second derivative on a CPU, which
-    gradient matching takes.
+    It does not use PyTorch's fused kernels, because they have no second derivative on a
+    CPU, which gradient matching needs.
     """
 
     def __init__(self) -> None:
-        """Makes the norm and the two projections."""
+        """Make the norm and the two projections."""
         super().__init__()
         self.norm = nn.LayerNorm(WIDTH)
         self.inwards = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
         self.outwards = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, tokens: Float[Tensor, "n t d"]) -> Float[Tensor, "n t d"]:
-        """Lets every token look at all others."""
+        """Return the tokens after attention to all tokens."""
         split = self.inwards(self.norm(tokens)).unflatten(2, (3, HEADS, -1))
         queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)
         scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
@@ -60,10 +61,10 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers after a norm, added to their input."""
+    """The two linear layers after a norm, added to their input."""
 
     def __init__(self) -> None:
-        """Makes the layers."""
+        """Make the layers."""
         super().__init__()
         self.body = nn.Sequential(
             nn.LayerNorm(WIDTH),
@@ -73,30 +74,31 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, tokens: Float[Tensor, "n t d"]) -> Float[Tensor, "n t d"]:
-        """Transforms each token by itself."""
+        """Return the tokens, each changed independently of the others."""
         changed: Tensor = self.body(tokens)
         return tokens + changed
 
 
 class First(nn.Module):
-    """The class token alone."""
+    """The layer that keeps the class token alone."""
 
     def forward(self, tokens: Float[Tensor, "n t d"]) -> Float[Tensor, "n d"]:
-        """Drops the patches."""
+        """Return the class token."""
         return tokens[:, 0]
 
 
 def patch_size(size: int) -> int:
-    """Pixels along a side of a patch, which divides the image.
+    """Return the pixels along a side of a patch.
 
-    The largest divisor of ``size`` that is at most 4 or at most an eighth of it.
+    This is the largest divisor of ``size`` that is at most 4 or at most an eighth of
+    ``size``.
     """
     most = max(4, size // 8)
     return max(patch for patch in range(1, most + 1) if size % patch == 0)
 
 
 def layers(channels: int, size: int) -> list[nn.Module]:
-    """The layers from images to the normalised class token."""
+    """Return the layers from images to the normalised class token."""
     patch = patch_size(size)
     blocks = [block() for _ in range(DEPTH) for block in (Attention, FeedForward)]
     return [

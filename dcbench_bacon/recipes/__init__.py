@@ -1,1 +1,1 @@
-"""Recipes: tables of hyper-parameters, their digests and the protocols."""
+"""Recipes: tables of hyper-parameters, their digests and the evaluation protocols."""

@@ -1,4 +1,4 @@
-"""Digests that identify recipes, by all that decides a number."""
+"""Digests that identify recipes by everything that decides a number."""
 
 import hashlib
 from typing import Any
@@ -8,8 +8,9 @@ import msgspec
 from dcbench_bacon import schema
 from dcbench_bacon.protocol import Protocol
 
-# What a digest of a protocol always holds. Other fields were added later; at their
-# defaults they change nothing, so that the digests of older records stay.
+# The fields that every digest of a protocol contains. Other fields were added later. A
+# digest contains them only if they differ from their defaults, so that the digests of
+# older records stay the same.
 _FIRST_FIELDS = frozenset(
     {
         *("name", "architectures", "networks", "epochs", "learning_rate", "momentum"),
@@ -20,18 +21,19 @@ _FIRST_FIELDS = frozenset(
 
 
 def digest(recipe: schema.Recipe) -> str:
-    """Eight hex digits that identify everything the recipe puts in force."""
+    """Return eight hex digits that identify all values of a recipe."""
     return _hash([recipe.settings, _decisive(recipe.protocol), recipe.profile])
 
 
 def distillation_digest(recipe: schema.Recipe) -> str:
-    """The same for what decides the synthetic set alone.
+    """Return eight hex digits that identify the values that decide the synthetic set.
 
-    Two recipes that differ in their evaluation share one set, which is then distilled
-    once. Where a validation split is held out the method sees a smaller train split.
+    Recipes that differ in their evaluation only share one set, which is distilled once.
+    The choice of a validation split is part of the digest, because a method then sees a
+    smaller train split.
     """
     protocol = recipe.protocol
-    if protocol.evaluate_every:  # the run owes a history, and may choose by it
+    if protocol.evaluate_every:  # the run makes a history and may choose a set by it
         return _hash([recipe.settings, _decisive(protocol)])
     selection = "best_val" if protocol.held_out else protocol.selection
     if selection == "final":
@@ -40,7 +42,7 @@ def distillation_digest(recipe: schema.Recipe) -> str:
 
 
 def _decisive(protocol: Protocol) -> dict[str, Any]:
-    """The fields of a protocol that a digest holds."""
+    """Return the fields of a protocol that a digest contains."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Protocol)}
     return {
         name: value
@@ -50,13 +52,13 @@ def _decisive(protocol: Protocol) -> dict[str, Any]:
 
 
 def protocol_digest(protocol: Protocol, *without: str) -> str:
-    """The same for what makes accuracies of different sets comparable.
+    """Return eight hex digits that are equal for protocols with comparable accuracies.
 
-    The networks and how many of each are left out: rows and columns of tables name
-    them, and both may grow from one record to the next.
+    The names and the number of networks are not part of it: tables show both, and
+    records of one table may have different numbers of them.
 
     Args:
-        protocol: of a record.
+        protocol: the protocol of a record.
         without: further fields that may differ.
     """
     fields = msgspec.to_builtins(protocol)

@@ -1,16 +1,19 @@
 """Recipes: hyper-parameters by method, data set and images per class, with sources.
 
-A method's TOML file holds tables that are laid over each other, the later winning:
+A method's TOML file contains tables, of which a later one overrides earlier ones:
 ``[defaults]``, ``["*"]``, ``["*".IPC]``, ``[DATASET]``, ``[DATASET.IPC]``; then the
-same tables under ``[profiles.NAME]``; then ``--set``. A file that names a ``base``
-lies over that method's file. A quoted key ``"protocol.KEY"`` in a method's table
-changes the published protocol ``dc`` for that method; the other protocols are the same
-for all methods. A table's key ``source`` says where its values come from, its table
-``sources`` the same for single keys, and ``inherited`` where what lower tables gave
-comes from for these data; ``dcbench show`` prints it. The evaluation protocols in
-``protocols.toml`` follow the same rules under ``[NAME]``; a protocol's ``base`` is
-another protocol, its ``departures`` are sentences about what it does otherwise than its
-source.
+same tables under ``[profiles.NAME]``; then ``--set``. The tables of a file override
+those of the method that its ``base`` names. A quoted key ``"protocol.KEY"`` changes the
+published protocol ``dc`` for that method; the other protocols are the same for all
+methods.
+
+The key ``source`` of a table states the source of its values, and its table ``sources``
+that of single keys. The key ``inherited`` states, for the data of this table, the
+source of the values from lower tables. ``dcbench show`` prints the sources.
+
+The evaluation protocols in ``protocols.toml`` follow the same rules under ``[NAME]``.
+The ``base`` of a protocol is another protocol, and its ``departures`` are sentences
+about its differences from its source.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,23 +49,23 @@ from dcbench_bacon.recipes.toml_tables import (
 )
 
 Finder = Callable[[str], Path]
-"""From a method's name to its recipe file."""
+"""A function that returns the recipe file of a method by name."""
 
 
 class Resolved(NamedTuple):
-    """A recipe and, for every key, its origin."""
+    """A recipe and the origin of each of its keys."""
 
     recipe: schema.Recipe
     origins: dict[str, Origin]
 
 
 class Judged(NamedTuple):
-    """How the sets of a method are evaluated.
+    """The protocol by which the sets of a method are evaluated.
 
     Attributes:
-        protocol: in force.
-        origins: of its keys, which are prefixed.
-        own: what the method's recipe changes, by name of the field.
+        protocol: the protocol.
+        origins: the origins of its keys, which have the prefix ``protocol.``.
+        own: the values that the method's recipe changes, by the name of the field.
     """
 
     protocol: Protocol
@@ -73,16 +76,16 @@ class Judged(NamedTuple):
 def resolve(
     find: Finder, settings: type[Struct], cell: schema.Cell, request: Request
 ) -> Resolved:
-    """The recipe in force for a cell.
+    """Return the recipe of a cell.
 
     Args:
-        find: gives a method's TOML file by name: the cell's and its bases'.
+        find: returns the TOML file of a method, the cell's own or one of its bases.
         settings: the struct of the method's hyper-parameters.
-        cell: names data set and images per class.
-        request: profile, protocol and overrides.
+        cell: the method, the data set and the images per class.
+        request: the profile, the protocol and the overrides.
 
     Raises:
-        UsageError: a value does not fit its key, or an override names no key.
+        UsageError: a value does not fit its key, or a key is unknown.
     """
     path = find(cell.method)
     method = {
@@ -97,7 +100,7 @@ def resolve(
         settings=msgspec.to_builtins(struct),
         protocol=judged.protocol,
         profile=request.profile,
-        # Keys of other methods of the grid change nothing here.
+        # Keys of other methods in the grid do not apply here.
         overrides={
             key: value
             for key, value in request.overrides.items()
@@ -110,12 +113,12 @@ def resolve(
 
 
 def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:
-    """Return how the sets of the cell's method are evaluated.
+    """Return the protocol by which the sets of a cell's method are evaluated.
 
     Args:
-        find: gives a method's TOML file by name: the cell's and its bases'.
-        cell: names the method, the data set and the images per class.
-        request: profile, protocol and overrides.
+        find: returns the TOML file of a method, the cell's own or one of its bases.
+        cell: the method, the data set and the images per class.
+        request: the profile, the protocol and the overrides.
     """
     layers = _with_bases(find(cell.method), find)
     return _judged(*merge(layers, cell, request.profile), cell, request)
@@ -124,7 +127,7 @@ def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:
 def _judged(
     values: Document, origins: Mapping[str, Origin], cell: schema.Cell, request: Request
 ) -> Judged:
-    """The protocol under a method's values, which change the published one alone."""
+    """Return the protocol; a method's values change the published protocol only."""
     own = {key: value for key, value in values.items() if is_protocol(key)}
     if request.protocol != PUBLISHED:
         own = {}
@@ -137,18 +140,18 @@ def _judged(
 
 
 def augmentation_of_real(cell: schema.Cell) -> str:
-    """Return the augmentation of networks that are trained on the real images.
+    """Return the augmentation for networks that are trained on real images.
 
-    That of ``dc`` for the data set: a mirrored digit is another one.
+    This is the augmentation of ``dc`` for the data set, which does not mirror digits.
     """
     return protocol(cell, Request()).augmentation
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Splits the ``key=value`` texts of ``--set``.
+    """Return the values by key for the ``key=value`` texts of ``--set``.
 
     Raises:
-        UsageError: a text has no ``=``.
+        UsageError: a text has no key or no ``=``.
     """
     split = [pair.partition("=") for pair in pairs]
     for pair, (key, equals, _) in zip(pairs, split, strict=True):
@@ -160,10 +163,14 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
 def check_overrides(
     overrides: Mapping[str, str], settings: Sequence[type[Struct]]
 ) -> None:
-    """Makes sure that every override is a key of some method or of the protocol.
+    """Make sure that each override is a key of a method or of the protocol.
+
+    Args:
+        overrides: the values of ``--set`` by key.
+        settings: the structs of the methods' hyper-parameters.
 
     Raises:
-        UsageError: a key belongs to none; the message lists the nearest and all.
+        UsageError: a key is unknown; the message names the nearest key and lists all.
     """
     known = {field.name for each in settings for field in msgspec.structs.fields(each)}
     known |= {
@@ -180,7 +187,7 @@ def check_overrides(
 
 
 def protocol_departures(name: str) -> list[str]:
-    """Return what a protocol does otherwise than its source, a sentence each."""
+    """Return the differences of a protocol from its source, one sentence each."""
     document = read(PROTOCOLS)
     lower = document[name].get("base")
     inherited = protocol_departures(lower) if lower else []
@@ -188,12 +195,14 @@ def protocol_departures(name: str) -> list[str]:
 
 
 def _with_bases(path: Path, find: Finder) -> list[tuple[str, Document]]:
-    """A recipe file and those it lies over, the lowest first."""
+    """Return the name and tables of a recipe file after those of its bases."""
     files = [(path.name, read(path))]
     while base := files[0][1].get("base"):
         lower = find(base)
         if any(name == lower.name for name, _ in files):
-            raise UsageError(f"{path}: base {base!r} leads back to itself")
+            raise UsageError(
+                f"{path}: base {base!r} leads back to itself; remove a base"
+            )
         files.insert(0, (lower.name, read(lower)))
     return files
 
@@ -204,7 +213,7 @@ def _override(
     overrides: Mapping[str, str],
     settings: type[Struct],
 ) -> None:
-    """Applies the overrides that name a key of these settings."""
+    """Apply the overrides whose keys are in the settings."""
     known = {field.name for field in msgspec.structs.fields(settings)}
     for key, text in overrides.items():
         if key in known:
@@ -221,7 +230,19 @@ def request_of(
     protocol: str = protocols.PUBLISHED,
     selection: str | None = None,
 ) -> protocols.Request:
-    """What the options ask of recipes."""
+    """Return the request for the options of a command.
+
+    Args:
+        default: the profile if none is given.
+        profile: the profile of the recipes.
+        pairs: the ``key=value`` texts of ``--set``.
+        architectures: the networks; by default those of the protocol.
+        protocol: the name of the protocol as typed.
+        selection: the selection; by default that of the protocol.
+
+    Raises:
+        UsageError: there is no such protocol, or a text of ``--set`` has no ``=``.
+    """
     return msgspec.convert(
         {
             "profile": profile or default,

@@ -1,4 +1,4 @@
-"""Evaluation protocols by name, and what a user asks of them."""
+"""The evaluation protocols by name, with the changes that a user requests."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +28,15 @@ DEFAULT = "default of the code"
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What decides which values are in force, apart from method and cell."""
+    """The options that decide the values of a recipe, apart from method and cell.
+
+    Attributes:
+        profile: the profile of the recipe.
+        protocol: the name of the protocol.
+        overrides: the values of ``--set`` by key, as typed.
+        architectures: the networks of the evaluation; empty for those of the protocol.
+        selection: the pass that counts; None for the choice of the protocol.
+    """
 
     profile: field_types.Profile = "paper"
     protocol: str = PUBLISHED
@@ -38,25 +46,25 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 def protocol(cell: schema.Cell, request: Request) -> Protocol:
-    """The evaluation protocol in force for a cell."""
+    """Return the evaluation protocol of a cell, without changes by a method."""
     return protocol_in_force(cell, request)[0]
 
 
 def protocol_names() -> list[str]:
-    """The evaluation protocols that exist."""
+    """Return the names of the evaluation protocols."""
     return list(read(PROTOCOLS))
 
 
 def protocol_titles() -> dict[str, str]:
-    """A line about every protocol."""
+    """Return one line about each protocol, by name."""
     return {name: document["title"] for name, document in read(PROTOCOLS).items()}
 
 
 def protocol_name(typed: str) -> str:
-    """Return the name of a protocol for what was typed, ``-`` and ``+`` read as ``_``.
+    """Return the name of a protocol for a typed name; ``-`` and ``+`` mean ``_``.
 
     Raises:
-        UsageError: there is none; lists what there is.
+        UsageError: there is no such protocol; the message lists the names.
     """
     name, known = typed.replace("-", "_").replace("+", "_"), protocol_names()
     if name not in known:
@@ -68,10 +76,10 @@ def protocol_name(typed: str) -> str:
 
 
 def protocol_requests(name: str) -> Iterator[tuple[schema.Cell, Request]]:
-    """A cell and a request for every table of a protocol, in every profile.
+    """Yield a cell and a request for each table of a protocol, in each profile.
 
     Raises:
-        UsageError: a table is not of images per class.
+        UsageError: the name of a table is not a number of images per class.
     """
     document = read(PROTOCOLS)[name]
     for profile in get_args(field_types.Profile):
@@ -83,7 +91,7 @@ def protocol_requests(name: str) -> Iterator[tuple[schema.Cell, Request]]:
 
 
 def asked_of_protocol(request: Request) -> dict[str, tuple[Any, str]]:
-    """What the user set of the protocol: value and option a key."""
+    """Return the user's values for the protocol: the value and the option per key."""
     chosen: dict[str, tuple[Any, str]] = {
         key.removeprefix(PROTOCOL_PREFIX): (literal(value), "--set")
         for key, value in request.overrides.items()
@@ -99,7 +107,19 @@ def asked_of_protocol(request: Request) -> dict[str, tuple[Any, str]]:
 def protocol_in_force(
     cell: schema.Cell, request: Request, method: Mapping[str, Any] | None = None
 ) -> tuple[Protocol, dict[str, Origin]]:
-    """The evaluation protocol in force, its keys prefixed in the origins."""
+    """Return the evaluation protocol of a cell and the origins of its keys.
+
+    Args:
+        cell: the data set and the images per class.
+        request: the profile, the protocol and the changes of the user.
+        method: the values that the method's recipe changes, with prefixed keys.
+
+    Returns:
+        The protocol, and the origins by keys with the prefix ``protocol.``.
+
+    Raises:
+        UsageError: a value does not fit its key, or a key is unknown.
+    """
     name = protocol_name(request.protocol)
     values, origins = merge(_protocol_layers(name), cell, request.profile)
     for key, value in (method or {}).items():
@@ -109,7 +129,7 @@ def protocol_in_force(
         origins[key] = Origin(option, "")
     where = where_to_look(PROTOCOLS, asked_of_protocol(request))
     struct = convert({**values, "name": name}, Protocol, where)
-    # What no table names is as in the published protocol, whose tables name all.
+    # A field that no table sets has the source of the published protocol's value.
     published = merge(_protocol_layers(PUBLISHED), cell, "paper")[1]
     origins["name"] = Origin("--protocol", read(PROTOCOLS)[name]["title"])
     for field in struct.__struct_fields__:
@@ -120,10 +140,13 @@ def protocol_in_force(
 
 
 def _protocol_layers(name: str) -> list[tuple[str, Document]]:
-    """The tables of a protocol and of those it lies over, the lowest first."""
+    """Return the name and tables of a protocol after those of its bases."""
     document, names = read(PROTOCOLS), [name]
     while base := document[names[0]].get("base"):
         if base not in document or base in names:
-            raise UsageError(f"{PROTOCOLS} [{names[0]}]: no base {base!r} to lie over")
+            raise UsageError(
+                f"{PROTOCOLS} [{names[0]}]: base {base!r} does not exist or leads back "
+                "to itself; name another protocol"
+            )
         names.insert(0, base)
     return [(f"{PROTOCOLS.name} {each}", document[each]) for each in names]

@@ -1,4 +1,4 @@
-"""The tables of recipe files: read, laid over each other, their values checked."""
+"""The tables of recipe files: how they are read, merged and checked."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,18 @@ from dcbench_bacon import schema
 from dcbench_bacon.errors import UsageError
 
 PROTOCOL_PREFIX = "protocol."
-_ABOUT = ("source", "sources", "inherited")  # what a table says of its values
+_ABOUT = ("source", "sources", "inherited")  # keys that describe a table's values
 Document = Mapping[str, Any]
 T = TypeVar("T", bound=Struct)
 
 
 class Origin(NamedTuple):
-    """Where a value in force comes from."""
+    """The origin of a value.
+
+    Attributes:
+        table: the file and the table, or the option, that set it.
+        source: the paper or code that it comes from.
+    """
 
     table: str
     source: str
@@ -27,7 +32,7 @@ class Origin(NamedTuple):
 
 @cache
 def read(path: Path) -> Document:
-    """Parses a recipe file.
+    """Return the content of a recipe file.
 
     Raises:
         UsageError: the file is missing or is not TOML; the message names the line.
@@ -36,13 +41,19 @@ def read(path: Path) -> Document:
         with path.open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: this recipe file is missing") from error
+        raise UsageError(
+            f"{path}: this recipe file is missing; install its package again"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
-    """The (label, data set, images per class) of each table in a document."""
+    """Yield the label, data set and images per class of each table in a document.
+
+    Raises:
+        UsageError: the name of a table is not a number of images per class.
+    """
     for key, table in document.items():
         if key == "profiles" or not isinstance(table, dict):
             continue
@@ -51,12 +62,15 @@ def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
         for ipc, inner in table.items():
             if isinstance(inner, dict) and ipc != "sources":
                 if not ipc.isdigit():
-                    raise UsageError(f"[{key}.{ipc}]: {ipc!r} is no image count")
+                    raise UsageError(
+                        f"[{key}.{ipc}]: {ipc!r} is not a number of images per class; "
+                        f"write, for example, [{key}.10]"
+                    )
                 yield f"{key}.{ipc}", dataset, int(ipc)
 
 
 def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Document]]:
-    """The tables that apply to a cell, the weakest first."""
+    """Yield the labels and tables that apply to a cell; later ones override earlier."""
     yield "defaults", document.get("defaults", {})
     for key in ("*", cell.dataset):
         table = document.get(key, {})
@@ -74,7 +88,16 @@ def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Docume
 def merge(
     documents: list[tuple[str, Document]], cell: schema.Cell, profile: str
 ) -> tuple[dict[str, Any], dict[str, Origin]]:
-    """Lays the tables over each other and remembers who set what."""
+    """Return the values of a cell from merged tables, and the origin of each value.
+
+    Args:
+        documents: the names and contents of files; later ones override earlier ones.
+        cell: the data set and the images per class.
+        profile: the name of the profile.
+
+    Raises:
+        UsageError: a table states the source of a key that it does not set.
+    """
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     singly: set[str] = set()  # keys that have a source of their own
@@ -86,7 +109,10 @@ def merge(
         for label, table in _layers(document, cell):
             where, sources = f"{name} [{label}]", table.get("sources", {})
             if unset := sorted(set(sources) - set(table)):
-                raise UsageError(f"{where}: sources of {unset}, which it does not set")
+                raise UsageError(
+                    f"{where}: the table states sources of {unset}, which it does not "
+                    "set; set them or remove their sources"
+                )
             if "inherited" in table:
                 for key in set(origins) - singly:
                     origins[key] = origins[key]._replace(source=table["inherited"])
@@ -100,18 +126,27 @@ def merge(
 
 
 def is_protocol(key: str) -> bool:
-    """Tell whether a key is one of the protocol's."""
+    """Return whether a key belongs to the protocol."""
     return key.startswith(PROTOCOL_PREFIX)
 
 
 def where_to_look(path: Path, overrides: Mapping[str, Any]) -> str:
-    """What to look at when a value does not fit."""
+    """Return the file and the options that may have set a wrong value."""
     options = "".join(f", --set {key}" for key in overrides)
     return f"{path}{options}"
 
 
 def convert(values: Document, struct: type[T], where: str) -> T:
-    """Validates values; the error names the file, the key and what was expected."""
+    """Return a struct of the values.
+
+    Args:
+        values: the values by key.
+        struct: the type of the struct.
+        where: the file and the options that set the values, for the message.
+
+    Raises:
+        UsageError: a value does not fit its key, or a key is unknown.
+    """
     try:
         return msgspec.convert(values, struct)
     except msgspec.ValidationError as error:
@@ -120,7 +155,7 @@ def convert(values: Document, struct: type[T], where: str) -> T:
 
 
 def literal(text: str) -> Any:
-    """Reads an override as TOML would; what is no TOML value is a string."""
+    """Return the value of an override: a TOML value, or else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,1 +1,1 @@
-"""Files, locks, checkpoints, memory, precision, compilation, clocks and progress."""
+"""Files, locks, checkpoints, memory, precision, compilation, timing and progress."""

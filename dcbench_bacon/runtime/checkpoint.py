@@ -1,4 +1,4 @@
-"""Nested states of tensors and JSON values in one safetensors file; no pickles."""
+"""Checkpoints: nested tensors and JSON values in one safetensors file, no pickle."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,14 @@ _TENSOR = "$tensor"
 
 
 def write(path: Path, state: Any) -> None:
-    """Writes a state so that ``path`` holds either the old content or the new.
+    """Write a state; ``path`` always contains either the old state or the new one.
 
     Args:
-        path: its folder is made when missing.
-        state: dictionaries with string keys, lists, tensors and JSON values.
+        path: the file; its folder is made if it is missing.
+        state: nested dictionaries with string keys, lists, tensors and JSON values.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     tree = _detach(state, tensors)
@@ -28,7 +31,7 @@ def write(path: Path, state: Any) -> None:
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> Any:
-    """Reads what ``write`` wrote.
+    """Return the state that ``write`` wrote, with its tensors on a device.
 
     Raises:
         RecordError: the file is damaged; the message names it and the remedy.
@@ -40,15 +43,15 @@ def read(path: Path, device: torch.device | str = "cpu") -> Any:
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise RecordError(
             f"{path}: not a readable checkpoint ({error}); delete it, or start the "
-            "cell anew with --fresh"
+            "cell again from the beginning with --fresh"
         ) from error
 
 
 def _detach(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Moves the tensors of a tree into ``tensors`` and leaves their keys."""
+    """Return the state with keys in place of its tensors, added to ``tensors``."""
     if isinstance(value, Tensor):
         key = str(len(tensors))
-        # A copy: two entries of a state may share memory, which the format forbids.
+        # Copied because two entries may share memory, which the format forbids.
         tensors[key] = value.detach().to("cpu", copy=True).contiguous()
         return {_TENSOR: key}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""``torch.compile`` where it pays: whether, of what, and the reason."""
+"""Decides whether ``torch.compile`` and CUDA graphs are used, and states why not."""
 
 import logging
 import os
@@ -18,52 +18,55 @@ from dcbench_bacon.runtime.precision import tensor_cores
 logger = logging.getLogger(__name__)
 
 
-# Forward operations of a stage from which compiling pays under ``auto``. On two CPU
-# cores compiling a step takes about a minute the first time and saves a fifth of the
-# time (0.2 TFLOP/s); a GPU has done as much work in no time.
+# The number of forward operations per stage from which compiling saves time under
+# ``auto``. On two CPU cores, compiling a step takes about a minute the first time and
+# saves a fifth of the time (0.2 TFLOP/s). A GPU does the same work so fast that
+# compiling saves time only from more work on.
 PAYS = {"cpu": 1e14, "cuda": 5e15}
-_SHAPES = 64  # variants of a function that are kept; dynamo's own limit is 8
+_SHAPES = 64  # compiled variants that are kept per function; dynamo's default is 8
 
 
 @runtime_checkable
 class Decider(Protocol):
-    """Decides what is compiled: a run, or the clock that it is made of."""
+    """An object that decides what is compiled, such as a run."""
 
     def compiled(self, function: Callable[P, T], flops: float) -> Callable[P, T]:
-        """See ``Run.compiled``."""
+        """Return the function, compiled or not; see ``Run.compiled``."""
         ...
 
 
 class Compiler:
-    """Compiles and records functions, or leaves them as they are.
+    """The compilation of functions and their recording as CUDA graphs.
 
     Args:
-        mode: ``auto`` compiles where there is enough work to pay for it and falls
-            back when no compiler works; ``on`` compiles however little there is to do;
-            both record CUDA graphs on a GPU, which takes a moment and memory.
+        mode: ``auto`` compiles where there is enough work to save time, if a compiler
+            works; ``on`` compiles for any amount of work; both record CUDA graphs on a
+            GPU, which takes some time and memory. ``off`` does neither.
     """
 
     def __init__(self, mode: CompileMode = "off") -> None:
-        """Decides nothing yet."""
+        """Keep the mode."""
         self.mode = mode
 
     def obstacle(self, device: torch.device, flops: float) -> str | None:
-        """Why a function with so much to do is not compiled; none if it is."""
+        """Return why a function of so many operations is not compiled, or None."""
         if self.mode == "off":
             return "not asked for"
         enough = PAYS.get(device.type, float("inf"))
         if self.mode == "auto" and flops < enough:
-            return f"{flops / 1e12:.3g} TFLOP of work; it pays from {enough / 1e12:.3g}"
+            work = f"{flops / 1e12:.3g} TFLOP of work"
+            return f"{work}; compiling saves time from {enough / 1e12:.3g}"
         return broken(device)
 
     def recorder(self, device: torch.device) -> cuda_graphs.Recorder | None:
-        """What records functions on a device as graphs; none if nothing does."""
+        """Return what records CUDA graphs on a device, or None if nothing does."""
         return None if self.mode == "off" else cuda_graphs.recorder(device)
 
     def wrap(self, function: Callable[P, T]) -> Callable[P, T]:
-        """The function, to be compiled when it is first called with a shape."""
+        """Return the function, which compiles at its first call with a new shape."""
         torch._dynamo.config.recompile_limit = _SHAPES
-        # Whatever the probe did not foresee runs as it is, with a warning.
+        # A function that fails to compile although the probe compiled runs without
+        # compilation, with a warning.
         torch._dynamo.config.suppress_errors = True
         compiled: Callable[P, T] = torch.compile(function, dynamic=False)
         return compiled
@@ -71,14 +74,14 @@ class Compiler:
 
 @cache
 def broken(device: torch.device) -> str | None:
-    """Why nothing can be compiled for a device; none if a small network can."""
+    """Return why a small network cannot be compiled for a device, or None if it can."""
     folder = os.environ.setdefault(
         "TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled"))
     )
     logger.debug("compiled code is kept in %s", folder)
-    # It warns of a missing CUDA runtime on every machine without one.
+    # This logger warns of a missing CUDA runtime on every machine without one.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # What a network is made of, at the precision of most recipes.
+    # The kinds of layers in a network, at the precision of most recipes.
     layers = (nn.Conv2d(1, 1, 3), nn.GroupNorm(1, 1), nn.ReLU(), nn.Flatten())
     probe = nn.Sequential(*layers, nn.Linear(4, 2)).to(device)
     try:
@@ -86,7 +89,7 @@ def broken(device: torch.device) -> str | None:
         with tensor_cores("tf32"):
             logits = compiled(torch.zeros(1, 1, 4, 4, device=device))
             torch.autograd.backward(logits.sum())
-    except Exception as error:  # noqa: BLE001 - whatever a compiler dies of
+    except Exception as error:  # noqa: BLE001 - a compiler can raise anything
         reason = (str(error).strip().splitlines() or [""])[0]
         kind = type(error).__name__
         logger.warning("torch.compile does not work here (%s: %s)", kind, reason)

@@ -1,9 +1,10 @@
-"""CUDA graphs: the kernels of a function recorded once, then launched as one.
+"""CUDA graphs: the kernels of a function are recorded once and launched together.
 
-A step on a GPU is a few hundred small kernels, and launching them one by one from
-Python takes longer than they run. What is recorded is a function of tensors alone: it
-reads its arguments and tensors that stay where they are (parameters, images), returns
-new tensors, changes nothing, draws nothing and asks the device for nothing.
+A step on a GPU consists of a few hundred small kernels, and launching them one by one
+from Python takes longer than running them. A function that is recorded takes and
+returns tensors only. It reads its arguments and tensors that stay at their addresses
+(parameters, images). It does not change a tensor, draw random numbers or copy values to
+the host.
 """
 
 import gc
@@ -25,48 +26,49 @@ Tensors = tuple[Tensor, ...]
 Function = Callable[..., Tensors]
 WARM_UP = 2  # calls before a recording: libraries choose kernels, compilers compile
 CALLS = WARM_UP + 2  # calls until a graph is trusted: one records, one compares
-TOLERANCE = 1e-2  # of a result's norm; sums in another order differ by far less
+# Relative to the norm of a result. Sums in another order differ by far less.
+TOLERANCE = 1e-2
 
 
 @runtime_checkable
 class Recorder(Protocol):
-    """Records functions, and runs them in the way that this needs before."""
+    """An object that records functions, after it has rehearsed them."""
 
     def rehearse(self, function: Function, inputs: Tensors) -> Tensors:
-        """Calls the function as a recording will."""
+        """Return the outputs of a call under the conditions of a recording."""
         ...
 
     def record(
         self, function: Function, inputs: Tensors
     ) -> tuple[Callable[[], None], Tensors]:
-        """Records a call without running it.
+        """Record a call without running it.
 
         Returns:
-            What runs it again on the memory of ``inputs``, and the outputs, which
-            that fills.
+            A function that replays the call on the memory of ``inputs``, and the
+            outputs, which the replay fills.
 
         Raises:
-            RuntimeError: it cannot be recorded.
+            RuntimeError: the call cannot be recorded.
         """
         ...
 
 
 class CudaRecorder:
-    """Records CUDA graphs, which share memory: one runs at a time.
+    """A recorder of CUDA graphs, which share memory, so that one runs at a time.
 
     Args:
-        device: of all tensors.
+        device: the GPU on which all tensors are.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Opens a stream, since the default one cannot be recorded."""
+        """Open a stream, because the default stream cannot be recorded."""
         self.device = device
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle()
         self.failed = False
 
     def rehearse(self, function: Function, inputs: Tensors) -> Tensors:
-        """Calls the function on the stream that records."""
+        """Return the outputs of a call on the stream of the recordings."""
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -77,14 +79,17 @@ class CudaRecorder:
     def record(
         self, function: Function, inputs: Tensors
     ) -> tuple[Callable[[], None], Tensors]:
-        """See ``Recorder``; after a failure nothing is recorded any more.
+        """Record a call without running it; see ``Recorder``.
 
-        A failed recording leaves the allocator of PyTorch before 2.13 in disorder,
-        which other recordings would run into.
+        After a failure, nothing is recorded any more: before version 2.13, a failed
+        recording leaves PyTorch's allocator in a state in which later ones fail.
+
+        Raises:
+            RuntimeError: the call cannot be recorded, or an earlier recording failed.
         """
         if self.failed:
             raise RuntimeError("an earlier recording failed")
-        gc.collect()  # graphs of cells that have ended lie in cycles
+        gc.collect()  # reference cycles keep the graphs of cells that have ended
         current = torch.cuda.current_stream(self.device)
         graph = torch.cuda.CUDAGraph()
         try:
@@ -92,7 +97,7 @@ class CudaRecorder:
                 outputs = function(*inputs)
         except RuntimeError as error:
             self.failed = True
-            # The end of a failed recording fails too: the cause is in its context.
+            # Ending a failed recording fails too; the cause is in the error's context.
             raise RuntimeError(str(error.__context__ or error)) from error
         finally:
             torch.cuda.set_stream(current)
@@ -101,19 +106,19 @@ class CudaRecorder:
 
 @cache
 def recorder(device: torch.device) -> Recorder | None:
-    """What records on a device; none where there is nothing to gain."""
+    """Return the recorder of a device, or None if recording saves no time there."""
     return CudaRecorder(device) if device.type == "cuda" else None
 
 
 @dataclass
 class _Graph:
-    """A recording for inputs of one kind.
+    """A recording for inputs of given shapes and types.
 
     Attributes:
         inputs: the memory that it reads.
         outputs: the memory that it fills.
-        replay: runs it.
-        trusted: whether it gave, for other inputs, what the function gives.
+        replay: runs the recording.
+        trusted: whether its outputs for other inputs were equal to the function's.
     """
 
     inputs: Tensors
@@ -122,30 +127,30 @@ class _Graph:
     trusted: bool = False
 
     def __call__(self, inputs: Tensors) -> Tensors:
-        """The outputs for other inputs of the same kind."""
+        """Return the outputs for other inputs of the same shapes and types."""
         torch._foreach_copy_(self.inputs, inputs)
         self.replay()
         return tuple(output.clone() for output in self.outputs)
 
 
 class GraphedFunction:
-    """A function that is recorded for each kind of inputs, and replayed.
+    """A function that is recorded once per shapes and types of its inputs.
 
-    Its first calls run as they are. One more records. On the inputs of the call after
-    that, the graph is compared with the function itself: a number or an address that
-    was frozen and has changed since is seen. What cannot be recorded, or differs, runs
-    as it is, with a warning.
+    The first calls run the function. One more call records it. On the inputs of the
+    next call, the recording is compared with the function, which reveals a number or an
+    address that was recorded and has changed since. A function that cannot be recorded,
+    or whose recording differs, runs without recording, with a warning.
 
     Args:
-        function: of tensors, as the module says.
-        recorder: records it.
-        launched: called for each replay in place of the function.
+        function: a function of tensors; see the module's docstring for its limits.
+        recorder: records the function.
+        launched: is called at each replay that takes the place of the function.
     """
 
     def __init__(
         self, function: Function, recorder: Recorder, launched: Callable[[], None]
     ) -> None:
-        """Has recorded nothing yet."""
+        """Keep the function; nothing is recorded yet."""
         self.function = function
         self.recorder = recorder
         self.launched = launched
@@ -153,7 +158,7 @@ class GraphedFunction:
         self._graphs: dict[object, _Graph | None] = {}
 
     def __call__(self, *inputs: Tensor) -> Tensors:
-        """What the function returns."""
+        """Return the outputs of the function."""
         kind = tuple((each.shape, each.dtype) for each in inputs)
         if kind not in self._graphs:
             return self._rehearse(kind, inputs)
@@ -167,7 +172,9 @@ class GraphedFunction:
         graph.trusted = _agree(graph(inputs), outputs)
         if not graph.trusted:
             self._graphs[kind] = None
-            logger.warning("%s differs when recorded; it runs as it is", self._name)
+            logger.warning(
+                "%s differs when recorded; it runs without recording", self._name
+            )
         return outputs
 
     @property
@@ -175,7 +182,7 @@ class GraphedFunction:
         return getattr(self.function, "__qualname__", repr(self.function))
 
     def _rehearse(self, kind: object, inputs: Tensors) -> Tensors:
-        """One of the first calls, the last of which is recorded."""
+        """Return the outputs of one of the first calls; the last one is recorded."""
         outputs = self.recorder.rehearse(self.function, inputs)
         self._calls[kind] = self._calls.get(kind, 0) + 1
         if self._calls[kind] > WARM_UP:
@@ -183,7 +190,7 @@ class GraphedFunction:
         return outputs
 
     def _record(self, inputs: Tensors) -> _Graph | None:
-        """Records a call on a copy of the inputs; none if that cannot be done."""
+        """Return the recording of a call on a copy of the inputs, or None."""
         own = tuple(each.detach().clone() for each in inputs)
         try:
             replay, outputs = self.recorder.record(self.function, own)
@@ -195,9 +202,9 @@ class GraphedFunction:
 
 
 def _agree(ours: Tensors, expected: Tensors) -> bool:
-    """Whether numbers are nearly the same; reads them from the device.
+    """Return whether tensors are nearly equal; this waits for the device.
 
-    Counts are left out: rounding may tip one image over.
+    Integers are not compared: rounding may change the predicted class of an image.
     """
     return all(
         bool((mine - wanted).norm() <= TOLERANCE * wanted.norm())

@@ -1,4 +1,4 @@
-"""The device for a name."""
+"""The choice of the device by name."""
 
 import torch
 
@@ -6,10 +6,10 @@ from dcbench_bacon.errors import UsageError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for a name; ``auto`` takes a GPU when there is one.
+    """Return the device of a name; ``auto`` is a GPU if there is one.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -21,6 +21,6 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"--device {name}: torch sees no such GPU here; try cpu")
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {name}: only cpu and cuda are supported")
-    if device.type == "cuda" and device.index:  # or the first GPU is opened as well
+    if device.type == "cuda" and device.index:  # else the first GPU is opened as well
         torch.cuda.set_device(device)
     return device

@@ -1,4 +1,4 @@
-"""Where and with what a record is made."""
+"""The description of the software and the machine for records."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from dcbench_bacon.schema import Environment
 
 
 def environment(device: torch.device) -> Environment:
-    """Where and with what this process runs."""
+    """Return the software and the machine that this process runs on."""
     cuda = device.type == "cuda"
     return Environment(
         dcbench=__version__,
@@ -31,7 +31,7 @@ def environment(device: torch.device) -> Environment:
 
 @cache
 def _processor() -> str:
-    """The processor's name with the number of cores this process may use."""
+    """Return the processor's name and the number of cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -45,10 +45,10 @@ def _processor() -> str:
 
 @cache
 def _git_commit() -> str | None:
-    """The commit of the checkout this package runs from, with ``+`` when changed."""
+    """Return the commit of this package's checkout, with ``+`` if files changed."""
     folder = Path(__file__).parent
     try:
-        # Fails where the package is installed inside some other project's checkout.
+        # This fails where the package is installed inside another project's checkout.
         _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git(folder, "rev-parse", "--short=12", "HEAD")
         code = (":/dcbench_bacon", ":/methods", ":/datasets")

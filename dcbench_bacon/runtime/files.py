@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 import re
@@ -15,26 +15,30 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.dcbench-tmp")
 
 
 def cache_folder(name: str) -> Path:
-    """A folder in the user's cache, which may not exist yet."""
+    """Return the path of a folder in the user's cache, which may not exist yet."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(caches).expanduser() / "dcbench" / name
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a new name beside ``path``, which no other process will choose."""
+    """Return a new path beside ``path`` that no other process will choose."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.dcbench-tmp")
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether ``temporary_name`` gave this name, to a file that is one."""
+    """Return whether a path is a file whose name is from ``temporary_name``."""
     return bool(_TEMPORARY.fullmatch(path.name)) and path.is_file()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a temporary file beside ``path``, flushes it to disk and renames it.
+    """Write a file through a temporary file, which is flushed to disk and renamed.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+        content: the new content.
 
     Raises:
-        OutputError: the file cannot be written; ``path`` is as it was.
+        OutputError: the file cannot be written; ``path`` is unchanged.
     """
     temporary = temporary_name(path)
     try:
@@ -47,10 +51,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         raise OutputError.of(path, error) from error
     finally:
-        with suppress(OSError):  # renamed by now, unless the write failed
+        with suppress(OSError):  # it is renamed by now, unless the write failed
             temporary.unlink()
 
 
 def slug(name: object) -> str:
-    """The name of a cell, or of anything, made safe for every file system."""
+    """Return a name with characters that are safe on every file system."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", str(name))

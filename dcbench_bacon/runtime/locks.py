@@ -8,7 +8,11 @@ from dcbench_bacon.errors import OutputError
 
 
 def acquire(lock: FileLock, patience: float) -> bool:
-    """Takes a lock, waiting so many seconds while another process has it."""
+    """Return whether a lock was acquired within ``patience`` seconds.
+
+    Raises:
+        OutputError: the lock file cannot be written.
+    """
     try:
         lock.acquire(timeout=patience)
     except Timeout:

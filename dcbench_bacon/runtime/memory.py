@@ -1,4 +1,4 @@
-"""What a device takes in one call, what is sent to it, and pages that are kept."""
+"""Memory: images per call, transfers to a device, and memory that the process keeps."""
 
 import ctypes
 from functools import cache
@@ -6,25 +6,27 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# On a CPU the activations of 64 images of 32 pixels, with their graph, take some 0.2 GB
-# in a ConvNet; more brings no speed (a BACON step on two cores: 13.0 s, 13.0 s and
-# 12.9 s with 256, 128 and 64; n=1). Fewer keep its peak memory below the reference's.
+# On a CPU, the activations and the autograd graph of 64 images of 32 pixels take about
+# 0.2 GB in a ConvNet. More images per call are not faster: a BACON step on two cores
+# takes 13.0 s, 13.0 s and 12.9 s with 256, 128 and 64 (n=1). Fewer images keep the peak
+# memory below that of the reference.
 _CPU_IMAGES = 48
-# Bytes of activations, gradients and workspace an image of 32 pixels takes on its way
-# through ConvNet-D3 (128 maps): 12 maps of the input's size.
+# The bytes of activations, gradients and workspace per image of 32 pixels in ConvNet-D3
+# (128 maps): 12 maps of the input's size.
 _GPU_BYTES = 12 * 128 * 32 * 32 * 4
-# Of the device's memory: recorded graphs hold as much, and are compared with a call.
+# The share of the device's memory. Recorded graphs take the same share, and they are
+# compared with a call of the function.
 _GPU_SHARE = 0.25
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 def images_per_call(device: torch.device, size: int) -> int:
-    """Images that one call of a network takes without running out of memory.
+    """Return the number of images per call of a network that fits into memory.
 
     Args:
-        device: where it runs.
-        size: height and width in pixels.
+        device: the device on which the network runs.
+        size: the height and width of the images in pixels.
     """
     relative = (32 / size) ** 2
     if device.type == "cpu":
@@ -34,9 +36,10 @@ def images_per_call(device: torch.device, size: int) -> int:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host beside those of a device, without waiting for it.
+    """Return a host's tensor on a device without waiting for the device.
 
-    A copy from memory that may be paged out waits if it is of more than some 64 KB.
+    The tensor is pinned first, because a copy of more than about 64 KB from memory that
+    is not pinned waits.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
@@ -45,15 +48,15 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep large freed blocks for the next allocation.
+    """Make glibc keep large freed blocks for the next allocation.
 
-    By default it returns them to the kernel, which clears every page again when the
-    next activation of the same size is allocated: on a CPU that costs as much as the
-    convolutions (a ConvNet training step at batch 256 on two cores: 0.94 s with the
-    default, 0.47 s with this; n=3). Other C libraries are left alone.
+    By default, glibc returns them to the kernel, which clears every page again when the
+    next activation of the same size is allocated. On a CPU this costs as much time as
+    the convolutions: a ConvNet training step at batch 256 on two cores takes 0.94 s by
+    default and 0.47 s with this setting (n=3). Other C libraries are not changed.
 
     Returns:
-        Whether the setting was taken.
+        Whether glibc accepted the setting.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

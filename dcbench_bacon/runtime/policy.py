@@ -1,4 +1,4 @@
-"""How stages run: checkpoints, stopping, progress, compilation."""
+"""The settings of a run's stages: checkpoints, stopping, progress and compilation."""
 
 import math
 from collections.abc import Callable
@@ -11,16 +11,17 @@ from dcbench_bacon.runtime.progress import Reporter, Silent
 
 @dataclass(frozen=True)
 class RunPolicy:
-    """How stages run; nothing here changes their numbers.
+    """The settings of a run's stages that do not change their numbers.
 
     Attributes:
-        folder: where checkpoints go; none are written without it.
-        interval: seconds between checkpoints.
-        deadline: ``time.monotonic()`` after which the run stops as on Ctrl-C.
-        stop: asked after each step whether to stop.
-        reporter: shows progress.
-        warm_up: steps of each stage that are not timed.
-        compiler: what becomes of functions that methods offer for compilation.
+        folder: the folder of the checkpoints; None writes no checkpoints.
+        interval: the seconds between checkpoints.
+        deadline: the value of ``time.monotonic()`` after which the run stops as on
+            Ctrl-C.
+        stop: is called after each step and returns whether to stop.
+        reporter: shows the progress.
+        warm_up: the number of first steps per stage that are not timed.
+        compiler: compiles and records the functions that methods offer.
     """
 
     folder: Path | None = None

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
+"""Progress reports: a live bar on a terminal, or plain lines elsewhere."""
 
 import logging
 import time
@@ -18,40 +18,39 @@ from rich.progress import (
 logger = logging.getLogger(__name__)
 
 
-LINE_SECONDS = 30.0  # between two lines where there is no terminal
+LINE_SECONDS = 30.0  # between two lines of progress without a terminal
 
 
 class _Printer:
-    """Prints lines that stay.
+    """A printer of lines that stay on the console.
 
     Args:
-        console: where.
+        console: the console to print to.
     """
 
     def __init__(self, console: Console) -> None:
-        """Prints nothing yet."""
         self.console = console
 
     def tell(self, line: str) -> None:
-        """Prints a line as it is."""
+        """Print a line without interpreting any markup in it."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class Bar(_Printer):
-    """A bar on a terminal; it leaves nothing behind when a stage ends.
+    """A progress bar on a terminal, which disappears when a stage ends.
 
     Args:
-        console: where to draw.
+        console: the console to draw on.
     """
 
     def __init__(self, console: Console) -> None:
-        """Draws nothing yet."""
+        """Keep the console; nothing is drawn yet."""
         super().__init__(console)
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
     def start(self, title: str, index: int, count: int) -> None:
-        """Begins a bar, in place of the last one if a stage runs within another."""
+        """Show a new bar, which replaces that of an enclosing stage."""
         self.stop()
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -68,85 +67,85 @@ class Bar(_Printer):
         self._progress.start()
 
     def update(self, index: int, note: str) -> None:
-        """Moves the bar."""
+        """Move the bar to a step and show a note."""
         if self._progress:
             self._progress.update(self._task, completed=index, note=note)
 
     def stop(self) -> None:
-        """Removes the bar."""
+        """Remove the bar."""
         if self._progress:
             self._progress.stop()
             self._progress = None
 
 
 class Lines(_Printer):
-    """A line now and then, for log files.
+    """Lines of progress at intervals of ``LINE_SECONDS``, for log files.
 
     Args:
-        console: where to print.
+        console: the console to print to.
     """
 
     def __init__(self, console: Console) -> None:
-        """Prints nothing yet."""
+        """Keep the console; nothing is printed yet."""
         super().__init__(console)
         self._title = ""
         self._count = 0
         self._printed = 0.0
 
     def start(self, title: str, index: int, count: int) -> None:
-        """Remembers the stage."""
+        """Keep the stage for the lines to come."""
         self._title, self._count = title, count
         self._printed = time.monotonic()
 
     def update(self, index: int, note: str) -> None:
-        """Prints a line if the last one is some time ago."""
+        """Print a line if the last one is older than ``LINE_SECONDS``."""
         now = time.monotonic()
         if now - self._printed > LINE_SECONDS:
             self._printed = now
             self.tell(f"{self._title} {index}/{self._count} {note}")
 
     def stop(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing; lines stay."""
 
 
 def reporter(console: Console) -> Bar | Lines:
-    """What fits the console."""
+    """Return a bar for a terminal, or lines for any other console."""
     return Bar(console) if console.is_terminal else Lines(console)
 
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Shows progress."""
+    """An object that shows progress."""
 
     def start(self, title: str, index: int, count: int) -> None:
-        """A stage begins, or goes on at ``index``."""
+        """Show that a stage of ``count`` steps begins or resumes at ``index``."""
         ...
 
     def update(self, index: int, note: str) -> None:
-        """So many steps are done."""
+        """Show that ``index`` steps are done."""
         ...
 
     def stop(self) -> None:
-        """The stage has ended or was interrupted."""
+        """Show that the stage has ended or was interrupted."""
         ...
 
     def tell(self, line: str) -> None:
-        """Something that is to stay on the screen."""
+        """Show a line that stays on the screen."""
         ...
 
 
 class Silent:
-    """A reporter that shows nothing; what it is told goes to the log."""
+    """A reporter that shows no progress and writes lines to the log."""
 
     def start(self, title: str, index: int, count: int) -> None:
-        """Shows nothing."""
+        """Do nothing."""
 
     def update(self, index: int, note: str) -> None:
-        """Shows nothing."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """Shows nothing."""
+        """Do nothing."""
 
     def tell(self, line: str) -> None:
-        """Logs the line."""
+        """Write the line to the log."""
         logger.info(line)

@@ -1,9 +1,9 @@
-"""What ``--fresh`` asks for, kept on disk until it is done.
+"""Requests of ``--fresh``, which are kept on disk until they are fulfilled.
 
-Nothing is deleted to make a cell run anew. A request lies beside the checkpoints of the
-cell; while it does, the cell runs although it has a record, and its new record takes
-the place of the old one when it is complete. A run that is stopped or killed is
-therefore gone on with by any later command for the same cell.
+``--fresh`` deletes no result. It writes a request beside the checkpoints of the cell.
+As long as the request exists, the cell runs although it has a record. The new record
+replaces the old one when it is complete. If the run is stopped or killed, the next
+command for the same cell therefore continues it.
 """
 
 import secrets
@@ -15,34 +15,34 @@ from dcbench_bacon.runtime.files import write_atomically
 
 
 class Redo:
-    """The request to run a finished cell, evaluation or training anew.
+    """A request to run a finished cell, evaluation or training again.
 
     Args:
-        checkpoints: their folder, by which the request is known.
+        checkpoints: the folder of its checkpoints; the request is a file beside it.
     """
 
     def __init__(self, checkpoints: Path) -> None:
-        """Reads and writes nothing yet."""
+        """Keep the paths; no file is read or written yet."""
         self.checkpoints = checkpoints
         self.request = checkpoints.with_name(f"{checkpoints.name}.redo")
         self.served = b""
 
     def ask(self) -> None:
-        """Leave a request; one that was left before is replaced by it.
+        """Write a request, which replaces an earlier one.
 
-        This needs no lock: a process that is at work on the cell goes on, and the
-        request is for the next one.
+        This needs no lock: a process that works on the cell continues, and the request
+        is for the next process.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the request cannot be written.
         """
         write_atomically(self.request, secrets.token_hex(8).encode())
 
     def begin(self) -> bool:
-        """Return whether the cell is to be run anew; the caller holds its lock.
+        """Return whether the cell must run again; the caller holds the cell's lock.
 
-        Checkpoints of before the request are removed, once; those that were made for
-        it stay, so that its run goes on after a kill.
+        Checkpoints from before the request are removed once. Checkpoints that were made
+        for the request stay, so that its run resumes after a kill.
 
         Raises:
             OutputError: the checkpoints cannot be removed.
@@ -62,7 +62,7 @@ class Redo:
         return True
 
     def end(self) -> None:
-        """Remove the request that ``begin`` found; one that came later stays."""
+        """Remove the request that ``begin`` found; a later request stays."""
         try:
             if self.served and self.request.read_bytes() == self.served:
                 self.request.unlink()

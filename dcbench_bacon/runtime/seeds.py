@@ -1,4 +1,4 @@
-"""Seeds that depend on names alone."""
+"""Random streams and seeds that depend on names alone."""
 
 import hashlib
 
@@ -6,11 +6,16 @@ import torch
 
 
 def stream(key: str, purpose: str) -> torch.Generator:
-    """Return the stream that a clock of the key has for one purpose on the CPU."""
+    """Return the random stream of a run and a purpose, on the CPU.
+
+    Args:
+        key: the name of the run, which is usually the name of its cell.
+        purpose: the name of the stream.
+    """
     return torch.Generator().manual_seed(stable_seed(key, purpose))
 
 
 def stable_seed(*parts: object) -> int:
-    """63 bits that depend on the text of the parts alone."""
+    """Return a number of 63 bits that depends on the text of the parts alone."""
     text = "\x1f".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

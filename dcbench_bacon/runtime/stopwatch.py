@@ -1,4 +1,4 @@
-"""Clocks that do not make the device wait, peak memory, and the environment."""
+"""Timing of steps that does not make the device wait, and peak memory."""
 
 import statistics
 import sys
@@ -12,22 +12,22 @@ import torch
 
 from dcbench_bacon.schema import Phase, Timing
 
-_STEP = ""  # the whole step is timed as a phase without a name
-_Mark = Any  # seconds on a CPU, an event on a GPU
+_STEP = ""  # the name of the phase that is the whole step
+_Mark = Any  # a time in seconds on a CPU, an event on a GPU
 
 
 class Stopwatch:
-    """Times the steps of one stage and their named phases.
+    """A stopwatch for the steps of one stage and their named phases.
 
-    On a GPU it records events, which are read when ``collect`` is called, so that
+    On a GPU it records events, which it reads when ``collect`` is called, so that
     timing never synchronises inside a step.
 
     Args:
-        device: where the work runs.
+        device: the device on which the steps run.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Starts at zero."""
+        """Start at zero, with a new measurement of peak memory."""
         self.device = device
         self.images = 0
         self.peak_bytes = 0
@@ -37,10 +37,10 @@ class Stopwatch:
         reset_peak(device)
 
     def anew(self) -> "Stopwatch":
-        """One that starts at zero after a warm-up.
+        """Return a new stopwatch for the steps after a warm-up.
 
-        What a recorded graph takes on a GPU is counted when it is recorded and not when
-        it runs, so that this peak stays.
+        On a GPU it keeps the peak memory, because the memory of a recorded graph is
+        counted when the graph is recorded and not when it runs.
         """
         other = Stopwatch(self.device)
         if self.device.type == "cuda":
@@ -49,19 +49,19 @@ class Stopwatch:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Times one step."""
+        """Time one step."""
         with self.phase(_STEP):
             yield
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Times a part of a step."""
+        """Time a named part of a step."""
         start = self._mark()
         yield
         self._pending.append((name, start, self._mark()))
 
     def collect(self) -> None:
-        """Turns the marks taken so far into seconds; synchronises a GPU."""
+        """Convert the marks so far into seconds; this synchronises a GPU."""
         if self.device.type == "cuda" and self._pending:
             torch.cuda.synchronize(self.device)
         for name, start, end in self._pending:
@@ -75,7 +75,7 @@ class Stopwatch:
         self.peak_bytes = max(self.peak_bytes, peak_bytes(self.device))
 
     def timing(self) -> Timing:
-        """What the stage cost so far."""
+        """Return the cost of the stage so far."""
         self.collect()
         seconds = self._seconds[_STEP]
         low, middle, high = quartiles(seconds)
@@ -90,7 +90,7 @@ class Stopwatch:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: an interrupted stage keeps the time it has cost."""
+        """Return the cost so far for a checkpoint."""
         self.collect()
         return {
             "seconds": torch.tensor(self._seconds[_STEP], dtype=torch.float64),
@@ -100,7 +100,7 @@ class Stopwatch:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from ``state_dict``."""
+        """Continue from the result of ``state_dict``."""
         self._seconds[_STEP] = state["seconds"].tolist()
         self._phases = {k: Phase(*value) for k, value in state["phases"].items()}
         self.images = state["images"]
@@ -120,7 +120,7 @@ class Stopwatch:
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """The three quartiles; zeros of nothing, the value itself of one."""
+    """Return the three quartiles; of one value that value, of no values zeros."""
     if len(values) < 2:
         return (values[0],) * 3 if values else (0.0,) * 3
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -128,18 +128,23 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Starts a new measurement of peak memory."""
+    """Start a new measurement of peak memory."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:  # not Linux, or not allowed: the peak of the whole process stands
+    except OSError:  # not Linux, or not allowed: the peak is that of the whole process
         return
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory since ``reset_peak``: of the device, or of this process on a CPU."""
+    """Return the peak memory since ``reset_peak`` in bytes.
+
+    Args:
+        device: a GPU, whose own memory counts, or the CPU, for which the resident
+            memory of this process counts.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -151,7 +156,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def _peak_of_process() -> int:
-    """Peak resident memory since the process began; 0 where nobody counts it."""
+    """Return the peak resident memory of the process in bytes, or 0 if unknown."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,1 +1,1 @@
-"""Training on real images and on synthetic sets."""
+"""Training on real images and on synthetic sets, and the networks that result."""

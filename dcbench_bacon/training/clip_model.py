@@ -1,6 +1,6 @@
-"""The semantic CLIP term: an image-text model judges each synthetic image.
+"""Image-text models of open_clip: embeddings of images, and agreement with a prompt.
 
-An addition of ours to BACON's options; nothing like it is in the paper.
+The semantic score is an addition to BACON's options. It is not in the paper.
 """
 
 from pathlib import Path
@@ -19,15 +19,15 @@ PROMPT = "a photo of a {}"
 
 
 def load_model(name: str, weights: str, option: str) -> Any:
-    """Builds a model from open_clip's registry and loads its weights.
+    """Return a model of open_clip with its weights.
 
     Args:
-        name: of a model, such as ``ViT-B-32``.
-        weights: a local file, or a name that open_clip may download.
-        option: the setting that asks for it, for messages.
+        name: the name of the model, such as ``ViT-B-32``.
+        weights: a local file, or the name of weights that open_clip may download.
+        option: the setting that needs the model, for messages.
 
     Raises:
-        UsageError: no such model, no weights given, or none found.
+        UsageError: there is no such model, or its weights are not given or not found.
     """
     import open_clip
 
@@ -52,16 +52,16 @@ def load_model(name: str, weights: str, option: str) -> Any:
 
 
 class ImageEncoder:
-    """The image half of an open_clip model, for the images of a data set.
+    """The image encoder of an open_clip model, for the images of a data set.
 
     Args:
-        model: an open_clip model; it is frozen.
-        info: statistics, to undo the normalisation.
-        device: where the model runs.
+        model: an open_clip model, whose parameters are frozen.
+        info: the facts of the data set, to undo its normalisation.
+        device: the device on which the model runs.
     """
 
     def __init__(self, model: Any, info: DatasetInfo, device: torch.device) -> None:
-        """Takes over the model's size and statistics."""
+        """Move the model to the device and keep its image size and statistics."""
         self.info = info
         self.model = model.to(device).eval().requires_grad_(False)
         side = model.visual.image_size
@@ -71,10 +71,11 @@ class ImageEncoder:
         self.std = torch.tensor(std or (1.0,) * 3, device=device).view(3, 1, 1)
 
     def encode(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """The model's embeddings, of length one.
+        """Return the embeddings of images as vectors of length one.
 
         Args:
-            images: normalised with the data set's statistics; gradients flow through.
+            images: images normalised with the data set's statistics; gradients flow
+                through.
         """
         flat = denormalize(images, self.info).clamp(0, 1).expand(-1, 3, -1, -1)
         resized = F.interpolate(
@@ -88,16 +89,16 @@ class SemanticScore(ImageEncoder):
     """One minus the cosine similarity of images and the prompt of their class.
 
     Args:
-        model: an open_clip model; it is frozen.
-        tokenizer: from texts to tokens.
-        info: statistics, to undo the normalisation, and class names.
-        device: where the model runs.
+        model: an open_clip model, whose parameters are frozen.
+        tokenizer: returns the tokens of texts.
+        info: the facts of the data set, for its statistics and class names.
+        device: the device on which the model runs.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any, info: DatasetInfo, device: torch.device
     ) -> None:
-        """Encodes the prompts once."""
+        """Encode the prompts of the classes."""
         super().__init__(model, info, device)
         names = [name.replace("_", " ") for name in info.class_names]
         with torch.no_grad():
@@ -108,16 +109,17 @@ class SemanticScore(ImageEncoder):
     def load(
         cls, name: str, weights: str, info: DatasetInfo, device: torch.device
     ) -> "SemanticScore":
-        """Builds the model from open_clip's registry and loads its weights.
+        """Return the score by a model of open_clip.
 
         Args:
-            name: of a model, such as ``ViT-B-32``.
-            weights: a local file, or a name that open_clip may download.
-            info: of the data set.
-            device: where the model runs.
+            name: the name of the model, such as ``ViT-B-32``.
+            weights: a local file, or the name of weights that open_clip may download.
+            info: the facts of the data set.
+            device: the device on which the model runs.
 
         Raises:
-            UsageError: no such model, no weights given, or none found.
+            UsageError: there is no such model, or its weights are not given or not
+                found.
         """
         import open_clip
 
@@ -127,11 +129,12 @@ class SemanticScore(ImageEncoder):
     def __call__(
         self, images: Float[Tensor, "c m ch h w"], classes: Int64[Tensor, "c"]
     ) -> Float[Tensor, "c"]:
-        """The mean score of each class, 0 for perfect agreement, at most 2.
+        """Return the mean score per class, from 0 for perfect agreement to 2.
 
         Args:
-            images: normalised with the data set's statistics; gradients flow through.
-            classes: the class of each row.
+            images: images normalised with the data set's statistics, one row per class;
+                gradients flow through.
+            classes: the index of the class of each row.
         """
         encoded = self.encode(images.flatten(0, 1))
         directions = torch.unflatten(encoded, 0, images.shape[:2])

@@ -1,12 +1,14 @@
-"""Expert trajectories: the parameters of networks in training on real images.
+"""The store of expert trajectories, which MTT matches (Cazenavette et al., CVPR 2022).
 
-MTT (Cazenavette et al., CVPR 2022) matches them. Expert ``n`` is decided by the real
-images, the training and ``n`` alone, so that all cells share one store, whatever their
-images per class and seed, and more experts can be added to those there are.
+An expert is a network in training on real images, and its trajectory is the sequence of
+its parameters. Expert ``n`` depends on the real images, the training and ``n`` alone.
+All cells therefore share one store, for all images per class and seeds, and more
+experts can be added later.
 
-A store is a folder of the user's cache (``~/.cache/dcbench/experts``, or where
-``DCBENCH_EXPERTS`` says) with one safetensors file an expert, which appears in one
-rename when its training has ended, and ``index.json``, which says what they are.
+A store is a folder in the user's cache (``~/.cache/dcbench/experts``, or the folder
+``DCBENCH_EXPERTS``). It contains one safetensors file per expert, which appears by one
+rename when the training of the expert has ended, and ``index.json``, which describes
+the experts.
 """
 
 import hashlib
@@ -37,23 +39,24 @@ from dcbench_bacon.training.settings import Training
 logger = logging.getLogger(__name__)
 
 
-FORMAT = 1  # to be raised when the same training makes other snapshots
+FORMAT = 1  # raise it when the same training makes other snapshots
 INDEX = "index.json"
-SNAPSHOTS = "snapshots"  # the tensor of a shard, a row a snapshot
+SNAPSHOTS = "snapshots"  # the tensor of a file, with one row per snapshot
 
 
 class Index(Struct, frozen=True, kw_only=True):
     """The content of ``index.json``.
 
     Attributes:
-        format: of the store.
-        dataset: name of the data set.
-        split_sha256: of the images and labels that the experts saw.
-        training: how: at a constant rate, with one more snapshot than passes.
-        device: its type; another rounds differently.
-        parameters: of an expert.
-        complete: so many of the first experts a stage has left behind that has ended.
-        seconds: that each expert took, by its number.
+        format: the version of the store's layout.
+        dataset: the name of the data set.
+        split_sha256: the hash of the images and labels that the experts saw.
+        training: how the experts are trained, at a constant learning rate and with
+            one more snapshot than passes.
+        device: the type of the device, because types of devices round differently.
+        parameters: the number of parameters per expert.
+        complete: the number of first experts that a stage has trained to its end.
+        seconds: the duration of the training of each expert, by its number.
     """
 
     format: int
@@ -74,18 +77,24 @@ class Pair(NamedTuple):
 
 
 def size_bytes(experts: int, passes: int, parameters: int) -> int:
-    """What the snapshots of so many experts take on disk, headers apart."""
+    """Return the bytes on disk of the snapshots of experts, without headers.
+
+    Args:
+        experts: the number of experts.
+        passes: the number of passes per expert.
+        parameters: the number of parameters per expert.
+    """
     return experts * (passes + 1) * parameters * 4
 
 
 def split_sha256(split: Split) -> str:
-    """Tells train splits apart; one with images held out is another."""
+    """Return the SHA-256 of the images, labels and shape of a train split."""
     shape = f"{tuple(split.images.shape)}"
     return sha256(split.images, split.labels, start=shape)
 
 
 def default_folder() -> Path:
-    """Where all stores lie."""
+    """Return the folder that contains all stores."""
     return Path(os.environ.get("DCBENCH_EXPERTS") or cache_folder("experts"))
 
 
@@ -93,11 +102,11 @@ class ExpertStore:
     """The experts of one train split and one training, on disk.
 
     Args:
-        index: what they are, before any is trained.
+        index: the description of the experts before any is trained.
     """
 
     def __init__(self, index: Index) -> None:
-        """Names the store; neither reads nor writes."""
+        """Name the store; no file is read or written yet."""
         self.index = index
         encoded = msgspec.json.encode(index, order="sorted")
         self.key = hashlib.sha256(encoded).hexdigest()[:16]
@@ -106,7 +115,13 @@ class ExpertStore:
 
     @classmethod
     def of(cls, run: Run, training: Training, parameters: int) -> "ExpertStore":
-        """The store that a run's train split and a training decide."""
+        """Return the store of a run's train split and a training.
+
+        Args:
+            run: the run, whose train split the experts see.
+            training: how the experts are trained.
+            parameters: the number of parameters per expert.
+        """
         index = Index(
             format=FORMAT,
             dataset=run.info.name,
@@ -119,10 +134,10 @@ class ExpertStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training the same experts; waits for them.
+        """Wait for other processes that train the same experts, and lock them out.
 
         Raises:
-            OutputError: the folder cannot be written to.
+            OutputError: files cannot be written to the folder.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -134,25 +149,25 @@ class ExpertStore:
             lock.acquire()
         try:
             for left in filter(is_temporary, self.folder.iterdir()):
-                left.unlink(missing_ok=True)  # by a process that was killed
+                left.unlink(missing_ok=True)  # left by a process that was killed
             self.index = self._read_index()
             yield
         finally:
             lock.release()
 
     def path(self, expert: int) -> Path:
-        """The shard of an expert."""
+        """Return the path of the file of an expert."""
         return self.folder / f"expert-{expert:04d}.safetensors"
 
     def missing(self, count: int) -> list[int]:
-        """The experts among the first ``count`` that have no readable shard."""
+        """Return those of the first ``count`` experts that have no readable file."""
         return [expert for expert in range(count) if not self._readable(expert)]
 
     def check_room(self, count: int) -> None:
-        """Says what training so many more experts will take.
+        """Log the disk space that ``count`` more experts need, and make sure of it.
 
         Raises:
-            OutputError: the disk has less room.
+            OutputError: the disk has less space.
         """
         passes, parameters = self.index.training.passes, self.index.parameters
         needed = size_bytes(count, passes, parameters)
@@ -171,26 +186,40 @@ class ExpertStore:
     def write(
         self, expert: int, snapshots: Float32[Tensor, "s p"], seconds: float
     ) -> None:
-        """Stores an expert whose training has ended, and enters it in the index."""
+        """Write the snapshots of a trained expert, and enter it in the index.
+
+        Args:
+            expert: the number of the expert, from 0.
+            snapshots: the parameters at the start and after each pass.
+            seconds: the duration of the training.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         content = save({SNAPSHOTS: snapshots.contiguous()}, metadata={"key": self.key})
         write_atomically(self.path(expert), content)
         self._write_index(seconds={**self.index.seconds, expert: seconds})
 
     def finish(self, count: int) -> None:
-        """Enters in the index that a stage has left ``count`` experts behind."""
+        """Enter in the index that a stage has trained the first ``count`` experts."""
         if count > self.index.complete:
             self._write_index(complete=count)
 
     def pair(self, expert: int, start: int, end: int) -> Pair:
-        """Two snapshots of an expert, on the CPU; nothing else is read.
+        """Return two snapshots of an expert, on the CPU; only these are read.
+
+        Args:
+            expert: the number of the expert.
+            start: the index of the first snapshot.
+            end: the index of the second snapshot.
 
         Raises:
-            RecordError: the shard cannot be read any more.
+            RecordError: the file cannot be read.
         """
         try:
             with safe_open(self.path(expert), framework="pt") as file:
                 rows = file.get_slice(SNAPSHOTS)
-                # Copies: what is read shares the file's memory.
+                # Copied because the rows share the file's memory.
                 return Pair(rows[start].clone(), rows[end].clone())
         except (SafetensorError, OSError) as error:
             raise RecordError(
@@ -199,7 +228,7 @@ class ExpertStore:
             ) from error
 
     def origin(self, count: int) -> dict[str, Any]:
-        """JSON values that say which experts a set was matched with."""
+        """Return JSON values that describe the first ``count`` experts of a set."""
         passes, parameters = self.index.training.passes, self.index.parameters
         spent = [self.index.seconds.get(expert, 0.0) for expert in range(count)]
         return {
@@ -212,7 +241,7 @@ class ExpertStore:
         }
 
     def _readable(self, expert: int) -> bool:
-        """Whether a shard is there and whole; one that is not is removed."""
+        """Return whether an expert's file is complete; a damaged file is removed."""
         path = self.path(expert)
         if not path.exists():
             return False
@@ -225,13 +254,13 @@ class ExpertStore:
                 reason: object = f"snapshots of shape {shape} or of another training"
         except (SafetensorError, OSError) as error:
             reason = error
-        logger.warning("%s is damaged (%s): trained again", path, reason)
+        logger.warning("%s is damaged (%s); the expert is trained again", path, reason)
         with suppress(FileNotFoundError):
             path.unlink()
         return False
 
     def _read_index(self) -> Index:
-        """The index on disk, or that of an empty store."""
+        """Return the index on disk, or the index of an empty store."""
         try:
             content = (self.folder / INDEX).read_bytes()
             return msgspec.json.decode(content, type=Index)

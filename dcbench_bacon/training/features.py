@@ -1,9 +1,10 @@
-"""What selection measures distances in: a network's features, pixels or CLIP's.
+"""The features in which selection measures distances: a network's, pixels or CLIP's.
 
-``network`` means the classifier's input (``Network.embed``) of a network trained on
-the whole train split. It is trained once for each content of the split, architecture,
-recipe, seed and kind of device, and kept under ``shared/`` in the results folder, where
-the records and sets made with it are: removing the results removes it too.
+``network`` means the classifier's input (``Network.embed``) of a network that is
+trained on the whole train split. It is trained once per content of the split,
+architecture, recipe, seed and type of device. It is kept in ``shared/`` in the results
+folder, beside the records and sets that were made with it, so that it is removed with
+the results.
 """
 
 import hashlib
@@ -30,20 +31,21 @@ from dcbench_bacon.training.task import accuracy
 
 
 class FeatureSettings(Settings, frozen=True, kw_only=True):
-    """What distances are measured in, and the training of the network.
+    """The features that distances are measured in, and the training of the network.
 
     Attributes:
         features: ``network``, ``pixels`` (normalised) or ``clip`` (unit vectors).
-        architecture: of the network.
-        augmentation: DSA operations joined by ``_``, in its training; empty for none.
-        network_epochs: one less than its passes over the train split; after half of
-            them the learning rate falls to a tenth.
-        network_lr: its learning rate.
-        network_momentum: its momentum.
-        network_weight_decay: its weight decay.
-        network_batch: images a mini-batch.
-        clip_model: open_clip's name of a model.
-        clip_weights: a local file, or open_clip's name of weights.
+        architecture: the name of the network, as ``networks.builder.build`` takes it.
+        augmentation: the names of DSA operations joined by ``_`` for the training of
+            the network; empty for no augmentation.
+        network_epochs: one less than the number of passes over the train split; after
+            half of them the learning rate falls to a tenth.
+        network_lr: the learning rate of the training, above 0.
+        network_momentum: the momentum of the training, in [0, 1).
+        network_weight_decay: the weight decay of the training, 0 or more.
+        network_batch: the number of images per step.
+        clip_model: the name of a model of open_clip.
+        clip_weights: a local file, or the name of weights of open_clip.
     """
 
     features: Literal["network", "pixels", "clip"] = "network"
@@ -59,7 +61,7 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def training(self) -> Training:
-        """How the network is trained."""
+        """The settings of the network's training."""
         return Training(
             architecture=self.architecture,
             passes=self.network_epochs + 1,
@@ -72,16 +74,16 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
 
 
 Embedding = Callable[[Float32[Tensor, "n c h w"]], Float32[Tensor, "n d"]]
-"""From normalised images to their vectors."""
+"""A function that returns the vectors of normalised images."""
 
 
 class Features(NamedTuple):
-    """What maps images to the vectors whose distances count.
+    """The maps from images to the vectors whose distances count.
 
     Attributes:
-        encode: takes images of a ``Split``, gives a row an image.
-        embed: the same from normalised images.
-        origin: JSON values that say where the vectors come from.
+        encode: returns one row per image of a ``Split``.
+        embed: returns one row per normalised image.
+        origin: JSON values that describe the features.
     """
 
     encode: Callable[
@@ -92,10 +94,10 @@ class Features(NamedTuple):
 
 
 def build(run: Run, settings: FeatureSettings) -> Features:
-    """The features that the settings name; trains or finds the network.
+    """Return the features of the settings; a network is trained or found.
 
     Raises:
-        UsageError: the weights of ``clip`` are not there.
+        UsageError: the model or the weights of ``clip`` are missing.
     """
     maker = {"network": _network, "pixels": _pixels, "clip": _clip}[settings.features]
     embed, origin = maker(run, settings)
@@ -107,12 +109,12 @@ def build(run: Run, settings: FeatureSettings) -> Features:
 
 
 def _pixels(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any]]:
-    """Pixels, each channel standardised."""
+    """Return the map to pixels that are standardised per channel."""
     return lambda images: images.flatten(1), {}
 
 
 def _clip(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any]]:
-    """Directions in the space of an image-text model."""
+    """Return the map to unit vectors in the space of an image-text model."""
     model = load_model(settings.clip_model, settings.clip_weights, "features='clip'")
     encoder = ImageEncoder(model, run.info, run.device)
     origin = {
@@ -124,20 +126,20 @@ def _clip(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any
 
 
 def _network(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any]]:
-    """The features of a network trained on the train split."""
+    """Return the map to the features of a network trained on the train split."""
     network, origin = trained(run, settings.training)
     return network.embed, origin
 
 
 def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
-    """A network trained on the run's train split: made now, or found.
+    """Return a network that is trained on the run's train split now or was before.
 
     Args:
-        run: names and holds the images.
-        training: how.
+        run: the run, which provides the images.
+        training: the settings of the training.
 
     Returns:
-        The network in evaluation mode, and JSON values that say where it comes from.
+        The network in evaluation mode, and JSON values that describe its origin.
     """
     name = _name(run, training)
     content = run.once(name, partial(_train, training=training))
@@ -161,7 +163,7 @@ def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
 
 
 def _train(run: Run, training: Training) -> State:
-    """Trains the network; the test split is out of its reach."""
+    """Return the parameters and accuracy of a network trained on train alone."""
     network = train(run, training, "features")
     return {
         "vector": FlatNetwork(network).vector(),
@@ -171,7 +173,7 @@ def _train(run: Run, training: Training) -> State:
 
 
 def _name(run: Run, training: Training) -> str:
-    """Names everything that decides the network's parameters."""
+    """Return a name that identifies everything that decides the parameters."""
     content = (_described(training), _content(run.train), run.device.type)
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
     where = f"{run.info.name}-{training.architecture}-s{run.cell.seed}"
@@ -189,5 +191,5 @@ def _described(training: Training) -> dict[str, Any]:
 
 
 def _content(split: Split) -> str:
-    """Tells apart train splits; one with images held out is another."""
+    """Return a text that identifies the images and labels of a train split."""
     return f"{tuple(split.images.shape)} {sha256(split.images, split.labels)}"

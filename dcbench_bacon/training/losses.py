@@ -1,20 +1,21 @@
-"""Losses of evaluation: what a network learns from hard, soft and teachers' labels.
+"""The losses of evaluation for hard, soft and teachers' labels.
 
 Labels are either rows of probabilities, as stored in a set, or a teacher's logits. The
-logarithm of a stored row serves as teacher's logits: a softmax gives back the row, so
-that ``ce`` and ``kl`` do not see the constant that is lost. At a temperature T the row
-becomes its entries' powers of 1/T, and a hard label stays hard. ``mse`` does see the
-constant; there a stored row's logits are those of mean zero.
+logarithm of a stored row is used as a teacher's logits, which are known up to a
+constant. The softmax does not depend on the constant, so ``ce`` and ``kl`` do not
+either. At a temperature T, the entries of the row are raised to the power 1/T, and a
+hard label stays hard. ``mse`` depends on the constant, which is chosen so that the
+logits of a stored row have mean zero.
 
-Formulas for logits s, teacher's logits t and labels p (softmax of t):
+The formulas for logits s, teacher's logits t and labels p (softmax of t) are:
 
-* ``ce``: cross-entropy of p and softmax(s).
-* ``kl``: KL(softmax(t / T) || softmax(s / T)), mean over the batch; times T squared
-  only if the protocol says so (SRe2L on Tiny ImageNet does; SRe2L, RDED do not).
+* ``ce``: the cross-entropy of p and softmax(s).
+* ``kl``: KL(softmax(t / T) || softmax(s / T)), mean over the batch; times T squared if
+  ``temperature_squared`` is set (SRe2L on Tiny ImageNet; not SRe2L elsewhere or RDED).
 * ``mse``: (s - t) squared, mean over batch and classes (G-VBSM, EDC).
 
-``original_weight`` times the cross-entropy with the labels before mixing may be added
-to each; G-VBSM and EDC do, and call the weight gamma.
+``original_weight`` times the cross-entropy with the labels before mixing is added to
+each. G-VBSM and EDC use it and call the weight gamma.
 """
 
 from typing import NamedTuple
@@ -32,11 +33,11 @@ Scalar = Float[Tensor, ""]
 
 
 class Targets(NamedTuple):
-    """What a batch is to be classified as.
+    """The labels of a batch.
 
     Attributes:
-        labels: probabilities, or a teacher's logits; of the images as mixed.
-        original: probabilities, of the images before mixing.
+        labels: the probabilities, or a teacher's logits, of the images after mixing.
+        original: the probabilities of the images before mixing.
     """
 
     labels: Float[Tensor, "*b n k"]
@@ -44,15 +45,15 @@ class Targets(NamedTuple):
 
 
 def divergence(logits: Logits, teacher: Logits, temperature: float) -> Scalar:
-    """KL of softened outputs from softened labels, mean over the batch.
+    """Return the KL divergence from softened labels, as the mean over the batch.
 
     Args:
-        logits: of the network.
-        teacher: logits; minus infinity is a class of no probability.
-        temperature: divides both.
+        logits: the logits of the network.
+        teacher: the logits of the labels; minus infinity means probability 0.
+        temperature: the number that divides both, above 0.
     """
     labels = (teacher / temperature).softmax(1)
-    # Not F.kl_div, which vmap would run network by network.
+    # This is not F.kl_div, because vmap would run that network by network.
     entropy = -torch.xlogy(labels, labels).sum(1).mean()
     return F.cross_entropy(logits / temperature, labels) - entropy
 
@@ -61,25 +62,25 @@ class Criterion:
     """The loss of a protocol.
 
     Args:
-        protocol: names the loss and its constants.
+        protocol: the protocol, which names the loss and its constants.
     """
 
     def __init__(self, protocol: Protocol) -> None:
-        """Keeps the constants."""
+        """Keep the protocol."""
         self.protocol = protocol
 
     def __call__(self, logits: Logits, targets: Targets) -> Scalar:
-        """The loss of one network on one batch."""
+        """Return the loss of one network on one batch."""
         loss = self._match(logits, targets.labels)
         if weight := self.protocol.original_weight:
             loss = loss + weight * F.cross_entropy(logits, targets.original)
         return loss
 
     def check(self, labels: Float[Tensor, "n k"]) -> None:
-        """Makes sure that stored labels can be learnt from.
+        """Make sure that the loss can be computed for stored labels.
 
         Raises:
-            UsageError: they have no logits, and ``mse`` needs them.
+            UsageError: the loss is ``mse``, which needs logits, and a label has none.
         """
         stored = not self.protocol.teachers
         if stored and self.protocol.loss == "mse" and bool((labels <= 0).any()):
@@ -90,7 +91,7 @@ class Criterion:
             )
 
     def _match(self, logits: Logits, labels: Logits) -> Scalar:
-        """The term that compares the network with the labels."""
+        """Return the term that compares the network with the labels."""
         protocol = self.protocol
         online = bool(protocol.teachers)
         if protocol.loss == "ce":

@@ -1,28 +1,30 @@
-"""Learning rates as functions of the pass, the first of index 0.
+"""The learning rate as a function of the index of the pass, from 0.
 
-With E passes, a base rate r and smoothing zeta:
+With E epochs, index e, base rate r and smoothing zeta, the schedules are:
 
 * ``drop``: the published loop of ``dc``. After the pass of index ``E // 2 + 1`` the
-  rate falls once and the optimiser is built anew, so that its momentum is lost.
-* ``cosine``: ``r (1 + cos(pi e / (zeta E))) / 2``. Zeta 1 falls to zero (SRe2L,
-  G-VBSM); zeta 2 ends at r / 2 (RDED; EDC's smoothing schedule, arXiv:2404.13733).
-  After ``warm_up`` passes, in which the rate rises linearly from r / 100, E counts the
-  passes that are left (SRe2L on Tiny ImageNet).
-* ``ssrs``: the same up to 5E/6, from where it falls sixfold and then linearly to zero
-  (EDC's code, option ``cos2``).
-* ``multistep``: r times ``drop`` for every milestone reached (EDC on CIFAR-10).
+  rate falls once and a new optimiser is built, so that the momentum is lost.
+* ``cosine``: ``r (1 + cos(pi e / (zeta E))) / 2``. With zeta 1 the rate falls to zero
+  (SRe2L, G-VBSM); with zeta 2 it ends at r / 2 (RDED; EDC's smoothing schedule,
+  arXiv:2404.13733). In the first ``warm_up`` passes the rate rises linearly from
+  r / 100, and E is the number of passes that are left (SRe2L on Tiny ImageNet).
+* ``ssrs``: the same up to 5E/6, where the rate falls to a sixth. From there it falls
+  linearly to zero (EDC's code, option ``cos2``).
+* ``multistep``: r times ``drop`` for each milestone reached (EDC on CIFAR-10).
 """
 
 from math import cos, pi
 
 from dcbench_bacon.protocol import Protocol
 
-WARM_UP_START = 0.01  # of the rate; torchvision's reference training, which SRe2L runs
-SUDDEN = 5 / 6  # share of the passes before the fall of ``ssrs``
+# The share of the rate at the start of the warm-up, as in torchvision's reference
+# training, which SRe2L runs.
+WARM_UP_START = 0.01
+SUDDEN = 5 / 6  # the share of the passes before the fall of ``ssrs``
 
 
 def learning_rate(protocol: Protocol, index: int) -> float:
-    """The learning rate of the pass of an index."""
+    """Return the learning rate of the pass of an index."""
     factors = {
         "drop": _drop,
         "cosine": _cosine,
@@ -33,18 +35,18 @@ def learning_rate(protocol: Protocol, index: int) -> float:
 
 
 def restarts(protocol: Protocol, index: int) -> bool:
-    """Whether the optimiser forgets its momentum before this pass."""
+    """Return whether the optimiser loses its momentum before this pass."""
     return index > 0 and index == last_restart(protocol, index)
 
 
 def last_restart(protocol: Protocol, index: int) -> int:
-    """The pass, this or an earlier one, before which the optimiser was new."""
+    """Return the index of the last pass so far before which the optimiser was new."""
     first = dropped(protocol.epochs)
     return first if protocol.schedule == "drop" and index >= first else 0
 
 
 def dropped(epochs: int) -> int:
-    """The first pass at the lower rate of ``drop``, of ``epochs + 1`` passes."""
+    """Return the index of the first pass at the lower rate of ``drop``."""
     return epochs // 2 + 2
 
 

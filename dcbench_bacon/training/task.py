@@ -1,4 +1,4 @@
-"""What is evaluated, and how right a network is."""
+"""The evaluation task of a set, and the accuracy of a network."""
 
 from typing import NamedTuple
 
@@ -16,16 +16,16 @@ from dcbench_bacon.schema import DatasetInfo
 
 
 class Task(NamedTuple):
-    """What is evaluated, and against what.
+    """A set to evaluate, with the images and the protocol of the evaluation.
 
     Attributes:
-        synthetic: the set; decoded before use.
-        test: real images.
-        info: facts of the data set.
-        protocol: how.
-        validation: held out of train, where the protocol chooses by it.
-        teachers: the networks that ``protocol.teachers`` names, trained on real
-            images, on the device.
+        synthetic: the set, which is decoded before use.
+        test: the real images that networks are tested on.
+        info: the facts of the data set.
+        protocol: the protocol of the evaluation.
+        validation: the images held out of train if the protocol makes a choice by them.
+        teachers: the networks of ``protocol.teachers``, trained on real images, on the
+            device.
     """
 
     synthetic: SyntheticSet
@@ -37,20 +37,20 @@ class Task(NamedTuple):
 
 
 def enlarge(split: Split, side: int) -> Split:
-    """Return the middle of each image after it was enlarged, bilinearly.
+    """Return the middle of each image after bilinear enlargement.
 
     Args:
-        split: of pixels, which are rounded again, or of whitened images.
-        side: pixels of the enlarged images; no fewer than they have.
+        split: pixels, which are rounded after enlargement, or whitened images.
+        side: the side of the enlarged images in pixels, at least that of the images.
 
     Raises:
-        UsageError: it is fewer.
+        UsageError: ``side`` is smaller than the side of the images.
     """
     size = split.images.shape[-1]
     if side < size:
         raise UsageError(
             f"protocol.test_size={side}: the images have {size} pixels a side; choose "
-            "as many or more, or 0 to test them as they are"
+            f"{size} or more, or 0 to test them at their own size"
         )
     start = (side - size) // 2
     middle = slice(start, start + size)
@@ -64,10 +64,10 @@ def enlarge(split: Split, side: int) -> Split:
 
 
 def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
-    """The share of a split that a network classifies rightly, in [0, 1].
+    """Return the share of a split that a network classifies correctly, in [0, 1].
 
-    In the network's precision, as it was trained. Never compiled: it is called too
-    seldom for batches of a shape of their own.
+    The arithmetic has the precision of the network. Nothing is compiled, because this
+    is called too rarely to compile for its batch sizes.
     """
     most = images_per_call(split.images.device, info.size)
     network.eval()

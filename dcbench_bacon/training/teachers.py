@@ -1,4 +1,4 @@
-"""Networks that label what others learn from; trained on real images once, and kept."""
+"""Teachers: networks that are trained on real images and label what students see."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,12 +12,13 @@ from dcbench_bacon.training.features import FeatureSettings, trained
 
 
 class Teachers(NamedTuple):
-    """The networks that ``protocol.teachers`` names.
+    """The networks of ``protocol.teachers``.
 
     Attributes:
-        networks: in evaluation mode, on the run's device.
-        origins: JSON values that say how each was trained and what it reached.
-        timings: what that cost.
+        networks: the networks in evaluation mode, on the device of the run.
+        origins: JSON values that describe the training of each network and its
+            accuracy.
+        timings: the cost of each training, by stage.
     """
 
     networks: tuple[Network, ...] = ()
@@ -26,12 +27,12 @@ class Teachers(NamedTuple):
 
 
 def find(run: Run, protocol: Protocol) -> Teachers:
-    """Trains the teachers of a protocol on the run's train split, or finds them.
+    """Return the teachers of a protocol, trained on the run's train split or found.
 
-    They are trained as the networks whose features selection uses (``features``), but
-    for ``protocol.teacher_epochs`` and the augmentation, which is that of ``dc`` for
-    the data set: a mirrored digit is another one. The rest of the protocol is for
-    students.
+    They are trained like the networks whose features selection uses (see ``features``),
+    except for ``protocol.teacher_epochs`` and the augmentation. The augmentation is
+    that of ``dc`` for the data set, which does not mirror digits. All other fields of
+    the protocol apply to students alone.
     """
     found, timings = [], {}
     for architecture in protocol.teachers:
