@@ -414,7 +414,7 @@ def test_our_own_files(tmp_path: Path) -> None:
         assert torch.equal(found.images, made.images)
         assert found.provenance == json.loads(json.dumps(made.provenance))
         for claim in ({"partition": 1}, {"zca": True}, {"index": 0}):
-            with pytest.raises(UsageError, match="says this itself"):
+            with pytest.raises(UsageError, match="states this itself"):
                 adopt.read(place, Claims(**claim))
 
 
