@@ -1,4 +1,4 @@
-"""Saved sets, opened beside the data set that they are tested on."""
+"""Saved sets, opened together with the data set that they are tested on."""
 
 import logging
 from dataclasses import replace
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 def open_set(
     path: Path, claims: Claims, device: torch.device, root: Path | None
 ) -> run.OpenedSet:
-    """Reads a set and the data set that it is to be tested on."""
+    """Read a set and the data set that it is tested on."""
     synthetic = adopt.read(path, claims, root).to(device)
     return run.OpenedSet(synthetic, *_opened(path, synthetic, claims.dataset, root))
 
 
 def made_by(synthetic: SyntheticSet) -> schema.Recipe | None:
-    """The recipe that a set was distilled with; none of another tool's file."""
+    """Return the recipe that a set was distilled with; None for other tools' sets."""
     try:
         return msgspec.convert(synthetic.provenance["recipe"], schema.Recipe)
     except (KeyError, msgspec.ValidationError):
@@ -38,12 +38,12 @@ def made_by(synthetic: SyntheticSet) -> schema.Recipe | None:
 
 
 def held_out(path: Path, opened: run.OpenedSet) -> run.OpenedSet:
-    """Takes out of train what was held out when the set was made.
+    """Take the images that were held out when the set was made out of train.
 
-    The share is the one in the file, whatever the protocol asked for now has.
+    The share is the one recorded in the file, whatever the present protocol states.
 
     Raises:
-        UsageError: nothing was held out, or from other images.
+        UsageError: no images were held out, or those of another data set.
     """
     synthetic, cell, loaded, _ = opened
     made = made_by(synthetic)
@@ -55,8 +55,8 @@ def held_out(path: Path, opened: run.OpenedSet) -> run.OpenedSet:
     if synthetic.provenance.get("dataset_sha256") != loaded.fingerprint:
         raise UsageError(
             f"{path} was distilled from other images than {loaded.info.name} now has, "
-            "so what was held out is not known; leave out --selection best_val and "
-            "protocol.learning_rates"
+            "so the images that were held out are not known; leave out --selection "
+            "best_val and protocol.learning_rates"
         )
     train, validation = hold_out(cell, loaded.train, made.protocol.validation)
     if synthetic.provenance.get("validation_sha256") != held_out_sha256(validation):
@@ -71,27 +71,30 @@ def held_out(path: Path, opened: run.OpenedSet) -> run.OpenedSet:
 def _opened(
     path: Path, synthetic: SyntheticSet, dataset: str | None, root: Path | None
 ) -> tuple[Cell, Dataset]:
-    """The cell that a set came from, and the data set it is to be tested on.
+    """Return the cell of a set, and the data set that it is tested on.
 
     Raises:
-        DataError: the file does not say where it is from, or the data do not fit it.
+        DataError: the file does not name its data set, or the data do not fit it.
     """
     try:
         cell = msgspec.convert(synthetic.provenance["cell"], Cell)
         made_for = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
-        raise DataError(f"{path} does not say what it was made from") from error
+        raise DataError(
+            f"{path} does not name the data set it was made from; make the set again, "
+            "or read the file of another tool with --from and --dataset"
+        ) from error
     synthetic_file.check_fits(path, synthetic, made_for)
     for warning in count(synthetic.labels).warnings(made_for.class_names):
         logger.warning("%s: %s", path, warning)
-    # A header names no folder of this machine: only --dataset does.
+    # A file's header must not name a folder of this machine; only --dataset may.
     name = dataset or cell.dataset.partition(":")[0]
     try:
         loaded = loading.load(name, root, synthetic.images.device)
     except UsageError as error:
         raise DataError(
-            f"{path} was made from {cell.dataset}, which is no data set of that name "
-            "here; name it with --dataset, for a folder --dataset folder:PATH"
+            f"{path} was made from {cell.dataset}, and there is no data set of that "
+            "name; name it with --dataset, or a folder with --dataset folder:PATH"
         ) from error
     found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
     if found != (made_for.channels, made_for.size, made_for.classes):
@@ -112,7 +115,7 @@ def _opened(
         ):
             logger.warning(
                 "%s was whitened with the statistics of other images than those of %s "
-                "here: expect too low an accuracy",
+                "on this machine: its accuracy will be too low",
                 path,
                 loaded.info.name,
             )
