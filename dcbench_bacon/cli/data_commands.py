@@ -1,4 +1,4 @@
-"""The commands about data sets: `dcbench data get` and `verify`."""
+"""The commands about data sets: ``dcbench data get`` and ``dcbench data verify``."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What ``dcbench continual`` and ``dcbench nas`` do: sets in, trainings, a table."""
+"""The trainings and tables of ``dcbench continual`` and ``dcbench nas``."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -30,7 +30,7 @@ REFERENCE = "reference"  # the protocol of the whole train split in a search
 
 
 def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> int:
-    """Class-incremental learning with each set as the memory; prints the table.
+    """Learn classes group by group with each set as the memory; print the table.
 
     Returns:
         The exit status: 0 when all is done, 1 when some trainings diverged.
@@ -51,7 +51,7 @@ def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> i
 def search_architectures(
     *, passes: int | None, top: int, table: str, **given: Any
 ) -> int:
-    """Ranks a grid of networks on each set and on the whole train split.
+    """Rank a grid of networks on each set and on the whole split; print the table.
 
     Returns:
         The exit status: 0 when all is done, 1 when some trainings diverged.
@@ -77,7 +77,7 @@ def search_architectures(
 def _stages(
     sets: Sets, opened: MemorySet, *, tasks: int, orders: int
 ) -> list[TrainingJob[Stage]]:
-    """The trainings of one memory: every stage of every order."""
+    """Return the trainings of one memory: every stage of every order."""
     path, synthetic, identity, dataset = opened
     info = dataset.info
     continual.check_classes(path, synthetic, info.class_names)
@@ -109,7 +109,7 @@ def _stages(
 def _candidates(
     sets: Sets, opened: MemorySet, names: Sequence[str]
 ) -> list[TrainingJob[Candidate]]:
-    """The trainings of a search on one set."""
+    """Return the trainings of a search on one set."""
     _, synthetic, identity, dataset = opened
     protocol = sets.protocol(identity.cell, dataset)
     plan = Candidate(
@@ -125,7 +125,7 @@ def _candidates(
 def _references(
     sets: Sets, dataset: Dataset, names: Sequence[str], passes: int | None
 ) -> list[TrainingJob[Candidate]]:
-    """The trainings of the same networks on the whole train split."""
+    """Return the trainings of the same networks on the whole train split."""
     request = protocols.Request(profile=sets.request.profile, protocol=REFERENCE)
     protocol = protocols.protocol(Cell("whole", dataset.info.name, 1), request)
     given = Recipe(settings={}, protocol=protocol, profile=request.profile)
@@ -152,14 +152,14 @@ def _search(
     names: Sequence[str],
     images: Callable[[], SyntheticSet],
 ) -> list[TrainingJob[Candidate]]:
-    """A job a network; the record's recipe is that of all of them."""
+    """Return one job per network; all of them record the same recipe."""
     scored, ranked = halves(dataset)
     protocol, info = plan.recipe.protocol, dataset.info
     without = msgspec.structs.replace(protocol, architectures=())
     shared = msgspec.structs.replace(plan.recipe, protocol=without)
 
     def task(name: str) -> Task:
-        # Both halves are measured after the last pass, and no pass is chosen.
+        # Both halves are measured after the last pass only, so that no pass is chosen.
         measured = msgspec.structs.replace(
             protocol,
             architectures=(name,),
@@ -176,6 +176,6 @@ def _search(
 
 
 def halves(dataset: Dataset) -> tuple[Split, Split]:
-    """The test images that score, and those that rank; the same for every set."""
+    """Return the test images that score and those that rank, the same for all sets."""
     draws = stream(f"{dataset.info.name} nas", "halves")
     return split_validation(dataset.test, 0.5, draws)

@@ -1,4 +1,4 @@
-"""The downstream uses of sets: `dcbench continual` and `dcbench nas`."""
+"""The commands of downstream uses: ``dcbench continual`` and ``dcbench nas``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,9 @@ downstream_options = options(
     data_root_option,
     output_option,
     table_format("table"),
-    click.option("--fresh", is_flag=True, help="Train again what has a record."),
+    click.option(
+        "--fresh", is_flag=True, help="Repeat trainings that already have a record."
+    ),
 )
 
 
@@ -52,23 +54,24 @@ Examples:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Groups of classes that arrive one after another.",
+    help="Number of groups of classes that arrive one after another.",
 )
 @click.option(
     "--orders",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Random orders of the classes, the same for all sets.",
+    help="Number of random orders of the classes, the same for all sets.",
 )
 @click.option("--architectures", type=Texts(), help="Networks to train.")
 def continual(**given: Any) -> None:
     """Learn classes group by group, with each set as the memory.
 
-    As in the DM paper: when a group of classes arrives, its synthetic images join the
-    memory; a fresh network is trained on the memory and tested on all classes seen so
-    far. The table has a row a set and a column a number of classes. Records go to
-    OUTPUT/continual; finished stages are skipped, interrupted ones go on.
+    The task is that of the DM paper: when a group of classes arrives, its synthetic
+    images join the memory, and a fresh network is trained on the memory and tested on
+    all classes seen so far. The table has one row per set and one column per number of
+    classes. Records go to OUTPUT/continual; finished stages are skipped, interrupted
+    ones continue.
     """
     from dcbench_bacon.cli.downstream import learn_continually
 
@@ -78,7 +81,7 @@ def continual(**given: Any) -> None:
 def axis_option(
     name: str, kind: click.ParamType[Any], default: str, text: str
 ) -> Callable[[Command], Command]:
-    """An option that lists one of a grid's axes."""
+    """Return an option that lists the values of one axis of a grid."""
     return click.option(name, type=kind, default=default, show_default=True, help=text)
 
 
@@ -91,32 +94,32 @@ Examples:
 """
 )
 @downstream_options
-@axis_option("--depths", IntList(1), "1,2,3", "Blocks of the ConvNets.")
-@axis_option("--widths", IntList(1), "8,16,32", "Channels of a block.")
-@axis_option("--norms", Texts(), "IN", "Some of NN BN LN IN GN.")
-@axis_option("--activations", Texts(), "AR", "Some of AS AR AL ASwish.")
-@axis_option("--poolings", Texts(), "AP", "Some of NP MP AP.")
+@axis_option("--depths", IntList(1), "1,2,3", "Numbers of blocks.")
+@axis_option("--widths", IntList(1), "8,16,32", "Numbers of channels per block.")
+@axis_option("--norms", Texts(), "IN", "Normalisations: NN BN LN IN GN.")
+@axis_option("--activations", Texts(), "AR", "Activations: AS AR AL ASwish.")
+@axis_option("--poolings", Texts(), "AP", "Poolings: NP MP AP.")
 @click.option(
     "--passes",
     type=click.IntRange(min=2),
-    help="Over the whole train split for the reference; the protocol `reference` says "
-    "how many by default.",
+    help="Passes over the whole train split for the reference; by default those of the "
+    "protocol `reference`.",
 )
 @click.option(
     "--top",
     type=click.IntRange(min=2),
     default=5,
     show_default=True,
-    help="How many of the best on a set are also compared on their own.",
+    help="Number of networks, the best on a set, that are also compared on their own.",
 )
 def nas(**given: Any) -> None:
     """Compare how sets rank ConvNets with how the whole train split ranks them.
 
     Every network of the grid is trained on each set and, once for all sets, on the
-    whole train split. The table gives rank correlations, the network that a search on
-    the set finds, what it reaches on the whole split, and the time. Give a set of
-    random images as the baseline. Records go to OUTPUT/nas; what is finished is
-    skipped, interrupted trainings go on.
+    whole train split. The table shows rank correlations, the network that a search on
+    the set finds, its accuracy after training on the whole split, and the time. Give a
+    set of random images as the baseline. Records go to OUTPUT/nas; finished trainings
+    are skipped, interrupted ones continue.
     """
     from dcbench_bacon.cli.downstream import search_architectures
 

@@ -1,4 +1,4 @@
-"""The sets that a downstream use is given, and how networks are trained on them."""
+"""The sets of a downstream command, and the training of networks on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,14 @@ from dcbench_bacon.schema import Cell, Recipe
 
 
 class MemorySet(NamedTuple):
-    """A set and the data set that its networks are tested on."""
+    """A set, and the data set that its networks are tested on.
+
+    Attributes:
+        path: the file of the set.
+        synthetic: the set.
+        identity: cell, recipe and sha256 of the set.
+        dataset: the data set, whitened if the set is.
+    """
 
     path: Path
     synthetic: SyntheticSet
@@ -45,13 +52,13 @@ class Sets:
     """The files of a command, and how their networks are trained.
 
     Attributes:
-        files: synthetic sets.
-        claims: what the user says about them.
-        device: as typed.
-        compiling: of networks.
-        data_root: where data sets lie.
+        files: files of synthetic sets.
+        claims: what the user states about the files.
+        device: the device as typed.
+        compiling: whether networks are compiled.
+        data_root: the folder of data sets; None for the default one.
         output: the results folder.
-        fresh: train again what has a record.
+        fresh: whether trainings with a record are repeated.
         request: profile, protocol and overrides.
     """
 
@@ -74,7 +81,7 @@ class Sets:
         architectures: tuple[str, ...] | None = None,
         **given: Any,
     ) -> "Sets":
-        """From the options of a command; checks them."""
+        """Return the sets that the options of a command ask for, checked."""
         request = request_of(
             "paper",
             profile=profile,
@@ -87,7 +94,7 @@ class Sets:
         return cls(request=request, **given)
 
     def open(self) -> list[MemorySet]:
-        """Reads every file and its data set; the same data are kept once."""
+        """Read every file and its data set; keep equal data sets once."""
         where = choose_device(self.device)
         kept: dict[str, Dataset] = {}
         found: dict[str, MemorySet] = {}
@@ -102,18 +109,18 @@ class Sets:
         return list(found.values())
 
     def protocol(self, cell: Cell, dataset: Dataset) -> Protocol:
-        """How networks are trained on a set: alike for all methods."""
+        """Return the protocol for the networks of a set, the same for all methods."""
         where = msgspec.structs.replace(cell, dataset=dataset.info.name)
         protocol = protocols.protocol(where, self.request)
         if protocol.selection != "final":
             raise UsageError(
-                f"--set protocol.selection={protocol.selection}: leave it out; "
+                f"--set protocol.selection={protocol.selection}: leave it out, because "
                 "downstream uses report the last pass"
             )
         return protocol
 
     def recipe(self, protocol: Protocol, **settings: int) -> Recipe:
-        """A recipe to record."""
+        """Return the recipe for the records of a downstream use."""
         return Recipe(
             settings=dict(settings),
             protocol=protocol,
@@ -124,7 +131,7 @@ class Sets:
     def run(
         self, jobs: Sequence[TrainingJob[R]], folder: Folder[R]
     ) -> TrainingOutcome[R]:
-        """Runs jobs, showing progress; Ctrl-C loses nothing."""
+        """Run jobs and show progress; Ctrl-C loses nothing."""
         keep_freed_memory()
         with interrupt.stoppable() as stop:
             policy = RunPolicy(
@@ -138,7 +145,7 @@ class Sets:
 
 
 def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
-    """What a file says of itself; one of another tool says nothing of a recipe."""
+    """Return the identity of a set; a set of another tool has no recipe."""
     try:
         made = msgspec.convert(synthetic.provenance["recipe"], Recipe)
     except (KeyError, msgspec.ValidationError):

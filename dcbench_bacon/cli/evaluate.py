@@ -1,4 +1,4 @@
-"""What ``dcbench evaluate`` does, and how commands open saved sets."""
+"""The evaluation of saved sets by ``dcbench evaluate``."""
 
 import shutil
 import sys
@@ -29,14 +29,14 @@ from dcbench_bacon.store import Store
 
 
 def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> None:
-    """Judges saved sets, and prints a line a network and the mean.
+    """Judge saved sets, and print one line per network.
 
-    The records stand in the tables beside those of ``dcbench run``; what is recorded
-    already is printed and not done again.
+    Tables show the records beside those of ``dcbench run``; evaluations that are
+    already recorded are printed and not repeated.
 
     Args:
-        files: the sets.
-        claims: what the user says about them.
+        files: the files of the sets.
+        claims: what the user states about them.
         given: the fields of ``Setup`` and of a request.
     """
     keep_freed_memory()
@@ -71,7 +71,7 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
 
 
 def _print(title: str, records: Sequence[Record]) -> None:
-    """Prints a line for each network, beside it what the set's authors stored."""
+    """Print one line per network, with the accuracies that the authors stored."""
     evaluations = [each for record in records for each in record.evaluations]
     for architecture, found in by_architecture(evaluations).items():
         stored = [
@@ -86,14 +86,14 @@ def _print(title: str, records: Sequence[Record]) -> None:
 
 @dataclass(frozen=True)
 class _Judge:
-    """Judges opened sets, and records them.
+    """A judge of opened sets, which records them.
 
     Attributes:
         request: profile, protocol and overrides.
-        as_method: the method whose evaluation the user wants; none if not said.
-        store: where records go.
-        options: how networks are trained.
-        said: lines that the user has been told.
+        as_method: the method whose evaluation the user wants; None if not stated.
+        store: the results folder.
+        options: device, data and policy.
+        said: lines that were already shown to the user.
     """
 
     request: protocols.Request
@@ -103,23 +103,23 @@ class _Judge:
     said: set[str] = field(default_factory=set)
 
     def say_once(self, line: str) -> None:
-        """Tells the user a line that is the same for several sets of a file."""
+        """Show a line once, although it applies to several sets of a file."""
         if line not in self.said:
             self.options.tell(line)
         self.said.add(line)
 
     def ask_anew(self, every: Sequence[run.OpenedSet]) -> None:
-        """Leaves a request for each set, before the first of them is judged."""
+        """Leave a request for each set, before the first of them is judged."""
         for opened in every:
             Redo(self.worker(opened).folder).ask()
 
     def worker(self, opened: run.OpenedSet) -> Work:
-        """What judges a set, with a folder of checkpoints of its own."""
+        """Return the worker of a set, with a folder of checkpoints of its own."""
         job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
         digest = synthetic_file.digest(opened.synthetic)
         known = self.store.find(job.cell, job.digest, fingerprint)
         if known and known.synthetic_sha256 not in (None, digest):
-            # Sets of one recipe from two machines are two sets.
+            # Two machines may make different sets by one recipe.
             job = job._replace(another=digest)
         worker = Work(job, fingerprint, self.store, self.options)
         worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
@@ -127,9 +127,9 @@ class _Judge:
 
     @grid.at_work()
     def judge(self, path: Path, opened: run.OpenedSet) -> Record:
-        """The record of a file: found, or made now.
+        """Return the record of a file, which is made if there is none.
 
-        Two sets of one recipe, from two machines, are two results: the second is
+        Two sets of one recipe, from two machines, are two results; the second is
         recorded under a digest of its own.
         """
         job, judged = self._job(opened)
@@ -140,14 +140,14 @@ class _Judge:
         if protocol.held_out:
             opened = saved_sets.held_out(path, opened)
         adopt.caution(path, opened.synthetic, protocol)
-        # The same lock as that of a run that makes such a set and its record.
+        # A run that makes such a set and its record takes the same lock.
         with self.store.lock(job.cell, job.distillation_digest, fingerprint):
-            # Now: another set of the recipe may have taken the record's place.
+            # Looked up under the lock, since another set may now have the record.
             worker = self.worker(opened)
             redo = Redo(worker.folder)
             known = self.store.find(job.cell, worker.job.digest, fingerprint)
             if not redo.begin() and known:
-                tell(f"{path}: recorded already; --fresh trains again")
+                tell(f"{path}: already recorded; --fresh trains again")
                 return _renamed(known, opened.synthetic, self.store)
             record = worker.judge(opened)
             self.store.write(record)
@@ -156,13 +156,16 @@ class _Judge:
         return record
 
     def _job(self, opened: run.OpenedSet) -> tuple[planning.CellJob, str]:
-        """What a file is recorded as: its own recipe under the protocol asked for.
+        """Return the job of a set: its own recipe under the requested protocol.
+
+        A set of another tool has no recipe; its file and the way it was read identify
+        it.
 
         Returns:
-            The job, and a line about whose evaluation is in force.
+            The job, and a line about the method whose evaluation is used.
 
         Raises:
-            UsageError: a method was named, and the protocol is the same for all.
+            UsageError: a method was named, but the protocol is the same for all.
         """
         judging = saved_sets.judging(opened, self.request, self.as_method)
         resolved = overlay.Resolved(judging.recipe, {})
@@ -171,7 +174,7 @@ class _Judge:
 
 
 def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:
-    """The record under the name that the set has now."""
+    """Return the record under the present name of the set."""
     name = str(synthetic.provenance.get("name") or "")
     if name == known.name:
         return known

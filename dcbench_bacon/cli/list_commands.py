@@ -1,4 +1,4 @@
-"""The commands about what there is: `dcbench list`, `show` and `check`."""
+"""The commands that describe what exists: ``dcbench list``, ``show`` and ``check``."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def list_(what: str) -> None:
 @set_option
 @protocol_options
 def show(**given: Any) -> None:
-    """Show the recipe in force and where each value comes from."""
+    """Show the recipe of a cell and where each value comes from."""
     from dcbench_bacon.cli.recipes import show_recipe
 
     click.echo(show_recipe(**given))

@@ -1,4 +1,7 @@
-"""What exists and what has been measured, as text; torch is not needed for most."""
+"""Lists of what exists, and tables of what was measured, as text.
+
+Most of them do not need torch, which is imported only where it is needed.
+"""
 
 import logging
 from collections import Counter
@@ -19,11 +22,16 @@ R = TypeVar("R")
 
 
 def listing(what: str) -> str:
-    """The names of a kind, each with a line about it."""
+    """Return the names of a kind, each with a line about it.
+
+    Args:
+        what: ``methods``, ``datasets``, ``architectures``, ``protocols``,
+            ``augmentations`` or ``formats``.
+    """
     if what == "architectures":
         from dcbench_bacon.networks import (
             builder,
-            pools,  # torch: networks are classes of it
+            pools,  # imported here, because networks need torch
         )
 
         names = builder.names()
@@ -52,16 +60,17 @@ def print_table(
     source: str | None,
     against: str,
 ) -> str:
-    """A table of the records in a results folder.
+    """Return a table of the records in a results folder.
 
     Args:
         output: the results folder.
         form: ``md``, ``csv``, ``latex`` or ``html``.
         what: ``accuracy``, ``spread``, ``transfer``, ``scores``, ``timing`` or
             ``unfinished``, or a downstream use: ``continual`` or ``nas``.
-        profiles: the records that enter; paper alone by default.
-        source: of published numbers; each method's own, where known, without it.
-        against: the method that ``scores`` holds the others against.
+        profiles: the profiles whose records are used; paper alone if empty.
+        source: the source of published numbers; if None, each method's own source
+            where it is known.
+        against: the method that ``scores`` compares the others with.
     """
     from dcbench_bacon.reporting import (
         comparison,
@@ -74,7 +83,7 @@ def print_table(
     profiles = profiles or ("paper",)
     if what in ("continual", "nas"):
         return _downstream(output, form, what, profiles)
-    published.named(source)  # before anything is read
+    published.named(source)  # reports a wrong name before anything is read
     records = _readable(Store(output).records)
     if what == "accuracy":
         table = tables.summary(
@@ -103,12 +112,12 @@ def print_table(
 
 
 def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Path]:
-    """Writes heat maps of the records in a results folder.
+    """Write heat maps of the records in a results folder.
 
     Args:
         output: the results folder; the figures go to ``figures`` in it.
         form: ``png``, ``svg`` or ``pdf``.
-        profiles: the records that enter.
+        profiles: the profiles whose records are used.
 
     Returns:
         The files, in the order of the table.
@@ -124,7 +133,7 @@ def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Pa
 
 
 def _readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
-    """All records; those that cannot be read are named and left out."""
+    """Return all records; warn of those that cannot be read and leave them out."""
     broken: list[RecordError] = []
     records = list(read(broken))
     for error in broken:
@@ -133,12 +142,12 @@ def _readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
 
 
 def _say_none(folder: Path, there: Iterable[str], profiles: tuple[str, ...]) -> None:
-    """Says that there are no such records, how many there are, and what to type.
+    """Warn that there are no such records, with their number and what to type.
 
     Args:
-        folder: of the records.
-        there: the profile of each.
-        profiles: what was asked for.
+        folder: the folder of the records.
+        there: the profile of each record.
+        profiles: the profiles that were asked for.
     """
     counts = sorted(Counter(there).items())
     found = ", ".join(f"{count} of profile {name}" for name, count in counts)
@@ -149,10 +158,10 @@ def _say_none(folder: Path, there: Iterable[str], profiles: tuple[str, ...]) -> 
 
 
 def _augmentations() -> str:
-    """DSA operations and policies, each with a line about it."""
+    """Return DSA operations and policies, each with a line about it."""
     from dcbench_bacon.augmentation import (
         kornia_modules,
-        policies,  # torch: they are its and Kornia's classes
+        policies,  # imported here, because they need torch and Kornia
     )
 
     operations = {
@@ -180,13 +189,13 @@ def _augmentations() -> str:
 
 
 def _format(each: Format) -> str:
-    """What can be done with a format, and where it comes from."""
+    """Return whether a format is read or written, and its title."""
     uses = ["read" * each.reads, "written" * each.writes]
     return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
 
 
 def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) -> str:
-    """The table of a downstream use."""
+    """Return the table of a downstream use."""
     from dcbench_bacon import downstream_store as downstream
     from dcbench_bacon.reporting import downstream_tables
 

@@ -1,4 +1,4 @@
-"""The command line: options in, calls out. Heavy modules load inside the commands."""
+"""The command line of dcbench; heavy modules load inside the commands."""
 
 import logging
 import shlex
@@ -25,10 +25,10 @@ from dcbench_bacon.errors import (
 
 
 class Commands(click.Group):
-    """Shows mistakes without a traceback, and guesses a mistyped command."""
+    """A group of commands that shows errors without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Turns the errors that a user can mend into messages and exit codes."""
+        """Run a command; turn errors that a user can mend into messages and codes."""
         try:
             return super().invoke(ctx)
         except UsageError as error:
@@ -43,7 +43,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Names the nearest command when there is none of that name."""
+        """Return the named command; if there is none, name the nearest one."""
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             near, known = guess(args[0], self.commands), ", ".join(self.commands)
             raise click.UsageError(
@@ -53,17 +53,18 @@ class Commands(click.Group):
 
 
 def going_on(*, noted: bool) -> str:
-    """How to resume.
+    """Return the command that continues an interrupted one.
 
     Args:
-        noted: what ``--fresh`` asks for is on disk; to ask again would begin it again.
+        noted: whether the request of ``--fresh`` is on disk. The command then leaves
+            ``--fresh`` out, since that would start everything again.
     """
     words = [word for word in sys.argv[1:] if not (noted and word == "--fresh")]
     return f"To go on:\n  {shlex.join(['dcbench', *words])}"
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Prints a message and ends the program."""
+    """Print a message and end the program with an exit code."""
     click.echo(f"error: {message}", err=True)
     raise SystemExit(code)
 
@@ -78,7 +79,7 @@ def fail(message: str, code: int) -> NoReturn:
     epilog="Start with `dcbench run`: a demo that ends within 90 seconds.",
 )
 @click.version_option(__version__, prog_name="dcbench")
-@click.option("-v", "--verbose", is_flag=True, help="Also print what goes on inside.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print debugging messages.")
 def main(verbose: bool) -> None:
     """Distil image data sets, evaluate them fairly, print the tables."""
     level = logging.DEBUG if verbose else logging.WARNING

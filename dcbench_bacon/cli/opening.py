@@ -1,4 +1,4 @@
-"""Saved sets, opened beside the data set that they are tested on."""
+"""Saved sets, opened together with the data set that they are tested on."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def open_set(
     """Reads a set and the data set that it is to be tested on.
 
     Raises:
-        DataError: the file does not say where it is from, or the data do not fit it.
+        DataError: the file does not name its data set, or the data do not fit it.
     """
     synthetic = adopt.read(path, claims, root).to(device)
     cell, made_for = saved_sets.origin(path, synthetic)
@@ -27,7 +27,7 @@ def open_set(
         loaded = loading.load(name, root, device)
     except UsageError as error:
         raise DataError(
-            f"{path} was made from {cell.dataset}, which is no data set of that name "
-            "here; name it with --dataset, for a folder --dataset folder:PATH"
+            f"{path} was made from {cell.dataset}, and there is no data set of that "
+            "name; name it with --dataset, or a folder with --dataset folder:PATH"
         ) from error
     return saved_sets.beside(path, synthetic, cell, made_for, loaded)

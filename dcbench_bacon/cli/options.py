@@ -1,4 +1,4 @@
-"""Options that several commands share, and the kinds of values they take."""
+"""Options that several commands share, and the types of their values."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ class NameList(click.ParamType[tuple[str, ...]]):
     """Names separated by commas, checked against a registry.
 
     Args:
-        registry: knows the names.
-        everything: what ``all`` stands for; all names without it.
+        registry: the registry that has the names.
+        everything: the names that ``all`` means; every name of the registry if None.
     """
 
     name = "names"
@@ -35,14 +35,14 @@ class NameList(click.ParamType[tuple[str, ...]]):
     def __init__(
         self, registry: Registry, everything: Sequence[str] | None = None
     ) -> None:
-        """Keeps the registry."""
+        """Keep the registry and the names that ``all`` means."""
         self.registry = registry
         self.everything = everything
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Splits and checks."""
+        """Return the names, after a check against the registry."""
         if isinstance(value, tuple):
             return value
         if value == "all":
@@ -64,19 +64,19 @@ class IntList(click.ParamType[tuple[int, ...]]):
     """Whole numbers separated by commas.
 
     Args:
-        least: the smallest that is allowed.
+        least: the smallest number that is allowed.
     """
 
     name = "numbers"
 
     def __init__(self, least: int) -> None:
-        """Keeps the bound."""
+        """Keep the bound."""
         self.least = least
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Splits and checks."""
+        """Return the numbers, after a check of their bound."""
         if isinstance(value, tuple):
             return value
         try:
@@ -97,7 +97,7 @@ class Texts(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Splits."""
+        """Return the names."""
         if isinstance(value, tuple):
             return value
         names = (name.strip() for name in str(value).split(","))
@@ -108,7 +108,7 @@ Command = Callable[..., Any]
 
 
 def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Joins options that several commands share."""
+    """Return one decorator that adds several options."""
 
     def decorate(function: Command) -> Command:
         for decorator in reversed(decorators):
@@ -133,7 +133,7 @@ ipc_option = click.option(
 data_root_option = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
-    help="Where data sets lie, in torchvision's layout. Also DCBENCH_DATA.",
+    help="The folder of data sets, in torchvision's layout. Also DCBENCH_DATA.",
 )
 output_option = click.option(
     "--output",
@@ -151,22 +151,26 @@ compile_option = click.option(
     type=click.Choice(get_args(CompileMode)),
     default="auto",
     show_default=True,
-    help="torch.compile: auto where the work pays for it and a compiler is there. On a "
-    "GPU, CUDA graphs too, unless off.",
+    help="Whether to use torch.compile; auto uses it if the run is long enough to gain "
+    "from it and a compiler is installed. On a GPU, auto and on also use CUDA graphs.",
 )
 set_option = click.option(
     "--set",
     "pairs",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Overrides a recipe key, or protocol.KEY; may be repeated. It is recorded. "
-    "dcbench show has the keys, dcbench list augmentations the values of "
+    help="Override a recipe key, or protocol.KEY; may be repeated. The record contains "
+    "it. dcbench show lists the keys, dcbench list augmentations the values of "
     "protocol.augmentation.",
 )
 
 
 def protocol_option(use: str) -> Callable[[Command], Command]:
-    """The evaluation protocol, and what it decides."""
+    """Return the option of the evaluation protocol.
+
+    Args:
+        use: a sentence about what the protocol decides.
+    """
     return click.option(
         "--protocol",
         default="dc",
@@ -178,14 +182,14 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
 
 
 def table_format(name: str) -> Callable[[Command], Command]:
-    """How to print a table, as the parameter of that name."""
+    """Return the option of a table's format, as the parameter of the given name."""
     return click.option(
         "--format",
         name,
         type=click.Choice(["md", "csv", "latex", "html"]),
         default="md",
         show_default=True,
-        help="How to print the table.",
+        help="Format of the table.",
     )
 
 
@@ -194,14 +198,15 @@ profile_option = click.option(
     "--profile",
     type=click.Choice(get_args(Profile)),
     help="demo and quick are reduced recipes; paper, the default, is the published one "
-    "(run without --datasets: demo).",
+    "(demo is the default of dcbench run without --datasets).",
 )
 profiles_option = click.option(
     "--profile",
     "profiles",
     multiple=True,
     type=click.Choice(get_args(Profile)),
-    help="Which records enter; paper alone by default. May be repeated.",
+    help="The profiles whose records are shown; paper alone by default. May be "
+    "repeated.",
 )
 protocol_options = options(
     click.option(
@@ -214,7 +219,8 @@ protocol_options = options(
     click.option(
         "--selection",
         type=click.Choice(get_args(Selection)),
-        help="Which pass counts; best_test is optimistic, and tables mark it.",
+        help="The pass whose accuracy counts; best_test is optimistic, and tables mark "
+        "it.",
     ),
 )
 as_option = click.option(
@@ -222,12 +228,15 @@ as_option = click.option(
     "as_method",
     metavar="METHOD",
     callback=lambda _, __, name: None if name is None else METHODS.resolve(name),
-    help="Judge the sets as this method's are: its augmentation, epochs and networks "
-    "under protocol dc. By default as what made a set, where that is known.",
+    help="Judge the sets as those of this method, with its augmentation, epochs and "
+    "networks under protocol dc; by default that of the method which made a set, if it "
+    "is known.",
 )
 claim_options = options(
     click.option(
-        "--dataset", help="What the set was made from; by default what the file says."
+        "--dataset",
+        help="The data set that the set was made from; by default the one that the "
+        "file names.",
     ),
     click.option(
         "--from",
@@ -241,47 +250,54 @@ claim_options = options(
     click.option(
         "--index",
         type=SetIndex(),
-        help="Which of several sets in a file; the first is 0. dcbench evaluate takes "
-        "all of them as sets of one method with --index all.",
+        help="The index of one of several sets in a file; the first is 0. With --index "
+        "all, dcbench evaluate uses all of them as sets of one method.",
     ),
     click.option(
         "--partition",
         type=click.IntRange(1, MOST_PARTS),
-        help="Each image holds this many smaller ones squared (IDM, BACON, IDC: 2).",
+        help="Number of smaller images along each side of an image (IDM, BACON, IDC: "
+        "2).",
     ),
-    click.option("--zca/--no-zca", default=None, help="Images are ZCA-whitened."),
+    click.option(
+        "--zca/--no-zca",
+        default=None,
+        help="Whether the images are ZCA-whitened.",
+    ),
     click.option(
         "--pixels/--normalized",
         default=None,
-        help="Images are pixels, in [0, 1] or 0 to 255, or normalised.",
+        help="Whether the images are pixels, in [0, 1] or 0 to 255, or normalised.",
     ),
     click.option(
         "--statistics",
         metavar="DATASET",
-        help="Images were normalised with the mean and std of another data set.",
+        help="The data set whose mean and std normalised the images, if it is another "
+        "one.",
     ),
     click.option(
         "--labels",
         type=click.Choice(get_args(Labels)),
-        help="Rows of labels as they are, their largest, or softmax of logits.",
+        help="How to use rows of labels: as stored, as their largest class, or as "
+        "logits.",
     ),
     click.option(
         "--learned-rate",
         "learning_rate",
         type=click.FloatRange(min=0, min_open=True),
-        help="The learning rate that was learned with the images; --set "
-        "protocol.use_learned_rate=true trains with it.",
+        help="The learning rate that was learned with the images; networks train with "
+        "it under --set protocol.use_learned_rate=true.",
     ),
     click.option(
         "--classes",
         type=Classes(),
         metavar="NAMES|FILE",
-        help="Which class of the data set each class of the file is, in the file's "
-        "order: names separated by commas, or a file with one in each line; index if "
-        "the numbers in the file's names are those of the labels, order if its classes "
-        "stand in the data set's order.",
+        help="The data set's class for each class of the file, in the file's order: "
+        "names separated by commas, or a file with one name per line; index if the "
+        "numbers in the file's names are those of the labels, order if its classes are "
+        "in the data set's order.",
     ),
     click.option(
-        "--name", help="What tables call the set; by default the name of the file."
+        "--name", help="The name of the set in tables; by default that of the file."
     ),
 )

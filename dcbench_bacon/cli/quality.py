@@ -1,4 +1,4 @@
-"""What ``dcbench quality`` does: hold the images of saved sets against real ones."""
+"""The comparison of saved sets with real images by ``dcbench quality``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,9 @@ def quality_of_files(
             f"these files are of {' and '.join(names)}: give those of one data set"
         )
     if len({each.fingerprint for each in opened}) > 1:
-        raise UsageError("some of these sets are ZCA-whitened: give them by themselves")
+        raise UsageError(
+            "some of these sets are ZCA-whitened: give them in a command of their own"
+        )
     policy = RunPolicy(reporter=progress.reporter(Console(stderr=True)))
     shared = Store(output).shared
     found = appraise_files(sets, opened[0], request, policy, shared)

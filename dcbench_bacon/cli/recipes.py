@@ -1,4 +1,4 @@
-"""What `dcbench show` and `dcbench check` print."""
+"""The output of ``dcbench show`` and ``dcbench check``."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from dcbench_bacon.schema import Cell
 
 
 def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str:
-    """The recipe of a cell, a line a key: value, table and source."""
+    """Return the recipe of a cell, one line per key with value, table and source."""
     name = loading.cell_name(dataset)
     cell = contract.cell_of(METHODS.resolve(method), name, ipc)
     request = request_of("paper", **requested)
@@ -46,7 +46,7 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
 
 
 def check_recipes() -> list[str]:
-    """Resolves every table of every recipe and protocol; returns what is wrong."""
+    """Resolve every table of every recipe and protocol; return the problems found."""
     problems = []
     known = list(DATASETS.names())
     for method in METHODS.names():
@@ -70,7 +70,7 @@ def check_recipes() -> list[str]:
 def _settings_of(
     method: str, document: toml_tables.Document, known: list[str]
 ) -> list[tuple[Cell, Any]]:
-    """A cell for every table of a recipe, in every profile that touches it."""
+    """Return a cell for every table of a recipe, in every profile that has it."""
     found: list[tuple[Cell, Any]] = []
     profiles = document.get("profiles", {})
     for profile, tables_ in {"paper": document, **profiles}.items():

@@ -1,4 +1,4 @@
-"""The commands that read records alone: `dcbench table` and `dcbench plot`."""
+"""The commands that read records alone: ``dcbench table`` and ``dcbench plot``."""
 
 from pathlib import Path
 from typing import Any
@@ -29,25 +29,25 @@ Examples:
     ),
     default="accuracy",
     show_default=True,
-    help="Accuracies, their spread between sets and networks, every set on every "
-    "network, scores against random images and the whole set, cost, failures, or what "
-    "dcbench continual and dcbench nas have recorded.",
+    help="The content of the table: accuracies, their spread between sets and between "
+    "networks, every set on every network, scores relative to random images and the "
+    "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
 )
 @profiles_option
 @click.option(
     "--source",
-    help="Compare with this source of published numbers, not with each method's own: "
-    "`bacon` is the table of BACON's page; a wrong name lists them.",
+    help="Compare with this source of published numbers instead of each method's own: "
+    "`bacon` is the table of BACON's page; a wrong name prints a list of all sources.",
 )
 @click.option(
     "--against",
     default="random",
     show_default=True,
-    help="The method that --what scores holds the others against.",
+    help="The method that --what scores compares the others with.",
 )
 @output_option
 def table(what: str, source: str | None, against: str, **given: Any) -> None:
-    """Print measured beside published, from the records alone."""
+    """Print measured accuracies beside published ones, from the records alone."""
     from dcbench_bacon.cli.lists import print_table
 
     for option, value, use in (
@@ -77,14 +77,14 @@ Examples:
     type=click.Choice(["png", "svg", "pdf"]),
     default="png",
     show_default=True,
-    help="Of the files.",
+    help="Format of the files.",
 )
 @profiles_option
 @output_option
 def transfer(form: str, profiles: tuple[str, ...], output: Path) -> None:
     """Draw the accuracy of every set on every network as heat maps.
 
-    One file a data set, number of images per class, profile and selection.
+    There is one file per data set, number of images per class, profile and selection.
     """
     from dcbench_bacon.cli.lists import plot_transfer
 

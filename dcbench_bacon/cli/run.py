@@ -1,4 +1,4 @@
-"""What the commands do that need torch: running and timing grids, recipes."""
+"""The running and timing of grids by ``dcbench run`` and ``dcbench profile``."""
 
 import shlex
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from dcbench_bacon.schema import Evaluation
 DEMO_METHODS = ("random", "dm", "idm", "bacon")
 DEMO_DATASETS = ("digits",)
 AXES = ("methods", "datasets", "ipc")
-REFERENCES = ("random", "whole")  # what scores hold the others against
+REFERENCES = ("random", "whole")  # methods that scores compare the others with
 
 
 def run_grid(*, references: bool, **given: Any) -> int:
-    """Runs the grid asked for, printing each result and the table.
+    """Run the requested grid; print each result and the table.
 
     Args:
-        references: run these as well.
+        references: whether the methods ``REFERENCES`` run as well.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
     Returns:
@@ -65,17 +65,20 @@ def run_grid(*, references: bool, **given: Any) -> int:
 
 
 def profile_grid(*, steps: int, form: str, **given: Any) -> str:
-    """Times steps, stores the records and returns the table.
+    """Time steps, store the records and return the table.
 
     Args:
-        steps: how many of a cell are timed.
-        form: of the table.
+        steps: number of timed steps per cell.
+        form: format of the table: ``md``, ``csv``, ``latex`` or ``html``.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
     """
     setup = Setup.taken(given)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     if methods is None or datasets is None:
-        raise UsageError("name what to time with --methods and --datasets")
+        raise UsageError(
+            "name what to time with --methods and --datasets, such as --methods dm "
+            "--datasets cifar10"
+        )
     grid = Grid(
         methods=methods,
         datasets=datasets,
@@ -92,7 +95,7 @@ def profile_grid(*, steps: int, form: str, **given: Any) -> str:
 
 
 def _conclude(results: list[CellResult], output: Path, profile: str) -> None:
-    """Prints the table of this grid and says how to see it again."""
+    """Print the table of a grid, and the command that prints it again."""
     records = [result.record for result in results if result.record.status == "done"]
     if not records:
         return
@@ -111,7 +114,7 @@ def _conclude(results: list[CellResult], output: Path, profile: str) -> None:
 
 
 def _line(result: CellResult) -> str:
-    """What became of a cell, in a line."""
+    """Return the outcome of a cell as a line."""
     record = result.record
     if record.status != "done":
         return f"{result.job.cell}: {result.outcome}: {record.error}"
@@ -129,16 +132,16 @@ def _line(result: CellResult) -> str:
 
 
 def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
-    """The evaluations of each network."""
+    """Return the evaluations of each network."""
     names = dict.fromkeys(entry.architecture for entry in found)
     return {name: [e for e in found if e.architecture == name] for name in names}
 
 
 def spread(found: Sequence[Evaluation]) -> str:
-    """Mean and standard deviation between networks, in percent, as tables have them."""
+    """Return mean and deviation between networks in percent, as tables print them."""
     return in_percent([entry.accuracy for entry in found])
 
 
 def in_percent(fractions: Sequence[float]) -> str:
-    """The same of accuracies alone."""
+    """Return mean and deviation of fractions in percent, as tables print them."""
     return accuracy(*moments(fractions), len(fractions)).replace(" (", " % (")

@@ -1,4 +1,4 @@
-"""The commands that run cells: `dcbench run` and `dcbench profile`."""
+"""The commands that run cells: ``dcbench run`` and ``dcbench profile``."""
 
 from typing import Any
 
@@ -33,7 +33,12 @@ Examples:
 @methods_option
 @datasets_option
 @ipc_option
-@click.option("--seeds", type=IntList(0), default="0", help="Such as 0,1,2,3,4.")
+@click.option(
+    "--seeds",
+    type=IntList(0),
+    default="0",
+    help="Seeds of the sets, one set per seed, such as 0,1,2,3,4.",
+)
 @profile_option
 @set_option
 @protocol_options
@@ -44,7 +49,8 @@ Examples:
 @click.option(
     "--references",
     is_flag=True,
-    help="Also random and whole under the same protocol, for scores against them.",
+    help="Also run the methods random and whole, which the scores of other methods "
+    "need.",
 )
 @click.option("--fresh", is_flag=True, help="Run finished cells again.")
 @click.option("--no-download", is_flag=True, help="Use only data that is on disk.")
@@ -54,19 +60,19 @@ Examples:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="A kill loses at most this much.",
+    help="Time between checkpoints; a killed run loses at most this much.",
 )
 @click.option(
     "--time-budget",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Stop after this long, as on Ctrl-C.",
+    help="Stop after this time, in the same way as on Ctrl-C.",
 )
 def run(**given: Any) -> None:
     """Distil, evaluate, record and print the table.
 
-    Finished cells are skipped, interrupted ones go on where they stopped, failed ones
-    are tried again. Without --datasets it runs on those of the demo: digits at IPC 1
+    Finished cells are skipped, interrupted ones continue where they stopped, and failed
+    ones are tried again. Without --datasets, the command runs the demo: digits at IPC 1
     and 10, with reduced recipes.
     """
     from dcbench_bacon.cli.run import run_grid
@@ -89,7 +95,7 @@ Examples:
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Timed steps of each cell; those that warm up are not among them.",
+    help="Number of timed steps per cell, not counting the warm-up.",
 )
 @profile_option
 @set_option
@@ -106,9 +112,9 @@ Examples:
 @output_option
 @format_option
 def profile(**given: Any) -> None:
-    """Time distillation steps by phase, against a large matrix product.
+    """Time distillation steps by phase, and compare them with a large matrix product.
 
-    Random pixels stand in for a data set that is not on disk. The records go to
+    Random pixels replace a data set that is not on disk. The records go to
     OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
     """
     from dcbench_bacon.cli.run import profile_grid

@@ -1,4 +1,4 @@
-"""The commands about saved sets: `dcbench evaluate`, `convert` and `quality`."""
+"""The commands about saved sets: ``dcbench evaluate``, ``convert`` and ``quality``."""
 
 from pathlib import Path
 from typing import Any
@@ -42,18 +42,20 @@ Examples:
 @compile_option
 @data_root_option
 @output_option
-@click.option("--fresh", is_flag=True, help="Train again what has a record.")
+@click.option(
+    "--fresh", is_flag=True, help="Repeat evaluations that already have a record."
+)
 def evaluate(**given: Any) -> None:
     """Train fresh networks on saved sets and test them on real images.
 
-    Each set leaves a record in OUTPUT/records and stands in the tables of dcbench table
-    from then on; what is recorded is not done again, what was interrupted goes on.
+    Each set leaves a record in OUTPUT/records, which dcbench table shows from then on.
+    Recorded evaluations are not repeated, interrupted ones continue.
 
-    Sets of other tools are read as well, without running what a pickle may ask for.
-    What such a file does not say is taken from its name and its numbers; one table says
-    what was taken, how sure it is and which option states it. How a file was read is
-    recorded, and read in another way it is another result. Accuracies that the file's
-    authors stored with a set are printed beside the measured ones.
+    Sets of other tools are read as well, without running any code in a pickle. What
+    such a file does not state is guessed from its name and its values; a table shows
+    each guess, how certain it is and which option states it. The record contains how a
+    file was read, and another reading is another result. Accuracies that the authors
+    stored with a set are printed beside the measured ones.
 
     A set is judged as its method would judge it: under protocol dc the augmentation and
     the epochs depend on method and data set (dcbench show METHOD DATASET IPC).
@@ -96,8 +98,8 @@ Examples:
 def convert(**given: Any) -> None:
     """Turn a synthetic set of any format into another, or into a picture.
 
-    See `dcbench list formats`. Formats of float32 keep every bit. What is read is never
-    written over, also with --force.
+    See `dcbench list formats`. Formats of float32 keep every bit. The file that is read
+    is never overwritten, not even with --force.
     """
     from dcbench_bacon.exchange.conversion import convert_file
 
@@ -118,21 +120,21 @@ Examples:
     "--architecture",
     default="ConvNet",
     show_default=True,
-    help="The one network that is trained on the train split for its features.",
+    help="The network that is trained on the train split and computes the features.",
 )
 @click.option(
     "--passes",
     type=click.IntRange(min=2),
     default=51,
     show_default=True,
-    help="Over the train split, in its training.",
+    help="Passes of its training over the train split.",
 )
 @click.option(
     "--images",
     type=click.IntRange(min=2),
     default=5000,
     show_default=True,
-    help="Real images to compare with, at most.",
+    help="Largest number of real images to compare with.",
 )
 @click.option(
     "--clip-model",
@@ -144,8 +146,8 @@ Examples:
     "--clip-weights",
     default="",
     metavar="FILE|NAME",
-    help="Its weights: a file, or a name that open_clip downloads. Without them there "
-    "is no row of such a model and no zero-shot agreement.",
+    help="Its weights: a file, or a name that open_clip downloads. Without weights the "
+    "table has no row for such a model and no zero-shot agreement.",
 )
 @device_option
 @data_root_option
@@ -154,9 +156,10 @@ Examples:
 def quality(**given: Any) -> None:
     """Compare synthetic images with real ones in feature space.
 
-    Squared MMD and Frechet distance to test images, in the features of a network
-    trained on the train split and of an image-text model, beside those of as many
-    random training images; the share of images that the model gives their own class.
+    The table shows squared MMD and Frechet distance from the test images, in the
+    features of a network trained on the train split and of an image-text model, beside
+    those of equally many random training images. It also shows the share of images
+    that the image-text model assigns to their own class.
     """
     from dcbench_bacon.cli.quality import quality_of_files
 

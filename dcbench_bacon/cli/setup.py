@@ -1,4 +1,4 @@
-"""From the options of a command to a results folder, a device and a request."""
+"""The results folder, the device and the options of a command that runs cells."""
 
 import math
 import time
@@ -21,17 +21,17 @@ from dcbench_bacon.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Where and how a command works, as typed.
+    """The options of a command about where and how it works, as typed.
 
     Attributes:
-        device: ``auto`` or one of torch's names.
-        compiling: of networks.
-        data_root: where data sets lie.
+        device: ``auto``, or a device name of torch.
+        compiling: whether networks are compiled.
+        data_root: the folder of data sets; None for the default one.
         output: the results folder.
-        fresh: do again what has a record.
-        no_download: use only data that is on disk.
-        checkpoint_every: seconds.
-        time_budget: seconds after which to stop.
+        fresh: whether cells with a record run again.
+        no_download: whether only data on disk are used.
+        checkpoint_every: seconds between two checkpoints.
+        time_budget: seconds after which the command stops; None for no limit.
     """
 
     device: str
@@ -45,15 +45,16 @@ class Setup:
 
     @classmethod
     def taken(cls, given: dict[str, Any]) -> "Setup":
-        """Takes these out of the options of a command."""
+        """Take these options out of all options of a command."""
         names = [each.name for each in fields(cls) if each.name in given]
         return cls(**{name: given.pop(name) for name in names})
 
     @contextmanager
     def ready(self, console: Console) -> Iterator[tuple[Store, run.Options]]:
-        """Where results go and how cells run; inside, Ctrl-C lets a step end.
+        """Yield the store and the options of running cells.
 
-        The time budget begins when all else is ready.
+        Within the context, Ctrl-C stops after the current step. The time budget begins
+        when everything else is ready.
         """
         device = choose_device(self.device)
         store = Store(self.output).open()

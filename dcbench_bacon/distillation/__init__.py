@@ -1,1 +1,1 @@
-"""Distillation: objectives, and the pipelines that use them."""
+"""Distillation: matching objectives, pipelines, and selection of real images."""

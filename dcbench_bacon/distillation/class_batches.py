@@ -1,4 +1,4 @@
-"""Real images by class, drawn for every step."""
+"""Batches of real images by class, drawn at every step."""
 
 from typing import Any, Literal
 
@@ -13,17 +13,17 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.schema import DatasetInfo
 
 Init = Literal["real", "noise"]
-REAL_CALLS = 10  # calls of a network that the real images of a chunk may take
+REAL_CALLS = 10  # most network calls for the real images of one chunk of classes
 
 
 def in_class_order(
     images: Float[Tensor, "m ch h w"], info: DatasetInfo, **more: Any
 ) -> SyntheticSet:
-    """A set of as many images of every class, one class after another.
+    """Return a set with equally many images of every class, in class order.
 
     Args:
-        images: of the first class, then of the second, and so on.
-        info: of the data set.
+        images: all images of the first class, then those of the second, and so on.
+        info: the facts of the data set.
         more: further fields of the set.
     """
     classes = torch.arange(info.classes, device=images.device)
@@ -39,7 +39,7 @@ class RealImages:
     """
 
     def __init__(self, run: Run) -> None:
-        """Indexes the train split by class."""
+        """Index the train split by class."""
         self.run = run
         self.images = run.train.images
         self.labels = run.train.labels
@@ -47,14 +47,14 @@ class RealImages:
         self.largest = self.index.shape[1]
 
     def draw(self, count: int, generator: torch.Generator) -> Int64[Tensor, "c n"]:
-        """Draws image indices a class, without replacement while they last.
+        """Draw image indices for each class, without replacement while they last.
 
-        A class with fewer than ``count`` images gives all of them once before any
-        twice, so that all classes have batches of one size.
+        A class with fewer than ``count`` images gives all of them once before it gives
+        any twice, so that the batches of all classes have one size.
 
         Args:
-            count: images a class; cut to the largest class.
-            generator: on the run's device.
+            count: images per class; cut to the size of the largest class.
+            generator: a random stream on the run's device.
         """
         count = min(count, self.largest)
         shape = self.index.shape
@@ -66,18 +66,18 @@ class RealImages:
         return self.index.gather(1, chosen)
 
     def take(self, index: Int64[Tensor, "c n"]) -> Float[Tensor, "c n ch h w"]:
-        """The normalised images at indices that ``draw`` returned."""
+        """Return the normalised images at indices that ``draw`` returned."""
         images = normalize(self.images[index.flatten()], self.run.info)
         return torch.unflatten(images, 0, index.shape)
 
     def minibatches(
         self, shape: tuple[int, ...], generator: torch.Generator
     ) -> Int64[Tensor, "*shape"]:
-        """Draws image indices from all classes, with replacement.
+        """Draw image indices from all classes, with replacement.
 
         Args:
-            shape: of what is returned.
-            generator: on the run's device.
+            shape: the shape of the indices.
+            generator: a random stream on the run's device.
         """
         where = self.labels.device
         return torch.randint(len(self.labels), shape, generator=generator, device=where)
@@ -85,14 +85,14 @@ class RealImages:
     def labelled(
         self, index: Int64[Tensor, "*shape"]
     ) -> tuple[Float[Tensor, "*shape c h w"], Int64[Tensor, "*shape"]]:
-        """The normalised images at indices, with their labels."""
+        """Return the normalised images at the given indices, with their labels."""
         images = normalize(self.images[index.flatten()], self.run.info)
         return torch.unflatten(images, 0, index.shape), self.labels[index]
 
     def start(
         self, init: Init, generator: torch.Generator, partition: int = 1
     ) -> Float[Tensor, "c ipc ch h w"]:
-        """The images before the first step: real ones, or standard normal noise."""
+        """Return the images before the first step: real, or standard normal noise."""
         if init == "real":
             return self.initial(partition, generator)
         info, ipc = self.run.info, self.run.cell.ipc
@@ -102,10 +102,10 @@ class RealImages:
     def initial(
         self, partition: int, generator: torch.Generator
     ) -> Float[Tensor, "c ipc ch h w"]:
-        """Real images to start from; with a partition, ``partition**2`` in each.
+        """Return real images to start from; with a partition, join several in each.
 
-        Each part is another real image of the class, reduced bilinearly; parts are
-        drawn independently, as IDM does it.
+        Each of the ``partition**2`` parts of an image is another real image of the
+        class, reduced bilinearly. The parts are drawn independently, as in IDM.
         """
         ipc = self.run.cell.ipc
         if partition == 1:

@@ -1,10 +1,11 @@
 """Selection of real images: herding, k-center and k-means, many classes at once.
 
-A choice works on the features of several classes, padded to the largest. Distances are
-Euclidean, computed from differences (no expanded squares, which lose digits), and from
-one point a class to all its images: never more than one row of the matrix of all
-distances. A class that has fewer distinct images than it must give gives the copies.
-Of images equally far the first counts, in the order of the train split.
+A choice works on the features of several classes, padded to the largest of them.
+Distances are Euclidean and computed from differences, since expanded squares lose
+digits. They go from one point per class to all images of the class, so that never more
+than one row of the distance matrix is in memory. A class with fewer distinct images
+than it must give also gives the copies. Of equally distant images, the first in the
+order of the train split is taken.
 """
 
 import warnings
@@ -28,30 +29,32 @@ from dcbench_bacon.training.features import build
 Choice = Callable[
     [Float32[Tensor, "c n d"], Int64[Tensor, "c"], int], Int64[Tensor, "c k"]
 ]
-"""From features, padded, how many of them count, and k: k positions in each class."""
+"""Takes padded features, the number of images in each class, and k; returns k positions
+in each class."""
 
-ROUNDING = 1e-5  # relative; distances closer than this are equal
+ROUNDING = 1e-5  # relative difference below which two distances count as equal
 MOST_BYTES = 2**30
-"""Of the features of the classes chosen from at once; one class may take more."""
+"""Largest size of the features of a group of classes; a single class may exceed it."""
 
 
 def herding(
     features: Float32[Tensor, "c n d"], counts: Int64[Tensor, "c"], count: int
 ) -> Int64[Tensor, "c k"]:
-    """Greedy matching of the mean (Welling, ICML 2009; iCaRL, CVPR 2017, algorithm 4).
+    """Choose images greedily so that their mean is nearest to that of the class.
 
-    With m the mean of the class and S the sum of those chosen so far, the i-th choice
-    is the image x left that minimises ||i m - (S + x)||: it keeps the mean of the
-    choices nearest to the mean of the class. (The author's reading for the published
-    rows: VICO-UoE/DatasetCondensation, issue 15. DeepCore's code takes the farthest.)
+    The method is herding (Welling, ICML 2009; iCaRL, CVPR 2017, algorithm 4). With m
+    the mean of the class and S the sum of the images chosen so far, the i-th choice is
+    the remaining image x that minimises ||i m - (S + x)||. This is how the author
+    describes the published rows (VICO-UoE/DatasetCondensation, issue 15); DeepCore's
+    code takes the farthest image instead.
 
     Args:
-        features: a row an image; rows from ``counts`` on are padding.
-        counts: images of each class, ``count`` or more.
-        count: how many to choose of each class.
+        features: one row per image; rows from ``counts`` on are padding.
+        counts: number of images of each class, ``count`` or more.
+        count: number of images to choose per class.
 
     Returns:
-        Positions in the order chosen: fewer are a prefix of more.
+        Positions in the order chosen: a smaller choice is a prefix of a larger one.
     """
     mean = _mean(features, counts)
     total = torch.zeros_like(mean)
@@ -69,20 +72,22 @@ def herding(
 def k_center(
     features: Float32[Tensor, "c n d"], counts: Int64[Tensor, "c"], count: int
 ) -> Int64[Tensor, "c k"]:
-    """Greedy k-center (Gonzalez, 1985; for core-sets Sener and Savarese, ICLR 2018).
+    """Choose images greedily so that every image is near to one of them.
 
-    The first centre is the image nearest to the mean of its class (the author's reading
-    for the published rows: VICO-UoE/DatasetCondensation, issue 21); each further one is
-    the image farthest from its nearest centre. The radius is then at most twice the
-    smallest possible. It seeks outliers: a few images say little of a class.
+    The method is greedy k-center (Gonzalez, 1985; for core-sets Sener and Savarese,
+    ICLR 2018). The first centre is the image nearest to the mean of its class, as the
+    author describes the published rows (VICO-UoE/DatasetCondensation, issue 21); each
+    further centre is the image farthest from its nearest centre. The radius is then at
+    most twice the smallest possible. The method prefers outliers, so a few images
+    represent a class badly.
 
     Args:
-        features: a row an image; rows from ``counts`` on are padding.
-        counts: images of each class, ``count`` or more.
-        count: how many to choose of each class.
+        features: one row per image; rows from ``counts`` on are padding.
+        counts: number of images of each class, ``count`` or more.
+        count: number of images to choose per class.
 
     Returns:
-        Positions in the order chosen: fewer are a prefix of more.
+        Positions in the order chosen: a smaller choice is a prefix of a larger one.
     """
     taken = _padding(features, counts)
     rows = torch.arange(len(features), device=features.device)
@@ -103,18 +108,21 @@ def k_means(
     count: int,
     generator: torch.Generator,
 ) -> Int64[Tensor, "c k"]:
-    """The real image nearest to each centroid of k-means, none twice.
+    """Choose the real image nearest to each centroid of k-means, none twice.
 
-    The centroids are scikit-learn's (Lloyd's algorithm from k-means++, one start). In
-    their order each takes the nearest image that is left, so that a centroid whose
-    image is gone, as of a class with fewer distinct images than clusters, takes the
-    next.
+    The centroids are scikit-learn's (Lloyd's algorithm from k-means++, one start). One
+    after another, each takes the nearest image that is left. A centroid whose nearest
+    image is taken, as in a class with fewer distinct images than clusters, therefore
+    takes the next one.
 
     Args:
-        features: a row an image; rows from ``counts`` on are padding.
-        counts: images of each class, ``count`` or more.
-        count: how many to choose of each class.
-        generator: on the CPU; seeds the clustering of each class.
+        features: one row per image; rows from ``counts`` on are padding.
+        counts: number of images of each class, ``count`` or more.
+        count: number of images to choose per class.
+        generator: a random stream on the CPU; it seeds the clustering of each class.
+
+    Returns:
+        Positions in the order of the centroids.
     """
     seeds = torch.randint(2**31, (len(features),), generator=generator).tolist()
     rows = torch.arange(len(features), device=features.device)
@@ -136,13 +144,13 @@ def k_means(
 def _centroids(
     features: Float32[Tensor, "n d"], count: int, seed: int
 ) -> Float32[Tensor, "k d"]:
-    """The centroids of one class; the images themselves where all are wanted."""
+    """Return the centroids of one class; all images if ``count`` asks for all."""
     if count == len(features):
         return features
     clustering = KMeans(count, n_init=1, random_state=seed)
-    # One thread: several add up in an order that changes from run to run.
+    # One thread, because several add up in an order that changes from run to run.
     with threadpool_limits(1), warnings.catch_warnings():
-        # Fewer distinct images than clusters are no mistake here.
+        # A class may have fewer distinct images than clusters; that is no mistake.
         warnings.simplefilter("ignore", ConvergenceWarning)
         clustering.fit(features.cpu().numpy())
     found = clustering.cluster_centers_.astype(np.float32)
@@ -152,23 +160,24 @@ def _centroids(
 def _mean(
     features: Float32[Tensor, "c n d"], counts: Int64[Tensor, "c"]
 ) -> Float32[Tensor, "c d"]:
-    """The mean of each class; padding is zero."""
+    """Return the mean of each class; the padding is zero."""
     return features.sum(1) / counts[:, None]
 
 
 def _padding(
     features: Float32[Tensor, "c n d"], counts: Int64[Tensor, "c"]
 ) -> Bool[Tensor, "c n"]:
-    """Which rows hold no image."""
+    """Return a mask of the rows that hold no image."""
     return torch.arange(features.shape[1], device=counts.device) >= counts[:, None]
 
 
 def _nearest(
     distances: Float32[Tensor, "c n"], taken: Bool[Tensor, "c n"]
 ) -> Int64[Tensor, "c"]:
-    """The first image left of those nearest; rounding tells no two of them apart.
+    """Return the first of the nearest images that are left.
 
-    The two images of a cluster of two are as far from its centroid as each other.
+    Distances that differ by rounding alone count as equal: the two images of a cluster
+    of two are equally far from its centroid.
     """
     left = distances.masked_fill(taken, torch.inf)
     least = left.amin(1, keepdim=True)
@@ -178,22 +187,22 @@ def _nearest(
 def _distances(
     points: Float32[Tensor, "c d"], features: Float32[Tensor, "c n d"]
 ) -> Float32[Tensor, "c n"]:
-    """From one point a class to each row of the class."""
+    """Return the distances from one point per class to each row of the class."""
     exact = "donot_use_mm_for_euclid_dist"
     return torch.cdist(points.unsqueeze(1), features, compute_mode=exact).squeeze(1)
 
 
 def select(run: Run, settings: FeatureSettings, choose: Choice) -> SyntheticSet:
-    """Chooses ``ipc`` images of every class, a group of classes a step.
+    """Choose ``ipc`` images of every class, one group of classes per step.
 
     Args:
-        run: what the harness lends.
-        settings: what distances are measured in.
-        choose: which images to take.
+        run: the cell's data, random streams and clock.
+        settings: the features that distances are measured in.
+        choose: picks positions from the features of a group.
 
     Returns:
-        The images in class order, each class in the order chosen. The provenance says
-        which of the train split they are, and what the features are.
+        The images in class order, each class in the order chosen. The provenance lists
+        their indices in the train split and describes the features.
     """
     selection = Selection(run, settings, choose)
     for step in run.steps("select", selection.steps, state=selection):
@@ -205,13 +214,13 @@ class Selection:
     """The images chosen so far, by class.
 
     Args:
-        run: what the harness lends.
-        settings: what distances are measured in.
-        choose: which images to take.
+        run: the cell's data, random streams and clock.
+        settings: the features that distances are measured in.
+        choose: picks positions from the features of a group.
     """
 
     def __init__(self, run: Run, settings: FeatureSettings, choose: Choice) -> None:
-        """Makes the features ready, and forms the groups."""
+        """Build the features and set the size of the groups."""
         self.run = run
         self.choose = choose
         self.real = RealImages(run)
@@ -223,11 +232,11 @@ class Selection:
 
     @property
     def steps(self) -> int:
-        """The number of groups."""
+        """Return the number of groups of classes."""
         return -(-self.run.info.classes // self.group)
 
     def step(self, index: int) -> None:
-        """Chooses from one group of classes."""
+        """Choose the images of one group of classes."""
         some = slice(index * self.group, (index + 1) * self.group)
         members, counts = self.real.index[some], self.real.counts[some]
         with self.run.phase("real forward"):
@@ -236,7 +245,7 @@ class Selection:
         self.chosen[some] = members.gather(1, positions)
 
     def _encode_group(self, members: Int64[Tensor, "c n"]) -> Float32[Tensor, "c n d"]:
-        """The features of the images of a group; zeros where there is none."""
+        """Return the features of a group's images, with zeros as padding."""
         encoded = torch.zeros(*members.shape, self.width, device=members.device)
         flat, index = encoded.flatten(0, 1), members.flatten()
         places = (index >= 0).nonzero().flatten()
@@ -248,11 +257,11 @@ class Selection:
 
     @torch.no_grad()
     def _encode(self, index: Int64[Tensor, "n"]) -> Float32[Tensor, "n d"]:
-        """The features of images of the train split."""
+        """Return the features of images of the train split."""
         return self.features.encode(self.run.train.images[index])
 
     def result(self) -> SyntheticSet:
-        """The images chosen, with one-hot labels."""
+        """Return the images chosen, with one-hot labels."""
         return in_class_order(
             self.real.take(self.chosen).flatten(0, 1),
             self.run.info,
@@ -263,9 +272,9 @@ class Selection:
         )
 
     def state_dict(self) -> State:
-        """The images chosen."""
+        """Return the indices of the images chosen so far."""
         return {"chosen": self.chosen}
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Restore a state that ``state_dict`` returned."""
         self.chosen.copy_(state["chosen"])

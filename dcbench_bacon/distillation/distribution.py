@@ -1,9 +1,4 @@
-"""Distillation pipelines: which networks, which images, which update.
-
-An objective (``objectives.py``) plugs into either. ``DistributionMatching`` is DM's
-(Zhao & Bilen, WACV 2023), ``ImprovedMatching`` IDM's (Zhao et al., CVPR 2023).
-Gradients are matched by a third, in ``gradient_matching.py``.
-"""
+"""DM's pipeline (Zhao and Bilen, WACV 2023); an objective plugs into it."""
 
 from dcbench_bacon.contract import Run
 from dcbench_bacon.distillation.feature_matching import Matcher, MatchingBatch
@@ -15,13 +10,13 @@ from dcbench_bacon.runtime.precision import tensor_cores
 
 
 class DistributionMatching(Pipeline):
-    """DM's pipeline: a fresh random network each step, whole images.
+    """DM's pipeline: a fresh random network per step, and whole images.
 
     Args:
-        run: what the harness lends.
-        settings: hyper-parameters.
-        objective: from features to a loss a class.
-        partition: parts along each side of a synthetic image.
+        run: the cell's data, random streams and clock.
+        settings: the hyper-parameters.
+        objective: computes one loss per class from features.
+        partition: number of parts along each side of a synthetic image.
         visits: see ``ImageSGD``.
     """
 
@@ -33,7 +28,7 @@ class DistributionMatching(Pipeline):
         partition: int = 1,
         visits: int = 1,
     ) -> None:
-        """Draws the initial images."""
+        """Draw the initial images, and compile the network where that pays."""
         super().__init__(run, settings, partition, visits)
         images = settings.steps * self._passes()
         compile_network(run, self.network, run.info, images)
@@ -48,20 +43,20 @@ class DistributionMatching(Pipeline):
         )
 
     def _passes(self) -> int:
-        """Forward passes of an image in a step; a backward pass counts as two."""
+        """Return the passes of images per step; a backward pass counts as two."""
         real = self.run.info.classes * self.settings.batch_real
         synthetic = self.images.shape[:2].numel() * self.partition**2
         return real + 3 * synthetic
 
     def step(self, index: int) -> None:
-        """One update of all images."""
+        """Update all images once, on a fresh random network."""
         with tensor_cores(self.settings.precision):
             with self.run.phase("queue"):
                 builder.reinitialize(self.network, self.run.generator("network"))
             self._match(MatchingBatch(*self._draw()))
 
     def _match(self, batch: MatchingBatch) -> None:
-        """Updates the images of all classes at once."""
+        """Update the images of all classes at once."""
         losses, gradient = self.matcher(batch, self.images)
         with self.run.phase("update"):
             self.optimiser.step(self.images, gradient)

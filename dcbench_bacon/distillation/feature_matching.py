@@ -1,7 +1,7 @@
 """One step of feature matching for all classes at once, in bounded memory.
 
-The published code does this class by class in Python. What is computed here is the
-same, to rounding: ``tests/reference.py`` holds the slow loop, and the tests compare.
+The published code loops over the classes in Python. This module computes the same, up
+to rounding: the tests compare it with the slow loop in ``tests/reference.py``.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,13 @@ from dcbench_bacon.runtime.memory import images_per_call
 
 @dataclass(frozen=True)
 class MatchingBatch:
-    """What a step matches.
+    """The random draws of one step, and the weight of its cross-entropy.
 
     Attributes:
-        index: of the real images to match, as ``RealImages.draw`` returns them.
+        index: the real images to match, as ``RealImages.draw`` returns them.
         draw: the augmentation of each class, on the run's device.
-        weight: of the cross-entropy of the synthetic images; none without it.
+        weight: weight of the cross-entropy of the synthetic images; None leaves the
+            cross-entropy out.
     """
 
     index: Int64[Tensor, "c n"]
@@ -39,7 +40,7 @@ class MatchingBatch:
 
 
 class MatchingGradient(NamedTuple):
-    """The outcome of a step for c classes: losses and the gradient of their sum."""
+    """The losses of c classes, and the gradient of their sum by the images."""
 
     losses: Float[Tensor, "c"]
     gradient: Float[Tensor, "c ipc ch h w"]
@@ -49,15 +50,15 @@ class Matcher:
     """The gradient of a matching loss with respect to the synthetic images.
 
     Args:
-        run: supplies phases and facts.
-        network: gives features and logits; its parameters are constants, and stay where
-            they are in memory.
+        run: supplies the timed phases and the CUDA graphs.
+        network: computes features and logits. Its parameters are constants and must
+            stay where they are in memory.
         real: the real images to match.
-        objective: from features to a loss a class.
-        augmentation: drawn once a class and shared by real and synthetic images.
-        partition: of the synthetic images.
-        joint: forward all images of a kind in one call, as networks with batch
-            statistics need it.
+        objective: computes one loss per class from features.
+        augmentation: drawn once per class; real and synthetic images share the draw.
+        partition: number of parts along each side of a synthetic image.
+        joint: pass all real images, and all synthetic ones, through the network in one
+            call each, as networks with batch statistics need it.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Matcher:
         partition: int = 1,
         joint: bool = False,
     ) -> None:
-        """Keeps the parts."""
+        """Keep the parts, and prepare the functions for CUDA graphs."""
         self.run = run
         self.network = network
         self.real = real
@@ -87,7 +88,7 @@ class Matcher:
     def __call__(
         self, batch: MatchingBatch, images: Float[Tensor, "c ipc ch h w"]
     ) -> MatchingGradient:
-        """Computes losses and gradient for all classes.
+        """Compute the losses and their gradient for all classes.
 
         Args:
             batch: what to match.
@@ -100,7 +101,13 @@ class Matcher:
     def classes(
         self, batch: MatchingBatch, images: Float[Tensor, "c ipc ch h w"], some: slice
     ) -> MatchingGradient:
-        """The same for a run of classes."""
+        """Compute the losses and their gradient for consecutive classes.
+
+        Args:
+            batch: what to match.
+            images: the synthetic images of all classes.
+            some: the range of classes.
+        """
         draw, device = batch.draw[some], images.device
         classes = torch.arange(some.start, some.stop, device=device)
         weight = () if batch.weight is None else (batch.weight,)
@@ -119,11 +126,11 @@ class Matcher:
         return MatchingGradient(losses, gradient)
 
     def _chunks(self, real: int, images: Tensor) -> Iterator[slice]:
-        """Runs of classes that fit into memory together."""
+        """Yield ranges of classes that fit into memory together."""
         classes, ipc = images.shape[:2]
         device, size = images.device, images.shape[-1]
         most = images_per_call(device, size)
-        # Real images keep no activations: a chunk of them may take several calls.
+        # Real images keep no activations, so a chunk of them may take several calls.
         step = min(most // (ipc * self.partition**2), REAL_CALLS * most // real)
         step = classes if self.joint else max(1, step)
         for start in range(0, classes, step):
@@ -131,12 +138,12 @@ class Matcher:
 
     @torch.no_grad()
     def _augmented(self, images: Tensor, codes: Tensor, values: Tensor) -> Tensors:
-        """The real images as the network sees them."""
+        """Return the augmented real images."""
         return (self.augmentation.apply(images, Draw(codes, values)),)
 
     @torch.no_grad()
     def _embedded(self, images: Float[Tensor, "c n ch h w"]) -> Tensors:
-        """Features of real images, in calls that fit into memory."""
+        """Return the features of real images, from calls that fit into memory."""
         flat = images.flatten(0, 1)
         most = images_per_call(flat.device, flat.shape[-1])
         calls = (flat,) if self.joint else torch.split(flat, most)
@@ -152,7 +159,7 @@ class Matcher:
         values: Tensor,
         *weight: Tensor,
     ) -> Tensors:
-        """The losses of classes, and the gradient of their sum by the images."""
+        """Return the losses, and the gradient of their sum by the images."""
         own = images.detach().requires_grad_()
         decoded = self._decode(own)
         augmented = self.augmentation.apply(decoded, Draw(codes, values))
@@ -168,7 +175,7 @@ class Matcher:
         classes: Int64[Tensor, "c"],
         weight: Tensor | None = None,
     ) -> Float[Tensor, "c"]:
-        """Features and logits from one pass, then the loss of each class."""
+        """Return the loss of each class, from one pass of the synthetic images."""
         shape = augmented.shape[:2]
         features, logits = self.network.features_and_logits(augmented.flatten(0, 1))
         synthetic = torch.unflatten(features, 0, shape)
@@ -180,7 +187,7 @@ class Matcher:
         return losses + weight * torch.unflatten(entropy, 0, shape).mean(1)
 
     def _decode(self, images: Tensor) -> Float[Tensor, "c m ch h w"]:
-        """The parts of each class's images side by side."""
+        """Return the images decoded, those of one class after another."""
         classes, ipc = images.shape[:2]
         parts = decode(images.flatten(0, 1), self.partition)
         parts = torch.unflatten(parts, 0, (self.partition**2, classes, ipc))

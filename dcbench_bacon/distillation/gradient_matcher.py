@@ -1,4 +1,4 @@
-"""Distances between gradients of real and synthetic images."""
+"""DC's gradient distance between real and synthetic images, for all classes at once."""
 
 from collections.abc import Iterator
 
@@ -16,12 +16,12 @@ from dcbench_bacon.networks.base import Network
 from dcbench_bacon.runtime.memory import images_per_call
 
 Gradients = dict[str, Tensor]
-"""By name of a weight: its gradient for each class, (c, *weight's shape)."""
+"""Maps the name of a weight to its gradients, of shape (c, *weight's shape)."""
 
-EPSILON = 1e-6  # of the cosine; distance_wb in utils.py of the published code
-# Memory an image takes, in units of ``images_per_call``'s: per-class gradients keep
-# about twice of an ordinary pass, differentiating them once more four times (a ConvNet
-# at 32 pixels on a CPU: 5 and 11 MB an image).
+EPSILON = 1e-6  # added by ``distance_wb`` in ``utils.py`` of the published code
+# Memory per image, relative to the ordinary pass that ``images_per_call`` assumes:
+# per-class gradients keep about twice as much, and differentiating them once more four
+# times as much (a ConvNet at 32 pixels on a CPU: 5 and 11 MB per image).
 _FIRST_ORDER, _SECOND_ORDER = 2, 4
 
 
@@ -32,17 +32,17 @@ def class_gradients(
     *,
     create_graph: bool = False,
 ) -> Gradients:
-    """The gradient of each class's mean cross-entropy, for all classes in one pass.
+    """Return the gradient of each class's mean cross-entropy, from one pass.
 
     Args:
-        network: its statistics, if it has any, must be frozen (``eval``).
-        images: those of each class.
+        network: the network; its batch statistics, if any, must be frozen (``eval``).
+        images: the images of each class.
         classes: the label of each class.
-        create_graph: whether the gradients can be differentiated.
+        create_graph: whether the gradients can be differentiated again.
 
     Returns:
-        Gradients of the parameters with two or more axes: the distance leaves out
-        biases and the scales of norms.
+        Gradients of the parameters with two or more axes; the distance leaves out
+        biases and the scales of normalisation layers.
     """
     every = {name: each.detach() for name, each in network.named_parameters()}
     copies = {
@@ -63,15 +63,16 @@ def class_gradients(
 
 
 def gradient_distance(real: Gradients, synthetic: Gradients) -> Float[Tensor, "c"]:
-    """The layer-wise distance of DC, equation 9, for each class.
+    """Return the layer-wise distance of DC, equation 9, for each class.
 
-    One minus the cosine, summed over the output units of every weight and over the
-    weights, so that wide layers weigh more. As published, ``EPSILON`` is added to the
-    product of norms: rows far shorter than its root differ even from themselves.
+    It is one minus the cosine, summed over the output units of every weight and over
+    the weights, so that wide layers weigh more. As published, ``EPSILON`` is added to
+    the product of norms; the distance of a row much shorter than the root of
+    ``EPSILON`` from itself is therefore not 0.
 
     Args:
-        real: (c, out, ...) a weight.
-        synthetic: of the same shapes.
+        real: one gradient of shape (c, out, ...) per weight.
+        synthetic: gradients of the same names and shapes.
     """
     rows = [
         1 - _cosines(real[name].flatten(2), synthetic[name].flatten(2)) for name in real
@@ -89,17 +90,17 @@ def _cosines(
 class GradientMatcher:
     """The gradient of the distance with respect to the synthetic images.
 
-    In one pass go as many classes as memory takes: real images in pieces of at most
+    One pass takes as many classes as fit into memory: real images in pieces of at most
     ``images_per_call / 2``, and all synthetic images of at least one class.
 
     Args:
-        run: supplies phases.
+        run: supplies the timed phases.
         real: the real images to match.
-        augmentation: drawn once a class and shared by real and synthetic images.
+        augmentation: drawn once per class; real and synthetic images share the draw.
     """
 
     def __init__(self, run: Run, real: RealImages, augmentation: Augmentation) -> None:
-        """Keeps the parts."""
+        """Keep the run, the real images and the augmentation."""
         self.run = run
         self.real = real
         self.augmentation = augmentation
@@ -111,11 +112,12 @@ class GradientMatcher:
         draw: Draw,
         images: Float[Tensor, "c ipc ch h w"],
     ) -> MatchingGradient:
-        """Computes losses and gradient for all classes.
+        """Compute the losses and their gradient for all classes.
 
         Args:
-            network: whose gradients are matched; its statistics are frozen.
-            index: of the real images, as ``RealImages.draw`` returns them.
+            network: the network whose gradients are matched; its batch statistics are
+                frozen.
+            index: the real images to match, as ``RealImages.draw`` returns them.
             draw: the augmentation of each class.
             images: the synthetic images.
         """
@@ -133,7 +135,7 @@ class GradientMatcher:
         images: Float[Tensor, "c ipc ch h w"],
         first: int,
     ) -> MatchingGradient:
-        """The same for a run of classes."""
+        """Compute the losses and their gradient for consecutive classes."""
         classes = torch.arange(first, first + len(index), device=index.device)
         with self.run.phase("data"):
             real = self.real.take(index)
@@ -156,7 +158,7 @@ class GradientMatcher:
         real: Float[Tensor, "c n ch h w"],
         classes: Int64[Tensor, "c"],
     ) -> Gradients:
-        """The gradients of real images, from pieces that fit into memory."""
+        """Return the gradients of real images, from pieces that fit into memory."""
         most = images_per_call(real.device, real.shape[-1]) // _FIRST_ORDER
         total: Gradients = {}
         for piece in torch.split(real, max(1, most // len(real)), dim=1):
@@ -167,7 +169,7 @@ class GradientMatcher:
         return total
 
     def _chunks(self, real: int, images: Tensor) -> Iterator[slice]:
-        """Runs of classes that fit into memory together."""
+        """Yield ranges of classes that fit into memory together."""
         classes, ipc = images.shape[:2]
         most = images_per_call(images.device, images.shape[-1])
         step = max(1, min(most // (_FIRST_ORDER * real), most // (_SECOND_ORDER * ipc)))

@@ -1,4 +1,4 @@
-"""IDM's pipeline: partitioned images, a queue of networks, a regulariser."""
+"""IDM's pipeline (Zhao et al., CVPR 2023): partitioned images and a network queue."""
 
 from typing import Literal
 
@@ -30,21 +30,24 @@ class ImprovedMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
     """Hyper-parameters of IDM's pipeline; published names in brackets.
 
     Attributes:
-        partition: parts along each side of a synthetic image.
-        ce_weight: of the cross-entropy, times the network's accuracy.
-        accuracy_unit: the published code multiplies by percent, 0 to 100.
+        partition: number of parts along each side of a synthetic image.
+        ce_weight: weight of the cross-entropy, multiplied by the network's accuracy.
+        accuracy_unit: unit of that accuracy: ``percent`` (0 to 100, as in the
+            published code) or ``fraction`` (0 to 1).
         meter_reset_interval: steps between resets of the accuracies; the published
-            code resets them at each evaluation (``eval_interval``). 0 for never.
-        queue_size: networks kept (``net_num``).
-        queue_start: networks before the first step.
+            code resets them at each evaluation (``eval_interval``). 0 means never.
+        queue_size: largest number of networks in the queue (``net_num``).
+        queue_start: number of networks before the first step.
         queue_interval: steps between fresh networks (``net_generate_interval``).
-        queue_trained: networks trained after a step (``fetch_net_num``).
-        queue_train_steps: their mini-batches a step (``model_train_steps``).
-        queue_batch: images a mini-batch.
+        queue_trained: networks trained after each step (``fetch_net_num``).
+        queue_train_steps: mini-batches per step and trained network
+            (``model_train_steps``).
+        queue_batch: images per mini-batch.
         network_lr: learning rate of the networks.
         network_momentum: momentum of the networks (``--net_decay``).
         network_weight_decay: weight decay of the networks (``--net_decay``).
-        update: one update for all classes, or the published loop over classes.
+        update: ``closed`` for one update of all classes, ``sequential`` for the
+            published loop over classes.
     """
 
     image_lr: Rate = 0.2
@@ -68,9 +71,9 @@ class ImprovedMatching(DistributionMatching):
     """IDM's pipeline: partitioned images, a queue of networks, a cross-entropy.
 
     Args:
-        run: what the harness lends.
-        settings: hyper-parameters.
-        objective: from features to a loss a class.
+        run: the cell's data, random streams and clock.
+        settings: the hyper-parameters.
+        objective: computes one loss per class from features.
     """
 
     settings: ImprovedMatchingSettings
@@ -78,13 +81,13 @@ class ImprovedMatching(DistributionMatching):
     def __init__(
         self, run: Run, settings: ImprovedMatchingSettings, objective: Objective
     ) -> None:
-        """Draws the initial images and fills the queue."""
+        """Draw the initial images and fill the queue."""
         self.minibatches = run.generator("queue/minibatches")
         visits = run.info.classes if settings.update == "closed" else 1
         super().__init__(run, settings, objective, settings.partition, visits)
 
     def _network(self) -> base.Network:
-        """The network that takes its parameters from the queue."""
+        """Return the network that takes its parameters from the queue."""
         settings = self.settings
         training = Training(
             architecture=settings.architecture,
@@ -100,17 +103,17 @@ class ImprovedMatching(DistributionMatching):
         return self.queue.template
 
     def _passes(self) -> int:
-        """Those of matching, and of training the queue."""
+        """Return the passes per step of matching and of training the queue."""
         return super()._passes() + self._trained()
 
     def _trained(self) -> int:
-        """Passes of training the queue in a step."""
+        """Return the passes per step of training the queue."""
         settings = self.settings
         trained = settings.queue_trained * settings.queue_train_steps
         return 3 * trained * settings.queue_batch
 
     def step(self, index: int) -> None:
-        """One update of all images, then some training of the queue."""
+        """Update all images once, then train networks of the queue."""
         with tensor_cores(self.settings.precision):
             self._step(index)
 
@@ -135,7 +138,7 @@ class ImprovedMatching(DistributionMatching):
             self._train()
 
     def _match_in_turn(self, batch: MatchingBatch) -> None:
-        """The published loop: one optimiser step on all images after each class."""
+        """Run the published loop: one optimiser step on all images per class."""
         total = torch.zeros((), device=self.images.device)
         for label in range(len(self.images)):
             some = slice(label, label + 1)
@@ -147,7 +150,7 @@ class ImprovedMatching(DistributionMatching):
         self.run.watch("loss", total / len(self.images))
 
     def _train(self) -> None:
-        """Trains ``queue_trained`` networks, each on mini-batches of its own."""
+        """Train ``queue_trained`` networks, each on mini-batches of its own."""
         settings = self.settings
         rows = self.queue.pick(settings.queue_trained)
         shape = (len(rows), settings.queue_train_steps, settings.queue_batch)
@@ -157,10 +160,10 @@ class ImprovedMatching(DistributionMatching):
         self.run.count(index.numel())
 
     def state_dict(self) -> State:
-        """The images, their velocity and the queue."""
+        """Return the images, their velocity and the queue."""
         return {**super().state_dict(), "queue": self.queue.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Restore a state that ``state_dict`` returned."""
         super().load_state_dict(state)
         self.queue.load_state_dict(state["queue"])

@@ -1,8 +1,8 @@
 """Matching objectives: from real and synthetic features to one loss per class.
 
-All work on the last two axes (images, features), so that one call serves every class.
-Real features carry no gradient. BACON: arXiv:2406.01112; the released code differs
-from the paper, and both forms are here (``form``).
+All functions work on the last two axes (images, features), so that one call serves
+every class. Real features carry no gradient. BACON is arXiv:2406.01112; its released
+code differs from the paper, and this module has both forms (``form``).
 """
 
 import math
@@ -21,7 +21,7 @@ SIGMA_FLOOR = 1e-3  # keeps a feature that is constant over the batch from divid
 
 
 class Matched(NamedTuple):
-    """What an objective sees of a step, for c classes.
+    """The inputs of an objective for one step and c classes.
 
     Attributes:
         real: features of the augmented real images.
@@ -40,7 +40,7 @@ Objective = Callable[[Matched], Float[Tensor, "c"]]
 
 
 class BaconTerms(NamedTuple):
-    """BACON's three terms, unweighted, one value a class."""
+    """BACON's three terms without weights, one value per class."""
 
     likelihood: Float[Tensor, "*c"]
     total_variation: Float[Tensor, "*c"]
@@ -50,7 +50,7 @@ class BaconTerms(NamedTuple):
 def squared_mean_distance(
     real: Float[Tensor, "*c n d"], synthetic: Float[Tensor, "*c m d"]
 ) -> Float[Tensor, "*c"]:
-    """The squared distance of mean features (DM, equation 4; IDM's matching loss)."""
+    """Return the squared distance of mean features (DM, equation 4; IDM's loss)."""
     return (synthetic.mean(-2) - real.mean(-2)).square().sum(-1)
 
 
@@ -62,10 +62,10 @@ def bacon_terms(
     clip: Clip = "released",
     semantic: Float[Tensor, "*c"] | None = None,
 ) -> BaconTerms:
-    """The Gaussian negative log-likelihood, total variation and CLIP terms.
+    """Return the Gaussian negative log-likelihood, total variation and CLIP terms.
 
     Args:
-        real: features of at least two real images a class.
+        real: features of at least two real images per class.
         synthetic: features of the synthetic images.
         form: ``released`` compares the two means and takes exp(standard deviation)
             for sigma, as the published code does. ``paper`` compares the synthetic
@@ -74,15 +74,17 @@ def bacon_terms(
             standard deviation.
         clip: ``released`` is identically zero: the published code clips a difference
             of means of softmax vectors, and such a mean is 1/d on both sides.
-            ``range`` is the paper's: the part of the standardised difference outside
-            [0, 1], squared. ``semantic`` takes the value of ``semantic``.
-        semantic: what an image-text model says of each class; see ``semantic.py``.
+            ``range`` is the paper's term: the part of the standardised difference
+            outside [0, 1], squared. ``semantic`` takes the value of ``semantic``.
+        semantic: the loss of each class by an image-text model; see
+            ``training/clip_model.py``.
 
     Raises:
-        ValueError: fewer than two real images, or ``semantic`` without its value.
+        ValueError: there are fewer than two real images per class, or ``clip`` is
+            ``semantic`` and its value is missing.
     """
     if real.shape[-2] < 2:
-        raise ValueError("BACON's sigma needs at least two real images a class")
+        raise ValueError("BACON's sigma needs at least two real images per class")
     deviation = real.std(-2)
     mean = synthetic.mean(-2)
     if form == "released":
@@ -112,7 +114,9 @@ def _clip(
         outside = standardised - standardised.clamp(0, 1)
         return outside.square().sum(-1).mean(-1)
     if semantic is None:
-        raise ValueError("clip='semantic' needs the value of an image-text model")
+        raise ValueError(
+            "clip='semantic' needs the losses of an image-text model: pass semantic="
+        )
     return semantic
 
 
@@ -120,7 +124,7 @@ class SquaredMeanDistance:
     """DM's and IDM's objective."""
 
     def __call__(self, matched: Matched) -> Float[Tensor, "c"]:
-        """The loss of each class."""
+        """Return the loss of each class."""
         return squared_mean_distance(matched.real, matched.synthetic)
 
 
@@ -130,8 +134,9 @@ class Bacon:
     Args:
         form: see ``bacon_terms``.
         clip: see ``bacon_terms``.
-        weight: lambda of the paper; 0.8 in the released code.
-        score: for ``clip='semantic'``: from images and classes to a loss a class.
+        weight: lambda of the paper, in [0, 1]; 0.8 in the released code.
+        score: needed for ``clip='semantic'``: computes one loss per class from
+            images and class indices.
     """
 
     def __init__(
@@ -141,14 +146,14 @@ class Bacon:
         weight: float = 0.8,
         score: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        """Keeps the options."""
+        """Keep the options."""
         self.form: Form = form
         self.clip: Clip = clip
         self.weight = weight
         self.score = score
 
     def __call__(self, matched: Matched) -> Float[Tensor, "c"]:
-        """The loss of each class."""
+        """Return the loss of each class."""
         semantic = self.score(matched.images, matched.classes) if self.score else None
         terms = bacon_terms(
             matched.real,
@@ -168,9 +173,9 @@ class Sum:
     """The sum of objectives: ``bacon+idm`` adds BACON's terms to IDM's loss."""
 
     def __init__(self, *objectives: Objective) -> None:
-        """Keeps the parts."""
+        """Keep the objectives to add."""
         self.objectives = objectives
 
     def __call__(self, matched: Matched) -> Float[Tensor, "c"]:
-        """The loss of each class."""
+        """Return the loss of each class."""
         return torch.stack([part(matched) for part in self.objectives]).sum(0)

@@ -1,4 +1,4 @@
-"""What pipelines that match class by class share."""
+"""The base of pipelines that match real and synthetic images class by class."""
 
 from typing import Annotated
 
@@ -25,15 +25,17 @@ class MatchingSettings(Settings, frozen=True, kw_only=True):
     """Hyper-parameters of DM's pipeline.
 
     Attributes:
-        steps: updates of the images.
+        steps: number of updates of the images.
         image_lr: learning rate of the images.
-        image_momentum: momentum of the images.
-        batch_real: real images a class and step; cut to the class.
+        image_momentum: momentum of the images, in [0, 1).
+        batch_real: real images per class and step, 2 or more; cut to the size of the
+            largest class.
         init: real images, or standard normal noise.
         augmentation: DSA operations joined by ``_``; empty for none.
-        align_corners: of scaling and rotation; False as published.
-        architecture: of the networks whose features are matched.
-        precision: of the networks' arithmetic; see ``precision``.
+        align_corners: option of the resampling in scaling and rotation; False as
+            published.
+        architecture: architecture of the networks whose features are matched.
+        precision: arithmetic of the networks; see ``runtime/precision.py``.
     """
 
     steps: Positive = 20_000
@@ -48,12 +50,12 @@ class MatchingSettings(Settings, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """Synthetic images, their optimiser, and what is drawn for a step.
+    """The synthetic images, their optimiser, and the random draws of each step.
 
     Args:
-        run: what the harness lends.
-        settings: hyper-parameters.
-        partition: parts along each side of a synthetic image.
+        run: the cell's data, random streams and clock.
+        settings: the hyper-parameters.
+        partition: number of parts along each side of a synthetic image.
         visits: see ``ImageSGD``.
     """
 
@@ -64,10 +66,15 @@ class Pipeline:
         partition: int = 1,
         visits: int = 1,
     ) -> None:
-        """Draws the initial images."""
+        """Draw the initial images and build the network.
+
+        Raises:
+            UsageError: the partition does not divide the image size.
+        """
         if run.info.size % partition:
             raise UsageError(
-                f"partition {partition} does not divide the image size {run.info.size}"
+                f"partition {partition} does not divide the image size "
+                f"{run.info.size}; choose one that does, such as --set partition=1"
             )
         self.run = run
         self.settings = settings
@@ -90,7 +97,7 @@ class Pipeline:
         self.joint = self.network.batch_statistics
 
     def _network(self) -> base.Network:
-        """The network whose parameters are drawn anew each step."""
+        """Return the network whose parameters are drawn anew at every step."""
         info = self.run.info
         network = builder.build(
             self.settings.architecture,
@@ -101,23 +108,23 @@ class Pipeline:
         return network.to(self.run.device).requires_grad_(False)
 
     def _draw(self) -> tuple[Int64[Tensor, "c n"], Draw]:
-        """What a step matches: real images and an augmentation a class."""
+        """Draw the real images and one augmentation per class for a step."""
         with self.run.phase("data"):
             index = self.real.draw(self.settings.batch_real, self.sampling)
             draw = self.augmentation.draw(len(index), self.drawing)
             return index, draw.to(self.run.device)
 
     def synthetic(self) -> SyntheticSet:
-        """The set as it stands."""
+        """Return the set in its present state."""
         images = self.optimiser.snapshot(self.images)
         images = images.flatten(0, 1)
         return in_class_order(images, self.run.info, partition=self.partition)
 
     def state_dict(self) -> State:
-        """The images and their velocity."""
+        """Return the images and their velocity."""
         return {"images": self.images, "velocity": self.optimiser.velocity}
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Restore a state that ``state_dict`` returned."""
         self.images.copy_(state["images"])
         self.optimiser.velocity.copy_(state["velocity"])

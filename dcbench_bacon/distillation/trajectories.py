@@ -1,8 +1,8 @@
-"""Matching training trajectories: MTT (Cazenavette et al., CVPR 2022).
+"""Matching of training trajectories: MTT (Cazenavette et al., CVPR 2022).
 
 A student starts at a snapshot of an expert and takes N steps of SGD on the synthetic
-images; the loss is how far from a later snapshot of the expert it ends, relative to how
-far the expert went. Its gradient goes through all N steps.
+images. The loss is its squared distance from a later snapshot of the expert, divided by
+the squared distance between the two snapshots. The gradient goes through all N steps.
 """
 
 from typing import Annotated
@@ -28,10 +28,10 @@ from dcbench_bacon.training.experts import expert_network
 from dcbench_bacon.training.experts import train_experts as train_experts
 from dcbench_bacon.training.settings import Training
 
-# A step that is differentiated twice takes so many times the memory of one that is
-# differentiated once (ConvNetW64 at 256 images on a CPU: 0.74 and 0.41 GB).
+# Memory of a step that is differentiated twice, relative to one that is differentiated
+# once (ConvNetW64 at 256 images on a CPU: 0.74 and 0.41 GB).
 TWICE = 2
-LEAST_RATE = 0.01  # of the initial learning rate; where the learned one is held
+LEAST_RATE = 0.01  # least learned learning rate, as a fraction of the initial one
 
 
 class TrajectorySettings(Settings, frozen=True, kw_only=True):
@@ -41,26 +41,27 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
         steps: updates of the images (``Iteration``).
         image_lr: learning rate of the images (``lr_img``).
         image_momentum: momentum of the images and of the learned learning rate.
-        student_lr: where the learned learning rate begins (``lr_teacher`` of the
+        student_lr: initial value of the learned learning rate (``lr_teacher`` of the
             distillation).
         lr_lr: learning rate of the learned learning rate.
         student_steps: SGD steps of the student, N (``syn_steps``).
-        student_batch: synthetic images a step (``batch_syn``); 0 for all.
-        expert_epochs: passes of the expert that they stand for, M.
-        max_start_epoch: the student starts after fewer passes than these.
+        student_batch: synthetic images per student step (``batch_syn``); 0 for all.
+        expert_epochs: passes of the expert that the N steps have to match, M.
+        max_start_epoch: students start at a pass below this one.
         init: real images, or standard normal noise (``pix_init``).
         augmentation: DSA operations joined by ``_``, for experts and students; empty
             for none.
         architecture: of experts and students.
-        precision: of the networks' arithmetic; see ``precision``.
-        zca: real images are whitened, and the set with them; see ``whitening``.
-        experts: trajectories to draw from (``num_experts``).
-        expert_passes: of each over the train split (``train_epochs``).
+        precision: arithmetic of the networks; see ``runtime/precision.py``.
+        zca: whether the real images, and with them the set, are whitened; see
+            ``data/whitening.py``.
+        experts: number of trajectories to draw from (``num_experts``).
+        expert_passes: passes of each expert over the train split (``train_epochs``).
         expert_lr: learning rate of the experts (``lr_teacher`` of the buffers).
         expert_momentum: momentum of the experts.
         expert_weight_decay: weight decay of the experts.
-        expert_batch: real images a step of the experts (``batch_train``).
-        recompute: bound the memory by one student step; see ``Student``.
+        expert_batch: real images per step of the experts (``batch_train``).
+        recompute: bound the memory by that of one student step; see ``Student``.
     """
 
     steps: Positive = 5000
@@ -87,7 +88,7 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
 
     @property
     def training(self) -> Training:
-        """How the experts are trained."""
+        """Return how the experts are trained."""
         return Training(
             architecture=self.architecture,
             passes=self.expert_passes,
@@ -100,10 +101,10 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
         )
 
     def check(self) -> None:
-        """Makes sure that the settings fit each other, before anything is trained.
+        """Make sure that the settings fit each other, before anything is trained.
 
         Raises:
-            UsageError: the experts end too early.
+            UsageError: the experts train for too few passes.
         """
         last = self.max_start_epoch - 1 + self.expert_epochs
         if last > self.expert_passes:
@@ -118,20 +119,20 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
 class TrajectoryMatching:
     """The images and the learning rate that make students follow experts.
 
-    The learning rate is updated as published and then held above a hundredth of where
-    it began, so that it stays positive; published runs that never come there are not
-    touched.
+    The learning rate is updated as published and then kept at a hundredth of its
+    initial value or more, so that it stays positive. Published runs that never fall to
+    this bound are not affected.
 
     Args:
-        run: what the harness lends.
-        settings: hyper-parameters.
+        run: the cell's data, random streams and clock.
+        settings: the hyper-parameters.
         store: the experts.
     """
 
     def __init__(
         self, run: Run, settings: TrajectorySettings, store: ExpertStore
     ) -> None:
-        """Draws the initial images."""
+        """Draw the initial images and build the student."""
         self.run = run
         self.settings = settings
         self.store = store
@@ -157,7 +158,7 @@ class TrajectoryMatching:
         )
 
     def step(self, index: int) -> None:
-        """One update of all images and of the learning rate."""
+        """Update all images and the learning rate once."""
         with self.run.phase("data"):
             pair, batches = self._pair(), self._batches()
         with self.run.phase("synthetic"), tensor_cores(self.settings.precision):
@@ -171,7 +172,7 @@ class TrajectoryMatching:
         self.run.watch("rate", self.rate)
 
     def _pair(self) -> Pair:
-        """An expert at random, before and after ``expert_epochs`` passes."""
+        """Return a random expert before and after ``expert_epochs`` passes."""
         settings, stream = self.settings, self.choosing
         expert, start = (
             int(torch.randint(most, (), generator=stream))
@@ -182,10 +183,11 @@ class TrajectoryMatching:
         return Pair(*(send(each, device) for each in pair))
 
     def _batches(self) -> list[StudentBatch]:
-        """Batches of the student: pieces of orders, a new order when one is used up.
+        """Return the student's batches, from a new order of the set when one ends.
 
-        The last piece of an order comes first, as in distill.py: it is the short one
-        where the batch does not divide the set, and short students would miss it.
+        The last piece of an order comes first, as in ``distill.py`` of the published
+        code: it is shorter where the batch size does not divide the set, and students
+        with few steps would otherwise never see it.
         """
         total, steps = len(self.images), self.settings.student_steps
         size = self.settings.student_batch or total
@@ -201,7 +203,7 @@ class TrajectoryMatching:
         return [StudentBatch(index, draw.to(self.run.device)) for index, draw in pairs]
 
     def synthetic(self) -> SyntheticSet:
-        """The set as it stands, with its learning rate."""
+        """Return the set in its present state, with its learning rate."""
         return in_class_order(
             self.images.clone(),
             self.run.info,
@@ -212,7 +214,7 @@ class TrajectoryMatching:
         )
 
     def state_dict(self) -> State:
-        """The images, the learning rate and their velocities."""
+        """Return the images, the learning rate and their velocities."""
         return {
             "images": self.images,
             "velocity": self.optimiser.velocity,
@@ -221,7 +223,7 @@ class TrajectoryMatching:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Restore a state that ``state_dict`` returned."""
         self.images.copy_(state["images"])
         self.optimiser.velocity.copy_(state["velocity"])
         self.rate.copy_(state["rate"])

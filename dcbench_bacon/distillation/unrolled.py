@@ -1,4 +1,4 @@
-"""A student: a network trained on synthetic images, differentiated by them."""
+"""Unrolled training: a student network, differentiated by its synthetic images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class StudentBatch:
     """The synthetic images of one student step.
 
     Attributes:
-        index: which, on their device.
-        draw: one DSA operation, with parameters for each of them.
+        index: positions of the images in the set, on the images' device.
+        draw: one DSA operation, with parameters for each image.
     """
 
     index: Int64[Tensor, "n"]
@@ -28,7 +28,7 @@ class StudentBatch:
 
 
 class StudentMatch(NamedTuple):
-    """The loss of a student and its gradients."""
+    """The loss of a student, and its gradients by the images and the rate."""
 
     loss: Float[Tensor, ""]
     images: Float[Tensor, "m c h w"]
@@ -36,7 +36,13 @@ class StudentMatch(NamedTuple):
 
 
 class Products(NamedTuple):
-    """s = slope times a vector, and its derivatives by parameters and images."""
+    """The product of the slope and a vector, and its two derivatives.
+
+    Attributes:
+        value: the product, s.
+        vector: its derivative by the parameters.
+        images: its derivative by the images.
+    """
 
     value: Float[Tensor, ""]
     vector: Float[Tensor, "p"]
@@ -47,25 +53,26 @@ class Student:
     """Steps of SGD on synthetic images, and the gradient through them.
 
     With v_0 the start, g the gradient of the cross-entropy and a the learning rate, the
-    student is v_(i+1) = v_i - a g(v_i, x_i), and the loss |v_N - target|^2 divided by
-    |v_0 - target|^2. Its gradient goes back step by step: with u_N its derivative by
-    v_N and s_i the product of g(v_i, x_i) and u_(i+1),
+    student is v_(i+1) = v_i - a g(v_i, x_i), and the loss is |v_N - target|^2 divided
+    by |v_0 - target|^2. Its gradient is computed backwards, step by step: with u_N the
+    derivative of the loss by v_N and s_i the product of g(v_i, x_i) and u_(i+1),
 
         u_i = u_(i+1) - a ds_i/dv_i,   by x_i: -a ds_i/dx_i,   by a: -s_i, summed.
 
-    With ``recompute`` the student first goes all the way without a graph, keeping its
-    parameters alone, and the graph of each step is built again on the way back. Memory
-    is then bounded by N + 6 vectors of parameters and the twice differentiated graph of
-    one step on ``most`` images, whatever N and the batch: larger batches go piece by
-    piece, which is exact for networks that treat images one by one. Without it, the
-    graph of all steps is kept: faster by a forward and a backward pass a step.
+    With ``recompute``, the student first takes all steps without a graph and keeps its
+    parameters alone; the graph of each step is built again on the way back. Memory is
+    then bounded by N + 6 vectors of parameters and the twice differentiated graph of
+    one step on ``most`` images, whatever N and the batch are: a larger batch is split
+    into pieces, which is exact for networks that treat images one by one. Without
+    ``recompute``, the graph of all steps is kept, which saves one forward and one
+    backward pass per step.
 
     Args:
-        flat: the design; its parameters are not used.
+        flat: the architecture; its parameters are not used.
         labels: the class of each synthetic image.
-        augmentation: of the images of a step.
-        recompute: see above.
-        most: images in one piece.
+        augmentation: augmentation of the images of each step.
+        recompute: whether each step's graph is built again on the way back.
+        most: largest number of images in one piece.
     """
 
     def __init__(
@@ -77,7 +84,7 @@ class Student:
         recompute: bool = True,
         most: int = 2**31,
     ) -> None:
-        """Keeps the parts."""
+        """Keep the network, the labels and the options."""
         self.flat = flat
         self.labels = labels
         self.augmentation = augmentation
@@ -91,13 +98,13 @@ class Student:
         rate: Float[Tensor, ""],
         batches: Sequence[StudentBatch],
     ) -> StudentMatch:
-        """Trains the student, and differentiates where it ends.
+        """Train the student and return its loss with the gradients.
 
         Args:
-            pair: parameters of the expert, to start from and to end at.
+            pair: the expert's parameters at the start and at the target.
             images: the synthetic images.
             rate: the student's learning rate.
-            batches: one a step.
+            batches: the images of each student step.
         """
         find = self._step_by_step if self.recompute else self._at_once
         return find(pair, images, rate, batches)
@@ -109,7 +116,7 @@ class Student:
         rate: Tensor,
         batches: Sequence[StudentBatch],
     ) -> StudentMatch:
-        """Builds the graph of all steps and goes back through it."""
+        """Build the graph of all steps and differentiate it."""
         start, target = pair
         vector = start.detach().requires_grad_()
         images, rate = images.detach().requires_grad_(), rate.detach().requires_grad_()
@@ -128,7 +135,7 @@ class Student:
         rate: Tensor,
         batches: Sequence[StudentBatch],
     ) -> StudentMatch:
-        """Goes forward without a graph, then back with that of one step at a time."""
+        """Go forward without a graph, then back with the graph of one step each."""
         start, target = pair
         path = [start]
         for batch in batches:
@@ -152,13 +159,13 @@ class Student:
         return StudentMatch(rest.square().sum() / scale, to_images, to_rate)
 
     def _augment(self, images: Tensor, batch: StudentBatch) -> Float[Tensor, "n c h w"]:
-        """The images of a step."""
+        """Return the augmented images of one step."""
         return self.augmentation.apply(images[batch.index][None], batch.draw)[0]
 
     def _loss(
         self, vector: Float[Tensor, "p"], images: Tensor, index: Tensor
     ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of images."""
+        """Return the mean cross-entropy of the images of one step."""
         views = self.flat.views(vector[None])
         parameters = {name: view[0] for name, view in views.items()}
         logits = functional_call(self.flat.network, parameters, (images,))
@@ -167,7 +174,7 @@ class Student:
     def _pieces(
         self, images: Tensor, index: Tensor
     ) -> list[tuple[Tensor, Tensor, float]]:
-        """Images and which they are, with their share of the step."""
+        """Return pieces of the images with their indices and shares of the step."""
         pieces = zip(
             *(torch.split(each, self.most) for each in (images, index)), strict=True
         )
@@ -176,7 +183,7 @@ class Student:
     def _slope(
         self, vector: Tensor, images: Tensor, index: Tensor
     ) -> Float[Tensor, "p"]:
-        """The gradient of the loss by the parameters."""
+        """Return the gradient of the loss by the parameters."""
         vector = vector.detach().requires_grad_()
         total = torch.zeros_like(vector)
         for some, which, share in self._pieces(images, index):
@@ -187,12 +194,12 @@ class Student:
     def _products(
         self, vector: Tensor, images: Tensor, index: Tensor, ahead: Float[Tensor, "p"]
     ) -> Products:
-        """The slope times a vector, and the derivatives of that."""
+        """Return the slope times the vector ``ahead``, and its derivatives."""
         vector = vector.detach().requires_grad_()
         value, to_vector, to_images = 0 * ahead[0], torch.zeros_like(ahead), []
         for some, which, share in self._pieces(images, index):
             leaf = some.detach().requires_grad_()
-            # A view, since a counter of operations refuses leaves as inputs.
+            # A view, because FlopCounterMode refuses leaves as inputs.
             loss = share * self._loss(vector, leaf.view_as(leaf), which)
             (slope,) = torch.autograd.grad(loss, vector, create_graph=True)
             product = slope @ ahead

@@ -1,10 +1,11 @@
 """Fair evaluation: train fresh networks on a set, test them on real images.
 
-The protocol ``dc`` is the field's (``evaluate_synset`` of
-VICO-UoE/DatasetCondensation): ``epochs + 1`` passes of SGD; after the pass of index
-``epochs // 2 + 1`` the learning rate falls to a tenth and the optimiser starts anew, so
-that its momentum is lost. Others differ in what ``schema.Protocol`` lists. The accuracy
-is that after the last pass unless the protocol selects otherwise.
+The protocol ``dc`` is the one that most papers use (``evaluate_synset`` of
+VICO-UoE/DatasetCondensation). It trains for ``epochs + 1`` passes of SGD; after the
+pass of index ``epochs // 2 + 1`` the learning rate falls to a tenth and the optimiser
+starts anew, so that its momentum is lost. Other protocols differ in the fields of
+``protocol.Protocol``. The accuracy is measured after the last pass unless the protocol
+selects otherwise.
 """
 
 from collections.abc import Sequence
@@ -25,16 +26,20 @@ from dcbench_bacon.training.task import Task, enlarge
 def evaluate(
     clock: Stages, task: Task, prefix: str = "evaluate", *, together: bool | None = None
 ) -> list[Evaluation]:
-    """Trains and tests every network of the protocol.
+    """Train and test every network of the protocol.
 
     Args:
         clock: supplies random streams, checkpoints and progress.
-        task: what and how.
-        prefix: names the stages: one for the networks of an architecture that train
-            together, or one for each network.
-        together: train the networks of an architecture in one pass, to the same
-            numbers but for rounding. By default on a GPU; networks with batch
-            statistics are trained one by one in any case.
+        task: the set, the real images and the protocol.
+        prefix: begins the names of the stages. There is one stage for the networks of
+            an architecture that train together, or one for each network.
+        together: whether the networks of an architecture train in one pass, with the
+            same numbers except for rounding. By default they do on a GPU. Networks
+            with batch statistics are always trained one by one.
+
+    Raises:
+        UsageError: the task lacks something that its protocol needs.
+        DivergedError: a loss has diverged.
     """
     _check(task)
     task = task._replace(synthetic=task.synthetic.decode().to(clock.device))
@@ -49,7 +54,7 @@ def evaluate(
 
 
 def _enlarged(task: Task) -> Task:
-    """The task with the real images that its protocol tests on."""
+    """Return the task with test images of the size that its protocol asks for."""
     side = task.protocol.test_size
     if not side:
         return task
@@ -58,7 +63,7 @@ def _enlarged(task: Task) -> Task:
 
 
 def _check(task: Task) -> None:
-    """Makes sure that a task has what its protocol asks for."""
+    """Make sure that a task has what its protocol asks for."""
     protocol = task.protocol
     if protocol.held_out != (task.validation is not None):
         raise UsageError(
@@ -80,9 +85,9 @@ def _check(task: Task) -> None:
 def _tuned(
     clock: Stages, task: Task, architecture: str, stage: str, together: bool
 ) -> list[Evaluation]:
-    """The networks under the learning rate that does best on validation.
+    """Train networks at every learning rate; return those best on validation.
 
-    Each candidate trains networks of its own; one under which a loss diverges is out.
+    A learning rate at which a loss diverges is left out.
     """
     best: list[Evaluation] = []
     problems = []
@@ -106,14 +111,14 @@ def _tuned(
 
 
 def _validation(evaluations: Sequence[Evaluation]) -> float:
-    """The mean accuracy on the validation split."""
+    """Return the mean accuracy on the validation split."""
     return sum(each.validation or 0.0 for each in evaluations) / len(evaluations)
 
 
 def _networks(
     clock: Stages, task: Task, architecture: str, stage: str, together: bool
 ) -> list[Evaluation]:
-    """Trains and tests all networks of an architecture."""
+    """Train and test all networks of an architecture."""
     trainers = [
         SetTrainer(clock, task, architecture, f"{stage}/{trial}")
         for trial in range(task.protocol.networks)
@@ -124,7 +129,7 @@ def _networks(
 
 
 def _alone(clock: Stages, task: Task, trainer: "SetTrainer") -> Evaluation:
-    """Trains and tests one network, a stage of its own."""
+    """Train and test one network in a stage of its own."""
     images = task.protocol.networks * trainer.passes
     compile_network(clock, trainer.network, task.info, images)
     for epoch in clock.steps(trainer.stream, task.protocol.passes, state=trainer):
@@ -135,7 +140,7 @@ def _alone(clock: Stages, task: Task, trainer: "SetTrainer") -> Evaluation:
 def _together(
     clock: Stages, task: Task, stage: str, trainers: Sequence["SetTrainer"]
 ) -> list[Evaluation]:
-    """Trains as many networks at a time as memory takes, and tests them."""
+    """Train as many networks at a time as fit into memory, and test them."""
     batch = min(task.protocol.batch_size, len(trainers[0].images))
     fit = max(1, images_per_call(clock.device, task.info.size) // batch)
     found = []

@@ -1,4 +1,4 @@
-"""Protocols as they apply to a set."""
+"""Protocols made ready for one set, and checked."""
 
 import math
 
@@ -13,10 +13,10 @@ from dcbench_bacon.protocol import Protocol
 
 
 def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
-    """The protocol, at the learning rate of the set where it asks for that.
+    """Return the protocol, with the learning rate of the set if it asks for that.
 
     Raises:
-        DataError: the set carries no learning rate, or none that can be used.
+        DataError: the set has no learning rate, or none that can be used.
     """
     if not protocol.use_learned_rate:
         return protocol
@@ -31,10 +31,10 @@ def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
 
 
 def check_protocol(protocol: Protocol) -> None:
-    """Makes sure that the networks and the augmentation of a protocol exist.
+    """Make sure that the networks and the augmentations of a protocol exist.
 
     Raises:
-        UsageError: one does not; lists what there is.
+        UsageError: one does not exist; the message lists those that do.
     """
     policies.check(protocol.augmentation)
     for each in protocol.exemptions:

@@ -1,9 +1,9 @@
-"""Which method's evaluation a saved set is judged by.
+"""The method whose evaluation is used for a saved set.
 
-In the sources the augmentation of the evaluation, and how long it lasts, depend on the
-method and the data set: a set is judged as its method would judge it. The method is the
-one the user names, or else that of the cell of our own file, or else the one that the
-name or the format of another tool's file tells.
+In the papers' code, the augmentation and the length of the evaluation depend on the
+method and the data set, so a set is evaluated as its method would evaluate it. The
+method is the one that the user names; otherwise that of the cell in dcbench's own file;
+otherwise the one that the name or the format of another tool's file indicates.
 """
 
 import re
@@ -16,15 +16,15 @@ from dcbench_bacon.recipes.overlay import Judged
 from dcbench_bacon.schema import Cell
 
 _ALIASES = {"tm": "mtt"}  # DC-BENCH's name for trajectory matching
-_UNMADE = ("whole",)  # of no synthetic set
+_UNMADE = ("whole",)  # methods that make no synthetic set
 
 
 class JudgedAs(NamedTuple):
-    """A method whose evaluation is in force, and why.
+    """A method whose evaluation is used, and the reason.
 
     Attributes:
-        method: its printed name.
-        reason: in a few words.
+        method: name of the method.
+        reason: why this method was chosen, in a few words.
     """
 
     method: str
@@ -34,12 +34,12 @@ class JudgedAs(NamedTuple):
 def method_of(
     cell: Cell, synthetic: SyntheticSet, named: str | None
 ) -> JudgedAs | None:
-    """Return the method whose evaluation a set is judged by; none if it is not known.
+    """Return the method whose evaluation is used for a set; None if it is unknown.
 
     Args:
-        cell: what the set was made as.
-        synthetic: says which files it is from.
-        named: by the user.
+        cell: the cell that the set was made for.
+        synthetic: the set, whose provenance names the files it was read from.
+        named: the method that the user names with ``--as``.
     """
     if named is not None:
         return JudgedAs(METHODS.resolve(named), "--as")
@@ -50,19 +50,19 @@ def method_of(
         return JudgedAs("idm", "its format is that of IDM and BACON")
     found = _named(source.get("files", ()))
     if found == "dm" and synthetic.partition > 1:
-        # Their code keeps DM's name.
+        # The code of IDM and BACON names its files after DM by default.
         return JudgedAs("idm", "its name says DM, its four parts IDM or BACON")
     return None if found is None else JudgedAs(found, "its name")
 
 
 def _named(files: Sequence[str]) -> str | None:
-    """The one method that the names of files name; none if they name several."""
+    """Return the one method in the names of files; None if they name several."""
     known = {canonical(name): name for name in METHODS.names() if name not in _UNMADE}
     found = set()
     for file in files:
         words = [word for word in re.split(r"[^a-z0-9]+", file.lower()) if word]
         words = [_ALIASES.get(word, word) for word in words]
-        # Such as bacon_idm, and not DC-BENCH's own name.
+        # Two words may be one method, such as bacon_idm; DC-BENCH is no method.
         pairs = list(zip(words, [*words[1:], ""], strict=True))
         two = {f"{one}_{other}" for one, other in pairs} & set(known)
         single = {one for one, other in pairs if other != "bench"} & set(known)
@@ -72,21 +72,21 @@ def _named(files: Sequence[str]) -> str | None:
 
 
 def describe(known: JudgedAs | None, judged: Judged | None) -> str:
-    """Return a line about how a set is judged, and what that changes."""
+    """Return a line that states how a set is judged and what that changes."""
     if known is None or judged is None:
         return (
-            "judged by protocol dc alone; --as METHOD judges it as its method would, "
-            "which may augment otherwise"
+            "judged by protocol dc alone; --as METHOD judges it as that method does, "
+            "which may use another augmentation"
         )
     changes = ", ".join(filter(None, (_shown(judged, key) for key in judged.own)))
     return (
         f"judged as {known.method.upper()} ({known.reason}): "
-        f"{changes or 'as protocol dc says'}; --as METHOD for another"
+        f"{changes or 'with no change to protocol dc'}; --as METHOD for another"
     )
 
 
 def _shown(judged: Judged, key: str) -> str:
-    """A key that a method changes, and its value as a user would type it."""
+    """Return a key that a method changes, and its value as a user would type it."""
     value = judged.own[key]
     if key == "exemptions":
         trained = [e for e in value if e.architecture in judged.protocol.architectures]

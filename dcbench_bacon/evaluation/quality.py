@@ -1,12 +1,12 @@
-"""How far synthetic images are from real ones, and whether they show their classes.
+"""Image quality: distances from real images, and agreement with the classes.
 
-Real images are those of the test split, which neither the set nor the network that
-gives the features has seen. Beside each number stands that of as many random training
-images: what real images of that number reach.
+The real images are those of the test split, which neither the set nor the network that
+computes the features has seen. Each number is accompanied by that of equally many
+random training images, which shows what so few real images reach.
 
-- The features of a network that is trained on the train split need nothing but data.
+- The features of a network that is trained on the train split need no other files.
 - The features of an open_clip model and its zero-shot agreement need its weights, from
-  a local file or by open_clip's download.
+  a local file or from open_clip's download.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ NOTES = [
     "Distances from test images: 0 is best. MMD² is estimated without bias: where "
     "nothing differs, it is a little less than 0 as often as more.",
     "(real): of as many random training images. A few images give large Fréchet "
-    "distances whatever they show: hold a set against this column, not against 0.",
+    "distances whatever they show: compare a set with this column, not with 0.",
 ]
 
 
@@ -49,12 +49,13 @@ class Labelled(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """What images are judged by.
+    """A network that computes features of images.
 
     Attributes:
-        title: names it in the table.
-        encode: gives the features that distances are taken between.
-        score: an image-text model that names the class of an image, if it is one.
+        title: its name in the table.
+        encode: computes the features whose distances are measured.
+        score: the image-text model that names the class of an image; None for other
+            networks.
     """
 
     title: str
@@ -63,12 +64,12 @@ class Judge(NamedTuple):
 
 
 class QualityRequest(NamedTuple):
-    """What is asked of the images.
+    """The options of a measurement of image quality.
 
     Attributes:
-        architecture: of the network trained on the train split.
-        passes: of its training over the train split, 2 or more.
-        images: real ones at most; the cost grows with their square.
+        architecture: architecture of the network trained on the train split.
+        passes: passes of its training over the train split, 2 or more.
+        images: largest number of real images; the cost grows with its square.
         clip_model: open_clip's name of a model.
         clip_weights: a local file or open_clip's name of weights; empty for no model.
     """
@@ -81,10 +82,10 @@ class QualityRequest(NamedTuple):
 
 
 def judges(run: Run, request: QualityRequest) -> Iterator[Judge]:
-    """A network trained on the train split, and an image-text model if it has weights.
+    """Yield an image-text model, if it has weights, and a trained network.
 
     Raises:
-        UsageError: the model or its weights are not there.
+        UsageError: the model or its weights do not exist.
     """
     if request.clip_weights:  # before the training: a wrong name shows at once
         yield image_text_model(run, request)
@@ -92,7 +93,10 @@ def judges(run: Run, request: QualityRequest) -> Iterator[Judge]:
 
 
 def trained_network(run: Run, request: QualityRequest) -> Judge:
-    """The classifier's input of a network, trained once and kept (``features``)."""
+    """Return a network trained on the train split; it is trained once and kept.
+
+    Its features are the inputs of its last layer; see ``training/features.py``.
+    """
     settings = FeatureSettings(
         architecture=request.architecture,
         network_epochs=request.passes - 1,
@@ -104,15 +108,15 @@ def trained_network(run: Run, request: QualityRequest) -> Judge:
 
 
 def image_text_model(run: Run, request: QualityRequest) -> Judge:
-    """The embeddings of an open_clip model, of length one.
+    """Return an open_clip model, whose features are embeddings of length 1.
 
     Raises:
-        UsageError: the model or its weights are not there.
+        UsageError: the model or its weights do not exist.
     """
     model, weights = request.clip_model, request.clip_weights
     try:
         score = SemanticScore.load(model, weights, run.info, run.device)
-    except UsageError as error:  # it speaks of the settings of a recipe
+    except UsageError as error:  # its text names settings of a recipe, not our options
         said = str(error).replace("--set clip_model=", "--clip-model ")
         said = said.replace("--set clip_weights=", "--clip-weights ")
         raise UsageError(said.replace(", clip_weights=", " --clip-weights ")) from error
@@ -125,13 +129,14 @@ def appraise(
     judge: Judge,
     order: Int64[Tensor, "n"],
 ) -> list[dict[str, Any]]:
-    """Distances of sets from the test images of a data set, a row each.
+    """Return the distances of sets from the test images, one row per set.
 
     Args:
-        dataset: its test split is what sets are held against, whole.
-        sets: by name.
-        judge: gives the features.
-        order: of the training images; as many as a set has stand beside it.
+        dataset: the data set; every set is compared with its whole test split.
+        sets: the sets with their names.
+        judge: computes the features.
+        order: an order of the training images; the first ones, as many as a set has
+            images, are measured beside the set.
     """
     real = encode(judge.encode, normalize(dataset.test.images, dataset.info))
     width = bandwidth(real)
@@ -152,7 +157,7 @@ def appraise(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of ``appraise``, those of one set together."""
+    """Return a table of the rows of ``appraise``, those of one set together."""
     numbers = dict.fromkeys(COLUMNS[3:], float)
     frame = pd.DataFrame(list(rows), columns=COLUMNS).astype(numbers)
     order = list(dict.fromkeys(frame["set"]))
@@ -166,7 +171,7 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def encode(
     encoder: Embedding, images: Float32[Tensor, "n c h w"]
 ) -> Float[Tensor, "n d"]:
-    """The features of any number of images."""
+    """Return the features of any number of images."""
     most = images_per_call(images.device, images.shape[-1])
     with torch.no_grad():
         return torch.cat([encoder(piece) for piece in torch.split(images, most)])
@@ -175,19 +180,22 @@ def encode(
 def agreement(
     features: Float[Tensor, "n d"], images: Labelled, score: SemanticScore
 ) -> float:
-    """The share of images whose nearest prompt is that of their own class.
+    """Return the share of images whose nearest prompt is that of their own class.
 
     Args:
-        features: of the images, by the model of ``score``.
-        images: the same; a soft label counts as the class with its largest share.
-        score: holds the prompts, ``a photo of a ...``, a class each.
+        features: features of the images from the model of ``score``.
+        images: the same images; a soft label counts as its largest class.
+        score: the image-text model with one prompt, ``a photo of a ...``, per class.
+
+    Returns:
+        A fraction in [0, 1].
     """
     nearest = (features @ score.text.T).argmax(1)
     return float((nearest == images.classes).double().mean())
 
 
 def limited(dataset: Dataset, most: int, generator: torch.Generator) -> Dataset:
-    """The data set with at most so many test images, drawn at random."""
+    """Return the data set with at most ``most`` test images, drawn at random."""
     count = len(dataset.test.labels)
     if count <= most:
         return dataset
@@ -202,13 +210,13 @@ def limited(dataset: Dataset, most: int, generator: torch.Generator) -> Dataset:
 
 
 def _labelled(synthetic: SyntheticSet) -> Labelled:
-    """The images as networks see them."""
+    """Return the decoded images of a set, with their classes."""
     decoded = synthetic.decode()
     return Labelled(decoded.images, decoded.labels.argmax(1))
 
 
 def _first(dataset: Dataset, index: Int64[Tensor, "n"]) -> Labelled:
-    """Training images, normalised."""
+    """Return normalised training images, with their classes."""
     train = dataset.train
     index = index.to(train.labels.device)
     return Labelled(normalize(train.images[index], dataset.info), train.labels[index])

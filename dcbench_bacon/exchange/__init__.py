@@ -1,1 +1,1 @@
-"""The files of other tools."""
+"""Reading and writing of synthetic sets in the formats of other tools."""

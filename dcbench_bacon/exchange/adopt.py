@@ -1,9 +1,9 @@
-"""From what a foreign file holds to a synthetic set: settle what it means, check it.
+"""Synthetic sets made of the content of foreign files, once its meaning is settled.
 
-A claim of the user counts first, then what the file or its format says, then what its
-name and its numbers tell (see ``reading``). What was not stated is said aloud in one
-table, with the evidence and the option that states it. How the file was read is part of
-the set's provenance, and of the identity of every result of it.
+A claim of the user counts first, then what the file or its format states, then what its
+name and its values indicate (see ``interpretation.settling``). Everything that was not
+stated is shown in one table, with the evidence and the option that states it. How the
+file was read is part of the set's provenance, and of the identity of all its results.
 """
 
 import logging
@@ -46,17 +46,17 @@ logger = logging.getLogger(__name__)
 
 
 def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
-    """Reads a synthetic set of any format.
+    """Read a synthetic set of any format.
 
     Args:
         path: a file, or a folder for the formats that take one.
-        claims: what the user says about it.
-        root: where data sets lie.
+        claims: what the user states about the file.
+        root: the folder of data sets; None for the default one.
 
     Raises:
-        DataError: it cannot be read, or is not what the format or the data set wants.
+        DataError: the file cannot be read, or does not fit its format or data set.
         UsageError: an option is missing or does not fit.
-        RecordError: it is a damaged file of dcbench's own.
+        RecordError: the file is a damaged one of dcbench's own.
     """
     with damaged(path):
         form = claims.form or guess(path)
@@ -69,7 +69,9 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
         return replace(synthetic, provenance=named)
     if form not in READERS:
         known = ", ".join(name for name, each in FORMATS.items() if each.reads)
-        raise UsageError(f"--from {form}: not read; there are: {known}")
+        raise UsageError(
+            f"--from {form}: dcbench does not read this format; there are: {known}"
+        )
     if claims.index == "all":
         raise UsageError(
             f"{path}: --index all evaluates every set of a file; it goes with dcbench "
@@ -86,7 +88,7 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
 
 
 def every_set(path: Path, claims: Claims) -> list[Claims]:
-    """Return the claims for each set that is asked for: one, or all of a file.
+    """Return the claims for each requested set: one, or all sets of a file.
 
     Raises:
         DataError: the file cannot be read.
@@ -101,26 +103,30 @@ def every_set(path: Path, claims: Claims) -> list[Claims]:
 
 
 def _check_claims(path: Path, claims: Claims) -> None:
-    """Refuses options that our own files answer themselves."""
+    """Make sure that no option states what dcbench's own file already states."""
     for key, option in OPTIONS.items():
         if key not in ("form", "dataset") and getattr(claims, key) is not None:
             raise UsageError(
-                f"{path} is dcbench's own and says this itself; leave out {option}"
+                f"{path} is a file of dcbench, which states this itself; leave out "
+                f"{option}"
             )
 
 
 def facts(name: str, root: Path | None) -> DatasetInfo:
-    """The facts of a data set; its images are read only if they decide them."""
+    """Return the facts of a data set; read its images only if the facts need them."""
     module = loading.find(name, root).module
     info: DatasetInfo | None = getattr(module, "INFO", None)
     return info or loading.load(name, root).info
 
 
 def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
-    """The name of the data set that a file was made from.
+    """Return the name of the data set that a file was made from, and the guess.
+
+    Returns:
+        The name, and a guess if the user did not state it.
 
     Raises:
-        UsageError: neither the user nor the file's name says it.
+        UsageError: neither the user nor the name of the file states the data set.
     """
     if claims.dataset is not None:
         return claims.dataset, None
@@ -133,7 +139,7 @@ def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
             ):
                 return name, Guess(name, f"from the name {part}")
     raise UsageError(
-        f"{path} does not say which data set it was made from; name it with --dataset, "
+        f"{path} does not name the data set it was made from; name it with --dataset, "
         "such as --dataset cifar10"
     )
 
@@ -141,18 +147,19 @@ def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
 def adopt(
     path: Path, form: str, content: Content, claims: Claims, root: Path | None
 ) -> SyntheticSet:
-    """Makes a synthetic set of a file's content.
+    """Return a synthetic set with the content of a file.
 
     Args:
-        path: as the user named it.
+        path: the file as the user named it.
         form: the name of its format.
         content: what its reader found.
-        claims: of the user.
-        root: where data sets lie.
+        claims: what the user states about the file.
+        root: the folder of data sets; None for the default one.
 
     Raises:
-        DataError: the content is no set of that data set; says what is wrong with it
-            and which option may mend it.
+        DataError: the content is no set of that data set; the message names what is
+            wrong and the option that may mend it.
+        UsageError: the data set is not known, or an option does not fit.
     """
     name, named = dataset_of(path, claims)
     info = facts(name, root)
@@ -207,14 +214,14 @@ def adopt(
 
 
 def _order_of(order: Order, info: DatasetInfo) -> str:
-    """The data set's class of each of the file's, for the record."""
+    """Return the classes of the data set in the file's order, for the record."""
     if order.places == tuple(range(info.classes)):
         return "in order"
     return ",".join(info.class_names[place] for place in order.places)
 
 
 def _matched(content: Content, order: Order, info: DatasetInfo) -> Guess:
-    """What the names of the file's classes were taken for."""
+    """Return as a guess the class of the data set for each class of the file."""
     pairs = zip(content.class_names, order.places, strict=True)
     told = [f"{name} = {info.class_names[place]}" for name, place in pairs]
     shown = ", ".join(told[:10]) + (" ..." if len(told) > 10 else "")
@@ -224,7 +231,7 @@ def _matched(content: Content, order: Order, info: DatasetInfo) -> Guess:
 def _source(
     form: str, content: Content, claims: Claims, guesses: Mapping[str, Guess]
 ) -> dict[str, Any]:
-    """Which files a set is from, what was said about them, and what was guessed."""
+    """Return the files of a set, what was stated about them, and what was guessed."""
     given = {key: getattr(claims, key) for key in OPTIONS}
     return {
         "files": [file.name for file in content.files[:10]],
@@ -236,18 +243,18 @@ def _source(
 
 
 def caution(path: Path | str, synthetic: SyntheticSet, protocol: Protocol) -> None:
-    """Say what makes an evaluation of a set unlike that of its authors.
+    """Warn of whatever makes an evaluation differ from that of the set's authors.
 
     Args:
-        path: of the set.
+        path: the file of the set.
         synthetic: the set.
-        protocol: of the evaluation.
+        protocol: the protocol of the evaluation.
     """
     if (synthetic.provenance.get("zca") or {}).get("assumed"):
         logger.warning(
-            "%s: its images are ZCA-whitened, and so are those of the test, in MTT's "
-            "way; whoever whitened them in another way, as KIP does, gets too low an "
-            "accuracy; if they are not whitened, say so with --no-zca",
+            "%s: its images are ZCA-whitened, and the test images are whitened in "
+            "MTT's way; if the set was whitened in another way, as by KIP, its "
+            "accuracy is too low; if it is not whitened, state that with --no-zca",
             path,
         )
     learned = synthetic.provenance.get("learning_rate")

@@ -1,4 +1,4 @@
-"""What ``dcbench convert`` does."""
+"""Conversion of a synthetic set from one file format to another."""
 
 import os
 import re
@@ -18,13 +18,13 @@ from dcbench_bacon.schema import DatasetInfo
 
 FOR_THE_EYE = ("folder", "picture")
 _ENDINGS = {"dcbench": ".safetensors", "npz": ".npz", "picture": ".png"}
-# What a format of several files calls them: a folder that holds others is not ours.
+# Names of the files in formats of several files; a folder with other files is kept.
 _FOLDERS = {
     "mtt": r"(images|labels|lr)_best\.pt",
     "dd_ranking": r"(images|labels|lr)\.pt",
     "folder": r"\d+_[^/]+(/\d{6}\.png)?",
 }
-_OTHERS = (".jpg", ".jpeg", ".pt", ".pkl")  # endings that say something else
+_OTHERS = (".jpg", ".jpeg", ".pt", ".pkl")  # endings that promise another format
 
 
 def convert_file(
@@ -37,26 +37,26 @@ def convert_file(
     claims: Claims,
     force: bool = False,
 ) -> str:
-    """Reads a set in any format and writes it in another.
+    """Read a set in any format and write it in another.
 
-    Where people are to see the images, the whitening is undone; that wants the data.
+    In formats for people to look at, the whitening is undone, which needs the data set.
 
     Args:
-        file: the set.
+        file: the file or folder of the set.
         to: the format to write.
         output: the file or folder to write.
-        decode: cut partitioned images apart first.
-        data_root: where data sets lie.
-        claims: what the user says about the set.
-        force: replace the output if it exists, once the new one is complete.
+        decode: whether partitioned images are cut apart first.
+        data_root: the folder of data sets; None for the default one.
+        claims: what the user states about the set.
+        force: whether an existing output is replaced, once the new one is complete.
 
     Returns:
-        A line that says what was written.
+        A line for the user about what was written.
 
     Raises:
-        UsageError: the ending of the output is that of another format; the output
-            exists, or it is, holds or lies in what is read.
-        DataError: the set cannot be read, or does not say what it was made from.
+        UsageError: the ending of the output belongs to another format, or the output
+            exists, or it is, contains or lies in what is read.
+        DataError: the set cannot be read, or does not name its data set.
     """
     wanted = _ENDINGS.get(to, output.suffix)
     if output.suffix != wanted and output.suffix in (*_ENDINGS.values(), *_OTHERS):
@@ -67,10 +67,13 @@ def convert_file(
     try:
         info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
     except (KeyError, msgspec.ValidationError) as error:
-        raise DataError(f"{file} does not say what it was made from") from error
+        raise DataError(
+            f"{file} does not name the data set it was made from; make the set again, "
+            "or read the file of another tool with --from and --dataset"
+        ) from error
     synthetic_file.check_fits(file, synthetic, info)
     if synthetic.provenance.get("zca") and to in FOR_THE_EYE:
-        # A header names no folder of this machine: only --dataset does.
+        # A file's header must not name a folder of this machine; only --dataset may.
         name = claims.dataset or info.name.partition(":")[0]
         loaded = loading.load(name, data_root)
         synthetic_file.check_fits(file, synthetic, loaded.info)
@@ -89,10 +92,11 @@ def convert_file(
 
 
 def _check_output(output: Path, to: str, *, force: bool) -> None:
-    """Makes sure that nothing is overwritten but what the user gives up.
+    """Make sure that nothing is overwritten without the user's consent.
 
     Raises:
-        UsageError: there is something, and no leave; or it is no output of ours.
+        UsageError: the output exists without ``--force``, or it is not an output of
+            this format.
     """
     if not os.path.lexists(output):
         return
@@ -113,16 +117,16 @@ def _check_output(output: Path, to: str, *, force: bool) -> None:
         others = [each for each in names if not re.fullmatch(_FOLDERS[to], each)]
         if others:
             raise UsageError(
-                f"--output {output} holds {min(others)}, which --to {to} does not "
+                f"--output {output} contains {min(others)}, which --to {to} does not "
                 "write: it is left alone, also with --force; name another"
             )
 
 
 def _check_spared(output: Path, file: Path, synthetic: SyntheticSet) -> None:
-    """Makes sure that the files of the set that was read stay as they are.
+    """Make sure that the files of the set that was read stay as they are.
 
     Raises:
-        UsageError: the output is one of them, by whatever name or link, holds one, or
+        UsageError: the output is one of them, by any name or link, contains one, or
             lies in their folder of images.
     """
     read, written = file.resolve(), output.resolve()
@@ -134,7 +138,7 @@ def _check_spared(output: Path, file: Path, synthetic: SyntheticSet) -> None:
 
 
 def _belonging(file: Path, synthetic: SyntheticSet) -> Iterable[Path]:
-    """The files of a set; of one in several, all of their kind that lie together."""
+    """Return the files of a set; of a set in parts, all such files in the folder."""
     names = synthetic.provenance.get("source", {}).get("files", ())
     if file.is_dir() or len(names) < 2:
         return _files(file)
@@ -142,12 +146,12 @@ def _belonging(file: Path, synthetic: SyntheticSet) -> Iterable[Path]:
 
 
 def _files(path: Path) -> Iterable[Path]:
-    """A file, or all files of a folder."""
+    """Return a file, or all files of a folder."""
     return path.rglob("*") if path.is_dir() else [path]
 
 
 def _ids(paths: Iterable[Path]) -> set[tuple[int, int]]:
-    """What files are, whatever they are called."""
+    """Return the identities of files, which do not depend on their names."""
     found = (path.stat() for path in paths if path.is_file())
     return {(each.st_dev, each.st_ino) for each in found}
 
@@ -155,7 +159,7 @@ def _ids(paths: Iterable[Path]) -> set[tuple[int, int]]:
 def _replace_folder(
     output: Path, to: str, synthetic: SyntheticSet, info: DatasetInfo
 ) -> None:
-    """Puts a complete new folder in the place of an old one, which then goes."""
+    """Put a complete new folder in the place of an old one, and remove the old one."""
     output = output.resolve()
     made, old = temporary_name(output), temporary_name(output)
     try:

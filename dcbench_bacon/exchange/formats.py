@@ -1,4 +1,7 @@
-"""The file formats of synthetic sets, by name; imports nothing heavy."""
+"""The file formats of synthetic sets, and what a user states about a file.
+
+This module imports little, because the command line needs it for ``--help``.
+"""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -6,17 +9,17 @@ from typing import Any, Literal, NamedTuple
 
 from dcbench_bacon.errors import UsageError
 
-_MOST_BYTES = 2**20  # of a file of names
+_MOST_BYTES = 2**20  # largest size of a file of names
 Labels = Literal["stored", "hard", "softmax"]
 
 
 class Format(NamedTuple):
-    """What a format is and where it comes from.
+    """A file format of synthetic sets.
 
     Attributes:
-        title: a line about it.
-        reads: whether sets are imported from it.
-        writes: whether sets are exported to it.
+        title: a line about its origin and content.
+        reads: whether dcbench reads it.
+        writes: whether dcbench writes it.
     """
 
     title: str
@@ -25,7 +28,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "dcbench": Format("dcbench's own *.safetensors, which say everything", True, True),
+    "dcbench": Format("dcbench's own *.safetensors, with all facts", True, True),
     "vico": Format("res_*.pt of DC, DSA, DM, IDM, BACON, DataDAM", True, True),
     "best": Format("best pickles of IDM and BACON: acc_*.pkl"),
     "mtt": Format("images_best.pt and labels_best.pt of MTT, TESLA, DATM", True, True),
@@ -36,28 +39,32 @@ FORMATS = {
     "kip": Format("npz of KIP: images with channels last, real-valued labels"),
     "dd_ranking": Format("DD-Ranking's image tensor, labels.pt beside it", True, True),
     "npz": Format("numpy arrays images and labels, and what they mean", True, True),
-    "folder": Format("a folder for each class, of images such as PNG", True, True),
-    "picture": Format("one PNG of the whole set, a row a class", False, True),
+    "folder": Format("one folder per class, of images such as PNG", True, True),
+    "picture": Format("one PNG of the whole set, one row per class", False, True),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What the user says about a file; none where nothing was said.
+    """What the user states about a file; None where nothing was stated.
 
     Attributes:
-        form: the name of its format; a guess without it.
-        dataset: the data set it was made from, as typed.
-        index: which of several sets in the file, or ``all``.
-        partition: each image holds ``partition**2`` smaller ones.
+        form: name of the format of the file; it is guessed if None.
+        dataset: the data set that the set was made from, as typed.
+        index: index of the set among several in the file, from 0, or ``all``.
+        partition: parts along each side: each image contains ``partition**2`` smaller
+            ones.
         zca: whether the images are ZCA-whitened.
-        pixels: whether the images are pixels, in [0, 1] or 0 to 255, not normalised.
+        pixels: whether the images are pixels, in [0, 1] or 0 to 255, and not
+            normalised.
         statistics: the data set whose mean and std normalised the images.
-        labels: what to make of labels: one-hot by argmax, or softmax of logits.
-        learning_rate: learned together with the images.
-        classes: of the data set, for each class of the file in the file's order.
-        name: what tables call the set.
-        as_method: the method whose evaluation judges the set.
+        labels: how rows of labels are used: as stored, one-hot by argmax, or softmax
+            of logits.
+        learning_rate: the learning rate that was learned together with the images.
+        classes: the class of the data set for each class of the file, in the file's
+            order.
+        name: name of the set in tables.
+        as_method: the method whose evaluation is used for the set.
     """
 
     form: str | None = None
@@ -75,7 +82,7 @@ class Claims:
 
     @classmethod
     def taken(cls, given: dict[str, Any]) -> "Claims":
-        """Takes the claims out of the options of a command."""
+        """Take the claims out of the options of a command."""
         names = [each.name for each in fields(cls) if each.name in given]
         return cls(**{name: given.pop(name) for name in names})
 
@@ -84,18 +91,24 @@ def stated_classes(text: str) -> tuple[str, ...]:
     """Return the names that ``--classes`` gives, in a list or in a file.
 
     Args:
-        text: names separated by commas, or the path of a file with a name in each line.
+        text: names separated by commas, or the path of a file with one name per line.
 
     Raises:
-        UsageError: the file is no text or is absurdly large.
+        UsageError: the file is no text, or is larger than 1 MiB.
     """
     path = Path(text)
     try:
         if "," in text or not path.is_file():
             return tuple(name.strip() for name in text.split(",") if name.strip())
         if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"--classes {path}: larger than {_MOST_BYTES} bytes")
+            raise UsageError(
+                f"--classes {path}: the file is larger than {_MOST_BYTES} bytes; write "
+                "one name per line and nothing else"
+            )
         lines = path.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UsageError(f"--classes {text:.200}: no list of names: {error}") from error
+        raise UsageError(
+            f"--classes {text:.200}: no list of names: {error}; give names separated "
+            "by commas, or a text file with one name per line"
+        ) from error
     return tuple(line.strip() for line in lines if line.strip())

@@ -1,4 +1,4 @@
-"""A folder for each class, of image files: the layout of torchvision's ImageFolder."""
+"""Image files in one folder per class, the layout of torchvision's ImageFolder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,23 +14,23 @@ from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.pickles.archives import damaged
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-# Pillow goes by content, and hands some formats to other programs.
+# Pillow recognises formats by content, and passes some of them to other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _MOST_FILES = 1_000_000
 _GREY = ("1", "L", "LA")
 
 
 class ImageFiles:
-    """Image files of one size as one tensor of bytes, decoded when read.
+    """Image files of one size as one tensor of bytes, decoded when it is read.
 
     Args:
-        paths: of the files; the first gives the shape of all.
+        paths: the files; the first one gives the shape of all.
     """
 
     dtype = torch.uint8
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Looks at the header of the first file."""
+        """Read the header of the first file."""
         self.paths = paths
         with damaged(paths[0]), Image.open(paths[0], formats=_FORMATS) as first:
             self.mode = "L" if first.mode in _GREY else "RGB"
@@ -39,10 +39,10 @@ class ImageFiles:
         self.shape = (len(paths), channels, self.size[1], self.size[0])
 
     def read(self) -> Tensor:
-        """Decodes the files.
+        """Return the decoded files, of shape (n, c, h, w).
 
         Raises:
-            DataError: one is damaged or of another size.
+            DataError: a file is damaged or of another size.
         """
         images = np.empty(self.shape, np.uint8)
         for index, path in enumerate(self.paths):
@@ -59,10 +59,10 @@ class ImageFiles:
 
 
 def classes(folder: Path) -> dict[str, list[Path]]:
-    """The image files of every class folder, in order of their names.
+    """Return the image files of every class folder, in the order of their names.
 
     Raises:
-        DataError: there are none, or absurdly many.
+        DataError: there is no image, or there are more than a million.
     """
     with damaged(folder):
         found = {
@@ -75,6 +75,6 @@ def classes(folder: Path) -> dict[str, list[Path]]:
     if not 0 < count <= _MOST_FILES:
         raise DataError(
             f"{folder}: {count} images in the folders of {len(found)} classes; a set "
-            "is a folder for each class, with images in it"
+            "is one folder per class, with images in it"
         )
     return found

@@ -1,4 +1,4 @@
-"""Values of options about the sets of other tools; imports nothing heavy."""
+"""Types of the options about sets of other tools; this module imports little."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from dcbench_bacon.exchange.formats import stated_classes
 
 
 class SetIndex(click.ParamType[int | str]):
-    """Which of several sets in a file: a number, or ``all``."""
+    """The index of a set among several in a file: a number, or ``all``."""
 
     name = "number or all"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
-        """Reads the number."""
+        """Return the number, or ``all``."""
         if value == "all":
             return "all"
         try:
@@ -26,14 +26,14 @@ class SetIndex(click.ParamType[int | str]):
 
 
 class Classes(click.ParamType[tuple[str, ...]]):
-    """Names of classes: separated by commas, or a line each in a file."""
+    """Names of classes: separated by commas, or one per line in a file."""
 
     name = "names"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Splits, or reads the file."""
+        """Return the names from the list or from the file."""
         if isinstance(value, tuple):
             return value
         try:

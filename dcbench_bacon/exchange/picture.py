@@ -1,4 +1,4 @@
-"""A picture of a synthetic set for a slide or a paper: a row a class, named."""
+"""A picture of a synthetic set for a slide or a paper, with one named row per class."""
 
 import math
 from io import BytesIO
@@ -15,18 +15,19 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.schema import DatasetInfo
 
 MOST_COLUMNS = 20
-_SIDE = 0.55  # of an image, in inches
-_TALLEST = 40.0  # inches
-_DOTS = 200  # per inch
-_MOST_ROWS = int(_TALLEST * _DOTS)  # classes; with more there is no dot for each
+_SIDE = 0.55  # side of an image in inches
+_TALLEST = 40.0  # largest height of the picture in inches
+_DOTS = 200  # dots per inch
+_MOST_ROWS = int(_TALLEST * _DOTS)  # most classes; more have less than a dot each
 
 
 def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
-    """Draws the first images of every class.
+    """Draw the first images of every class.
 
     Args:
-        synthetic: decoded or not; whitened images are stretched to their own range.
-        info: of its data set.
+        synthetic: the set, decoded or not; whitened images are stretched to their own
+            range.
+        info: the facts of its data set.
 
     Returns:
         The content of a PNG file.
@@ -72,7 +73,7 @@ def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
 
 
 def _check_size(info: DatasetInfo, columns: int) -> None:
-    """Refuses what would take more memory than any set that is read."""
+    """Make sure that a picture needs no more memory than the largest set."""
     pitch = info.size + _gap(info.size)
     size = 3 * 4 * info.classes * columns * pitch**2
     if info.classes > _MOST_ROWS or size > MOST_BYTES:
@@ -83,7 +84,7 @@ def _check_size(info: DatasetInfo, columns: int) -> None:
 
 
 def _pixels(synthetic: SyntheticSet, info: DatasetInfo) -> Tensor:
-    """Images to look at: (n, 3, h, w) in [0, 1]."""
+    """Return images to look at, of shape (n, 3, h, w) in [0, 1]."""
     images = synthetic.images.detach().cpu()
     if synthetic.provenance.get("zca"):
         low = images.amin((1, 2, 3), keepdim=True)
@@ -95,12 +96,12 @@ def _pixels(synthetic: SyntheticSet, info: DatasetInfo) -> Tensor:
 
 
 def _gap(size: int) -> int:
-    """White between two images, in their pixels."""
+    """Return the width of the white gap between two images, in their pixels."""
     return math.ceil(size / 16)
 
 
 def _mosaic(pixels: Tensor, labels: Tensor, classes: int, columns: int) -> Tensor:
-    """All images on white: (height, width, 3)."""
+    """Return all images on white, of shape (height, width, 3)."""
     size = pixels.shape[-1]
     pitch = size + _gap(size)
     mosaic = torch.ones(classes * pitch, columns * pitch, 3)

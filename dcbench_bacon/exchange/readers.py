@@ -1,7 +1,7 @@
-"""Reads the synthetic sets of other tools, one small function a format.
+"""Readers of the synthetic sets of other tools, one function per format.
 
-A reader says what a file holds; ``foreign.adopt`` settles what it means and checks it.
-The layouts are those of the tools' own code; see the docstring of each reader.
+A reader finds what a file contains; ``adopt`` decides what it means and checks it. The
+layouts are those of the tools' own code; see the docstring of each reader.
 """
 
 import re
@@ -37,11 +37,11 @@ Reader = Callable[[Path, int | None], Content]
 
 
 def vico(path: Path, index: int | None) -> Content:
-    """``res_{METHOD}_{DATASET}_{MODEL}_{IPC}ipc.pt``: a dictionary with ``data``.
+    """Read ``res_{METHOD}_{DATASET}_{MODEL}_{IPC}ipc.pt``, a dictionary with ``data``.
 
-    ``data`` is a list over experiments of [images, labels]. VICO's DC, DSA and DM
-    write it, and IDM and BACON, whose images hold four smaller ones each; their
-    default file name says DM.
+    ``data`` is a list with [images, labels] for each experiment. DC, DSA and DM of VICO
+    write it, and so do IDM and BACON, whose images contain four smaller ones each and
+    whose default file name contains DM.
     """
     value, _ = load_torch(path)
     entries = value.get("data") if isinstance(value, dict) else None
@@ -52,7 +52,7 @@ def vico(path: Path, index: int | None) -> Content:
     if re.search("idm|bacon", name):
         known["partition"] = Guess(2, f"from its name; {FOUR}")
     elif re.search("_(dc|dsa|mtt|random|datadam)_", name):
-        # Still a guess: IDM and BACON name their files by an option.
+        # This remains a guess, because an option of IDM and BACON names their files.
         known["partition"] = Guess(1, f"from its name; {FOUR}")
     if "datadam" in name:
         known["zca"] = Guess(False, "DataDAM whitens on some data sets", "doubtful")
@@ -71,9 +71,9 @@ def vico(path: Path, index: int | None) -> Content:
 
 
 def best(path: Path, index: int | None) -> Content:
-    """``acc_{accuracy}.pkl`` of IDM and BACON: a pickled tuple (images, labels).
+    """Read ``acc_{accuracy}.pkl`` of IDM and BACON, a pickle of (images, labels).
 
-    The tensors are those of a GPU, four images in each.
+    The tensors were on a GPU; each image contains four smaller ones.
     """
     value, _ = load_torch(path)
     images, labels = pair(path, value)
@@ -82,9 +82,9 @@ def best(path: Path, index: int | None) -> Content:
 
 
 def idc(path: Path, index: int | None) -> Content:
-    """``data_best.pt`` of IDC and DREAM: (images, labels), pixels in [0, 1].
+    """Read ``data_best.pt`` of IDC and DREAM: (images, labels), pixels in [0, 1].
 
-    Each image holds ``factor**2`` smaller ones; the factor is 2 but for ImageNet.
+    Each image contains ``factor**2`` smaller ones; the factor is 2 except on ImageNet.
     """
     value, _ = load_torch(path)
     images, labels = pair(path, value)
@@ -100,7 +100,7 @@ def idc(path: Path, index: int | None) -> Content:
 
 
 def tuple_(path: Path, index: int | None) -> Content:
-    """``torch.save([images, labels])`` by anyone; only the numbers tell more."""
+    """Read ``torch.save([images, labels])`` of any tool."""
     value, _ = load_torch(path)
     images, labels = pair(path, value)
     return Content(
@@ -109,15 +109,18 @@ def tuple_(path: Path, index: int | None) -> Content:
 
 
 def dd(path: Path, index: int | None) -> Content:
-    """A list of steps (images, labels, learning rate), as Wang et al. train on.
+    """Read a list of steps (images, labels, learning rate) of Wang et al.
 
-    One step is a set; the last by default, as in DD-RobustBench.
+    Each step is a set; the last one is the default, as in DD-RobustBench.
     """
     value, _ = load_torch(path)
     chosen = choose(path, value, index, default=-1)
     step = chosen.entry
     if not isinstance(step, (list, tuple)) or len(step) < 3:
-        raise DataError(f"{path}: a step that is no (images, labels, learning rate)")
+        raise DataError(
+            f"{path}: a step is not (images, labels, learning rate); name another "
+            "format with --from (dcbench list formats)"
+        )
     images, labels = pair(path, step[:2])
     says = {"learning_rate": scalar(path, step[2])}
     return Content(
@@ -133,11 +136,11 @@ def dd(path: Path, index: int | None) -> Content:
 
 
 def mtt(path: Path, index: int | None) -> Content:
-    """``images_best.pt`` with ``labels_best.pt``, and DATM's ``lr_best.pt``.
+    """Read ``images_best.pt`` with ``labels_best.pt``, and DATM's ``lr_best.pt``.
 
-    The folder or the file of images may be named. Tiny ImageNet's 50 images a class
-    come in parts, ``images_best_0.pt`` to ``_4.pt``. With ZCA the images are whitened;
-    ``images_zca_*.pt`` holds them as pixels.
+    The user may name the folder or the file of images. The 50 images per class of Tiny
+    ImageNet come in parts, ``images_best_0.pt`` to ``_4.pt``. With ZCA the images are
+    whitened; ``images_zca_*.pt`` contains them as pixels.
     """
     path = file_of(path, "images_best.pt", "images_best_0.pt")
     paths, labels = [path], [beside(path, swapped(path), swapped(path, "zca_"))]
@@ -158,14 +161,15 @@ def mtt(path: Path, index: int | None) -> Content:
             None, "MTT learns one and does not save it", "doubtful"
         )
     found = of_files(paths, given, rate, says, **known)
-    # Unwhitened images are no photographs: their pixels leave [0, 1] by far.
+    # After the whitening is undone, pixels may lie far outside [0, 1].
     return replace(found, beyond=1.0) if shown else found
 
 
 def dc_bench(path: Path, index: int | None) -> Content:
-    """DC-BENCH's ``*_images.pt`` with ``*_labels.pt``: K-means and random images.
+    """Read DC-BENCH's ``*_images.pt`` with ``*_labels.pt``: K-means and random images.
 
-    Those whose name says ``normalize`` are normalised; the numbers tell of others.
+    Images with ``normalize`` in their name are normalised; for others the values
+    decide.
     """
     names = (swapped(path), swapped(path, "normalize_"), "labels.pt")
     labels = beside(path, *names)
@@ -175,11 +179,11 @@ def dc_bench(path: Path, index: int | None) -> Content:
 
 
 def dd_ranking(path: Path, index: int | None) -> Content:
-    """A tensor of images, with one of labels beside it if need be.
+    """Read a tensor of images, and the tensor of labels beside it if there is one.
 
-    DD-Ranking takes images in the order of their classes where labels are not given.
-    The labels of ``X.pt`` are looked for in ``X_labels.pt`` and ``labels.pt``, a
-    learned rate in ``X_lr.pt`` and ``lr.pt``; a folder holds ``images.pt``.
+    Images without labels are in the order of their classes, as in DD-Ranking. The
+    labels of ``X.pt`` may be in ``X_labels.pt`` or ``labels.pt``, a learned rate in
+    ``X_lr.pt`` or ``lr.pt``; a folder contains ``images.pt``.
     """
     path = file_of(path, "images.pt")
     names = [f"{path.stem}_{{}}.pt", "{}.pt"]
@@ -189,9 +193,10 @@ def dd_ranking(path: Path, index: int | None) -> Content:
 
 
 def kip(path: Path, index: int | None) -> Content:
-    """KIP's npz: ``images`` (n, h, w, c) and real-valued ``labels`` (n, k).
+    """Read KIP's npz: ``images`` (n, h, w, c) and real-valued ``labels`` (n, k).
 
-    The labels are learned and no probabilities; DC-BENCH takes the largest of a row.
+    The labels are learned and are no probabilities; DC-BENCH takes the largest of each
+    row.
     """
     arrays = load_arrays(path)
     images, labels = (array(path, arrays, name) for name in ("images", "labels"))
@@ -208,10 +213,10 @@ def kip(path: Path, index: int | None) -> Content:
 
 
 def npz(path: Path, index: int | None) -> Content:
-    """Arrays ``images`` (n, c, h, w) and ``labels``, and single numbers that say more.
+    """Read arrays ``images`` (n, c, h, w) and ``labels``, and single numbers.
 
-    These are ``partition``, ``zca``, ``pixels`` and ``learning_rate``, as the exporter
-    writes them; labels are class indices or rows of probabilities.
+    The numbers are ``partition``, ``zca``, ``pixels`` and ``learning_rate``, as
+    ``writers.npz`` writes them; labels are class indices or rows of probabilities.
     """
     arrays = load_arrays(path)
     images = array(path, arrays, "images")
@@ -237,9 +242,9 @@ def npz(path: Path, index: int | None) -> Content:
 
 
 def folder(path: Path, index: int | None) -> Content:
-    """A folder for each class with image files, as SRe2L, RDED and others write.
+    """Read one folder of image files per class, as SRe2L, RDED and others write.
 
-    Folders are named as the classes of the data set; see ``class_order``.
+    The folders have the names of the classes; see ``interpretation.class_order``.
     """
     found = image_folder.classes(path)
     files = [file for each in found.values() for file in each]

@@ -1,7 +1,7 @@
-"""Writes synthetic sets as other tools read them, one small function a format.
+"""Writers of synthetic sets in the formats of other tools, one function per format.
 
-What a format cannot say (partition, whitening, learned rate) is said to the user, with
-the option that restores it. Formats of float32 keep every bit.
+If a format cannot store a fact (partition, whitening, learned rate), a warning tells
+the user, with the option that restores it. Formats of float32 keep every bit.
 """
 
 import logging
@@ -33,7 +33,7 @@ _SAYS = {
     "npz": ("partition", "zca", "learning_rate"),
     "mtt": ("learning_rate",),
     "dd_ranking": ("learning_rate",),
-    "picture": ("partition", "zca", "learning_rate"),  # for the eye: nobody reads it
+    "picture": ("partition", "zca", "learning_rate"),  # no tool reads pictures back
 }
 _REMEDIES = {
     "partition": "--partition {}",
@@ -50,17 +50,17 @@ def write(
     *,
     called: Path | None = None,
 ) -> None:
-    """Writes a set in a format.
+    """Write a set in a format.
 
     Args:
         path: a file, or for ``mtt``, ``dd_ranking`` and ``folder`` a folder.
-        form: the format's name.
+        form: the name of the format.
         synthetic: the set.
-        info: the data set it was made from.
-        called: what messages call the path, if it is to be renamed.
+        info: the facts of the data set that the set was made from.
+        called: the name of the path in messages, if it will be renamed.
 
     Raises:
-        UsageError: the format cannot hold the set, or does not exist.
+        UsageError: the format cannot store the set, or does not exist.
         OutputError: the files cannot be written.
     """
     if form not in WRITERS:
@@ -79,30 +79,30 @@ def write(
         if value and key not in _SAYS.get(form, ()):
             remedy = _REMEDIES[key].format(value)
             logger.warning(
-                "%s does not say this; whoever reads it must know: %s",
+                "%s does not store this; give it when you read the file: %s",
                 called or path,
                 remedy,
             )
 
 
 def dcbench(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """Our own file: says everything."""
+    """Write dcbench's own file, which stores everything."""
     synthetic_file.write(path, synthetic)
 
 
 def vico(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """``res_*.pt``: one experiment, without accuracies."""
+    """Write ``res_*.pt`` with one experiment, without accuracies."""
     pair = [_plain(synthetic.images), _indices(synthetic.labels, "vico")]
     _save(path, {"data": [pair], "accs_all_exps": {}})
 
 
 def mtt(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """A folder of ``images_best.pt``, ``labels_best.pt`` and DATM's ``lr_best.pt``."""
+    """Write a folder of ``images_best.pt``, ``labels_best.pt`` and ``lr_best.pt``."""
     _folder(path, synthetic, "{}_best.pt")
 
 
 def dd_ranking(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """A folder of ``images.pt``, ordered by class, ``labels.pt`` and ``lr.pt``."""
+    """Write a folder of ``images.pt``, in class order, ``labels.pt`` and ``lr.pt``."""
     order = synthetic.labels.argmax(1).argsort(stable=True)
     ordered = SyntheticSet(
         synthetic.images[order],
@@ -114,7 +114,7 @@ def dd_ranking(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
 
 
 def npz(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """Arrays ``images`` and ``labels`` (a row of probabilities each), and the facts."""
+    """Write arrays ``images`` and ``labels`` (rows of probabilities), and facts."""
     arrays: dict[str, Any] = {
         "images": _plain(synthetic.images).numpy(),
         "labels": _plain(synthetic.labels).numpy(),
@@ -129,7 +129,10 @@ def npz(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
 
 
 def folder(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """A folder for each class, numbered so that sorting keeps their order; 8 bits."""
+    """Write one folder of 8-bit PNG files per class.
+
+    The names of the folders begin with numbers, so that sorting keeps their order.
+    """
     if synthetic.provenance.get("zca"):
         raise UsageError(
             "whitened images are no pixels; choose another format with --to"
@@ -150,7 +153,7 @@ def folder(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
 
 
 def picture(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """One PNG of the set, a row a class."""
+    """Write one PNG of the set, with one row per class."""
     write_atomically(path, draw(synthetic, info))
 
 
@@ -174,7 +177,7 @@ def _is_hard(labels: Tensor) -> bool:
 
 
 def _indices(labels: Tensor, form: str) -> Tensor:
-    """Class indices of one-hot rows.
+    """Return the class indices of one-hot rows.
 
     Raises:
         UsageError: the labels are soft.
@@ -188,14 +191,17 @@ def _indices(labels: Tensor, form: str) -> Tensor:
 
 
 def _save(path: Path, value: Any) -> None:
-    """Writes what ``torch.save`` makes."""
+    """Write a value with ``torch.save``, in one rename."""
     stream = BytesIO()
     torch.save(value, stream)
     write_atomically(path, stream.getvalue())
 
 
 def _folder(path: Path, synthetic: SyntheticSet, pattern: str) -> None:
-    """A tensor a file: images, labels (indices where they are hard), learned rate."""
+    """Write one file per tensor: images, labels and the learned rate.
+
+    Hard labels are written as class indices.
+    """
     _check_empty(path)
     labels = _plain(synthetic.labels)
     hard = _is_hard(labels)
@@ -206,7 +212,7 @@ def _folder(path: Path, synthetic: SyntheticSet, pattern: str) -> None:
 
 
 def _check_empty(path: Path) -> None:
-    """Makes sure that a folder can be written and holds nothing that would mix in."""
+    """Make sure that a path is a new or an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(
             f"--output {path}: this format is a folder, and one that is not empty is "

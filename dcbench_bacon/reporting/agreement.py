@@ -1,8 +1,8 @@
-"""Whether a measured accuracy may be held against a published one, and what to say.
+"""Whether a measured accuracy may be compared with a published one.
 
 A difference is given where protocol family, network and preset agree with the
-evaluation behind the published number. What forbids it, and what a reader has to know
-where it is given, are words that tables turn into footnotes.
+evaluation behind the published number. Obstacles forbid a difference; remarks are facts
+that a reader has to know. Tables turn both into footnotes.
 """
 
 from typing import Literal, NamedTuple
@@ -11,31 +11,32 @@ from dcbench_bacon.field_types import Selection
 from dcbench_bacon.reporting.published import EVALUATIONS, UNKNOWN, PublishedNumber
 
 Obstacle = Literal["evaluation", "network", "preset", "settings", "selection"]
-"""What forbids a comparison.
+"""An obstacle to a comparison.
 
-Another evaluation, or one that is not known; another network, or one that is not
-stated; a reduced profile; settings changed by ``--set``; a choice on test that the
-source did not make.
+It is an evaluation that differs or is not known, a network that differs or is not
+stated, a reduced profile, settings changed by ``--set``, or a choice on the test images
+that the source did not make.
 """
 
 Remark = Literal["best_test", "not_stated", "teachers", "augmentation", "memory"]
-"""What has to be said of a comparison, or of the published number.
+"""A remark about a comparison, or about the published number.
 
-The source chose on test, or does not say how it chose; it has other teachers, or
-another augmentation in the evaluation; the number was not checked against the source.
+The source chose on the test images, or does not state how it chose; it has other
+teachers, or another augmentation in the evaluation; or the number was not checked
+against the source.
 """
 
 
 class MeasuredRow(NamedTuple):
-    """What decides whether an accuracy may be compared.
+    """The facts of a measurement that decide whether it may be compared.
 
     Attributes:
-        family: of the protocol, see ``published.family``.
+        family: family of the protocol; see ``published.family``.
         architecture: the network trained on the set.
         profile: ``paper`` for the published recipes.
         changed: whether ``--set`` changed the recipe.
-        selection: which pass counts.
-        augmentation: of the evaluation.
+        selection: the pass whose accuracy counts.
+        augmentation: augmentation of the evaluation.
         teachers: the networks that labelled the images.
     """
 
@@ -49,7 +50,7 @@ class MeasuredRow(NamedTuple):
 
 
 def obstacles(measured: MeasuredRow, row: PublishedNumber) -> tuple[Obstacle, ...]:
-    """What forbids to give a difference; nothing if it may be given."""
+    """Return the obstacles to a difference; none if it may be given."""
     behind = EVALUATIONS[row.evaluation]
     chosen = measured.selection == "best_test" != behind.selection
     known = behind.protocol != UNKNOWN
@@ -64,7 +65,7 @@ def obstacles(measured: MeasuredRow, row: PublishedNumber) -> tuple[Obstacle, ..
 
 
 def remarks(measured: MeasuredRow, row: PublishedNumber) -> tuple[Remark, ...]:
-    """What has to be said of a published number beside a measured one."""
+    """Return the remarks about a published number beside a measured one."""
     found: list[Remark] = ["memory"] if row.certainty == "memory" else []
     if obstacles(measured, row):
         return tuple(found)

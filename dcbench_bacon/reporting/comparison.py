@@ -1,6 +1,6 @@
-"""Sets against each other: across networks (transfer), and against their references.
+"""Tables that compare sets: across networks (transfer), and with references (scores).
 
-Both tables are made from the long form of ``tables.frame``. The index names set and
+Both tables are made from the long form of ``longform.frame``. The index names set and
 protocol, so that two recipes are two rows and never one mean.
 """
 
@@ -49,7 +49,7 @@ _NUMBERS = [
 
 
 def _table(results: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    """A frame of these columns, indexed by recipe, even when there is no row."""
+    """Return a frame of these columns, indexed by recipe, even without any row."""
     table = pd.DataFrame(results, columns=[*columns, "recipe"])
     return table.set_index("recipe")
 
@@ -57,14 +57,14 @@ def _table(results: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 def transfer(
     frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
 ) -> pd.DataFrame:
-    """Accuracy of every set on every network, a row each; percent.
+    """Return the accuracy in percent, one row per set and network.
 
     ``distilled_on`` is the network of the distillation, empty for a selection of real
     images. ``accuracy_std`` pools all networks and seeds (ddof 1, missing if n is 1).
 
     Args:
-        frame: the long form of ``tables.frame``; only records that are done count.
-        profiles: whose records enter.
+        frame: the long form of ``longform.frame``; only records that are done count.
+        profiles: the profiles whose records are used.
     """
     rows = []
     for result in results_of(frame, profiles):
@@ -87,21 +87,21 @@ def scores(
     profiles: Sequence[str] = ("paper",),
     against: str = RANDOM,
 ) -> pd.DataFrame:
-    """Accuracy with both deviations, scores against references, and cost.
+    """Return accuracies with both deviations, scores, and cost, one row per set.
 
     Accuracies, deviations and ``gain`` are percent; HLR, IOR, LRS and ARS are
-    fractions, see the module ``scores``. What needs another method or the whole
-    training set is missing where there is no record of it under the same protocol; HLR
-    and LRS, which speak of hard labels, where the set or a teacher has soft labels.
-    ARS is that of a training with augmentation, and takes a record of one without.
-    Seconds are means over sets: of distilling one, and of training and testing the
-    networks of the row on it. Which of several references is used is said by
-    ``references.reference``, and in a note of the table.
+    fractions, see the module ``scores``. A score that needs another method or the whole
+    training set is missing if there is no record of it under the same protocol. HLR and
+    LRS, which are defined for hard labels, are missing if the set or a teacher has soft
+    labels. ARS belongs to a training with augmentation and needs a record of one
+    without. Seconds are means over sets: of distilling a set, and of training and
+    testing the networks of the row on it. ``references.reference`` chooses among
+    several references, and a note of the table names the one that is used.
 
     Args:
-        frame: the long form of ``tables.frame``; only records that are done count.
-        profiles: whose records enter.
-        against: the method that ``gain`` is held against.
+        frame: the long form of ``longform.frame``; only records that are done count.
+        profiles: the profiles whose records are used.
+        against: the method that ``gain`` is measured from.
     """
     results = results_of(frame, profiles)
     rows, notes = [], []
@@ -132,7 +132,7 @@ def scores(
 
 
 def _accuracy(result: SetResults) -> dict[str, float]:
-    """Mean and both deviations, percent."""
+    """Return mean and both deviations in percent."""
     found = result.accuracies
     return {
         "accuracy_mean": round(100 * formulas.mean(found), 9),
@@ -144,7 +144,7 @@ def _accuracy(result: SetResults) -> dict[str, float]:
 
 
 def _gain(result: SetResults, random: SetResults | None) -> float:
-    """Improvement over random images; nan without a record of them."""
+    """Return the improvement over random images; NaN without a record of them."""
     if random is None:
         return math.nan
     ours, theirs = formulas.mean(result.accuracies), formulas.mean(random.accuracies)
@@ -154,7 +154,7 @@ def _gain(result: SetResults, random: SetResults | None) -> float:
 def _gained(
     result: SetResults, references: dict[str, SetResults], method: str
 ) -> dict[str, Any]:
-    """The difference from another method with the bounds of its interval, percent."""
+    """Return the difference from another method and its interval, in percent."""
     found: dict[str, Any] = {"against": method}
     other = references.get(method)
     if other and result.key["method"] not in (method, WHOLE):
@@ -168,7 +168,7 @@ def _gained(
 def _against(
     result: SetResults, references: dict[str, SetResults], results: list[SetResults]
 ) -> dict[str, Any]:
-    """The scores that need other records; what there are."""
+    """Return those of the scores that the records of references allow."""
     found: dict[str, Any] = {}
     random, whole = references.get(RANDOM), references.get(WHOLE)
     is_reference = result.key["method"] in (RANDOM, WHOLE)
@@ -190,7 +190,7 @@ def _against(
 def _augmentation_score(
     result: SetResults, random: SetResults, results: list[SetResults]
 ) -> float:
-    """ARS of an augmented training; nan where none without was recorded."""
+    """Return ARS of an augmented training; NaN without a record of a plain one."""
     plain = _without_augmentation(result, results)
     if plain is None:
         return math.nan
@@ -202,7 +202,7 @@ def _augmentation_score(
 def _without_augmentation(
     result: SetResults, results: list[SetResults]
 ) -> SetResults | None:
-    """The same set without augmentation; one that is so itself has none."""
+    """Return the result of the same set, trained without augmentation, if any."""
     same = ("dataset", "ipc", "method", "architecture", "set", "but_for_augmentation")
     for other in results:
         alike = all(other.key[key] == result.key[key] for key in same)
@@ -212,7 +212,7 @@ def _without_augmentation(
 
 
 def _cost(result: SetResults) -> dict[str, float]:
-    """Seconds and bytes, means over sets."""
+    """Return seconds and bytes, as means over sets."""
     sets = result.rows.groupby("seed")
     fixed = ["distillation_seconds", "set_bytes", "label_bytes"]
     costs = sets[fixed].first().astype(float).mean()

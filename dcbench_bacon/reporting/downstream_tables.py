@@ -1,4 +1,4 @@
-"""Records of downstream uses to tables: pure functions of the records."""
+"""Tables of downstream uses: pure functions of their records."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -55,7 +55,7 @@ _SEARCH_NOTES = (
 
 
 def continual(records: Iterable[Stage]) -> pd.DataFrame:
-    """Long form: a row a method and number of classes seen; accuracies in percent.
+    """Return one row per method and number of classes seen; accuracies in percent.
 
     ``accuracy_std`` pools networks, orders and sets (ddof 1, missing when n is 1).
     """
@@ -78,7 +78,11 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
 
 
 def stages(table: pd.DataFrame) -> pd.DataFrame:
-    """For people: a row a method, a column a number of classes seen."""
+    """Return a table for people: one row per method, one column per number of classes.
+
+    Args:
+        table: made by ``continual``.
+    """
     most = int(table["n"].max()) if len(table) else 0
     counts = sorted(set(table["classes_seen"]))
     rows = []
@@ -92,12 +96,17 @@ def stages(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
-    """A row a set: how well it ranks networks, and what a search on it finds.
+    """Return one row per set: how well it ranks networks, and what a search finds.
 
-    A set is compared over the networks that it and the whole train split, under each
-    recipe there is for it, were both used to train. ``whole_accuracy`` is the mean
-    over networks in percent, ``seconds`` the sum over all networks of the row. Of
-    networks that are equal on the set, the first by name comes first.
+    A set is compared with each recipe of the whole train split, over the networks that
+    were trained on both. ``whole_accuracy`` is the mean over the trained networks of
+    the best architecture in percent, ``seconds`` the sum over all networks of the row.
+    Of networks that are equal on the set, the first by name comes first.
+
+    Args:
+        records: the finished trainings.
+        top: number of networks, the best on the set, that are also compared on their
+            own.
     """
     groups: dict[str, list[Candidate]] = {}
     for record in _told_apart(records):
@@ -115,7 +124,11 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
 
 
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
-    """For people: without columns that say nothing."""
+    """Return a table for people, without columns that are the same in all rows.
+
+    Args:
+        table: made by ``search``.
+    """
     tops = sorted(set(table["top"]))
     among = f" (top {tops[0]})" if len(tops) == 1 else " (top)"
     headings = {f"{name}_top": _HEADINGS[name] + among for name in _CORRELATIONS}
@@ -130,14 +143,19 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def render(table: pd.DataFrame, format: str) -> str:
-    """Text of a table of ``continual`` or ``search``, as ``tables.render`` has it."""
+    """Return a table of ``continual`` or ``search`` as text.
+
+    Args:
+        table: made by ``continual`` or ``search``.
+        format: as for ``rendering.render``.
+    """
     if format != "csv":
         table = stages(table) if "classes_seen" in table else correlations(table)
     return rendering.render(table, format)
 
 
 def _told_apart(records: Iterable[R]) -> list[R]:
-    """The records with names of data sets that differ where the images do."""
+    """Return the records with names for data sets that differ where the images do."""
     every = list(records)
     names = different((each.dataset, each.dataset_sha256) for each in every)
     return [
@@ -147,7 +165,7 @@ def _told_apart(records: Iterable[R]) -> list[R]:
 
 
 def _identity(record: Trained) -> dict[str, Any]:
-    """What every row of a record repeats; ``ipc`` 0 is the whole train split."""
+    """Return what every row of a record repeats; IPC 0 is the whole train split."""
     source = record.source
     return {
         "dataset": record.dataset,
@@ -160,19 +178,19 @@ def _identity(record: Trained) -> dict[str, Any]:
 
 
 def _recipes(record: Trained) -> str:
-    """What tells recipes apart: of distilling, of training."""
+    """Return the digests of the recipes of distilling and of training."""
     own = digests.digest(record.recipe)
     return f"{record.source.recipe}-{own}" if record.source else own
 
 
 def _training(record: Candidate) -> str:
-    """What all networks of one search share."""
+    """Return a key that all networks of one search share."""
     sha256 = record.source.sha256 if record.source else ""
     return "-".join([record.dataset_sha256, sha256, _recipes(record)])
 
 
 def _comparable(own: Sequence[Candidate], whole: Sequence[Candidate]) -> bool:
-    """Whether a reference is one for a group: same data, profile and some network."""
+    """Return whether a group and a reference share data, profile and a network."""
     if own[0].source is None:
         return own is whole
     shared = _by_architecture(own).keys() & _by_architecture(whole).keys()
@@ -189,7 +207,7 @@ def _by_architecture(records: Sequence[Candidate]) -> dict[str, Candidate]:
 def _searched(
     own: Sequence[Candidate], whole: Sequence[Candidate], top: int
 ) -> dict[str, Any]:
-    """The row of a set against one reference."""
+    """Return the row of a set that is compared with one reference."""
     mine, theirs = _by_architecture(own), _by_architecture(whole)
     names = [name for name in mine if name in theirs]
     proxies = [_ranked(mine[name]) for name in names]
@@ -211,15 +229,18 @@ def _searched(
 
 
 def _ranked(record: Candidate) -> float:
-    """The mean accuracy on the images that rank."""
+    """Return the mean accuracy on the images that rank."""
     values = [each.validation for each in record.evaluations]
     if None in values:
-        raise DataError(f"{record.label}: its record has no accuracies to rank by")
+        raise DataError(
+            f"{record.label}: its record has no accuracies to rank by; train it again "
+            "with dcbench nas --fresh"
+        )
     return sum(value or 0.0 for value in values) / len(values)
 
 
 def _scored(record: Candidate) -> float:
-    """The mean accuracy on the other images."""
+    """Return the mean accuracy on the other images."""
     values = [each.accuracy for each in record.evaluations]
     return sum(values) / len(values)
 
@@ -233,7 +254,7 @@ def _plural(count: int) -> str:
 
 
 def _accuracy(cell: Mapping[Hashable, Any] | None, most: int) -> str:
-    """Mean and deviation; n where it is not that of the others."""
+    """Return mean and deviation, and n where it differs from that of other cells."""
     if cell is None:
         return "—"
     mean, std = float(cell["accuracy_mean"]), float(cell["accuracy_std"])
@@ -244,7 +265,10 @@ def _accuracy(cell: Mapping[Hashable, Any] | None, most: int) -> str:
 
 
 def _page(table: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:
-    """Headings and notes; recipe and profile only where they tell rows apart."""
+    """Return a table with headings and notes.
+
+    Recipe and profile are shown only where rows differ in them.
+    """
     profiles = " ".join(table["profile"]).split()
     reduced = [name for name in ("quick", "demo", "set") if name in profiles]
     identity = [name for name in (*_ROW[:-1], "seed") if name in table]

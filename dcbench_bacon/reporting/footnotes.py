@@ -1,4 +1,4 @@
-"""Marks at published numbers, and the sentences that they stand for."""
+"""Marks at published numbers, and the footnotes that they refer to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,14 @@ from dcbench_bacon.reporting.wording import LETTERS, OBSTACLES, REMARKS
 
 
 class Footnotes:
-    """Marks for what has to be said of published numbers, in the order of their use."""
+    """The footnotes of a table and their marks, in the order of their use."""
 
     def __init__(self) -> None:
-        """Nothing has been said."""
+        """Start without a footnote."""
         self.texts: list[str] = []
 
     def marks(self, row: Mapping[Any, Any]) -> str:
-        """The marks of a row of a summary."""
+        """Return the marks of a row of a summary."""
         behind = EVALUATIONS[row["published_evaluation"]]
         network = row["published_architecture"]
         without = {
@@ -33,17 +33,17 @@ class Footnotes:
         return "".join(self._mark(text.format(**fields)) for text in texts)
 
     def _mark(self, text: str) -> str:
-        """The mark of a sentence."""
+        """Return the mark of a sentence."""
         if text not in self.texts:
             self.texts.append(text)
         return _letter(self.texts.index(text))
 
     def lines(self) -> list[str]:
-        """The sentences, each behind its mark."""
+        """Return the sentences, each after its mark."""
         return [f"{_letter(i)} {text}" for i, text in enumerate(self.texts)]
 
 
 def _letter(number: int) -> str:
-    """A raised letter; two of them beyond the alphabet."""
+    """Return a raised letter; two letters beyond the end of the alphabet."""
     more, rest = divmod(number, len(LETTERS))
     return (_letter(more - 1) if more else "") + list(LETTERS)[rest]

@@ -1,4 +1,4 @@
-"""Records in long form, a row an evaluation, from which every table is made.
+"""Records in long form, one row per evaluation, from which every table is made.
 
 Names of data sets, methods, networks and profiles have one order in all tables.
 """
@@ -14,9 +14,9 @@ from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
 from dcbench_bacon.reporting.published import family
 from dcbench_bacon.schema import Record
 
-CHANGED = " + set"  # of a profile whose recipe ``--set`` has changed
+CHANGED = " + set"  # ends the name of a profile whose recipe ``--set`` has changed
 
-# Rows come in these orders; whatever else there is follows alphabetically.
+# Rows come in these orders; all other names follow alphabetically.
 _ORDER: dict[str, tuple[str, ...]] = {
     "dataset": (
         *("mnist", "fashion_mnist", "svhn"),
@@ -38,7 +38,7 @@ _ORIGIN = (
     *("distillation_seconds", "set_bytes", "label_bytes"),
 )
 GROUP = [*CELL, "architecture", "protocol", "profile", "selection", "digest"]
-# Their sets have hard labels, also in records that do not say so.
+# The sets of these methods have hard labels, also in records that do not state it.
 _HARD_LABELS = frozenset(
     {
         *("random", "herding", "k_center", "k_means", "whole", "dc", "dsa", "dm"),
@@ -48,9 +48,9 @@ _HARD_LABELS = frozenset(
 
 
 def rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """The sort key of a column: names of ``_ORDER`` first, in their order.
+    """Return the sort key of a column: names of ``_ORDER`` first, in their order.
 
-    The whole train split, IPC 0, comes after every number of images.
+    The whole train split, which is IPC 0, comes after every number of images.
     """
     if column.name == "ipc":
         return column.where(column > 0, column.max() + 1)
@@ -63,34 +63,35 @@ def rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def _natural(name: str) -> str:
-    """A key that sorts numbers by their size: W32 comes before W128."""
+    """Return a key that sorts numbers by their size, so that W32 precedes W128."""
     return re.sub(r"\d+", lambda digits: digits[0].zfill(9), name)
 
 
 def ordered(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows sorted by columns, names in the order that every table has."""
+    """Return the rows sorted by columns, with names in the order of all tables."""
     return table.sort_values(list(columns), key=rank, ignore_index=True)
 
 
 def build(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
-    """A frame with these columns even when there is no row."""
+    """Return a frame that has these columns even when there is no row."""
     return pd.DataFrame(rows, columns=list(columns))
 
 
 def indexed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The columns named, indexed by the recipe's digest."""
+    """Return the named columns, indexed by the digest of the recipe."""
     return table.set_index("digest").rename_axis("recipe")[list(columns)]
 
 
 def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
-    """Return what tables call data sets, so that those of one name are told apart.
+    """Return names for data sets that differ where their images do.
 
     Args:
-        found: name and fingerprint of each; those without one are not told apart.
+        found: the name and the fingerprint of each data set; those without a
+            fingerprint keep their name.
 
     Returns:
-        For each pair the name, with the fingerprint's beginning where the same name
-        has several. Numbers published for the name are then those of none of them.
+        The name for each pair, followed by the beginning of the fingerprint if the name
+        has several. Such a name has no published numbers.
     """
     known: dict[str, set[str]] = {}
     pairs = set(found)
@@ -105,7 +106,7 @@ def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
 
 
 def told_apart(records: Iterable[Record]) -> list[Record]:
-    """Return the records with names of data sets that differ where the images do."""
+    """Return the records with names for data sets that differ where the images do."""
     every = list(records)
     names = different((each.cell.dataset, each.dataset_sha256) for each in every)
     replace = msgspec.structs.replace
@@ -121,7 +122,7 @@ def told_apart(records: Iterable[Record]) -> list[Record]:
 
 
 def identity(record: Record) -> dict[str, object]:
-    """What every row of a record repeats."""
+    """Return the columns that every row of a record repeats."""
     cell = record.cell
     return {
         **{"dataset": cell.dataset, "ipc": cell.ipc},
@@ -134,14 +135,14 @@ def identity(record: Record) -> dict[str, object]:
 
 
 def _origin(record: Record) -> dict[str, object]:
-    """How the set of a record was made and judged, and what it cost.
+    """Return how the set of a record was made and judged, and what it cost.
 
     Records of one set under one protocol share ``set`` and ``judged``, whatever
     networks each of them trained.
     """
     judged = record.recipe.protocol
-    # A learning rate that was learned with a set is part of the set: others, which have
-    # none, are comparable with it.
+    # A learning rate that was learned with a set is part of the set, so that sets
+    # without one are comparable with it.
     shared = msgspec.structs.replace(judged, use_learned_rate=False)
     return {
         **{"distilled_on": record.recipe.settings.get("architecture") or ""},
@@ -164,14 +165,17 @@ def _origin(record: Record) -> dict[str, object]:
 
 
 def _has_hard_labels(record: Record) -> bool:
-    """Whether every image of the set is of one class alone."""
+    """Return whether every image of the set belongs to one class alone."""
     if record.label_kind == "unknown":
         return record.cell.method in _HARD_LABELS
     return record.label_kind == "hard"
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Long form, one row an evaluation; accuracies are fractions."""
+    """Return the long form of records, one row per evaluation.
+
+    Accuracies are fractions in [0, 1].
+    """
     columns = [
         *(*CELL, "seed", "architecture", "trial", "accuracy", "seconds"),
         *("protocol", "profile", "selection", "digest", "status", *_ORIGIN),

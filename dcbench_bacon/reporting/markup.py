@@ -1,4 +1,4 @@
-"""Pages of text in the markup languages that tables are printed in."""
+"""Pages of tables in Markdown, LaTeX and HTML."""
 
 import html
 import re
@@ -36,7 +36,13 @@ color:#555}div{overflow-x:auto}"""
 
 
 class Page(NamedTuple):
-    """A table as people read it, before any markup."""
+    """A table as people read it, before any markup.
+
+    Attributes:
+        headings: headings of the columns.
+        rows: texts of the cells.
+        notes: footnotes below the table.
+    """
 
     headings: list[str]
     rows: list[list[str]]
@@ -44,16 +50,16 @@ class Page(NamedTuple):
 
     @property
     def right(self) -> list[bool]:
-        """Which columns hold numbers."""
+        """Return for each column whether it contains numbers."""
         return [heading not in _LEFT for heading in self.headings]
 
     def opens(self, row: int) -> bool:
-        """Whether a row starts another data set or number of images per class."""
+        """Return whether a row starts another data set or number of images."""
         return row > 0 and self.rows[row][:2] != self.rows[row - 1][:2]
 
 
 def markdown(page: Page) -> str:
-    """A pipe table and a list of footnotes."""
+    """Return a pipe table and a list of footnotes."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in page.rows]
     align = ["right" if right else "left" for right in page.right]
     body = tabulate(
@@ -68,13 +74,13 @@ def markdown(page: Page) -> str:
 
 
 def _tex(text: str) -> str:
-    """Text with everything escaped that LaTeX would read as a command."""
+    """Return a text in which everything is escaped that LaTeX reads as a command."""
     escaped = "".join(_TEX.get(char, char) for char in text)
     return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
 
 
 def latex(page: Page) -> str:
-    """A ``table`` of booktabs rules, with the footnotes below it."""
+    """Return a ``table`` with booktabs rules and the footnotes below it."""
 
     def line(cells: Sequence[str]) -> str:
         return " & ".join(_tex(cell) for cell in cells) + r" \\"
@@ -93,7 +99,7 @@ def latex(page: Page) -> str:
 
 
 def hypertext(page: Page) -> str:
-    """One page that needs no other file."""
+    """Return an HTML page that needs no other file."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
         return "".join(

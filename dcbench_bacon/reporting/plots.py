@@ -1,7 +1,7 @@
 """Figures from the tables of records; nothing is measured again.
 
 The colours are those of cividis (Nunez, Anderton and Renslow, PLOS ONE 2018), which
-look the same to colour-blind readers and keep their order in grey.
+look the same to colour-blind readers and keep their order in shades of grey.
 """
 
 import io
@@ -22,12 +22,12 @@ from dcbench_bacon.reporting.wording import title
 from dcbench_bacon.runtime.files import write_atomically
 
 _MAP = colormaps["cividis"]
-_CELL = (0.95, 0.52)  # inches
-_LETTER = 0.08  # inches
+_CELL = (0.95, 0.52)  # width and height of a cell in inches
+_LETTER = 0.08  # width of a letter in inches
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "dcbench",  # the same file from the same records
+    "svg.fonttype": "none",  # keeps text as text
+    "svg.hashsalt": "dcbench",  # gives the same file for the same records
     "pdf.fonttype": 42,
 }
 _UNDATED: dict[str, dict[str, Any]] = {
@@ -43,16 +43,16 @@ _SELECTED = {
 
 
 def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
-    """Writes heat maps of how sets do on other networks.
+    """Write heat maps of the accuracies of sets on networks.
 
     Args:
-        table: from ``comparison.transfer``.
-        folder: where the files go.
+        table: made by ``comparison.transfer``.
+        folder: the folder for the files.
         form: ``png``, ``svg`` or ``pdf``.
 
     Returns:
-        One file a data set, images per class, profile and selection; the whole training
-        set is a row in each of its data set.
+        The files: one per data set, images per class, profile and selection. The whole
+        training set is a row in each file of its data set.
 
     Raises:
         OutputError: a file cannot be written.
@@ -71,9 +71,9 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
 
 
 def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the whole training set, of no number of images, under every number.
+    """Return the table with the whole training set repeated for every IPC.
 
-    Where nothing else was measured on a data set, they stay as they are.
+    Where nothing else was measured on a data set, its rows stay as they are.
     """
     same = ["dataset", "profile", "selection"]
     whole, sets = table[table["ipc"] == 0], table[table["ipc"] > 0]
@@ -85,18 +85,21 @@ def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _slug(name: str) -> str:
-    """A name made safe for every file system; records may come from anywhere."""
+    """Return a name that is safe for every file system.
+
+    Records may come from strangers, and so may the names in them.
+    """
     return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
 
 
 def heat_map(table: pd.DataFrame) -> Figure:
-    """Sets down, networks across, mean accuracy in colour and in figures.
+    """Return a heat map: one row per set, one column per network.
 
-    A frame marks the network that a set was distilled on; what was not measured is
-    hatched.
+    Each cell has the mean accuracy as a colour and as a number. A frame marks the
+    network that a set was distilled on; hatching marks what was not measured.
 
     Args:
-        table: from ``comparison.transfer``, of one data set, number of images per
+        table: made by ``comparison.transfer``, of one data set, number of images per
             class, profile and selection.
     """
     columns = list(dict.fromkeys(table["architecture"]))
@@ -104,7 +107,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
     rows = list(dict.fromkeys(labels))
     means = np.full((len(rows), len(columns)), np.nan)
     widest = max(len(line) for label in rows for line in label.split("\n"))
-    margin = 1.6 + _LETTER * widest  # of the colour bar and of the labels
+    margin = 1.6 + _LETTER * widest  # width of the colour bar and of the labels
     size = (margin + _CELL[0] * len(columns), 2.0 + _CELL[1] * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
@@ -125,7 +128,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
 
 
 def _labels(table: pd.DataFrame) -> list[str]:
-    """The label of each row of the table: method, network, recipe where it matters."""
+    """Return each row's label: method, network, and recipe where there are several."""
     names = [
         title(method) + (f"\n({network})" if network else "")
         for method, network in zip(table["method"], table["distilled_on"], strict=True)
@@ -140,19 +143,19 @@ def _labels(table: pd.DataFrame) -> list[str]:
 
 
 def _scale(means: "pd.Series[float]") -> Normalize:
-    """From the worst to the best, at least one point apart."""
+    """Return a scale from the worst to the best mean, at least one point apart."""
     low, high = float(means.min()), float(means.max())
     return Normalize(low, max(high, low + 1))
 
 
 def _ink(scale: Normalize, value: float) -> str:
-    """White or black, whichever is easier to read on the colour of a value."""
+    """Return white or black, whichever is easier to read on the colour of a value."""
     red, green, blue, _ = _MAP(scale(value))
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45 else "white"
 
 
 def _write(axes: Axes, x: int, y: int, row: dict[Any, Any], ink: str) -> None:
-    """The mean, and below it the deviation."""
+    """Write the mean into a cell, and the deviation below it."""
     mean, std = row["accuracy_mean"], row["accuracy_std"]
     deviates = std == std
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
@@ -162,14 +165,14 @@ def _write(axes: Axes, x: int, y: int, row: dict[Any, Any], ink: str) -> None:
 
 
 def _frame(axes: Axes, x: int, y: int) -> None:
-    """Marks a cell."""
+    """Draw a frame around a cell."""
     box = Rectangle((x - 0.46, y - 0.45), 0.92, 0.9, fill=False)
     box.set(edgecolor="white", linewidth=1.6)
     axes.add_patch(box)
 
 
 def _hatch(axes: Axes, means: np.ndarray) -> None:
-    """Marks what was not measured."""
+    """Hatch the cells that were not measured."""
     for y, x in zip(*np.nonzero(np.isnan(means)), strict=True):
         box = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="#f0f0f0")
         box.set(edgecolor="#c0c0c0", hatch="///", linewidth=0)
@@ -179,7 +182,7 @@ def _hatch(axes: Axes, means: np.ndarray) -> None:
 def _finish(
     axes: Axes, rows: list[str], columns: list[str], table: pd.DataFrame
 ) -> None:
-    """Labels, title and lines between the cells."""
+    """Add labels, the title and lines between the cells."""
     first = table.iloc[0]
     turned = max(map(len, columns)) > 9
     axes.set_xticks(range(len(columns)), columns)
@@ -209,7 +212,7 @@ def _finish(
 
 
 def _headline(row: "pd.Series[Any]") -> str:
-    """Data set and images per class."""
+    """Return the first line of the title: data set and images per class."""
     ipc = int(row["ipc"])
     if ipc == 0:
         return f"{title(row['dataset'])}, all images"
@@ -217,7 +220,7 @@ def _headline(row: "pd.Series[Any]") -> str:
 
 
 def _details(table: pd.DataFrame) -> str:
-    """Which pass counts, how many networks, which recipes."""
+    """Return the second line of the title: selection, networks and profile."""
     first = table.iloc[0]
     counts = sorted({int(table["n"].min()), int(table["n"].max())})
     networks = " to ".join(map(str, counts))
@@ -228,7 +231,7 @@ def _details(table: pd.DataFrame) -> str:
 
 
 def _written(figure: Figure, form: str) -> bytes:
-    """The file's content, the same for the same figure."""
+    """Return the content of the file, the same bytes for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, dpi=200, metadata=_UNDATED[form])
     return buffer.getvalue()

@@ -1,38 +1,41 @@
 """Numbers of the literature, as printed there, each with its source and evaluation.
 
-``published.csv`` holds one row a number: method, dataset, ipc, architecture, metric,
-mean, std, source, evaluation, certainty. Names are typed as in dcbench, accuracies are
-percent as printed. ``published_sources.toml`` says what the sources are, in order of
-preference, and how the networks behind each number were trained.
+``published.csv`` has one row per number: method, dataset, ipc, architecture, metric,
+mean, std, source, evaluation, certainty. Names are spelled as in dcbench, accuracies
+are percent as printed. ``published_sources.toml`` lists the sources, in order of
+preference, and states how the networks behind each number were trained.
 
 - ``architecture`` is the network that was *trained on the set*: ``unstated`` where
-  the table does not say and the text leaves it open, ``original`` for the network of
-  the method's own paper (DD, LD, KIP), ``transfer`` for a mean over other networks.
+  neither table nor text names it, ``original`` for the network of the method's own
+  paper (DD, LD, KIP), ``transfer`` for a mean over other networks.
   DM on Tiny ImageNet is ``ConvNetD4`` (its paper and DC-BENCH), whereas IDM and
   BACON used ``ConvNet``, three blocks deep, in the same table.
 - ``metric`` is ``test_accuracy``; DC-BENCH instead prints three accuracies,
   ``test_accuracy_best_augmentation``, ``_mean_augmentation`` and ``_transfer``. Costs
   are ``seconds_per_step``, ``peak_gb`` and ``peak_gb_at_least`` (out of memory); they
   have no evaluation.
-- ``evaluation`` is ``unknown`` where the source does not say, and where it quotes
-  another number than the paper has.
-- ``certainty`` is ``seen`` for what was read in the source or in a paper that quotes
-  it, ``memory`` for what was not checked against either (value, deviation or both).
+- ``evaluation`` is ``unknown`` where the source does not state it, and where the source
+  quotes another number than the paper has.
+- ``certainty`` is ``seen`` for a number that was read in the source or in a paper that
+  quotes it, ``memory`` for one that was not checked against either (value, deviation or
+  both).
 - ``ipc`` 0 means the whole training split.
-- ``mtt`` holds the rows called MTT and those called TM (DC-BENCH, BACON's page): one
-  method, two names. ``k_means`` holds the DC-BENCH rows printed as "K-Center", whose
-  files lie in a folder ``Kmeans``. ``k_center`` has two kinds of rows: those of DC's
-  paper, and the far higher ones that AutoPalette quotes from DM's.
+- ``mtt`` has the rows called MTT and those called TM (DC-BENCH, BACON's page), which
+  are one method. ``k_means`` has the DC-BENCH rows printed as "K-Center", whose files
+  lie in a folder ``Kmeans``. ``k_center`` has two kinds of rows: those of DC's paper,
+  and the far higher ones that AutoPalette quotes from DM's.
 - ``bacon`` is the recipe as released. Plug-in variants (``bacon+idm``, ``bacon+dm``)
   and copies of data sets (``cifar10-jpeg``) have no number of their own.
 
-Left out: hours read by eye off a bar chart of the BACON repository (6 rows), rank
-correlations of architecture search from DC-BENCH (7), the hard-label recovery and
-improvement over random of DD-Ranking (36, differences of accuracies), and how many
-GPUs MTT took (6). READMEs of three later commits of BACON hold changed cells alone.
+These numbers are left out: hours read by eye off a bar chart of the BACON repository (6
+rows), rank correlations of architecture search from DC-BENCH (7), the hard-label
+recovery and improvement over random of DD-Ranking (36, differences of accuracies), and
+the number of GPUs that MTT took (6). Of the READMEs of three later commits of BACON
+there are only the cells that changed.
 
-Where sources differ the default is the method's own paper or repository; where none is
-known, the first source of the TOML file that has the cell. ``sources`` returns all.
+Where sources differ, the default is the method's own paper or repository; if that is
+not known, it is the first source of the TOML file that has the cell. ``sources``
+returns all.
 """
 
 import csv
@@ -47,9 +50,9 @@ from msgspec import Struct
 from dcbench_bacon.errors import UsageError, guess
 from dcbench_bacon.protocol import Protocol
 
-# Of one source, the first of these metrics that it has is compared.
+# The first of these metrics that a source has is compared.
 ACCURACIES = ("test_accuracy", "test_accuracy_best_augmentation")
-UNKNOWN = "unknown"  # of an evaluation that is not known, and of its protocol
+UNKNOWN = "unknown"  # name of an evaluation that is not known, and of its protocol
 
 
 class PublishedNumber(Struct, frozen=True):
@@ -68,14 +71,14 @@ class PublishedNumber(Struct, frozen=True):
 
 
 class PublishedSource(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where numbers come from.
+    """A source of published numbers.
 
     Attributes:
-        citation: in full.
-        date: as exact as it is known.
+        citation: the full citation.
+        date: the date, as exactly as it is known.
         own: the methods whose own paper or repository this is.
-        group: a name that it shares with other sources; empty for none.
-        default: whether it is looked up unasked.
+        group: a name that the source shares with others; empty for none.
+        default: whether the source is used without being named.
     """
 
     citation: str
@@ -86,15 +89,15 @@ class PublishedSource(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PublishedEvaluation(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the networks behind a number were trained on the set, and which one counts.
+    """The evaluation behind a published number.
 
     Attributes:
-        title: in a few words.
-        source: where that is stated.
-        protocol: the family; see ``family``.
-        selection: as of a protocol, or ``not_stated``.
-        augmentation: as in a protocol; none where it is not stated.
-        epochs: as the source counts them; none where they are not stated.
+        title: a description in a few words.
+        source: where the evaluation is described.
+        protocol: the family of the protocol; see ``family``.
+        selection: the pass that counts, as in a protocol, or ``not_stated``.
+        augmentation: augmentation as in a protocol; None if it is not stated.
+        epochs: epochs as the source counts them; None if they are not stated.
         teachers: the networks that label the images.
     """
 
@@ -111,10 +114,10 @@ class Sources(Struct, frozen=True, forbid_unknown_fields=True):
     """The content of ``published_sources.toml``.
 
     Attributes:
-        sources: in order of preference.
-        evaluations: by the name that rows have.
-        families: keys of a protocol that make it one of a family.
-        unregistered: names of methods and data sets that have no module here.
+        sources: sources by name, in order of preference.
+        evaluations: evaluations by the name in ``published.csv``.
+        families: by name of a family, the values that put a protocol into it.
+        unregistered: names of methods and data sets that dcbench has no module for.
     """
 
     sources: dict[str, PublishedSource]
@@ -134,7 +137,7 @@ _RANK = {key: rank for rank, key in enumerate(SOURCES)}
 
 @cache
 def rows() -> tuple[PublishedNumber, ...]:
-    """All printed numbers, in the order of the file."""
+    """Return all published numbers, in the order of the file."""
     read = csv.DictReader(_read("published.csv").splitlines())
     plain = [{**row, "std": row["std"] or None} for row in read]
     return msgspec.convert(plain, tuple[PublishedNumber, ...], strict=False)
@@ -142,7 +145,7 @@ def rows() -> tuple[PublishedNumber, ...]:
 
 @cache
 def _by_cell() -> dict[tuple[str, str, int], tuple[PublishedNumber, ...]]:
-    """Comparable accuracies of each cell, in order of preference."""
+    """Return the comparable accuracies of each cell, in order of preference."""
     cells: dict[tuple[str, str, int], list[PublishedNumber]] = {}
     for row in rows():
         if row.metric in ACCURACIES:
@@ -151,12 +154,12 @@ def _by_cell() -> dict[tuple[str, str, int], tuple[PublishedNumber, ...]]:
 
 
 def is_own(row: PublishedNumber) -> bool:
-    """Whether a number comes from its method's own paper or repository."""
+    """Return whether a number comes from its method's own paper or repository."""
     return row.method in SOURCES[row.source].own
 
 
 def _order(row: PublishedNumber) -> tuple[bool, int, bool, str, int]:
-    """Own sources first; within a source a row that states its network."""
+    """Return a key that sorts own sources first, and then rows with a network."""
     return (
         not is_own(row),
         _RANK[row.source],
@@ -167,22 +170,27 @@ def _order(row: PublishedNumber) -> tuple[bool, int, bool, str, int]:
 
 
 def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
-    """Every accuracy printed for a cell, in order of preference, of any network.
+    """Return every published accuracy of a cell, in order of preference.
 
     Args:
-        method: as typed; ``whole`` has the same numbers at every ``ipc``.
-        dataset: as typed; a copy such as ``cifar10-jpeg`` has none.
+        method: name of the method as typed; ``whole`` has the same numbers at every
+            ``ipc``.
+        dataset: name of the data set as typed; a copy such as ``cifar10-jpeg`` has no
+            numbers.
         ipc: images per class.
+
+    Returns:
+        Accuracies of any network.
     """
     key = (method.replace("-", "_"), dataset, 0 if method == "whole" else ipc)
     return _by_cell().get(key, ())
 
 
 def named(source: str | None) -> list[str]:
-    """The sources that a name stands for: one, those of a group, or the defaults.
+    """Return the sources with a name: one, those of a group, or the defaults.
 
     Raises:
-        UsageError: there is no such source or group.
+        UsageError: there is no such source or group; the message lists them.
     """
     if source is None:
         return [key for key, each in SOURCES.items() if each.default]
@@ -198,17 +206,17 @@ def named(source: str | None) -> list[str]:
 def lookup(
     method: str, dataset: str, ipc: int, architecture: str, source: str | None = None
 ) -> PublishedNumber | None:
-    """The printed accuracy that is shown beside a measurement, if there is one.
+    """Return the published accuracy that is shown beside a measurement, if any.
 
-    One for the same network comes first, also before the method's own source for
-    another network. Whether the two may be compared is said by ``agreement``.
+    An accuracy of the same network comes first, also before the method's own source
+    for another network. ``agreement`` decides whether the two may be compared.
 
     Args:
-        method: as typed.
-        dataset: as typed.
+        method: name of the method as typed.
+        dataset: name of the data set as typed.
         ipc: images per class.
         architecture: the network trained on the set.
-        source: a name of ``named``, instead of the order of preference.
+        source: a name of ``named``; None for the order of preference.
 
     Raises:
         UsageError: there is no such source.
@@ -222,10 +230,10 @@ def lookup(
 
 
 def family(protocol: Protocol) -> str:
-    """The family that an evaluation protocol of ours belongs to.
+    """Return the family that a protocol belongs to.
 
     Numbers of one family may be compared. Most protocols are a family of their own;
-    under ``dc`` a method may bring its own learning rate, passes and augmentation.
+    under ``dc`` a method may have its own learning rate, passes and augmentation.
     """
     for name, variants in KNOWN.families.items():
         for keys in variants:
@@ -235,5 +243,5 @@ def family(protocol: Protocol) -> str:
 
 
 def cite(key: str) -> str:
-    """The full citation of a source, with its date."""
+    """Return the full citation of a source, with its date."""
     return f"{SOURCES[key].citation} ({SOURCES[key].date})."

@@ -1,4 +1,4 @@
-"""Sets that count together, and which of them others are held against.
+"""Results of sets, and the references that they are compared with.
 
 Records of one set under one protocol count together, whatever networks each trained.
 """
@@ -11,7 +11,7 @@ import pandas as pd
 from dcbench_bacon.reporting.longform import CHANGED
 from dcbench_bacon.reporting.wording import title
 
-RANDOM, WHOLE = "random", "whole"  # the methods that others are held against
+RANDOM, WHOLE = "random", "whole"  # the methods that others are compared with
 _SET = [
     *("dataset", "ipc", "method", "distilled_on", "protocol", "profile", "selection"),
     *("set", "judged", "comparable", "but_for_augmentation", "but_for_passes"),
@@ -27,27 +27,27 @@ class SetResults(NamedTuple):
 
     @property
     def accuracies(self) -> list[list[float]]:
-        """One list a set, fractions."""
+        """Return one list of fractions per set."""
         groups = self.rows.groupby("seed")["accuracy"]
         return [group.tolist() for _, group in groups]
 
     @property
     def recipe(self) -> str:
-        """Set and protocol, as the index shows them."""
+        """Return the digests of set and protocol, as the index shows them."""
         return f"{self.key['set']}-{self.key['judged']}"
 
     @property
     def changed(self) -> bool:
-        """Whether ``--set`` changed the recipe."""
+        """Return whether ``--set`` changed the recipe."""
         return bool(self.rows["changed"].any())
 
     def is_all(self, column: str) -> bool:
-        """Whether every row has this property."""
+        """Return whether every row has a property."""
         return bool(self.rows[column].all())
 
 
 def results_of(frame: pd.DataFrame, profiles: Sequence[str]) -> list[SetResults]:
-    """Finished evaluations by set and network, each network of a set once."""
+    """Return finished evaluations by set and network, each network of a set once."""
     chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
     kept = frame[(frame["status"] == "done") & chosen]
     keys = [*_SET, "architecture"]
@@ -59,11 +59,11 @@ def results_of(frame: pd.DataFrame, profiles: Sequence[str]) -> list[SetResults]
 
 
 class ReferenceResults(NamedTuple):
-    """What a result is held against, and how many results could have been.
+    """The result that another one is compared with.
 
     Attributes:
-        result: the one that is used.
-        candidates: how many there were.
+        result: the result that is used.
+        candidates: number of results that could have been used.
     """
 
     result: SetResults
@@ -71,7 +71,7 @@ class ReferenceResults(NamedTuple):
 
     @property
     def told(self) -> str:
-        """Which one was used and why, where there was a choice; else empty."""
+        """Return a note on which result is used and why; empty without a choice."""
         if self.candidates == 1:
             return ""
         result, method = self.result, str(self.result.key["method"])
@@ -83,26 +83,29 @@ class ReferenceResults(NamedTuple):
         else:
             reason = "the newest" if result.changed else "without --set"
         return (
-            f"{title(method)}: of {self.candidates} recipes that could be held "
-            f"against, {result.recipe} is used ({reason})."
+            f"{title(method)}: of {self.candidates} recipes that could serve as the "
+            f"reference, {result.recipe} is used ({reason})."
         )
 
 
 def reference(
     result: SetResults, results: list[SetResults], method: str
 ) -> ReferenceResults | None:
-    """The results of a reference under the same protocol on the same network.
+    """Return the results of a reference under the same protocol and network.
 
-    For the whole training set a pass is as many updates as hundreds over a small set:
-    it has a number of passes of its own, and no number of images per class. Of several
-    the one with the passes of its recipe is used, otherwise the one with the most; of
-    several recipes of another method the one without ``--set``, and of these the
-    newest.
+    One pass over the whole training set has as many updates as hundreds of passes over
+    a small set, so the whole set has a number of passes of its own, and it has no
+    number of images per class. If there are several results, the one with the passes of
+    its recipe is used, otherwise the one with the most passes. Of several recipes of
+    another method, one without ``--set`` is preferred, and among these the newest.
 
     Args:
-        result: what is held against it.
-        results: all there are.
-        method: of the reference.
+        result: the result that is to be compared.
+        results: all results.
+        method: the method of the reference.
+
+    Returns:
+        The reference; None if there is none.
     """
     same = ("but_for_passes",) if method == WHOLE else ("comparable", "ipc")
     shared = ("dataset", "architecture", *same)
@@ -119,15 +122,18 @@ def reference(
 
 
 def _longest(result: SetResults) -> tuple[bool, int, str]:
-    """A key that is largest for the passes of the recipe, then for the most."""
+    """Return a key that prefers the passes of the recipe, then the most passes."""
     return result.is_all("own_passes"), int(result.rows["passes"].max()), result.recipe
 
 
 def _plainest(result: SetResults) -> tuple[bool, str, str]:
-    """A key that is largest without ``--set``, then for the newest."""
+    """Return a key that prefers a recipe without ``--set``, then the newest."""
     return not result.changed, str(result.rows["made"].max()), result.recipe
 
 
 def _profile(result: SetResults) -> str:
-    """The profile, whatever was overridden: that is seen in set and protocol."""
+    """Return the profile without the mark of ``--set``.
+
+    The digests of set and protocol already show what was overridden.
+    """
     return str(result.key["profile"]).removesuffix(CHANGED)

@@ -1,4 +1,4 @@
-"""Tables as text: CSV for programs, Markdown, LaTeX, HTML and a terminal for people."""
+"""Tables as text: CSV for programs; Markdown, LaTeX, HTML and a terminal for people."""
 
 import math
 import re
@@ -25,7 +25,7 @@ _PERCENT = ("accuracy_mean", "std_sets", "std_networks")
 
 
 def _number(value: object, column: str = "") -> str:
-    """A cell of any column: few digits, a dash where there is nothing."""
+    """Return the text of a value: few digits, and a dash where it is missing."""
     if column == "ipc" and value == 0:
         return "all"
     if column.lower() == "protocol":
@@ -42,23 +42,23 @@ def _number(value: object, column: str = "") -> str:
 
 
 def _ambiguous(table: pd.DataFrame, columns: Sequence[str]) -> bool:
-    """Whether rows differ in nothing that is shown but their recipe."""
+    """Return whether rows differ in their recipe and in nothing that is shown."""
     return table.index.name == "recipe" and bool(table.duplicated(list(columns)).any())
 
 
 def _reduced(table: pd.DataFrame) -> list[str]:
-    """What sets the records apart from the published recipes."""
+    """Return the words for what differs from the published recipes."""
     profiles = " ".join(table["profile"]).split()
     return [name for name in ("quick", "demo", "set") if name in profiles]
 
 
 def _chosen(table: pd.DataFrame) -> list[str]:
-    """The selections of the records, those that are marked first."""
+    """Return the selections of the records, those with a mark first."""
     return [name for name in (*MARKS, "final") if name in set(table["selection"])]
 
 
 def moments(accuracies: Sequence[float]) -> tuple[float, float]:
-    """Return mean and sample deviation (n - 1) in percent of fractions.
+    """Return mean and sample deviation (n - 1) of fractions, in percent.
 
     Sums are exact, so that neither order nor precision decides a printed digit. The
     deviation of a single number is NaN.
@@ -72,24 +72,24 @@ def moments(accuracies: Sequence[float]) -> tuple[float, float]:
 
 
 def _tidy(mean: float) -> float:
-    """In percent: 62.06, not 62.06000000000001."""
+    """Return a fraction in percent, such as 62.06 and not 62.06000000000001."""
     return round(100 * mean, 9)
 
 
 def accuracy(mean: float, deviation: float, count: int) -> str:
-    """Return mean, deviation and n as every table and command prints them."""
+    """Return mean and deviation in percent and n, as all tables and commands print."""
     spread = f" ± {deviation:.2f}" if deviation == deviation else ""
     return f"{mean:.2f}{spread} (n={count})"
 
 
 def _accuracy(row: Mapping[Any, Any]) -> str:
-    """Mean and deviation, and a mark if the pass was chosen."""
+    """Return mean and deviation, with a mark if the pass was chosen."""
     text = accuracy(row["accuracy_mean"], row["accuracy_std"], row["n"])
     return text + MARKS.get(row["selection"], "")
 
 
 def _published(row: Mapping[Any, Any], cited: list[str], notes: Footnotes) -> str:
-    """Published mean and deviation, the number of the source, and marks."""
+    """Return the published mean and deviation, the source's number, and marks."""
     if not row["published_source"]:
         return "—"
     std, number = row["published_std"], cited.index(row["published_source"]) + 1
@@ -98,12 +98,12 @@ def _published(row: Mapping[Any, Any], cited: list[str], notes: Footnotes) -> st
 
 
 def _difference(value: float) -> str:
-    """A difference with its sign; a dash where none may be given."""
+    """Return a difference with its sign; a dash where none may be given."""
     return "—" if value != value else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _compare(table: pd.DataFrame) -> Page:
-    """A summary in words: measured beside published, with marks and footnotes."""
+    """Return the page of a summary: measured beside published, with footnotes."""
     cited = [str(key) for key in dict.fromkeys(table["published_source"]) if key]
     compared = bool(table["difference"].notna().any())
     headings = [*(HEADINGS[name] for name in _CELL), "Measured (%)"]
@@ -125,12 +125,12 @@ def _compare(table: pd.DataFrame) -> Page:
 
 
 def _matrix(table: pd.DataFrame) -> Page:
-    """Sets against the networks trained on them."""
+    """Return the page of a transfer: one row per set, one column per network."""
     networks = list(dict.fromkeys(table["architecture"]))
     reduced = _reduced(table)
     shown = ["dataset", "ipc", "method", "distilled_on", "protocol"]
     shown += ["profile"] * bool(reduced)
-    sets = table[~table.index.duplicated()]  # a row of the page each
+    sets = table[~table.index.duplicated()]  # each is one row of the page
     recipe = _ambiguous(sets, (*shown, "selection"))
     headings = [HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
     rows = []
@@ -147,7 +147,7 @@ def _matrix(table: pd.DataFrame) -> Page:
 
 
 def _scored(table: pd.DataFrame) -> Page:
-    """Scores in words: the difference with its interval, the size with the labels'."""
+    """Return the page of scores: differences with intervals, sizes with labels'."""
     reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
     fractions = ("hlr", "ior", "lrs", "ars")
     costs = ("distillation_seconds", "evaluation_seconds")
@@ -176,7 +176,7 @@ def _scored(table: pd.DataFrame) -> Page:
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
-    """A difference in percentage points with the bounds of its interval."""
+    """Return a difference in percentage points, with the bounds of its interval."""
     difference, low, high = (row[f"gain{bound}"] for bound in ("", "_low", "_high"))
     if difference != difference:
         return "—"
@@ -185,12 +185,12 @@ def _interval(row: Mapping[Any, Any]) -> str:
 
 
 def _score(value: float) -> str:
-    """A score with three digits behind the point."""
+    """Return a score with three decimal places."""
     return "—" if value != value else f"{value:.3f}"
 
 
 def _size(row: Mapping[Any, Any]) -> str:
-    """Thousands of bytes, those of the labels in brackets."""
+    """Return the size in thousands of bytes, that of the labels in brackets."""
     whole, labels = row["set_bytes"], row["label_bytes"]
     if whole != whole:
         return "—"
@@ -198,7 +198,7 @@ def _size(row: Mapping[Any, Any]) -> str:
 
 
 def _page(table: pd.DataFrame) -> Page:
-    """Any table of this module with headings and rounded numbers."""
+    """Return the page of any table, with headings and rounded numbers."""
     if "published_source" in table:
         return _compare(table)
     if "distilled_on" in table:
@@ -226,11 +226,11 @@ def _page(table: pd.DataFrame) -> Page:
 
 
 def render(table: pd.DataFrame, format: str) -> str:
-    """Text of any table of this module.
+    """Return a table as text.
 
     Args:
-        table: from ``summary``, ``spread``, ``timing``, ``unfinished``, or from
-            ``transfer`` or ``scores`` of ``comparison``.
+        table: made by ``tables``, ``comparison`` or ``evaluation.quality``, or a page
+            of ``downstream_tables``.
         format: ``csv`` for programs (plain names, eight digits), ``md``, ``latex``
             or ``html`` for people (titles, marks, footnotes).
 
@@ -249,17 +249,17 @@ def render(table: pd.DataFrame, format: str) -> str:
 
 
 def _width(texts: Sequence[str], narrow: bool) -> int:
-    """The columns that texts take; broken before their brackets if narrow."""
+    """Return the width of texts; if narrow, when broken before their brackets."""
     pieces = [re.split(r" (?=[(\[])", text) if narrow else [text] for text in texts]
     return max(len(piece) for each in pieces for piece in each)
 
 
 def to_rich(table: pd.DataFrame, width: int) -> Table:
-    """The same for a terminal.
+    """Return a table for a terminal.
 
     Args:
         table: as for ``render``.
-        width: of the terminal, in columns. Where the table is wider, numbers break
+        width: width of the terminal in columns. In a table that is wider, numbers break
             before their brackets, and words wherever they have to.
     """
     page = _page(table)
@@ -267,7 +267,7 @@ def to_rich(table: pd.DataFrame, width: int) -> Table:
     columns = [list(column) for column in zip(headings, *page.rows, strict=True)]
     fits = sum(_width(column, narrow=False) + 1 for column in columns) <= width
     printed = Table(
-        box=box.SIMPLE_HEAD,  # no lines between columns: 80 of them are not many
+        box=box.SIMPLE_HEAD,  # no lines between columns, because 80 columns are few
         padding=0,
         show_edge=False,
         caption=Text("\n".join(page.notes)),

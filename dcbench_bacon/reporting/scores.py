@@ -1,7 +1,7 @@
-"""Scores of synthetic sets from accuracies: pure functions, fractions throughout.
+"""Scores of synthetic sets from accuracies: pure functions of fractions.
 
-A method's accuracies come as one list a synthetic set (a seed), each with one accuracy
-a network trained on that set. LRS and ARS are those of DD-Ranking (Li et al., 2025),
+The accuracies of a method are one list per synthetic set (per seed), with one accuracy
+per network trained on that set. LRS and ARS are those of DD-Ranking (Li et al., 2025),
 which defines them on fractions, so that they lie in [0, 1].
 """
 
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
-WEIGHT = 0.5  # of both scores, as DD-Ranking has it
+WEIGHT = 0.5  # weight of both scores, as in DD-Ranking
 
 Accuracies = Sequence[Sequence[float]]
-"""One list a synthetic set, one accuracy in [0, 1] a network."""
+"""One list per synthetic set, with one accuracy in [0, 1] per network."""
 
 
 class Interval(NamedTuple):
@@ -29,19 +29,20 @@ class Interval(NamedTuple):
 
 
 def mean(sets: Accuracies) -> float:
-    """The mean over sets of the mean over the networks of each."""
+    """Return the mean over sets of the mean over the networks of each set."""
     return float(np.mean([np.mean(networks) for networks in sets]))
 
 
 def between_sets(sets: Accuracies) -> float:
-    """Sample deviation (n - 1) of the means of the sets; nan for a single set."""
+    """Return the sample deviation (n - 1) of the sets' means; NaN for one set."""
     return _deviation([float(np.mean(networks)) for networks in sets])
 
 
 def between_networks(sets: Accuracies) -> float:
-    """Mean over sets of the sample deviation (n - 1) among the networks of a set.
+    """Return the mean over sets of the sample deviation (n - 1) within a set.
 
-    Sets with a single network have none and do not count; nan if all are such.
+    Sets with a single network have no deviation and do not count; the result is NaN if
+    no set has more.
     """
     found = [_deviation(networks) for networks in sets if len(networks) > 1]
     return float(np.mean(found)) if found else math.nan
@@ -55,22 +56,22 @@ def bootstrap(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """A percentile interval of how much better the first method is than the second.
+    """Return a percentile interval of the difference between two methods.
 
-    Each resample draws, for either method and independently, as many sets as there
-    are, with replacement, and as many networks as it has of every set drawn. With a
-    single set the interval holds the variation between networks alone. Percentile
-    intervals of a handful of sets are too narrow: five sets are few.
+    Each resample draws, independently for either method, as many sets as there are,
+    with replacement, and from every drawn set as many networks as it has. With a single
+    set, the interval contains the variation between networks alone. Percentile
+    intervals of few sets, such as five, are too narrow.
 
     Args:
         first: accuracies of one method.
-        second: accuracies of the other.
-        seed: of the resampling.
-        resamples: how many.
-        confidence: share of the resampled differences between the bounds.
+        second: accuracies of the other, whose mean is subtracted.
+        seed: seed of the resampling.
+        resamples: number of resamples.
+        confidence: share of the resampled differences between the bounds, in (0, 1).
 
     Returns:
-        The difference, and its bounds: nan if neither method has anything to resample.
+        The difference and its bounds, which are NaN if there is nothing to resample.
     """
     difference = mean(first) - mean(second)
     if all(len(networks) == 1 for networks in (*first, *second)) and (
@@ -85,7 +86,7 @@ def bootstrap(
 
 
 def hard_label_recovery(whole: float, hard: float) -> float:
-    """HLR: what hard labels leave to the whole training set; lower is better.
+    """Return HLR, the loss against the whole training set; lower is better.
 
     Args:
         whole: accuracy of networks trained on all real images.
@@ -95,35 +96,35 @@ def hard_label_recovery(whole: float, hard: float) -> float:
 
 
 def improvement_over_random(accuracy: float, random: float) -> float:
-    """IOR: what the set adds to as many random real images; higher is better.
+    """Return IOR, the gain over equally many random real images; higher is better.
 
     Args:
-        accuracy: of networks trained on the set, with labels of any kind.
-        random: of networks trained on random images with labels of that kind.
+        accuracy: accuracy of networks trained on the set, with labels of any kind.
+        random: accuracy of networks trained on random images with labels of that kind.
     """
     return accuracy - random
 
 
 def label_robust_score(hlr: float, ior: float, weight: float = WEIGHT) -> float:
-    """LRS in [0, 1]: of ``weight * ior - (1 - weight) * hlr``."""
+    """Return LRS in [0, 1], scaled from ``weight * ior - (1 - weight) * hlr``."""
     return _scaled(weight * ior - (1 - weight) * hlr)
 
 
 def augmentation_robust_score(
     augmented: float, plain: float, weight: float = WEIGHT
 ) -> float:
-    """ARS in [0, 1], from two improvements over random images.
+    """Return ARS in [0, 1], from two improvements over random images.
 
     Args:
-        augmented: the improvement when both are trained on with augmentation.
-        plain: the improvement without.
-        weight: of the first.
+        augmented: the improvement when networks are trained with augmentation.
+        plain: the improvement without augmentation.
+        weight: weight of the first, in [0, 1].
     """
     return _scaled(weight * augmented + (1 - weight) * plain)
 
 
 def _scaled(alpha: float) -> float:
-    """Maps [-1, 1] to [0, 1], steeper towards 1: DD-Ranking's normalisation."""
+    """Map [-1, 1] to [0, 1], steeper towards 1, as DD-Ranking does."""
     return (math.exp(alpha) - math.exp(-1)) / (math.e - math.exp(-1))
 
 
@@ -134,7 +135,7 @@ def _deviation(values: Sequence[float]) -> float:
 def _resampled(
     sets: Accuracies, stream: np.random.Generator, count: int
 ) -> npt.NDArray[np.float64]:
-    """The means of ``count`` hierarchical resamples."""
+    """Return the means of ``count`` hierarchical resamples."""
     sizes = np.array([len(networks) for networks in sets])
     padded = np.zeros((len(sets), sizes.max()))
     for row, networks in zip(padded, sets, strict=True):

@@ -1,7 +1,7 @@
-"""Records to tables: a pure function, the measured beside the published.
+"""Tables of records: accuracies beside published numbers, spread, timing, failures.
 
-Every function gives the same output whatever the order of the records. Tables carry
-the recipe digest as their index, so that two recipes are two rows and never one mean.
+Every function gives the same output whatever the order of the records. The index of a
+table is the digest of the recipe, so that two recipes are two rows and never one mean.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,7 +40,7 @@ __all__ = [
     "unfinished",
 ]
 
-# What is published, as the columns of a summary have it.
+# The columns of a summary that describe the published number.
 _PUBLISHED = (
     *("published_mean", "published_std", "published_metric", "published_source"),
     *("published_architecture", "published_protocol", "published_augmentation"),
@@ -59,7 +59,7 @@ _PHASE_COLUMNS = {name: f"{name.replace(' ', '_')}_ms" for name in PHASES}
 def _groups(
     frame: pd.DataFrame, profiles: Sequence[str]
 ) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    """Finished evaluations that may be averaged, and what they have in common."""
+    """Return finished evaluations that may be averaged, with their common values."""
     chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
     kept = frame[(frame["status"] == "done") & chosen]
     return [
@@ -74,17 +74,17 @@ def summary(
     profiles: Sequence[str] = ("paper",),
     source: str | None = None,
 ) -> pd.DataFrame:
-    """Mean, deviation and n beside the published number; accuracies are percent.
+    """Return mean, deviation and n in percent, beside the published number.
 
     ``accuracy_std`` pools all networks and seeds (ddof 1, missing when n is 1).
     Published numbers are those of ``published.lookup``, with the evaluation behind
-    them. There is a ``difference`` where ``agreement`` sees no obstacle; otherwise
-    ``not_compared`` names what there is. The index is the recipe.
+    them. There is a ``difference`` if ``agreement`` finds no obstacle; otherwise
+    ``not_compared`` names the obstacles. The index is the recipe.
 
     Args:
-        frame: the long form of ``frame``; only records that are done count.
-        profiles: whose records enter.
-        source: a name of ``published.named`` instead of the order of preference.
+        frame: the long form of ``longform.frame``; only records that are done count.
+        profiles: the profiles whose records are used.
+        source: a name of ``published.named``; None for the order of preference.
     """
     rows: list[dict[str, object]] = []
     for key, group in _groups(frame, profiles):
@@ -106,11 +106,11 @@ def summary(
 
 
 def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[str, Any]:
-    """The published columns of a row.
+    """Return the published columns of a row.
 
     Args:
         first: an evaluation of the row, in long form.
-        mean: the measured accuracy, percent.
+        mean: the measured accuracy in percent.
         source: as in ``summary``.
     """
     cell = str(first["method"]), str(first["dataset"]), int(first["ipc"])
@@ -148,10 +148,14 @@ def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[st
 def spread(
     frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
 ) -> pd.DataFrame:
-    """The deviation between synthetic sets and the one between networks, in percent.
+    """Return the deviations between synthetic sets and between networks, in percent.
 
-    ``std_sets`` is taken over seeds of the means per seed, ``std_networks`` is the
+    ``std_sets`` is the deviation over seeds of the means per seed, ``std_networks`` the
     mean over seeds of the deviation within a seed; both with ddof 1.
+
+    Args:
+        frame: the long form of ``longform.frame``; only records that are done count.
+        profiles: the profiles whose records are used.
     """
     rows: list[dict[str, object]] = []
     for key, group in _groups(frame, profiles):
@@ -174,7 +178,7 @@ def spread(
 
 
 def unfinished(records: Iterable[Record]) -> pd.DataFrame:
-    """The records that are not done, each with its error."""
+    """Return the records that are not done, each with its error."""
     columns = [*CELL, "seed", "protocol", "profile", "status", "error"]
     rows = [
         {**identity(record), "error": record.error or ""}
@@ -187,7 +191,7 @@ def unfinished(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _speed(cost: Timing) -> dict[str, float]:
-    """Operations a second, and their share of what a matrix product reaches."""
+    """Return the operations per second, and their share of a matrix product's."""
     if cost.step_flops is None or cost.product_flops is None or not cost.median:
         return {}
     reached = cost.step_flops / cost.median
@@ -195,7 +199,7 @@ def _speed(cost: Timing) -> dict[str, float]:
 
 
 def _cost(cost: Timing) -> dict[str, object]:
-    """One stage's numbers, per step."""
+    """Return the cost of one stage, per step."""
     scale = 1000 / cost.steps
     spent = {
         column: cost.phases[name].seconds * scale
@@ -213,12 +217,12 @@ def _cost(cost: Timing) -> dict[str, object]:
 
 
 def timing(records: Iterable[Record]) -> pd.DataFrame:
-    """What each stage of each distillation cost; phases in milliseconds a step.
+    """Return the cost of each stage of each distillation, one row per stage.
 
-    ``other_ms`` is the part of a step outside the named phases, ``peak_gb`` counts
-    10^9 bytes, ``share`` is the percentage of a large matrix product's rate on the
-    same device in the same run. Left out are records that are not done and stages
-    without steps.
+    Phases are in milliseconds per step. ``other_ms`` is the part of a step outside the
+    named phases, ``peak_gb`` counts 10^9 bytes, and ``share`` is the percentage of a
+    large matrix product's rate on the same device in the same run. Records that are not
+    done and stages without steps are left out.
     """
     columns = [
         *(*CELL, "seed", "stage", "protocol", "profile", "steps", "median_seconds"),

@@ -54,26 +54,26 @@ NOTES = {
     "on it; means over sets. Size: images and labels as stored, labels in brackets.",
 }
 
-# Why there is no difference, and what to know of one: see ``agreement``. The fields
-# are of the published number.
+# Sentences for the obstacles and remarks of ``agreement``; the fields in braces are
+# those of the published number.
 OBSTACLES = {
     "evaluation": "No difference: published under another evaluation ({title}).",
     "unknown": "No difference: how the published number was evaluated is not known.",
     "network": "No difference: published for {architecture}.",
-    "unstated": "No difference: the source does not say for which network.",
+    "unstated": "No difference: the source does not state the network.",
     "preset": "No difference: measured with a reduced recipe.",
     "settings": "No difference: measured with settings changed by --set.",
-    "selection": "No difference: measured on sets or passes chosen on test, the "
-    "published number was not, or does not say.",
+    "selection": "No difference: the measured set or pass was chosen on test; the "
+    "published one was not, or its source does not state it.",
 }
 REMARKS = {
     "best_test": "The source chose the best on test; the measured number was not.",
-    "not_stated": "The source does not say whether it chose on test.",
+    "not_stated": "The source does not state whether it chose on test.",
     "teachers": "The source has other teachers ({teachers}).",
     "augmentation": "The source evaluates with another augmentation ({augmentation}).",
     "memory": "Published value or deviation not checked against the source.",
 }
-# Raised letters, and what they are raised from; q has none.
+# Raised letters and the plain letters they stand for; there is no raised q.
 LETTERS = dict(
     zip("ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", "abcdefghijklmnoprstuvwxyz", strict=True)
 )
@@ -104,5 +104,5 @@ HEADINGS = {
 
 
 def title(name: str) -> str:
-    """What people call a data set or a method."""
+    """Return the printed name of a data set or a method."""
     return _TITLES.get(name, name)

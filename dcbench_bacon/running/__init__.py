@@ -1,1 +1,1 @@
-"""Cells, grids, and what they share while they run."""
+"""Running of cells and grids, and the resources that cells share."""

@@ -1,4 +1,4 @@
-"""The harness's clock: steps that are timed, shown, saved, resumed and stoppable."""
+"""The harness's clock: it times, shows, saves, resumes and stops steps."""
 
 import math
 import time
@@ -22,9 +22,9 @@ from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.runtime.stopwatch import Stopwatch, reset_peak
 from dcbench_bacon.schema import Timing
 
-DIVERGED = 1e4  # a loss this many times its first value will not come back
-SAVE_SHARE = 20  # times as long as a checkpoint took until the next
-REPORT_SECONDS = 0.5  # between two looks at the watched values
+DIVERGED = 1e4  # a loss of this many times its first value has diverged
+SAVE_SHARE = 20  # least wait before the next checkpoint, in durations of the last one
+REPORT_SECONDS = 0.5  # seconds between two reads of the watched values
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Schedule:
     """Evaluations while a set is being distilled.
 
     Attributes:
-        every: steps between two of them.
-        evaluate: takes the steps done and the set as it stands.
+        every: steps between two evaluations.
+        evaluate: takes the number of steps done and the set in its present state.
     """
 
     every: int
@@ -41,12 +41,12 @@ class Schedule:
 
 
 class Clock:
-    """Generators and stages of one cell.
+    """The random streams and timed stages of one cell.
 
     Args:
-        key: names the cell; every random stream derives from it.
-        device: where the work runs.
-        policy: how stages run.
+        key: the name of the cell, from which every random stream derives.
+        device: the device that the work runs on.
+        policy: checkpoints, progress, compilation and stopping.
         schedule: evaluations during the stages whose state has ``synthetic``.
     """
 
@@ -57,7 +57,7 @@ class Clock:
         policy: RunPolicy | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        """Starts with no stream drawn from and no stage run."""
+        """Start with no random stream and no stage."""
         self.key = key
         self.device = device
         self.policy = policy or RunPolicy()
@@ -72,7 +72,7 @@ class Clock:
         self._launches = 0
 
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
-        """The stream of one purpose; the same object on every call."""
+        """Return the stream of one purpose; the same object on every call."""
         where = torch.device(device) if device else self.device
         name = f"{purpose}@{where.type}"
         if name not in self._generators:
@@ -85,33 +85,33 @@ class Clock:
         return self._generators[name]
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Times a part of the step in progress."""
+        """Time a part of the step in progress."""
         return self._stopwatch.phase(name) if self._stopwatch else nullcontext()
 
     def count(self, images: int) -> None:
-        """Adds to the images that went through a network."""
+        """Add to the number of images that went through a network."""
         if self._stopwatch:
             self._stopwatch.images += images
 
     def watch(self, name: str, value: Tensor) -> None:
-        """Registers a value that must stay finite and near its first size."""
+        """Register a value that must stay finite and near its first size."""
         self._watched[name] = value.detach()
 
     def compiled(self, function: Callable[P, T], flops: float) -> Callable[P, T]:
-        """See ``Run.compiled``; what was decided enters the next stage's timing."""
+        """See ``Run.compiled``; the decision is part of the next stage's timing."""
         compiler = self.policy.compiler
         obstacle = compiler.obstacle(self.device, flops)
         self._compilation = f"no: {obstacle}" if obstacle else "yes"
         return function if obstacle else compiler.wrap(function)
 
     def graphed(self, function: Function) -> Function:
-        """See ``Run.graphed``; launches are counted in the timing of their stage."""
+        """See ``Run.graphed``; the timing of a stage counts its launches."""
         if recorder := self.policy.compiler.recorder(self.device):
             return GraphedFunction(function, recorder, self._launched)
         return function
 
     def _launched(self) -> None:
-        """Counts a launch of a graph."""
+        """Count one launch of a graph."""
         self._launches += 1
 
     def steps(
@@ -176,7 +176,7 @@ class Clock:
             self.timings[stage] = msgspec.structs.replace(timing, seconds=seconds)
 
     def _due(self, index: int, state: Learner | None) -> bool:
-        """Whether an evaluation is scheduled after so many steps."""
+        """Return whether an evaluation is scheduled after ``index`` steps."""
         return (
             self.schedule is not None
             and hasattr(state, "synthetic")
@@ -185,7 +185,7 @@ class Clock:
         )
 
     def _evaluate(self, index: int, state: Any) -> None:
-        """Runs a scheduled evaluation; its time and memory are not the stage's."""
+        """Run a scheduled evaluation; its time and memory are not the stage's."""
         assert self.schedule is not None
         assert self._stopwatch is not None
         self.policy.reporter.stop()
@@ -194,7 +194,7 @@ class Clock:
         reset_peak(self.device)
 
     def _look(self) -> str:
-        """Reads the watched values, and ends the stage when one has diverged."""
+        """Return the watched values as text; raise if one has diverged."""
         values = {name: float(value) for name, value in self._watched.items()}
         for name, value in values.items():
             first = self._first.setdefault(name, value)
@@ -206,7 +206,7 @@ class Clock:
         return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
 
     def _save(self, stage: str, index: int, count: int, state: Learner | None) -> None:
-        """Writes the stage's checkpoint, unless its values have diverged."""
+        """Write the stage's checkpoint, unless its values have diverged."""
         assert self._stopwatch is not None
         self._look()
         if self.policy.folder is None:
@@ -223,7 +223,7 @@ class Clock:
         checkpoint.write(self._path(stage), content)
 
     def _resume(self, stage: str, state: Learner | None) -> int:
-        """Takes over the stage's checkpoint; returns the index to go on at."""
+        """Restore the stage's checkpoint; return the index of the next step."""
         assert self._stopwatch is not None
         if self.policy.folder is None or not self._path(stage).exists():
             return 0
@@ -237,12 +237,12 @@ class Clock:
             return self._restore(saved, state)
         except KeyError as error:
             raise RecordError(
-                f"{self._path(stage)} is of another version of dcbench (it has no "
+                f"{self._path(stage)} is from another version of dcbench (it has no "
                 f"{error}); start the cell anew with --fresh"
             ) from error
 
     def _restore(self, saved: dict[str, Any], state: Learner | None) -> int:
-        """Takes over a checkpoint's content."""
+        """Restore the content of a checkpoint; return the index of the next step."""
         assert self._stopwatch is not None
         if state is not None:
             state.load_state_dict(saved["state"])

@@ -1,4 +1,4 @@
-"""The data sets of a run: one at a time in memory, and what each of them holds."""
+"""The data sets of a run: one at a time in memory, and the fingerprint of each."""
 
 from dcbench_bacon.data import loading, whitening
 from dcbench_bacon.data.dataset import Dataset
@@ -8,15 +8,15 @@ from dcbench_bacon.running.run import Options
 
 
 class Datasets:
-    """Keeps the data set in use, and no other, in memory.
+    """A cache that keeps the data set in use, and no other, in memory.
 
-    What was whitened for one cell serves those that follow, up to one that takes the
-    images as they are: its peak memory is to be its own. A data set that could not be
-    loaded is not looked for again.
+    Whitened images serve the cells that follow, until a cell uses the images without
+    whitening; they are then freed, so that the peak memory of that cell is its own. A
+    data set that could not be loaded is not tried again.
     """
 
     def __init__(self, options: Options) -> None:
-        """Loads nothing yet."""
+        """Start with no data set in memory."""
         self.options = options
         self.name: str | None = None
         self.loaded: Dataset | None = None
@@ -25,11 +25,11 @@ class Datasets:
         self.fingerprints: dict[str, str] = {}
 
     def fingerprint(self, name: str) -> str:
-        """What a data set holds, before whitening.
+        """Return the sha256 of a data set's images, before whitening.
 
         Raises:
-            MissingDataError: it is not on disk; nothing is downloaded.
-            DataError: it is damaged.
+            MissingDataError: the data set is not on disk; nothing is downloaded.
+            DataError: the data set is damaged.
         """
         if name not in self.fingerprints:
             if name in self.missing:
@@ -39,15 +39,16 @@ class Datasets:
         return self.fingerprints[name]
 
     def __getitem__(self, name: str) -> Dataset:
-        """The data set on the device.
+        """Return the data set on the device.
 
         Raises:
-            DataError: it is missing or damaged, or not any more what it was.
+            DataError: the data set is missing or damaged, or its images have changed
+                since the run began.
         """
         if name in self.missing:
             raise self.missing[name]
         if self.name != name or self.loaded is None:
-            self.loaded = self.whitened = None  # first frees the memory of the last one
+            self.loaded = self.whitened = None  # frees the memory of the last one
             try:
                 loaded = loading.load(
                     name,
@@ -68,7 +69,7 @@ class Datasets:
         return self.loaded
 
     def of(self, job: CellJob) -> Dataset:
-        """The data set of a job as its recipe wants it."""
+        """Return the data set of a job, whitened if its recipe asks for that."""
         dataset = self[job.source]
         if not job.resolved.recipe.settings.get("zca"):
             self.whitened = None

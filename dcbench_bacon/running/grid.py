@@ -1,4 +1,4 @@
-"""Runs the cells of a grid; a cell that fails does not stop the others."""
+"""Running of the cells of a grid; a cell that fails does not stop the others."""
 
 import logging
 import time
@@ -30,12 +30,12 @@ from dcbench_bacon.store import Store
 logger = logging.getLogger(__name__)
 
 
-MOST_TRACEBACK = 20_000  # characters
+MOST_TRACEBACK = 20_000  # most characters of a traceback that a record keeps
 Outcome = Literal["done", "skipped", "failed", "diverged"]
 
 
 class CellResult(NamedTuple):
-    """What became of a job."""
+    """The outcome of a job, and its record."""
 
     job: CellJob
     outcome: Outcome
@@ -45,14 +45,14 @@ class CellResult(NamedTuple):
 def run(
     jobs: Sequence[CellJob], store: Store, options: Options
 ) -> Iterator[CellResult]:
-    """Runs jobs, yielding each result as it is known.
+    """Run jobs, and yield each result as soon as it is known.
 
-    A cell that another process is at work on comes last: it is waited for, and then
-    found done.
+    A cell that another process is working on comes last: the run waits for that process
+    and then uses its result.
 
     Raises:
         InterruptedRunError: the user or a time budget stopped the run.
-        OutputError: results cannot be written any more.
+        OutputError: results can no longer be written.
     """
     keep_freed_memory()
     runner = _Runner(store, options)
@@ -63,8 +63,9 @@ def run(
         result = runner.attempt(job)
         if result is None:
             options.tell(
-                f"{job.cell}: another process is at work on it; later (if that is on "
-                "this machine, divide its threads by OMP_NUM_THREADS)"
+                f"{job.cell}: another process is working on it, so it comes later (if "
+                "that process is on this machine, divide the processor cores with "
+                "OMP_NUM_THREADS)"
             )
             postponed.append(job)
         else:
@@ -77,47 +78,47 @@ def run(
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """While a cell runs, after what ``--fresh`` asks for was noted.
+    """Turn an immediate stop while a cell runs into an error of dcbench.
 
     Raises:
-        InterruptedRunError: for ``KeyboardInterrupt``, which ends the program at once.
+        InterruptedRunError: the user pressed Ctrl-C a second time.
     """
     try:
         yield
     except KeyboardInterrupt as error:
         raise InterruptedRunError(
-            "interrupted at once", kept="the last checkpoint stands"
+            "interrupted at once", kept="the last checkpoint is kept"
         ) from error
 
 
 class _Runner:
-    """Runs cells one by one."""
+    """A run of cells, one after another."""
 
     def __init__(self, store: Store, options: Options) -> None:
-        """Loads no data yet."""
+        """Start with no data in memory."""
         self.store = store
         self.options = options
         self.datasets = Datasets(options)
         self.trusted: set[str] = set()
 
     def ask_anew(self, jobs: Sequence[CellJob]) -> None:
-        """Leaves a request for each cell, before the first of them runs."""
+        """Leave a request for each cell, before the first of them runs."""
         for job in jobs:
             if self.options.policy.stop():
                 raise InterruptedRunError("stopped before anything ran", noted=False)
             try:
                 self._redo(job, self._fingerprint(job)).ask()
-            except DataError:  # its cells will say so
+            except DataError:  # reported when its cells run
                 continue
 
     def _redo(self, job: CellJob, fingerprint: str) -> Redo:
-        """The request to run a cell anew."""
+        """Return the request to run a cell anew."""
         folder = self.store.checkpoint_folder(job.cell, job.digest, fingerprint)
         return Redo(folder)
 
     @at_work()
     def attempt(self, job: CellJob, patience: float = 0.0) -> CellResult | None:
-        """Runs a job under its lock; None while another process holds it.
+        """Run a job under its lock; return None if another process holds the lock.
 
         Args:
             job: the cell and its recipe.
@@ -140,14 +141,14 @@ class _Runner:
             redo = self._redo(job, fingerprint)
             if redo.begin():
                 if not self.options.fresh:
-                    self.options.tell(f"{job.cell}: run anew, as --fresh has asked for")
+                    self.options.tell(f"{job.cell}: runs anew, as --fresh has asked")
                 return self._run(job, fingerprint, redo)
             return self._skipped(job, fingerprint) or self._run(job, fingerprint)
         finally:
             lock.release()
 
     def _fingerprint(self, job: CellJob) -> str:
-        """That of the job's data set, which is downloaded if need be."""
+        """Return the fingerprint of the job's data set; download it if need be."""
         try:
             return self.datasets.fingerprint(job.source)
         except loading.MissingDataError:
@@ -156,24 +157,24 @@ class _Runner:
             return self.datasets[job.source].raw_fingerprint
 
     def _only_record(self, job: CellJob) -> Record | None:
-        """The result that is taken where there is nothing to compare its data with."""
+        """Return the only record of a cell, whatever images it was made from."""
         return None if self.options.fresh else self.store.only(job.cell, job.digest)
 
     def _taken_as_it_is(self, job: CellJob, error: DataError) -> CellResult | None:
-        """The result of a cell whose data set is not on disk, if there is just one."""
+        """Return the only result of a cell whose data set is not on disk."""
         record = self._only_record(job)
         if record is None or not isinstance(error, loading.MissingDataError):
             return None
         if job.source not in self.trusted:
             self.trusted.add(job.source)
             self.options.tell(
-                f"{job.source} is not on disk: whether its finished records are of "
-                "these images was not compared"
+                f"{job.source} is not on disk, so its finished records could not be "
+                "compared with its images"
             )
         return CellResult(job, "skipped", record)
 
     def _skipped(self, job: CellJob, fingerprint: str) -> CellResult | None:
-        """The result of a cell that is done already."""
+        """Return the result of a cell that is already done."""
         try:
             record = self.store.find(job.cell, job.digest, fingerprint)
         except RecordError as error:
@@ -183,8 +184,8 @@ class _Runner:
             return None
         if record.dataset_sha256 is None:
             self.options.tell(
-                f"{job.cell}: its record does not say from which images it was made; "
-                f"they were not compared with those of {job.source}"
+                f"{job.cell}: its record does not name the images it was made from, so "
+                f"they could not be compared with those of {job.source}"
             )
         say_if_changed(job.cell, record.method_sha256, self.options.tell)
         # A kill may come between a record and the tidying after it.
@@ -192,7 +193,7 @@ class _Runner:
         return CellResult(job, "skipped", record)
 
     def _tidy(self, job: CellJob, fingerprint: str) -> None:
-        """Removes what a result makes moot: its checkpoints, failures of before."""
+        """Remove the checkpoints and the earlier failures of a cell with a result."""
         for images in (fingerprint, None):
             self.store.forgive(job.cell, job.digest, images)
         self.store.clear(job.cell, job.digest, fingerprint)
@@ -200,7 +201,7 @@ class _Runner:
     def _run(
         self, job: CellJob, fingerprint: str, redo: Redo | None = None
     ) -> CellResult:
-        """Runs a cell and records it, also when it fails."""
+        """Run a cell and record it, also when it fails."""
         anew = redo is not None
         work = Work(job, fingerprint, self.store, self.options, anew=anew)
         try:
@@ -222,18 +223,18 @@ class _Runner:
     def _failed(
         self, work: Work, status: Literal["failed", "diverged"], error: Exception
     ) -> CellResult:
-        """Records that a cell ended without a result."""
+        """Record that a cell ended without a result."""
         known = isinstance(error, DcbenchError)
         said = str(error) if known else f"{type(error).__name__}: {error}"
         told = shortened("".join(format_exception(error)))
         record = work.record(status, error=said, traceback=told)
         self.store.write(record)
         if self._has_result(work):
-            self.options.tell(f"{work.job.cell}: its result of before stays")
+            self.options.tell(f"{work.job.cell}: its earlier result is kept")
         return CellResult(work.job, status, record)
 
     def _has_result(self, work: Work) -> bool:
-        """Whether an earlier run of a cell, on the same images, has ended well."""
+        """Return whether an earlier run of a cell, on the same images, has a result."""
         cell, digest, fingerprint = work.job.cell, work.job.digest, work.fingerprint
         if fingerprint is None:
             return self.store.only(cell, digest) is not None

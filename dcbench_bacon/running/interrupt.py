@@ -1,4 +1,4 @@
-"""Ctrl-C as a request that steps look at."""
+"""Ctrl-C as a request to stop after the current step."""
 
 import logging
 import signal
@@ -11,9 +11,12 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and a polite kill into a request that steps look at.
+    """Turn Ctrl-C and SIGTERM into a request that is honoured after the step.
 
     A second Ctrl-C ends the program at once.
+
+    Yields:
+        A function that returns whether a stop was requested.
     """
     requested = False
 
@@ -22,7 +25,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if requested:
             raise KeyboardInterrupt
         requested = True
-        logger.warning("stopping after this step; once more to stop at once")
+        logger.warning("stopping after this step; press Ctrl-C again to stop at once")
 
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, request) for number in signals]

@@ -1,4 +1,4 @@
-"""What several cells need, such as a trained network: made once, kept on disk."""
+"""Results that several cells need, such as a trained network: made once and kept."""
 
 import logging
 import shutil
@@ -18,25 +18,26 @@ from dcbench_bacon.runtime.policy import RunPolicy
 logger = logging.getLogger(__name__)
 
 
-LOOK_SECONDS = 1.0  # between two looks at whether to go on waiting
+LOOK_SECONDS = 1.0  # seconds between two checks of whether to stop waiting
 
 
 def once(
     folder: Path, name: str, policy: RunPolicy, make: Callable[[Path], State]
 ) -> State:
-    """Reads a file, after making it if there is none that can be read.
+    """Return the content of a file, which is made first if it cannot be read.
 
-    Processes that ask for the same name at once wait for the first of them. What a
-    killed one left in the folder of checkpoints is there for the next.
+    Processes that ask for the same name at the same time wait for the first of them.
+    The checkpoints of a process that was killed serve the next one.
 
     Args:
-        folder: of all such files.
-        name: of the file, without its ending.
-        policy: asked while waiting whether to stop.
-        make: takes the folder of its checkpoints, which is removed when it is done.
+        folder: the folder of all such files.
+        name: the name of the file, without its ending.
+        policy: states, while waiting, whether to stop.
+        make: makes the content; takes the folder of its checkpoints, which is removed
+            afterwards.
 
     Raises:
-        InterruptedRunError: stopped while another process was at work on it.
+        InterruptedRunError: the run was stopped while another process made the file.
     """
     path = folder / f"{slug(name)}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ def once(
         if found is None:
             found = _made(path.with_suffix(""), make)
             checkpoint.write(path, found)
-            found = dict(checkpoint.read(path))  # on the CPU, as whoever comes next
+            found = dict(checkpoint.read(path))  # on the CPU, as for the next reader
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         return found
     finally:
@@ -57,7 +58,7 @@ def once(
 
 
 def _read(path: Path) -> State | None:
-    """The content of a file; none if it does not exist or is damaged."""
+    """Return the content of a file; None if it does not exist or is damaged."""
     if not path.exists():
         return None
     try:
@@ -68,7 +69,7 @@ def _read(path: Path) -> State | None:
 
 
 def _made(checkpoints: Path, make: Callable[[Path], State]) -> State:
-    """What ``make`` makes, from the start if its checkpoint cannot be read."""
+    """Return what ``make`` makes, from the start if its checkpoint is damaged."""
     try:
         return make(checkpoints)
     except RecordError as error:

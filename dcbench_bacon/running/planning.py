@@ -1,4 +1,4 @@
-"""Recipes of cells, checked before anything runs."""
+"""Cells with their recipes, checked before anything runs."""
 
 import hashlib
 from collections.abc import Callable
@@ -24,9 +24,11 @@ class CellJob(NamedTuple):
     """A cell with its recipe, ready to run.
 
     Attributes:
+        cell: method, data set, images per class and seed.
         source: the data set as typed; for a folder, with its path.
-        another: sha256 of a set from a file, where there is already a result of
-            another set that was made by the same recipe, on another machine perhaps.
+        resolved: the recipe, and where each of its values comes from.
+        another: sha256 of a set from a file, if there is already a result of another
+            set that was made by the same recipe, perhaps on another machine.
     """
 
     cell: Cell
@@ -36,7 +38,7 @@ class CellJob(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of the whole recipe, and of the set where the recipe does not tell which."""
+        """Return the digest of the recipe, and of the set if the recipe has several."""
         digest = digests.digest(self.resolved.recipe)
         if not self.another:
             return digest
@@ -44,17 +46,17 @@ class CellJob(NamedTuple):
 
     @property
     def distillation_digest(self) -> str:
-        """Of what decides the synthetic set."""
+        """Return the digest of the part of the recipe that decides the set."""
         return digests.distillation_digest(self.resolved.recipe)
 
 
 def say_if_changed(cell: Cell, made_by: Any, tell: Callable[[str], None]) -> None:
-    """Says that a method is not any more what made a set.
+    """Tell the user if the code of a method has changed since it made a set.
 
     Args:
-        cell: of the set.
-        made_by: the method's sha256 at the time; see ``plugins.has_changed``.
-        tell: takes the line.
+        cell: the cell of the set.
+        made_by: the method's hash at the time; see ``plugins.has_changed``.
+        tell: takes the line for the user.
     """
     if has_changed(cell.method, made_by):
         name = METHODS.source(cell.method).name
@@ -65,10 +67,11 @@ def say_if_changed(cell: Cell, made_by: Any, tell: Callable[[str], None]) -> Non
 
 
 def check_names(resolved: overlay.Resolved, path: Path) -> None:
-    """Makes sure that the networks and augmentations of a recipe exist.
+    """Make sure that the networks and augmentations of a recipe exist.
 
     Raises:
-        UsageError: one does not; names the recipe and lists what there is.
+        UsageError: one does not exist; the message names the recipe and lists those
+            that do.
     """
     settings, protocol = resolved.recipe.settings, resolved.recipe.protocol
     try:
@@ -81,7 +84,7 @@ def check_names(resolved: overlay.Resolved, path: Path) -> None:
 
 
 def judged_as(method: str, cell: Cell, request: protocols.Request) -> overlay.Judged:
-    """Return how a set is evaluated as the sets of a method are.
+    """Return the evaluation of a set as that of the sets of a method.
 
     Raises:
         UsageError: the protocol has a network or an augmentation that does not exist.
@@ -94,7 +97,7 @@ def judged_as(method: str, cell: Cell, request: protocols.Request) -> overlay.Ju
 
 
 def resolve(cell: Cell, request: protocols.Request) -> overlay.Resolved:
-    """The recipe in force for a cell."""
+    """Return the recipe of a cell, with all overrides applied and checked."""
     settings = method_class(cell.method).Settings
     resolved = overlay.resolve(recipe_file, settings, cell, request)
     check_names(resolved, recipe_file(cell.method))

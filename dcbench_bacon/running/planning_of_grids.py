@@ -1,4 +1,4 @@
-"""Plans the cells of a grid."""
+"""Grids of cells, and the jobs that they consist of."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from dcbench_bacon.running.planning import CellJob, resolve
 
 
 class Grid(Struct, frozen=True, kw_only=True):
-    """What was asked for.
+    """A grid of cells: all combinations of its values.
 
     Attributes:
-        methods: names as typed.
-        datasets: names as typed, ``folder:PATH`` among them.
-        ipc: images per class.
-        seeds: repetitions.
+        methods: names of methods as typed.
+        datasets: names of data sets as typed, such as ``cifar10`` or ``folder:PATH``.
+        ipc: numbers of images per class.
+        seeds: seeds of the repetitions.
         request: profile, protocol and overrides.
     """
 
@@ -32,7 +32,7 @@ class Grid(Struct, frozen=True, kw_only=True):
 
 
 def plan(grid: Grid, data_root: Path | None = None) -> list[CellJob]:
-    """The jobs of a grid: by data set, then images per class, method and seed.
+    """Return the jobs of a grid, by data set, images per class, method and seed.
 
     Raises:
         UsageError: a name, a key or a value is wrong; nothing has run.
@@ -54,9 +54,10 @@ def plan(grid: Grid, data_root: Path | None = None) -> list[CellJob]:
 
 
 def _distinct(sources: Sequence[str], data_root: Path | None) -> dict[str, str]:
-    """The data sets as typed and their names, without what is there twice.
+    """Return the data sets as typed with their names, without duplicates.
 
-    Folders of one name are compared; those of different images are different data sets.
+    Folders of one name are compared; those with different images are different data
+    sets.
     """
     found: dict[str, str] = {}
     fingerprints: set[tuple[str, str]] = set()
@@ -65,7 +66,7 @@ def _distinct(sources: Sequence[str], data_root: Path | None) -> dict[str, str]:
         if list(names.values()).count(name) > 1:
             try:
                 content = (name, _fingerprint(source, data_root))
-            except DataError:  # its cells will say so
+            except DataError:  # reported when its cells run
                 content = (name, source)
             if content in fingerprints:
                 continue

@@ -1,4 +1,4 @@
-"""The quality of the images of several files of one data set."""
+"""Image quality of several files with sets of one data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ from dcbench_bacon.schema import Cell
 
 
 def run_on(dataset: Dataset, options: Options, shared: Path | None = None) -> Run:
-    """The run that trains the network and draws real images, the same for all sets.
+    """Return the run that trains the network and draws real images for all sets.
 
     Args:
         dataset: the real images.
-        options: how it runs.
-        shared: where the trained network is kept; not kept without it.
+        options: device, data and policy.
+        shared: the folder in which the trained network is kept; None keeps none.
     """
     cell = Cell("quality", dataset.info.name, 1)
     return CellRun(cell, dataset, options, None, shared)
@@ -41,17 +41,18 @@ def appraise_files(
     policy: RunPolicy,
     shared: Path | None = None,
 ) -> pd.DataFrame:
-    """The table of several files of one data set.
+    """Return the table of image quality of several files of one data set.
 
     Args:
-        named: the files and what is in them.
+        named: the files and the sets in them.
         dataset: the real images.
-        request: what is asked of the images.
-        policy: how the network is trained.
-        shared: where it is kept.
+        request: the options of the measurement.
+        policy: checkpoints, progress and stopping.
+        shared: the folder in which the trained network is kept; None keeps none.
 
     Raises:
-        UsageError: a network, a model or its weights are not there.
+        UsageError: a network, a model or its weights do not exist, or an image-text
+            model is asked for on whitened images.
     """
     run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
     if dataset.zca and request.clip_weights:

@@ -1,4 +1,4 @@
-"""How cells run, and the run that a method sees."""
+"""Options of running cells, and the run that a method sees."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,14 +19,14 @@ from dcbench_bacon.schema import Cell, Timing
 
 @dataclass(frozen=True)
 class Options:
-    """How cells run; nothing here changes their numbers on one kind of device.
+    """Options of running cells; on one kind of device, none changes their numbers.
 
     Attributes:
-        device: where.
-        data_root: where data sets lie.
-        download: whether missing data may be fetched.
-        fresh: run finished cells again, from the start.
-        policy: checkpoints, progress and stopping; its folder is set a cell.
+        device: the device that cells run on.
+        data_root: the folder of data sets; None for the default one.
+        download: whether missing data may be downloaded.
+        fresh: whether finished cells run again from the start.
+        policy: checkpoints, progress and stopping; its folder is set for each cell.
     """
 
     device: torch.device
@@ -37,20 +37,20 @@ class Options:
 
     @property
     def tell(self) -> Callable[[str], None]:
-        """Takes a line for the user."""
+        """Return the function that shows a line to the user."""
         return self.policy.reporter.tell
 
 
 class CellRun(Clock):
-    """The run that a method sees: the clock, and what belongs to the cell.
+    """The run that a method sees: the clock, and the data of the cell.
 
     Args:
-        cell: what is run.
-        dataset: what it is run on.
-        options: how it runs.
-        folder: of its checkpoints; none are written without it.
-        shared: where what several cells need is kept; not kept without it.
-        key: what the random streams derive from, instead of the cell.
+        cell: method, data set, images per class and seed.
+        dataset: the data set that the cell runs on.
+        options: device, data and policy.
+        folder: the folder of its checkpoints; None writes none.
+        shared: the folder of results that several cells need; None keeps none.
+        key: the name that random streams derive from, instead of the cell's.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class CellRun(Clock):
         *,
         key: str | None = None,
     ) -> None:
-        """Joins clock and data."""
+        """Join the clock and the data."""
         policy = replace(options.policy, folder=folder)
         super().__init__(key or str(cell), options.device, policy)
         self.cell = cell
@@ -90,13 +90,13 @@ class CellRun(Clock):
 
 
 class OpenedSet(NamedTuple):
-    """A set from a file, and the real images that it is judged by.
+    """A set from a file, and the real images that it is evaluated on.
 
     Attributes:
         synthetic: the set.
-        cell: what it was made as.
-        dataset: whitened if the set is; without what is held out.
-        validation: held out of train, where the protocol chooses by it.
+        cell: the cell that it was made for.
+        dataset: the data set, whitened if the set is, without the validation images.
+        validation: images held out of the train split, if the protocol selects by them.
     """
 
     synthetic: SyntheticSet

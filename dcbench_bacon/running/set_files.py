@@ -1,8 +1,8 @@
 """The files of synthetic sets in the results folder, when a set is made anew.
 
-Records name the set that they are of by its content (``synthetic_sha256``). A file
-whose set a record names is never lost: a new set takes its place, and the file of
-before is kept beside it, until no record names that set any more.
+Records name their set by its content (``synthetic_sha256``). A file whose set a record
+names is never lost: a new set takes its place, and the earlier file is kept beside it
+until no record names that set any more.
 """
 
 from pathlib import Path
@@ -14,13 +14,13 @@ from dcbench_bacon.store import Store
 
 
 def replace(path: Path, made: Path) -> None:
-    """Put a new set in the place of another, which is kept if it is another one.
+    """Put a new set in the place of the set in use, which is kept if it differs.
 
-    At every moment both sets are on disk, whole.
+    At every moment both sets are complete on disk.
 
     Args:
-        path: of the set in use.
-        made: the file of the new set, which stays.
+        path: the file of the set in use.
+        made: the file of the new set, which is not removed.
     """
     old = _sha256(path)
     if old is not None and old != _sha256(made):
@@ -30,7 +30,7 @@ def replace(path: Path, made: Path) -> None:
 
 
 def tidy(store: Store, path: Path) -> None:
-    """Remove the sets that were kept beside ``path`` and that no record names."""
+    """Remove the sets kept beside ``path`` that no record names."""
     for kept in path.parent.glob(f"{path.stem}-????????{path.suffix}"):
         sha256 = _sha256(kept)
         if sha256 is not None and not store.names_set(sha256):
@@ -38,7 +38,7 @@ def tidy(store: Store, path: Path) -> None:
 
 
 def _sha256(path: Path) -> str | None:
-    """What records call the set of a file; None without a readable one."""
+    """Return the sha256 of the set in a file; None if no set can be read from it."""
     try:
         return (
             synthetic_file.digest(synthetic_file.read(path)) if path.exists() else None

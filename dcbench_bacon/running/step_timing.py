@@ -1,4 +1,4 @@
-"""Time of a distillation step, and how far it is from what the device can do."""
+"""Time per distillation step, compared with the speed of the device."""
 
 import logging
 import time
@@ -30,26 +30,27 @@ from dcbench_bacon.schema import DatasetInfo, Record, Timing
 logger = logging.getLogger(__name__)
 
 
-# Steps left out: first calls choose kernels and fill caches; on a GPU, graphs are made.
+# Steps before the timing begins: the first calls choose kernels, fill caches and, on a
+# GPU, record graphs.
 WARM_UP = {"cpu": 2, "cuda": 1 + CALLS}
-SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the measure
-PRODUCTS = 10
-STAND_IN = 1000  # random images a class, where a data set is not on disk
+SIDE = {"cpu": 2048, "cuda": 8192}  # side of the square matrices that are multiplied
+PRODUCTS = 10  # number of matrix products, of which the fastest counts
+STAND_IN = 1000  # random images per class for a data set that is not on disk
 
 
 def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
-    """Times distillation steps; yields a record without evaluations for each cell.
+    """Time distillation steps; yield one record without evaluations per cell.
 
-    The clock is that of every run. A data set that is not on disk is replaced by
-    random pixels of its shape.
+    The steps are timed by the same clock as in every run. A data set that is not on
+    disk is replaced by random pixels of its shape.
 
     Args:
-        grid: what to time.
+        grid: the cells to time.
         options: device and data.
-        steps: how many are timed, after a warm-up.
+        steps: number of steps that are timed, after a warm-up.
 
     Raises:
-        UsageError: a name is wrong, or a method takes no steps.
+        UsageError: a name is wrong, or no method takes steps.
     """
     methods = tuple(filter(takes_steps, grid.methods))
     if left := sorted(set(grid.methods) - set(methods)):
@@ -68,17 +69,17 @@ def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
 
 
 def takes_steps(name: str) -> bool:
-    """Whether a method distils step by step."""
+    """Return whether a method distils step by step."""
     settings = method_class(METHODS.resolve(name)).Settings
     return "steps" in {field.name for field in msgspec.structs.fields(settings)}
 
 
 def product_flops(device: torch.device, precision: Precision) -> float:
-    """Operations a second of the fastest of ten large matrix products.
+    """Return the operations per second of the fastest of ten large matrix products.
 
     Args:
-        device: where.
-        precision: that of the recipe: what a step can reach at most depends on it.
+        device: the device to measure.
+        precision: precision of the recipe, on which the greatest speed depends.
     """
     side, kind = SIDE[device.type], torch.bfloat16 if precision == "bf16" else None
     left, right = torch.randn(2, side, side, device=device, dtype=kind)
@@ -95,10 +96,11 @@ def product_flops(device: torch.device, precision: Precision) -> float:
 
 
 def stand_in(info: DatasetInfo, device: torch.device) -> Dataset:
-    """Random pixels of a data set's shape."""
+    """Return random pixels in the shape of a data set."""
     count = STAND_IN * info.classes
     shape = (count, info.channels, info.size, info.size)
-    generator = torch.Generator(device).manual_seed(0)  # what is made of them is kept
+    # A fixed seed, because results made from these pixels are kept on disk.
+    generator = torch.Generator(device).manual_seed(0)
     images = torch.randint(
         0, 256, shape, generator=generator, dtype=torch.uint8, device=device
     )
@@ -107,7 +109,7 @@ def stand_in(info: DatasetInfo, device: torch.device) -> Dataset:
 
 
 def _profile(job: CellJob, options: Options) -> Record:
-    """Times one cell, then counts the operations of a step."""
+    """Time one cell, and count the operations per step."""
     named = job.resolved.recipe.settings.get("precision", "fp32")
     precision = msgspec.convert(named, Precision)
     product = product_flops(options.device, precision)
@@ -119,7 +121,7 @@ def _profile(job: CellJob, options: Options) -> Record:
         more = _distill(job, dataset, replace(options, policy=RunPolicy()), 2)
     flops = two.get_total_flops() - one.get_total_flops()
     counted = {stage for stage in more if more[stage].steps > fewer[stage].steps}
-    # Before and after: the machine may be busy.
+    # Measured before and after, because the machine may be busy.
     product = max(product, product_flops(options.device, precision))
     return Record(
         cell=job.cell,
@@ -141,7 +143,7 @@ def _profile(job: CellJob, options: Options) -> Record:
 def _distill(
     job: CellJob, dataset: Dataset, options: Options, steps: int
 ) -> dict[str, Timing]:
-    """Runs the method with the recipe's steps, or as many as are given."""
+    """Run the method with this number of steps; 0 means the recipe's number."""
     run = CellRun(job.cell, dataset, options, None)
     settings = job.resolved.recipe.settings
     method = method_class(job.cell.method)
@@ -153,12 +155,12 @@ def _distill(
 
 
 def _dataset(job: CellJob, options: Options) -> Dataset:
-    """The data set, or random pixels of its shape."""
+    """Return the data set, or random pixels in its shape if it is not on disk."""
     try:
         return loading.load(job.source, options.data_root, options.device)
     except DataError as error:
         info = getattr(loading.find(job.source, options.data_root).module, "INFO", None)
         if info is None:
             raise
-        logger.warning("random pixels stand in for %s (%s)", job.source, error)
+        logger.warning("random pixels are used instead of %s (%s)", job.source, error)
         return stand_in(info, options.device)

@@ -1,4 +1,4 @@
-"""Trains what downstream uses ask for; what has a record is not trained again."""
+"""Trainings of downstream uses; a training with a record is not repeated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training.task import Task
 
-PATIENCE = 1.0  # seconds between two looks at whether to stop waiting
+PATIENCE = 1.0  # seconds between two checks of whether to stop waiting
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class TrainingJob(Generic[R]):
     """A training to do.
 
     Attributes:
-        plan: its record, without evaluations.
-        task: makes what is trained on; not called where there is a record.
+        plan: the record of the training, without evaluations.
+        task: makes the set and the real images; not called if there is a record.
     """
 
     plan: R
@@ -36,11 +36,11 @@ class TrainingJob(Generic[R]):
 
 @dataclass(frozen=True)
 class TrainingOutcome(Generic[R]):
-    """What became of jobs.
+    """The outcome of jobs.
 
     Attributes:
-        records: of those that are done, in their order.
-        failures: how many trainings diverged.
+        records: records of the jobs that are done, in the order of the jobs.
+        failures: number of trainings that diverged.
     """
 
     records: list[R]
@@ -50,11 +50,11 @@ class TrainingOutcome(Generic[R]):
 def run(
     jobs: Sequence[TrainingJob[R]], folder: Folder[R], options: Options
 ) -> TrainingOutcome[R]:
-    """Runs jobs one after another; one that diverges does not stop the others.
+    """Run jobs one after another; one that diverges does not stop the others.
 
     Raises:
-        InterruptedRunError: the user stopped the run; the same jobs go on from there.
-        OutputError: results cannot be written any more.
+        InterruptedRunError: the user stopped the run; the same jobs can continue later.
+        OutputError: results can no longer be written.
     """
     if options.fresh:
         for job in jobs:
@@ -75,21 +75,24 @@ def run(
 
 
 def spread(found: Sequence[Evaluation]) -> str:
-    """The mean accuracy in percent and the number of networks."""
+    """Return the mean accuracy in percent and the number of networks, as text."""
     mean = 100 * sum(each.accuracy for each in found) / len(found)
     return f"{mean:.2f} % (n={len(found)})"
 
 
 @at_work()
 def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[R, str]:
-    """The record of a job, trained now if there is none, and a note on how long."""
+    """Return the record of a job, which is trained if need be, and a note.
+
+    The note states how long the training took, or that it was already done.
+    """
     lock = folder.lock(job.plan)
     _wait(lock, options)
     try:
         redo = folder.redo(job.plan)
         if redo.begin():
             if not options.fresh:
-                options.tell(f"{job.plan.label}: run anew, as --fresh has asked for")
+                options.tell(f"{job.plan.label}: runs anew, as --fresh has asked")
         elif (known := _finished(job, folder, options)) is not None:
             folder.clear(job.plan)  # a kill may come between a record and the tidying
             return known, "already done"
@@ -104,7 +107,7 @@ def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[
 
 
 def _wait(lock: FileLock, options: Options) -> None:
-    """Takes the lock; another process may be at work on the same training."""
+    """Wait for the lock, which another process may hold for the same training."""
     while True:
         if options.policy.stop():
             raise InterruptedRunError("stopped between two trainings")
@@ -113,7 +116,7 @@ def _wait(lock: FileLock, options: Options) -> None:
 
 
 def _finished(job: TrainingJob[R], folder: Folder[R], options: Options) -> R | None:
-    """The record that there is; an unreadable one is as good as none."""
+    """Return the record of a job, if there is one that can be read."""
     try:
         return folder.find(job.plan)
     except RecordError as error:
@@ -122,7 +125,7 @@ def _finished(job: TrainingJob[R], folder: Folder[R], options: Options) -> R | N
 
 
 def _train(job: TrainingJob[R], folder: Folder[R], options: Options) -> R:
-    """Trains and tests the networks of a job."""
+    """Train and test the networks of a job."""
     checkpoints = folder.checkpoint_folder(job.plan)
     policy = replace(options.policy, folder=checkpoints)
     clock = Clock(job.plan.label, options.device, policy)

@@ -299,7 +299,9 @@ def test_a_broken_record(
     assert path.read_bytes()[:100] == good[:100]
 
 
-def test_a_method_that_was_edited_is_told(tmp_path: Path) -> None:
+def test_a_method_that_was_edited_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = command(tmp_path, methods="dm")
     assert invoke(*arguments).exit_code == 0
     quiet = invoke(*arguments).stderr

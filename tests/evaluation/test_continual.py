@@ -40,7 +40,7 @@ def test_classes_arrive_in_groups(classes: int, tasks: int, sizes: list[int]) ->
 
 @pytest.mark.parametrize("tasks", [0, 6])
 def test_as_many_tasks_as_classes_at_most(tasks: int) -> None:
-    with pytest.raises(UsageError, match=f"--tasks {tasks}: 5 classes"):
+    with pytest.raises(UsageError, match=f"--tasks {tasks}: give a number from 1 to 5"):
         list(continual.stages(range(5), tasks))
 
 

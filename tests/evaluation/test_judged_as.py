@@ -101,7 +101,7 @@ def test_the_name_decides_where_the_user_says_nothing(tmp_path: Path) -> None:
     assert "ConvNetBN" not in told  # which is not trained here
     protocol, told = evaluate(path, tmp_path / "dm", "--as", "DM".lower())
     assert protocol.augmentation == "color_crop_cutout_scale_rotate"
-    assert "judged as DM (--as): as protocol dc says" in told
+    assert "judged as DM (--as): with no change to protocol dc" in told
 
 
 def test_a_set_of_no_known_method_is_judged_by_the_protocol(tmp_path: Path) -> None:

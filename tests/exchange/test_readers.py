@@ -104,7 +104,7 @@ def test_one_of_several(
 ) -> None:
     found = read(MAKERS["vico"](tmp_path), index=index)
     assert torch.equal(found.images, images(seed))
-    told = "holds 5 sets, of which 0 is taken; choose with --index" in caplog.text
+    told = "contains 5 sets; number 0 is used; choose with --index" in caplog.text
     assert told == (index is None)
     seed_of_cell = {None: 0, -1: 4}.get(index, index)
     assert found.provenance["cell"]["seed"] == seed_of_cell
@@ -310,7 +310,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "bool labels": ([images(), labels() > 3], "no class indices"),
     "fewer labels": ([images(), labels()[:-1]], "20 images and 19 labels"),
     "other classes": ([images(), SOFT[:, :9]], "labels of 9 classes.*--dataset"),
-    "soft NaN": ([images(), SOFT * float("nan")], "labels that are not finite"),
+    "soft NaN": ([images(), SOFT * float("nan")], "labels are not finite"),
     "below zero": ([images(), SOFT - 0.1 + 0.01], "below zero|sum to 1"),
     "labels of three axes": ([images(), SOFT[:, :, None]], "labels of"),
     "larger": ([torch.zeros(20, 1, 9, 9), labels()], r"\(20, 1, 9, 9\).*--dataset"),
@@ -414,7 +414,7 @@ def test_our_own_files(tmp_path: Path) -> None:
         assert torch.equal(found.images, made.images)
         assert found.provenance == json.loads(json.dumps(made.provenance))
         for claim in ({"partition": 1}, {"zca": True}, {"index": 0}):
-            with pytest.raises(UsageError, match="says this itself"):
+            with pytest.raises(UsageError, match="states this itself"):
                 adopt.read(place, Claims(**claim))
 
 

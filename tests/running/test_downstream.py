@@ -598,7 +598,7 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (("continual", "--tasks", 11), "--tasks 11: 10 classes"),
+        (("continual", "--tasks", 11), "--tasks 11: give a number from 1 to 10"),
         (("continual", "--dataset", "mnist"), "mnist"),
         (("continual", *settable("protocol.selection", "best_test")), "leave it out"),
         (("continual", "--architectures", "ConvNex"), "ConvNet"),

@@ -1,16 +1,16 @@
 """Class-incremental learning with a synthetic memory.
 
-The task of DM (arXiv:2110.04181, section on continual learning; ``CL_DM.py`` of
-VICO-UoE/DatasetCondensation): classes arrive in groups, the memory keeps the distilled
-images of each class that has arrived, and at every stage a fresh network is trained on
-the memory alone, as in GDumb, and tested on all classes that have arrived. Networks
-have an output for every class from the start, as published.
+The task is DM's (arXiv:2110.04181, section on continual learning; ``CL_DM.py`` of
+VICO-UoE/DatasetCondensation). Classes arrive in groups, and the memory keeps the
+distilled images of each class that has arrived. At every stage a fresh network is
+trained on the memory alone, as in GDumb, and tested on all classes that have arrived.
+As published, networks have an output for every class from the start.
 
-What differs: where the groups cannot be equal they differ by one class, none is left
-out; and the memory is cut from a set that was distilled with all classes at hand, where
-the authors distil each group when it arrives. That is the same for methods that treat
-classes one by one on random networks (DM, selection by class), not for methods whose
-networks are trained on all classes (IDM, BACON, MTT).
+Two things differ. Where the groups cannot be equal, their sizes differ by one class, so
+that no class is left out. And the memory is cut from a set that was distilled from all
+classes, whereas the authors distil each group when it arrives. The result is the same
+for methods that treat classes one by one on random networks (DM, selection by class),
+but not for methods whose networks are trained on all classes (IDM, BACON, MTT).
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,12 +29,12 @@ Classes = tuple[int, ...]
 
 
 def class_orders(dataset: str, classes: int, count: int) -> list[Classes]:
-    """The orders in which classes arrive, the same for every method.
+    """Return the orders in which classes arrive, the same for every method.
 
     Args:
-        dataset: its name seeds the stream; the first orders do not depend on ``count``.
-        classes: how many there are.
-        count: how many orders.
+        dataset: the name of the data set, which seeds the random stream.
+        classes: number of classes.
+        count: number of orders; the first orders do not depend on it.
     """
     draws = stream(f"{dataset} continual", "class order")
     return [
@@ -43,28 +43,31 @@ def class_orders(dataset: str, classes: int, count: int) -> list[Classes]:
 
 
 def stages(order: Sequence[int], tasks: int) -> Iterator[Classes]:
-    """The classes that have arrived after each task.
+    """Yield the classes that have arrived after each task.
 
     Args:
-        order: of all classes.
-        tasks: groups that arrive one after another; sizes differ by one at most, the
-            larger ones first.
+        order: all classes, in the order in which they arrive.
+        tasks: number of groups that arrive one after another; their sizes differ by at
+            most one class, and the larger groups come first.
 
     Raises:
-        UsageError: there are fewer classes than tasks.
+        UsageError: there are fewer classes than tasks, or no task.
     """
     if not 1 <= tasks <= len(order):
-        raise UsageError(f"--tasks {tasks}: {len(order)} classes make 1 to as many")
+        raise UsageError(
+            f"--tasks {tasks}: give a number from 1 to {len(order)}, the number of "
+            "classes"
+        )
     size, larger = divmod(len(order), tasks)
     for task in range(1, tasks + 1):
         yield tuple(order[: task * size + min(task, larger)])
 
 
 def memory(synthetic: SyntheticSet, seen: Sequence[int]) -> SyntheticSet:
-    """The images of the classes that have arrived.
+    """Return the images of the classes that have arrived.
 
-    An image belongs to the class of its largest label. What a soft label says of later
-    classes is taken away, and the rest is scaled to sum to 1.
+    An image belongs to the class of its largest label. The part of a soft label that
+    belongs to later classes is removed, and the rest is scaled to sum to 1.
     """
     allowed = _members(torch.arange(synthetic.labels.shape[1]), seen)
     allowed = allowed.to(synthetic.labels.device)
@@ -78,16 +81,16 @@ def memory(synthetic: SyntheticSet, seen: Sequence[int]) -> SyntheticSet:
 
 
 def test_images(test: Split, seen: Sequence[int]) -> Split:
-    """The test images of the classes that have arrived."""
+    """Return the test images of the classes that have arrived."""
     kept = _members(test.labels, seen)
     return Split(test.images[kept], test.labels[kept])
 
 
 def check_classes(path: Path, synthetic: SyntheticSet, names: Sequence[str]) -> None:
-    """Makes sure that the set has an image of every class.
+    """Make sure that the set has an image of every class.
 
     Raises:
-        DataError: a class has none; names it and the file.
+        DataError: a class has no image; the message names the class and the file.
     """
     counts = torch.bincount(synthetic.labels.argmax(1), minlength=len(names))
     for name, count in zip(names, counts.tolist(), strict=True):

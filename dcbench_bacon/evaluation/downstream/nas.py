@@ -1,13 +1,14 @@
-"""Architecture search on a synthetic set: does it rank networks as real images do?
+"""Architecture search on a synthetic set, compared with a search on real images.
 
-After the experiment of DC, DSA and DM on 720 ConvNets: every network of a grid is
+The experiment follows DC, DSA and DM on 720 ConvNets. Every network of a grid is
 trained on the set and on the whole train split, and the two rankings are compared. The
-network that is best on the set is the one a search on the set would find.
+network that is best on the set is the one that a search on the set would find.
 
-Nothing is picked on the images that it is scored on: one half of the test images,
-class by class, ranks the networks, the other half gives the accuracy of those trained
-on the whole split. Published searches use the test images (FTD) or a tenth of train
-(DM); a set that was distilled from all of train has seen the latter.
+No network is chosen on the images that measure it: one half of the test images of each
+class ranks the networks, and the other half measures the networks that were trained on
+the whole split. Published searches rank on the test images (FTD) or on a tenth of the
+train split (DM); a set that was distilled from the whole train split has seen the
+latter.
 """
 
 import math
@@ -22,18 +23,18 @@ AXES = {
     "activations": ("AR", "AL", "AS", "ASwish"),
     "poolings": ("AP", "MP", "NP"),
 }
-"""What a ConvNet's name can choose beside depth and width; the first is the default."""
+"""The choices in a ConvNet's name beside depth and width; the first is the default."""
 
 
 class NetworkGrid(NamedTuple):
-    """ConvNets: all combinations of these.
+    """A grid of ConvNets: all combinations of its choices.
 
     Attributes:
         depths: numbers of blocks.
-        widths: channels of each block.
-        norms: as in names of networks, such as ``IN``.
-        activations: such as ``AR``.
-        poolings: such as ``AP``.
+        widths: numbers of channels per block.
+        norms: normalisation layers as in names of networks, such as ``IN``.
+        activations: activations as in names of networks, such as ``AR``.
+        poolings: poolings as in names of networks, such as ``AP``.
     """
 
     depths: tuple[int, ...]
@@ -43,10 +44,10 @@ class NetworkGrid(NamedTuple):
     poolings: tuple[str, ...]
 
     def names(self) -> list[str]:
-        """The networks' names, such as ``ConvNetD2W32LN``, without defaults.
+        """Return the networks' names, such as ``ConvNetD2W32LN``, without defaults.
 
         Raises:
-            UsageError: an axis is empty or has a choice that is none of its own.
+            UsageError: an axis has no choice, or one that does not exist.
         """
         for axis, known in AXES.items():
             chosen = getattr(self, axis)
@@ -63,14 +64,14 @@ class NetworkGrid(NamedTuple):
 
 
 class Correlation(NamedTuple):
-    """Rank correlations in [-1, 1]; nan where a ranking has one rank alone."""
+    """Rank correlations in [-1, 1]; NaN where all networks of a ranking are equal."""
 
     spearman: float
     kendall: float
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> Correlation:
-    """Spearman's rho, with average ranks for ties, and Kendall's tau-b."""
+    """Return Spearman's rho, with average ranks for ties, and Kendall's tau-b."""
     if len(set(first)) < 2 or len(set(second)) < 2:
         return Correlation(math.nan, math.nan)
     from scipy.stats import kendalltau, spearmanr  # half a second to import
@@ -80,12 +81,12 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> Correlation:
 
 
 class Found(NamedTuple):
-    """What a search on a set comes to.
+    """The outcome of a search on a set.
 
     Attributes:
-        overall: over all networks.
-        among_top: over the ``top`` networks that are best on the set.
-        best: the index of the network that is best on the set.
+        overall: rank correlations over all networks.
+        among_top: rank correlations over the ``top`` networks that are best on the set.
+        best: index of the network that is best on the set.
     """
 
     overall: Correlation
@@ -94,13 +95,14 @@ class Found(NamedTuple):
 
 
 def search(proxy: Sequence[float], whole: Sequence[float], top: int) -> Found:
-    """Compares two rankings of the same networks.
+    """Compare two rankings of the same networks.
 
     Args:
-        proxy: accuracies of networks trained on the set, on the images that rank.
-        whole: accuracies of networks trained on the whole train split, on others.
-        top: how many of the best on the set are compared on their own. Of equals the
-            earlier ones come first.
+        proxy: accuracies of the networks trained on the set, on the images that rank.
+        whole: accuracies of the networks trained on the whole train split, on the
+            other images.
+        top: number of networks, the best on the set, that are also compared on their
+            own. Of equally good networks the earlier ones come first.
     """
     order = sorted(range(len(proxy)), key=lambda index: -proxy[index])
     leading = order[:top]

@@ -13,16 +13,17 @@ _NAME = re.compile(r"[\w.+:-]{1,60}")
 def of_set(stored: Any, index: int, count: int) -> Mapping[str, tuple[float, ...]]:
     """Return the accuracies of one set, by network.
 
-    VICO's ``accs_all_exps`` has a list for each network, in which the numbers of all
-    sets follow each other, as many of each.
+    VICO's ``accs_all_exps`` has one list per network, in which the numbers of all sets
+    follow each other, equally many per set.
 
     Args:
-        stored: from a stranger's file: what is not of that layout is left out.
-        index: of the set.
-        count: of the sets in the file.
+        stored: the value in a stranger's file; parts with another layout are left out.
+        index: index of the set in the file, from 0.
+        count: number of sets in the file.
 
     Returns:
-        Fractions in [0, 1]; nothing for a network whose numbers do not divide.
+        Fractions in [0, 1]; networks whose numbers do not divide among the sets are
+        left out.
     """
     if not isinstance(stored, dict) or len(stored) > _MOST_NETWORKS:
         return {}

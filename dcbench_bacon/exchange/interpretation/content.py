@@ -1,4 +1,4 @@
-"""What a foreign file holds before any of it is read, and what its readers share."""
+"""The content of a foreign file before its images are read, and helpers of readers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT
 from dcbench_bacon.exchange.pickles.archives import damaged, load_torch
 from dcbench_bacon.exchange.pickles.stored import StoredTensor, TensorSource
 
-FOUR = "IDM and BACON keep four images in each"
+FOUR = "IDM and BACON store four images in each"
 
 
 Doubt = Literal["certain", "likely", "doubtful"]
 
 
 class Guess(NamedTuple):
-    """A value the user did not state, and why it was taken.
+    """A value that the user did not state, and the evidence for it.
 
     Attributes:
-        value: what is taken.
+        value: the value that is used.
         reason: the evidence.
-        doubt: ``certain`` where the format itself says it.
+        doubt: ``certain`` if the format itself states the value.
     """
 
     value: Any
@@ -32,28 +32,30 @@ class Guess(NamedTuple):
 
 
 _UNSAID = {
-    "partition": Guess(1, f"the file does not say; {FOUR}", "doubtful"),
-    "zca": Guess(False, "MTT's heirs whiten some", "doubtful"),
+    "partition": Guess(1, f"the file does not state it; {FOUR}", "doubtful"),
+    "zca": Guess(False, "methods that follow MTT whiten some", "doubtful"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a file holds, before anything of it is read.
+    """The content of a file, before its images are read.
 
     Attributes:
-        images: one tensor, or several to be joined.
-        labels: the same; nothing for images in the order of their classes.
-        files: all that belong to the set.
-        class_names: of the labels, where the file gives them names.
-        channels_last: images are (n, h, w, c).
-        says: what the file or its format states, by the names of ``Claims``.
-        guesses: what it leaves open.
-        notes: more to tell the user.
-        index: which of the file's sets this is.
-        count: how many sets the file holds.
+        images: one tensor of images, or several to be joined.
+        labels: one tensor of labels, or several; none for images in the order of their
+            classes.
+        files: all files that belong to the set.
+        class_names: names of the classes in the order of the labels, if the file has
+            them.
+        channels_last: whether images are (n, h, w, c).
+        says: values that the file or its format states, by the names of ``Claims``.
+        guesses: values that the file leaves open.
+        notes: further lines for the user.
+        index: index of this set in the file, from 0.
+        count: number of sets in the file.
         beyond: how far outside [0, 1] pixels of this format may lie.
-        accuracies: fractions that the file's authors stored with this set, by network.
+        accuracies: fractions that the authors stored with this set, by network.
     """
 
     images: tuple[TensorSource, ...]
@@ -71,11 +73,11 @@ class Content:
 
 
 def unsaid(says: Mapping[str, Any], **known: Guess) -> dict[str, Guess]:
-    """What is guessed for a file, parts and whitening included unless it says them.
+    """Return guesses for all that a file does not state, parts and whitening included.
 
     Args:
-        says: what the file or its format states.
-        known: guesses for which there is more reason.
+        says: values that the file or its format states.
+        known: guesses that are better than the general ones.
     """
     found = {**_UNSAID, **known}
     return {key: guess for key, guess in found.items() if key not in says}
@@ -88,7 +90,7 @@ def of_files(
     says: Mapping[str, Any],
     **known: Guess,
 ) -> Content:
-    """The content of tensors that lie in a file each."""
+    """Return the content of a set whose tensors are in one file each."""
     if rate:
         says = {**says, "learning_rate": scalar(rate, load_torch(rate)[0])}
     return Content(
@@ -101,28 +103,31 @@ def of_files(
 
 
 def tensor(path: Path) -> StoredTensor:
-    """The one tensor of a file."""
+    """Return the one tensor of a file."""
     value, _ = load_torch(path)
     if not isinstance(value, StoredTensor):
-        raise DataError(f"{path} holds a {type(value).__name__}, not one tensor")
+        raise DataError(
+            f"{path} contains a {type(value).__name__}, not one tensor; name another "
+            "format with --from (dcbench list formats)"
+        )
     return value
 
 
 def array(path: Path, arrays: Mapping[str, StoredTensor], name: str) -> StoredTensor:
-    """An array that a file must have."""
+    """Return an array that a file must have."""
     if name not in arrays:
         raise DataError(f"{path} has no array {name!r}; a set has images and labels")
     return arrays[name]
 
 
 def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
-    """Images and labels that are stored together."""
+    """Return images and labels that are stored together."""
     if isinstance(value, (list, tuple)) and len(value) == 2:
         images, labels = value
         if isinstance(images, StoredTensor) and isinstance(labels, StoredTensor):
             return images, labels
     raise DataError(
-        f"{path} holds no pair of tensors, images and labels, where its format has "
+        f"{path} contains no pair of tensors, images and labels, where its format has "
         "one; name another format with --from (dcbench list formats)"
     )
 
@@ -132,10 +137,10 @@ class Chosen:
     """One of the sets of a file.
 
     Attributes:
-        entry: as the file holds it.
-        index: which it is, from 0.
-        count: how many there are.
-        notes: what to tell the user.
+        entry: the set in the layout of the file.
+        index: its index in the file, from 0.
+        count: number of sets in the file.
+        notes: lines for the user.
     """
 
     entry: Any
@@ -145,25 +150,29 @@ class Chosen:
 
 
 def choose(path: Path, entries: Any, index: int | None, default: int) -> Chosen:
-    """One of several sets."""
+    """Return one of several sets: the one with the index, or the default one."""
     if not isinstance(entries, list) or not entries:
         raise DataError(
-            f"{path} holds no list of sets where its format has one; name another "
+            f"{path} contains no list of sets where its format has one; name another "
             "format with --from (dcbench list formats)"
         )
     count = len(entries)
     number = (default if index is None else index) % count
     if index is not None and not -count <= index < count:
-        raise UsageError(f"{path} holds {count} sets; --index is 0 to {count - 1}")
-    note = f"holds {count} sets, of which {number} is taken; choose with --index"
+        raise UsageError(
+            f"{path} contains {count} sets; give --index from 0 to {count - 1}"
+        )
+    note = f"contains {count} sets; number {number} is used; choose with --index"
     notes = () if count == 1 or index is not None else (note,)
     return Chosen(entries[number], number, count, notes)
 
 
 def scalar(path: Path, value: Any) -> float:
-    """A number, or a tensor of one."""
+    """Return a number, which may be stored as a tensor with one element."""
     if isinstance(value, StoredTensor) and math.prod(value.shape) != 1:
-        raise DataError(f"{path}: {value.shape} numbers where there should be one")
+        raise DataError(
+            f"{path}: an array of shape {value.shape} where there should be one number"
+        )
     with damaged(path):
         result = float(value.read() if isinstance(value, StoredTensor) else value)
     if not math.isfinite(result):
@@ -172,12 +181,12 @@ def scalar(path: Path, value: Any) -> float:
 
 
 def channels_last(shape: Sequence[int]) -> bool:
-    """Whether images of this shape are (n, h, w, c)."""
+    """Return whether images of this shape are (n, h, w, c)."""
     return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
 
 
 def file_of(path: Path, *names: str) -> Path:
-    """The file of images, where its folder is named."""
+    """Return the file of images if a folder is given; otherwise the file itself."""
     if not path.is_dir():
         return path
     found = [path / name for name in names if (path / name).is_file()]
@@ -185,11 +194,11 @@ def file_of(path: Path, *names: str) -> Path:
 
 
 def swapped(path: Path, without: str = "", new: str = "labels") -> str:
-    """The name of a file that belongs to one of images."""
+    """Return the name of the file of labels that belongs to a file of images."""
     return path.name.replace(without, "").replace("images", new)
 
 
 def beside(path: Path, *names: str) -> Path | None:
-    """The first of some files that lies in the same folder."""
+    """Return the first of the named files that exists in the same folder."""
     places = [path.with_name(name) for name in names if name != path.name]
     return next((place for place in places if place.is_file()), None)

@@ -1,10 +1,10 @@
-"""What the numbers of images tell: their scale, whitening, and smaller images in them.
+"""Measurements of images: their scale, whitening, and smaller images in them.
 
-Measured on images of CIFAR-10 and MNIST and on sets of DC and DATM: normalised images
-have a standard deviation of 0.8 to 1.5 in each channel; whitened ones (eps 0.1) 0.2 to
-0.6. Where four images lie in one, neighbouring pixels differ 4 to 5 times as much
-across the middle as beside it (colour photographs), or at most 0.25 times (digits with
-dark margins); in single images 0.85 to 1.4 times.
+The bounds come from images of CIFAR-10 and MNIST and from sets of DC and DATM.
+Normalised images have a standard deviation of 0.8 to 1.5 in each channel, whitened ones
+(eps 0.1) one of 0.2 to 0.6. Where an image contains four, neighbouring pixels differ 4
+to 5 times as much across the middle as beside it (colour photographs), or at most 0.25
+times as much (digits with dark margins); in single images 0.85 to 1.4 times.
 """
 
 from typing import Literal, NamedTuple
@@ -13,28 +13,28 @@ import torch
 from torch import Tensor
 
 Scale = Literal["pixels 0..1", "pixels 0..255", "normalised"]
-OVERSHOOT = 0.1  # beyond [0, 1]: resizing leaves as much
-_LEAST_BYTES = 2.0  # a largest value above it is none of pixels in [0, 1]
+OVERSHOOT = 0.1  # how far resizing may move pixels outside [0, 1]
+_LEAST_BYTES = 2.0  # pixels in [0, 1] have no larger value
 _LOW = 0.7  # standard deviation below which images look whitened
-_NEAR_ZERO = 0.2  # of the means of whitened images
-_ROUGH = 0.75  # correlation of neighbours below it; averaged images are smoother
-_SEAM, _VALLEY = 2.0, 0.4  # difference across the middle, beside it 1
-_PLAIN = (0.7, 1.6)
-_FLAT = 0.1  # of the mean difference: margins beside the middle have less
-_SMOOTH = 0.4  # correlation of neighbours; that of noise is 0
+_NEAR_ZERO = 0.2  # bound on the means of whitened images
+_ROUGH = 0.75  # correlation of neighbours below which images look whitened
+_SEAM, _VALLEY = 2.0, 0.4  # differences across the middle, relative to those beside it
+_PLAIN = (0.7, 1.6)  # range of these differences in single images
+_FLAT = 0.1  # least difference beside the middle, relative to the mean difference
+_SMOOTH = 0.4  # correlation of neighbours above which images are no noise
 
 
 class Evidence(NamedTuple):
-    """What was measured of images.
+    """Measurements of images.
 
     Attributes:
         low: the smallest value.
-        high: the largest.
-        means: of each channel.
-        deviations: of each channel.
-        middles: how much neighbours differ across the middle column and the middle
-            row, where beside them it is 1; nothing for images too small to tell.
-        smoothness: correlation of neighbouring pixels within an image.
+        high: the largest value.
+        means: mean of each channel.
+        deviations: standard deviation of each channel.
+        middles: differences of neighbours across the middle column and the middle row,
+            relative to those beside them; None for images that are too small.
+        smoothness: correlation of neighbouring pixels within an image, in [-1, 1].
     """
 
     low: float
@@ -46,19 +46,19 @@ class Evidence(NamedTuple):
 
     @property
     def span(self) -> str:
-        """The range, to be read."""
+        """Return the range as text."""
         return f"{self.low:.3g} to {self.high:.3g}"
 
     @property
     def moments(self) -> str:
-        """Mean and deviation over the channels, to be read."""
+        """Return mean and deviation over the channels as text."""
         count = len(self.means)
         mean, deviation = sum(self.means) / count, sum(self.deviations) / count
         return f"mean {mean:.2f}, deviation {deviation:.2f}"
 
     @property
     def scale(self) -> Scale:
-        """What the range says the values are."""
+        """Return the scale that the range of the values indicates."""
         if self.low < -OVERSHOOT:
             return "normalised"
         if self.high <= 1 + OVERSHOOT:
@@ -67,7 +67,7 @@ class Evidence(NamedTuple):
 
     @property
     def whitened(self) -> bool:
-        """Whether the values look whitened by ZCA."""
+        """Return whether the values look whitened by ZCA."""
         return (
             self.scale == "normalised"
             and max(self.deviations) < _LOW
@@ -77,7 +77,7 @@ class Evidence(NamedTuple):
 
     @property
     def seams(self) -> str:
-        """What was seen across the middle of the images, to be read."""
+        """Return what is visible across the middle of the images, as text."""
         middles = self.middles or (1.0, 1.0)
         if self.partition == 1:
             return "no seam in the middle of its images"
@@ -85,7 +85,7 @@ class Evidence(NamedTuple):
 
     @property
     def partition(self) -> int | None:
-        """Parts along a side by the seams between them: 2, 1, or nothing to tell."""
+        """Return the parts along a side by their seams: 2, 1, or None if unclear."""
         if self.middles is None:
             return None
         least, most = min(self.middles), max(self.middles)
@@ -96,10 +96,10 @@ class Evidence(NamedTuple):
 
 
 def measure(images: Tensor) -> Evidence:
-    """Return what the values of images tell.
+    """Return the measurements of images.
 
     Args:
-        images: (n, c, h, w) as stored, float32, finite.
+        images: the images as stored, (n, c, h, w), float32 and finite.
     """
     deviations, means = torch.std_mean(images.double(), (0, 2, 3), correction=0)
     return Evidence(
@@ -113,7 +113,7 @@ def measure(images: Tensor) -> Evidence:
 
 
 def _middles(images: Tensor) -> tuple[float, float] | None:
-    """The differences across the middle column and row, relative to those beside."""
+    """Return differences across the middle, relative to those beside it."""
     if images.shape[-1] < 8 or images.shape[-1] % 2:
         return None
     found = []
@@ -127,7 +127,7 @@ def _middles(images: Tensor) -> tuple[float, float] | None:
 
 
 def _smoothness(images: Tensor) -> float:
-    """The correlation of horizontal neighbours within an image; 0 where all is flat."""
+    """Return the correlation of horizontal neighbours; 0 for flat images."""
     centred = images - images.mean((2, 3), keepdim=True)
     power = centred.square().mean()
     product = (centred[..., 1:] * centred[..., :-1]).mean()

@@ -1,4 +1,4 @@
-"""What a file left open, told in one short table."""
+"""The table of what a file left open and dcbench guessed."""
 
 import sys
 import textwrap
@@ -15,7 +15,7 @@ from dcbench_bacon.exchange.interpretation.content import Guess
 from dcbench_bacon.exchange.interpretation.settling import OPTIONS
 
 WIDTH = 80
-_KEPT = "\0"  # for a space at which no line ends, so that an option can be copied
+_KEPT = "\0"  # a space at which no line breaks, so that an option can be copied
 _NAMES = {
     "form": "format",
     "dataset": "data set",
@@ -30,13 +30,13 @@ _ORDER = ("form", "dataset", "index", "pixels", "zca", "partition")
 def tell(
     path: Path, guesses: Mapping[str, Guess], notes: Sequence[str], say: Any
 ) -> None:
-    """Tell what was not stated: a table on a terminal, plain lines elsewhere.
+    """Show what was not stated: a table on a terminal, plain lines elsewhere.
 
     Args:
-        path: of the file.
-        guesses: what was taken, by the names of ``Claims``.
-        notes: more to tell.
-        say: takes the plain lines; a logger's method.
+        path: the file.
+        guesses: the guessed values, by the names of ``Claims``.
+        notes: further lines.
+        say: prints plain lines, as a logger's method does.
     """
     rows = [_row(key, guesses[key]) for key in sorted(guesses, key=_rank)]
     console = Console(stderr=True)
@@ -53,7 +53,7 @@ def _rank(key: str) -> tuple[int, str]:
 
 
 def _row(key: str, guess: Guess) -> tuple[str, str, str, str, str]:
-    """Name, value, doubt, evidence, and the option that states it."""
+    """Return name, value, doubt, evidence, and the option that states the value."""
     names = {True: "yes", False: "no", None: "unknown"}
     value = guess.value
     plain = f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -73,7 +73,7 @@ def _line(row: tuple[str, str, str, str, str]) -> str:
 
 
 def _table(path: Path, rows: Sequence[tuple[str, str, str, str, str]]) -> Table:
-    """The rows for a terminal."""
+    """Return the rows as a table for a terminal."""
     title = Text(f"{path}: not stated, so taken:")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("what", "taken", "doubt", "evidence", "state it with"):

@@ -1,4 +1,4 @@
-"""What tables call a set of another tool."""
+"""Names in tables for sets of other tools."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ LONGEST = 100
 
 
 def name_of(path: Path, claims: Claims) -> str:
-    """Return what tables call a set: ``--name``, or the name of its file.
+    """Return the name of a set in tables: ``--name``, or the name of its file.
 
-    A name that every set of its format has is preceded by its folder's.
+    A file name that all sets of the format share is preceded by that of its folder.
 
     Raises:
-        UsageError: ``--name`` is that of a method.
+        UsageError: ``--name`` is the name of a method, or blank.
     """
     if claims.name is not None:
         if claims.name in METHODS.names() or not claims.name.strip():

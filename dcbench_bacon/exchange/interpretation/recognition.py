@@ -1,4 +1,4 @@
-"""The format of a foreign file, by its name and what it holds."""
+"""Recognition of the format of a foreign file by its name and content."""
 
 import re
 from pathlib import Path
@@ -20,10 +20,10 @@ from dcbench_bacon.exchange.pickles.stored import StoredTensor
 
 
 def guess(path: Path) -> str:
-    """The format of a file, from its name and what it holds.
+    """Return the name of the format that a file seems to have.
 
     Raises:
-        DataError: it looks like none; names the option that states it.
+        DataError: the file looks like no known format.
     """
     if path.is_dir():
         names = {"images_best*.pt": "mtt", "images.pt": "dd_ranking"}
@@ -45,7 +45,7 @@ def guess(path: Path) -> str:
 
 
 def _guess_torch(path: Path, value: Any, by_torch: bool) -> str:
-    """The format of what a torch file or a pickle holds."""
+    """Return the format of the content of a torch file or a pickle."""
     if isinstance(value, dict) and "data" in value:
         return "vico"
     if isinstance(value, StoredTensor):
@@ -58,13 +58,13 @@ def _guess_torch(path: Path, value: Any, by_torch: bool) -> str:
         if len(value) == 2:
             return _guess_pair(path, value) if by_torch else "best"
     raise DataError(
-        f"{path} holds a {type(value).__name__} that looks like no known set; if it is "
-        "one, name its format with --from (dcbench list formats)"
+        f"{path} contains a {type(value).__name__} that looks like no known set; if it "
+        "is one, name its format with --from (dcbench list formats)"
     )
 
 
 def _guess_pair(path: Path, value: Any) -> str:
-    """IDC's format, which says that values are pixels, only where they can be."""
+    """Return IDC's format, in which values are pixels, only where they can be."""
     images, _ = pair(path, value)
     if images.dtype == torch.uint8 or 0 in images.shape:
         return "tuple"

@@ -1,7 +1,7 @@
-"""How a foreign file is read: settled from claims, the format, names and numbers.
+"""The meaning of a foreign file, settled from claims, format, names and values.
 
-A claim of the user counts first, then what the file or its format says, then what its
-name and its numbers tell. What the numbers contradict is refused.
+A claim of the user counts first, then what the file or its format states, then what its
+name and its values indicate. Whatever the values contradict is refused.
 """
 
 import re
@@ -29,19 +29,19 @@ OPTIONS = {
     "classes": "--classes",
 }
 _ZCA = re.compile("(no[_-]?)?zca")
-_FAR = 50.0  # deviations; no normalised image has pixels so far from the mean
-_BRIGHTEST = 256.0
+_FAR = 50.0  # deviations from the mean that no pixel of a normalised image reaches
+_BRIGHTEST = 256.0  # bound of pixels from 0 to 255
 
 
 @dataclass
 class Reading:
-    """What holds for a file, and what of it was guessed.
+    """How a file is read, and which parts of that were guessed.
 
     Attributes:
-        settled: by the names of ``Claims``.
-        scale: one of ``SCALES``.
-        guesses: what the user did not state.
-        notes: more to tell the user.
+        settled: the settled values by the names of ``Claims``.
+        scale: the scale of the images, one of ``SCALES``.
+        guesses: the values that the user did not state.
+        notes: further lines for the user.
     """
 
     settled: dict[str, Any]
@@ -51,7 +51,7 @@ class Reading:
 
 
 def nearby_names(path: Path) -> tuple[str, ...]:
-    """The names of a file and of the two folders above it."""
+    """Return the names of a file and of the two folders above it."""
     absolute = path.absolute()
     return absolute.name, absolute.parent.name, absolute.parent.parent.name
 
@@ -59,25 +59,25 @@ def nearby_names(path: Path) -> tuple[str, ...]:
 def settle(
     path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
 ) -> Reading:
-    """Settle what a file means.
+    """Return how a file is read.
 
     Args:
-        path: as the user named it.
-        claims: of the user.
-        content: of the file; its guesses are the format's.
-        evidence: measured of its images.
-        whole: its images are bytes.
+        path: the file as the user named it.
+        claims: what the user states about the file.
+        content: the content of the file, with the guesses of its format.
+        evidence: measurements of its images.
+        whole: whether its images are bytes.
 
     Raises:
-        DataError: the numbers contradict the format or the user; says the range.
-        UsageError: two claims contradict each other.
+        DataError: the values contradict the format or the user; the message names
+            their range.
     """
     said = dict(content.says)
     claimed = {key: getattr(claims, key) for key in OPTIONS}
     said |= {key: value for key, value in claimed.items() if value is not None}
     guesses = {key: g for key, g in content.guesses.items() if key not in said}
     guesses |= {
-        key: Guess(value, "the format says so", "certain")
+        key: Guess(value, "the format states it", "certain")
         for key, value in content.says.items()
         if claimed.get(key) is None
     }
@@ -99,10 +99,10 @@ def settle(
 def _scale(
     path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
 ) -> Guess:
-    """What the values of the images are, whitening apart.
+    """Return the scale of the images, whitening apart.
 
     Raises:
-        DataError: they cannot be what the format or the user says.
+        DataError: the values contradict the format or the user.
     """
     seen = f"values {evidence.span}, {evidence.moments}"
     if whole:
@@ -118,7 +118,7 @@ def _scale(
         if evidence.low >= 0 and evidence.high > _FAR:
             raise DataError(
                 f"{path}: {seen}, which no normalised images have; if they are pixels, "
-                "say so with --pixels"
+                "state that with --pixels"
             )
         return Guess("normalised", seen)
     by_user = claims.pixels is not None
@@ -127,29 +127,29 @@ def _scale(
         return Guess("pixels 0..1", seen)
     if by_user and evidence.scale == "pixels 0..255" and evidence.high < _BRIGHTEST:
         return Guess("pixels 0..255", seen)
-    who = "--pixels says" if by_user else "its format says"
+    who = "--pixels states" if by_user else "its format states"
     remedy = "leave out --pixels" if by_user else "name another format with --from"
     raise DataError(
         f"{path}: pixels from {evidence.low:.3g} to {evidence.high:.3g}, not in [0, 1]"
         f"{' or 0 to 255' if by_user else ''} as {who}; if the images are normalised, "
-        f"say so with --normalized, or {remedy}"
+        f"state that with --normalized, or {remedy}"
     )
 
 
 def _settle_whitening(
     path: Path, said: Mapping[str, Any], reading: Reading, evidence: Evidence
 ) -> None:
-    """Whether the images are whitened; then that is their scale.
+    """Settle whether the images are whitened; if they are, that is their scale.
 
     Raises:
-        DataError: they are said to be, and are pixels.
+        DataError: whitening was stated, but the images are pixels.
     """
     pixels = reading.scale.startswith("pixels")
     moments = evidence.moments
     if "zca" not in said:
         named = _named_whitened(nearby_names(path))
         if named and pixels:
-            reason = f"{named} says ZCA, but the values are pixels"
+            reason = f"the name {named} contains ZCA, but the values are pixels"
             guess = Guess(False, reason, "doubtful")
         elif named:
             sure: Doubt = "likely" if evidence.whitened else "doubtful"
@@ -168,7 +168,9 @@ def _settle_whitening(
         whitened = said["zca"]
         if bool(whitened) != evidence.whitened and not pixels:
             like = "whitened" if evidence.whitened else "normalised"
-            reading.notes.append(f"{moments}: more like {like} images than was said")
+            reading.notes.append(
+                f"{moments}: the images look {like}, which is not what was stated"
+            )
     if not whitened:
         return
     if pixels:
@@ -181,7 +183,7 @@ def _settle_whitening(
 
 
 def _named_whitened(names: Iterable[str]) -> str | None:
-    """The first name that says ZCA, unless a nearer one denies it."""
+    """Return the first name that contains ZCA, unless a nearer one denies it."""
     for name in names:
         if found := _ZCA.search(name.lower()):
             return None if found[1] else name
@@ -189,7 +191,7 @@ def _named_whitened(names: Iterable[str]) -> str | None:
 
 
 def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
-    """The format's guess of the parts in an image, with what the images show."""
+    """Return the format's guess of the parts, corrected by what the images show."""
     found = evidence.partition
     if found is None:
         return guess

@@ -1,4 +1,4 @@
-"""The images and labels of a foreign file as those of a set: checked, converted."""
+"""The images and labels of a foreign file, checked and converted to those of a set."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,11 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
-    """Compares the images with the data set before any is read."""
+    """Make sure that the images fit the data set, before any is read.
+
+    Raises:
+        DataError: their shape, type or number does not fit.
+    """
     wanted = (info.channels, info.size, info.size)
     for tensor in content.images:
         shape = tensor.shape[1:]
@@ -37,7 +41,8 @@ def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
             )
         if tensor.dtype not in (*_FLOATS, torch.uint8):
             raise DataError(
-                f"{path}: images of type {tensor.dtype}, not of real numbers"
+                f"{path}: images of type {tensor.dtype}, which is no type of images; "
+                "name another format with --from (dcbench list formats)"
             )
     count = sum(map(_count, content.images))
     if not count:
@@ -51,10 +56,10 @@ def _count(tensor: TensorSource) -> int:
 
 
 def stored_images(path: Path, content: Content) -> Tensor:
-    """The numbers of the images as they are stored, (n, c, h, w) in float32.
+    """Return the images as they are stored, (n, c, h, w) in float32.
 
     Raises:
-        DataError: some are not finite.
+        DataError: some pixels are not finite.
     """
     images = torch.cat([tensor.read() for tensor in content.images]).to(torch.float32)
     if content.channels_last:
@@ -71,13 +76,14 @@ def stored_images(path: Path, content: Content) -> Tensor:
 def normalised(
     images: Tensor, scale: str, info: DatasetInfo, statistics: DatasetInfo
 ) -> Tensor:
-    """The images, normalised with the statistics of their data set.
+    """Return the images, normalised with the statistics of their data set.
 
     Args:
-        images: as stored.
-        scale: what they are, as ``reading.SCALES`` names it; whitened ones stay.
-        info: of the data set.
-        statistics: of the data set that normalised the images in the file.
+        images: the images as stored.
+        scale: their scale, one of ``settling.SCALES``; whitened images stay as they
+            are.
+        info: the facts of the data set.
+        statistics: the facts of the data set that normalised the images in the file.
     """
     if scale == "whitened":
         return images
@@ -90,13 +96,13 @@ def normalised(
 
 
 class Labels(NamedTuple):
-    """The labels of a set, and how they were taken.
+    """The labels of a set, and how they were read.
 
     Attributes:
-        rows: (n, k); each sums to 1.
-        kind: ``class order`` of images without labels, ``class indices``, or of rows
+        rows: labels of shape (n, k), whose rows sum to 1.
+        kind: ``class order`` for images without labels, ``class indices``, or for rows
             of numbers ``stored``, ``hard`` or ``softmax``.
-        order: of the classes.
+        order: the order of the classes.
     """
 
     rows: Tensor
@@ -111,18 +117,19 @@ def labels_of(
     use: str,
     classes: Sequence[str] = (),
 ) -> Labels:
-    """The labels as a matrix whose rows sum to 1, columns in the data set's order.
+    """Return labels whose rows sum to 1, with columns in the data set's order.
 
     Args:
-        path: as the user named it.
-        content: of the file.
-        info: of the data set.
-        use: ``stored``, ``hard`` or ``softmax``: what to make of rows of numbers.
-        classes: what the user says of their order; see ``class_order.match``.
+        path: the file as the user named it.
+        content: the content of the file.
+        info: the facts of the data set.
+        use: how rows of numbers are used: ``stored``, ``hard`` or ``softmax``.
+        classes: the order of the classes that the user states; see
+            ``class_order.match``.
 
     Raises:
-        DataError: they do not fit the images or the data set.
-        UsageError: what the user says does not fit.
+        DataError: the labels do not fit the images or the data set.
+        UsageError: the order that the user states does not fit.
     """
     order = match(path, content.class_names, info.class_names, classes)
     rows, kind = _rows(path, content, info, use, len(order.places))
@@ -134,7 +141,7 @@ def labels_of(
 def _rows(
     path: Path, content: Content, info: DatasetInfo, use: str, classes: int
 ) -> tuple[Tensor, str]:
-    """The labels with a column for each class of the file, and their kind."""
+    """Return the labels with one column per class of the file, and their kind."""
     count = sum(map(_count, content.images))
     if not content.labels:
         if count % info.classes:
@@ -148,7 +155,8 @@ def _rows(
     shapes = {tensor.shape[1:] for tensor in content.labels}
     if sum(map(_count, content.labels)) != count or len(shapes) > 1:
         raise DataError(
-            f"{path}: {count} images and {sum(map(_count, content.labels))} labels"
+            f"{path}: {count} images and {sum(map(_count, content.labels))} labels; "
+            "each image needs one label"
         )
     width = math.prod(shapes.pop())
     if width not in (1, info.classes) or len(content.labels[0].shape) > 2:
@@ -163,11 +171,13 @@ def _rows(
 
 
 def _hard(path: Path, stored: Tensor, info: DatasetInfo, classes: int) -> Tensor:
-    """One-hot rows of the indices of the file's classes."""
+    """Return one-hot rows for the indices of the file's classes."""
     indices = stored.to(torch.float64)
     known = stored.dtype in (*_INTEGERS, *_FLOATS)
     if not known or not (indices == indices.round()).all():
-        raise DataError(f"{path}: labels that are no class indices")
+        raise DataError(
+            f"{path}: its labels are no class indices, which are whole numbers from 0"
+        )
     low, high = float(indices.min()), float(indices.max())
     if low < 0 or high >= classes:
         raise DataError(
@@ -178,9 +188,11 @@ def _hard(path: Path, stored: Tensor, info: DatasetInfo, classes: int) -> Tensor
 
 
 def _soft(path: Path, stored: Tensor, use: str) -> Tensor:
-    """Rows that sum to 1."""
+    """Return rows that sum to 1."""
     if not torch.isfinite(stored).all():
-        raise DataError(f"{path}: labels that are not finite")
+        raise DataError(
+            f"{path}: its labels are not finite (NaN or infinite); the set is damaged"
+        )
     if use == "hard":
         return F.one_hot(stored.argmax(1), stored.shape[1]).to(torch.float32)
     if use == "softmax":

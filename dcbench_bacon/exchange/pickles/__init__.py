@@ -1,1 +1,1 @@
-"""A bounded reader of pickles that runs no code."""
+"""A bounded reader of pickles and archives that runs no code from them."""

@@ -1,4 +1,4 @@
-"""Foreign files on disk: mapped, bounded, and the zip archives among them listed."""
+"""Foreign files on disk: read through a memory map, with bounds on all sizes."""
 
 import hashlib
 import re
@@ -30,15 +30,16 @@ from dcbench_bacon.exchange.pickles.torch_pickles import (
 from dcbench_bacon.exchange.pickles.unpickler import Limits, Machine
 
 _MOST_MEMBERS = 10_000
-_MOST_PICKLE = 64 * 2**20  # of a zip archive: shapes and scores, no numbers of images
-_MOST_HEADER = 2**16  # of an array; numpy itself reads no more than 10,000 bytes
-_MOST_RATIO = 20  # float images hardly shrink; one-hot labels do, and are few
+# Bytes of the pickle in a zip archive; it has shapes and scores, but no pixels.
+_MOST_PICKLE = 64 * 2**20
+_MOST_HEADER = 2**16  # bytes of an array's header; numpy reads no more than 10,000
+_MOST_RATIO = 20  # float images hardly shrink; one-hot labels do, but are few
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_SMALL = 2**26  # bytes that a compressed file may hold whatever its ratio
+_SMALL = 2**26  # bytes that a compressed file may contain whatever its ratio
 _PROTOCOL = b"\x80"  # begins a pickle of protocol 2 or later
 _ENTRY = b"PK\x01\x02"  # begins each entry of a zip's directory
-_LOCAL = struct.Struct("<26xHH")  # its sizes of name and extra field end a local header
-# The header that numpy writes; Python 2 wrote sizes as 3L.
+_LOCAL = struct.Struct("<26xHH")  # a local header ends with two sizes: name, extra
+# The header that numpy writes; under Python 2 it wrote sizes as 3L.
 _HEADER = re.compile(
     rb"{'descr': '[<|=](\w\d+)', 'fortran_order': (True|False), "
     rb"'shape': \(((?:\d{1,20}L?, ?)*(?:\d{1,20}L?)?)\), ?} *\n?"
@@ -47,7 +48,7 @@ _HEADER = re.compile(
 
 @contextmanager
 def damaged(path: Path) -> Iterator[None]:
-    """Turns what a reader raises over bad content into an error that names the file."""
+    """Turn any error about bad content into a ``DataError`` that names the file."""
     try:
         yield
     except DcbenchError:
@@ -60,11 +61,11 @@ def damaged(path: Path) -> Iterator[None]:
 
 
 def mapped(path: Path) -> mmap:
-    """The content of a file, read as it is used.
+    """Return the content of a file as a memory map.
 
     Raises:
-        ValueError: it is empty or absurdly large.
-        OSError: it cannot be opened.
+        ValueError: the file is empty or larger than ``MOST_BYTES``.
+        OSError: the file cannot be opened.
     """
     size = path.stat().st_size  # before opening: a pipe has none, and would block
     if not 0 < size <= MOST_BYTES:
@@ -74,7 +75,7 @@ def mapped(path: Path) -> mmap:
 
 
 def sha256(paths: Sequence[Path]) -> str:
-    """Of a file, or of the digests and names of several."""
+    """Return the sha256 of a file, or of the digests and names of several files."""
     digests = []
     for path in paths:
         with path.open("rb") as file:
@@ -88,15 +89,15 @@ def sha256(paths: Sequence[Path]) -> str:
 def members(
     path: Path, content: mmap, ratio: int = _MOST_RATIO
 ) -> dict[str, zipfile.ZipInfo]:
-    """The directory of a zip archive, once its sizes have been found sensible.
+    """Return the members of a zip archive, after checks of their number and size.
 
     Args:
-        path: of the archive.
-        content: the same, mapped.
-        ratio: how many times its own size the archive may hold.
+        path: the archive.
+        content: the content of the archive, mapped.
+        ratio: largest size of the members together, relative to the archive.
 
     Raises:
-        ValueError: too many members, or more content than the ratio allows.
+        ValueError: there are too many members, or more content than the ratio allows.
     """
     place, count = content.find(_ENTRY), 0
     while place >= 0:
@@ -119,14 +120,14 @@ def members(
 
 
 def load_torch(path: Path) -> tuple[Any, bool]:
-    """Reads a file of ``torch.save`` or ``pickle.dump``; tensors stay in the file.
+    """Read a file of ``torch.save`` or ``pickle.dump``; tensors stay in the file.
 
     Returns:
         The object, with ``StoredTensor`` for tensors and arrays, and whether
         ``torch.save`` wrote it.
 
     Raises:
-        DataError: it is damaged, too large, or asks for more than data.
+        DataError: the file is damaged, too large, or asks for more than data.
     """
     with damaged(path):
         content = mapped(path)
@@ -138,14 +139,14 @@ def load_torch(path: Path) -> tuple[Any, bool]:
             if content[:1] == _PROTOCOL:
                 raise
             raise ValueError(
-                f"no synthetic set; `dcbench list formats` says what is read ({error})"
+                f"no synthetic set; `dcbench list formats` lists what is read ({error})"
             ) from error
         # The magic number's pickle is 15 bytes of protocol 2.
         return value, content[:3] == b"\x80\x02\x8a"
 
 
 def _load_zip(path: Path, content: mmap) -> Any:
-    """An archive of ``torch.save``, which stores its members as they are."""
+    """Read an archive of ``torch.save``, whose members are not compressed."""
     found = members(path, content, ratio=1)
     pickles = [name for name in found if name.count("/") == 1]
     (pickle,) = [name for name in pickles if name.endswith("/data.pkl")] or [""]
@@ -181,7 +182,7 @@ def _kind(storage: Storage) -> tuple[Any, int]:
 
 
 def _extent(content: mmap, info: zipfile.ZipInfo) -> tuple[int, int]:
-    """Where a member lies that is stored as it is."""
+    """Return the first and the last position of an uncompressed member."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(
             f"a compressed member {info.filename[:80]}; torch.save's are not"
@@ -194,10 +195,10 @@ def _extent(content: mmap, info: zipfile.ZipInfo) -> tuple[int, int]:
 
 
 def load_arrays(path: Path) -> dict[str, StoredTensor]:
-    """Finds the arrays of an ``.npz`` file; their numbers stay in the file.
+    """Return the arrays of an ``.npz`` file; their numbers stay in the file.
 
     Raises:
-        DataError: it is damaged, too large, or holds other things than numbers.
+        DataError: the file is damaged, too large, or contains other than numbers.
     """
     with damaged(path):
         found = members(path, mapped(path))
@@ -212,21 +213,21 @@ class _Member(Storage):
     """The numbers of an archive's member, inflated when they are read.
 
     Args:
-        path: of the archive.
-        info: of the member.
-        start: where its numbers begin.
-        dtype: of the numbers; they reach to its end.
+        path: the archive.
+        info: the member.
+        start: position of the first number in the member, in bytes.
+        dtype: type of the numbers, which reach to the end of the member.
     """
 
     def __init__(
         self, path: Path, info: zipfile.ZipInfo, start: int, dtype: torch.dtype
     ) -> None:
-        """Reads nothing."""
+        """Compute the number of numbers; read nothing."""
         super().__init__(dtype, (info.file_size - start) // dtype.itemsize)
         self._path, self._info, self._first = path, info, start
 
     def read(self, first: int, count: int) -> Tensor:
-        """Copies some of the numbers into a tensor of one axis."""
+        """Return some of the numbers as a tensor with one axis."""
         with zipfile.ZipFile(self._path) as archive:
             content = archive.read(self._info)
         inflated = Storage(self.dtype, self.count)
@@ -235,7 +236,7 @@ class _Member(Storage):
 
 
 def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
-    """An array in numpy's format, of which only the header is read."""
+    """Return an array in numpy's format; read only its header."""
     with archive.open(info) as file:
         content = file.read(_MOST_HEADER)
     if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):

@@ -1,8 +1,8 @@
 """Tensors that lie in a file: their shape is known and checked before they are read.
 
-The readers of foreign files return these in place of tensors, so that an importer can
-refuse a set for its shape without having allocated anything, and reads one of five
-experiments without the other four.
+The readers of foreign files return these instead of tensors. A set can then be refused
+for its shape before anything is allocated, and one of five experiments can be read
+without the other four.
 """
 
 import math
@@ -15,9 +15,10 @@ from torch import Tensor
 
 Buffer = bytes | bytearray | memoryview | mmap
 
-_LARGEST = 2**40  # of a size, a stride or an offset; beyond it torch itself overflows
+# Largest size, stride or offset; torch itself overflows beyond it.
+_LARGEST = 2**40
 _MOST_AXES = 8
-# The kinds of numpy's dtype strings; those of objects, texts and records are missing.
+# Types of numbers by numpy's names; objects, texts and records are not admitted.
 NUMPY_TYPES = {
     **{"f2": torch.float16, "f4": torch.float32, "f8": torch.float64},
     **{"i1": torch.int8, "i2": torch.int16, "i4": torch.int32, "i8": torch.int64},
@@ -26,15 +27,18 @@ NUMPY_TYPES = {
 
 
 class Storage:
-    """A row of numbers somewhere in a buffer.
+    """A sequence of numbers somewhere in a buffer.
 
     Args:
-        dtype: of the numbers.
-        count: how many.
+        dtype: type of the numbers.
+        count: number of numbers.
+
+    Raises:
+        ValueError: the count is no sensible number.
     """
 
     def __init__(self, dtype: torch.dtype, count: Any) -> None:
-        """Belongs to no buffer yet."""
+        """Check the count; ``place`` sets the buffer."""
         if type(count) is not int or not 0 <= count <= _LARGEST:
             raise ValueError("a storage whose size is no sensible number")
         self.dtype = dtype
@@ -43,13 +47,13 @@ class Storage:
         self._start: int | None = None
 
     def place(self, buffer: Buffer, start: int) -> int:
-        """Says where the numbers are.
+        """Set the buffer and the position of the first number.
 
         Returns:
-            Where they end.
+            The position after the last number.
 
         Raises:
-            ValueError: they would reach beyond the buffer.
+            ValueError: the numbers would reach beyond the buffer.
         """
         end = start + self.count * self.dtype.itemsize
         if not 0 <= start <= end <= len(buffer):
@@ -61,7 +65,7 @@ class Storage:
         return end
 
     def read(self, first: int, count: int) -> Tensor:
-        """Copies some of the numbers into a tensor of one axis."""
+        """Return some of the numbers as a tensor with one axis."""
         if self._start is None:
             raise ValueError("a storage that is not in the file")
         if count == 0:
@@ -72,7 +76,7 @@ class Storage:
 
 
 def _check_numbers(numbers: Sequence[Any]) -> None:
-    """Refuses sizes and strides that would overflow or are none."""
+    """Make sure that sizes and strides are integers that do not overflow."""
     if any(type(n) is not int or not 0 <= n <= _LARGEST for n in numbers):
         raise ValueError("a tensor whose sizes or strides are no sensible numbers")
 
@@ -81,10 +85,10 @@ class StoredTensor:
     """A view of a storage.
 
     Args:
-        storage: where the numbers are.
-        shape: of the view.
-        stride: in numbers; that of a contiguous tensor by default.
-        offset: of the first number.
+        storage: the numbers.
+        shape: shape of the view.
+        stride: strides, counted in numbers; those of a contiguous tensor by default.
+        offset: position of the first number in the storage.
 
     Raises:
         ValueError: the view is larger than the storage or reaches beyond it.
@@ -97,7 +101,7 @@ class StoredTensor:
         stride: Sequence[Any] | None = None,
         offset: Any = 0,
     ) -> None:
-        """Checks the view."""
+        """Check the view."""
         if len(shape) > _MOST_AXES:
             raise ValueError(f"a tensor of {len(shape)} axes")
         _check_numbers(shape)
@@ -123,20 +127,20 @@ class StoredTensor:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the numbers."""
+        """Return the type of the numbers."""
         return self.storage.dtype
 
     @property
     def ndim(self) -> int:
-        """The number of axes."""
+        """Return the number of axes."""
         return len(self.shape)
 
     def __len__(self) -> int:
-        """The size of the first axis."""
+        """Return the size of the first axis."""
         return int(self.shape[0]) if self.shape else 0
 
     def read(self) -> Tensor:
-        """Reads the numbers; the tensor is contiguous and its own."""
+        """Return the numbers as a contiguous tensor with memory of its own."""
         flat = self.storage.read(self.offset, self._reach)
         if 0 in self.shape:
             return flat.reshape(self.shape)
@@ -146,16 +150,16 @@ class StoredTensor:
 def of_buffer(
     kind: str, shape: Sequence[Any], content: Buffer, fortran: bool = False
 ) -> StoredTensor:
-    """An array of a numpy type.
+    """Return an array of a numpy type.
 
     Args:
-        kind: as in ``numpy.dtype.str`` without the byte order: ``f4``, ``i8`` ...
-        shape: its size must be that of the content.
+        kind: the type as in ``numpy.dtype.str`` without the byte order: ``f4``, ``i8``.
+        shape: shape of the array, whose size must be that of the content.
         content: the bytes.
-        fortran: the first axis is the innermost.
+        fortran: whether the first axis is the innermost.
 
     Raises:
-        ValueError: the type is none of numbers, or the sizes differ.
+        ValueError: the type is not one of numbers, or the sizes differ.
     """
     dtype = numpy_type(kind)
     storage = Storage(dtype, len(content) // dtype.itemsize)
@@ -164,10 +168,10 @@ def of_buffer(
 
 
 def numpy_type(kind: str) -> torch.dtype:
-    """The type of numpy's name for it.
+    """Return the torch type for the name of a numpy type.
 
     Raises:
-        ValueError: it is none of numbers.
+        ValueError: the type is not one of numbers.
     """
     if kind not in NUMPY_TYPES:
         raise ValueError(f"an array of type {kind[:20]!r}, which is none of numbers")
@@ -177,13 +181,13 @@ def numpy_type(kind: str) -> torch.dtype:
 def of_storage(
     storage: Storage, shape: Sequence[Any], size: int, fortran: bool
 ) -> StoredTensor:
-    """An array that is all of a storage.
+    """Return an array that takes a whole storage.
 
     Args:
-        storage: of the numbers.
-        shape: of the array.
-        size: of its content in bytes; the shape must be of as many.
-        fortran: the first axis is the innermost.
+        storage: the numbers.
+        shape: shape of the array.
+        size: size of its content in bytes, which must be that of the shape.
+        fortran: whether the first axis is the innermost.
 
     Raises:
         ValueError: the sizes differ.
@@ -198,18 +202,18 @@ def of_storage(
 
 @runtime_checkable
 class TensorSource(Protocol):
-    """What an importer takes for a tensor: known by its shape, read later."""
+    """A tensor whose shape is known and whose numbers are read later."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The sizes of the axes."""
+        """Return the sizes of the axes."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the numbers."""
+        """Return the type of the numbers."""
         ...
 
     def read(self) -> Tensor:
-        """Reads the numbers."""
+        """Return the numbers."""
         ...

@@ -1,9 +1,9 @@
-"""The pickles of torch and numpy: what their constructors say, as stored tensors.
+"""The pickles of torch and numpy, whose tensors and arrays become stored tensors.
 
-Two layouts are read here: the pickles of ``pickle.dump``, and the sequences of pickles
-that ``torch.save`` wrote before version 1.6 (and still writes within the former, one a
-tensor). Its zip archives are in ``archives``. A tensor of a GPU differs from others in
-nothing but the name of its device, which is left out.
+This module reads two layouts: the pickles of ``pickle.dump``, and the sequences of
+pickles that ``torch.save`` wrote before version 1.6 (and still writes within the
+former, one per tensor). The module ``archives`` reads its zip archives. A tensor of a
+GPU differs from others in the name of its device alone, which is left out.
 """
 
 import struct
@@ -39,7 +39,7 @@ def _empty_array(machine: Machine, *arguments: Any) -> Unfilled:
 def _from_buffer(
     machine: Machine, content: Any, kind: Any, shape: Any, order: Any
 ) -> StoredTensor:
-    """A numpy array as protocol 5 stores it."""
+    """Return a numpy array from its form in protocol 5."""
     return Unfilled.filled((1, shape, kind, order == "F", content))
 
 
@@ -50,14 +50,14 @@ def _numpy_type(machine: Machine, kind: Any, *flags: Any) -> NumpyType:
 
 
 def _number(machine: Machine, kind: Any, content: Any) -> int | float | bool:
-    """A numpy scalar."""
+    """Return a numpy scalar as a number of Python."""
     array = Unfilled.filled((1, (), kind, False, content))
     number: int | float | bool = array.read().item()
     return number
 
 
 def _encode(machine: Machine, text: Any, encoding: Any = "latin1") -> bytes:
-    """How protocol 2 spells bytes."""
+    """Return bytes from their form in protocol 2, which is a text in Latin-1."""
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
         raise ValueError("bytes in an odd encoding")
     machine.limits.copy(len(text))
@@ -81,7 +81,7 @@ def _ordered(machine: Machine) -> dict[Any, Any]:
 
 
 def _inner_storage(machine: Machine, content: Any) -> Storage:
-    """The storage of a tensor that ``pickle.dump`` wrote: a file of its own."""
+    """Return the storage of a tensor from the pickle within a pickle."""
     if machine.nested or type(content) is not bytes:
         raise ValueError("a pickle within a pickle within a pickle")
     stream = BytesIO(content)
@@ -136,7 +136,7 @@ ADMITTED: dict[str, Callable[..., Any]] = {
 
 
 def describe(key: Any) -> tuple[str, Storage]:
-    """The key and the empty storage of a persistent id of ``torch.save``."""
+    """Return the key and the empty storage of a persistent id of ``torch.save``."""
     word, kind, name, _, count, *view = key
     known = type(kind) is Name and kind.rpartition(".")[2] in _STORAGES
     if word != "storage" or not known or type(name) is not str or any(view):
@@ -147,16 +147,16 @@ def describe(key: Any) -> tuple[str, Storage]:
 def read_sequence(
     stream: Stream, buffer: Buffer, limits: Limits, nested: bool = False
 ) -> Any:
-    """Reads a plain pickle, or the sequence that ``torch.save`` wrote before 1.6.
+    """Read a plain pickle, or the sequence that ``torch.save`` wrote before 1.6.
 
     Args:
-        stream: of the file.
-        buffer: the same bytes; storages stay in it until they are read.
-        limits: of the file.
-        nested: whether it lies within another pickle.
+        stream: the file.
+        buffer: the bytes of the file; storages stay in it until they are read.
+        limits: what the file may still cost.
+        nested: whether the pickle lies within another one.
 
     Raises:
-        ValueError: it is damaged, or asks for more than data.
+        ValueError: the pickle is damaged, or asks for more than data.
     """
     first = Machine(ADMITTED, limits, nested=nested).run(stream)
     if type(first) is not int or first != _MAGIC:
@@ -173,7 +173,7 @@ def read_sequence(
 
     value = Machine(ADMITTED, limits, find, nested).run(stream)
     for name in Machine(ADMITTED, limits).run(stream):
-        if type(name) is not str:  # hashing others may recurse without end
+        if type(name) is not str:  # hashing of other types may recurse without end
             raise ValueError("a storage whose key is no text")
         (count,) = struct.unpack("<q", stream.read(8))
         if count != storages[name].count:

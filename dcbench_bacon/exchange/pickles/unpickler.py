@@ -1,13 +1,13 @@
-"""Reads pickles as data: tensors, numbers, texts, and lists and dictionaries of them.
+"""A reader of pickles as data: tensors, numbers, texts, lists and dictionaries.
 
-Nothing is unpickled. The standard library's ``pickletools`` cuts a pickle into its
-opcodes, and ``Machine`` carries out those that build data. A pickle calls functions by
-name; here a name is looked up in a table (``torch_pickles.ADMITTED``) of functions of
-ours that describe a tensor. No import and no call that a pickle asks for ever happens,
-and a tensor is not allocated before its shape has been checked
-(``stored.StoredTensor``). ``torch.load(weights_only=True)`` would not do: it refuses
-numpy's numbers, which ``res_*.pt`` files hold, and the pickles of ``pickle.dump``,
-and allocates before it checks.
+Nothing is unpickled. The standard library's ``pickletools`` splits a pickle into its
+opcodes, and ``Machine`` executes those that build data. A pickle calls functions by
+name; this reader looks a name up in a table (``torch_pickles.ADMITTED``) of its own
+functions, which describe a tensor. It never performs an import or a call that a pickle
+asks for, and allocates no tensor before its shape has been checked
+(``stored.StoredTensor``). ``torch.load(weights_only=True)`` does not suffice: it
+refuses numpy's numbers, which ``res_*.pt`` files contain, and the pickles of
+``pickle.dump``, and it allocates before it checks.
 """
 
 import pickletools
@@ -18,8 +18,9 @@ from typing import IO, Any, cast
 
 from dcbench_bacon.exchange.pickles.stored import StoredTensor, of_buffer
 
-MOST_OPERATIONS = 500_000  # a set of 100,000 images with a list of labels takes fewer
-_KEYS = (str, int, float, bool, type(None))  # hashing others may recurse without end
+MOST_OPERATIONS = 500_000  # a set of 100,000 images with a list of labels needs fewer
+# Types of dictionary keys; hashing of other types may recurse without end.
+_KEYS = (str, int, float, bool, type(None))
 
 Stream = BytesIO | mmap
 Finder = Callable[[Any], Any]
@@ -27,25 +28,25 @@ Admitted = Mapping[str, Callable[..., Any]]
 
 
 class Limits:
-    """What one file may cost, pickles within pickles included.
+    """What one file may still cost, pickles within pickles included.
 
     Args:
-        size: of the file in bytes.
+        size: size of the file in bytes.
     """
 
     def __init__(self, size: int) -> None:
-        """Nothing is used up."""
+        """Start with the full limits."""
         self.operations = MOST_OPERATIONS
         self.copied = size
 
     def operation(self) -> None:
-        """Counts one opcode."""
+        """Count one opcode."""
         self.operations -= 1
         if self.operations < 0:
             raise ValueError(f"a pickle of more than {MOST_OPERATIONS} operations")
 
     def copy(self, count: int) -> None:
-        """Counts bytes that are made from others; one text may be used many times."""
+        """Count bytes that are made from others; one text may be used many times."""
         self.copied -= count
         if self.copied < 0:
             raise ValueError("a pickle that holds more than its file")
@@ -58,19 +59,19 @@ class NumpyType(str):
 
 
 class Unfilled:
-    """A numpy array before ``BUILD`` brings its content.
+    """A numpy array before ``BUILD`` fills it.
 
     Attributes:
-        slots: where the memo holds it.
+        slots: the slots of the memo that refer to it.
     """
 
     def __init__(self) -> None:
-        """Is in no slot yet."""
+        """Start with no slot."""
         self.slots: list[int] = []
 
     @staticmethod
     def filled(state: Any) -> StoredTensor:
-        """The array of a ``__setstate__``; its numbers are not copied."""
+        """Return the array of a ``__setstate__``, whose numbers are not copied."""
         _, shape, kind, fortran, content = state
         known = type(content) in (bytes, bytearray)
         if type(kind) is not NumpyType or type(shape) is not tuple or not known:
@@ -79,19 +80,19 @@ class Unfilled:
 
 
 class Name(str):
-    """The name of a constructor on the stack; a text is not one."""
+    """The name of a constructor on the stack, which differs from any text."""
 
     __slots__ = ()
 
 
 class Machine:
-    """Carries out the opcodes of one pickle that build plain data.
+    """A machine that executes the opcodes of one pickle that build plain data.
 
     Args:
         admitted: the constructors by name; each takes the machine and its arguments.
-        limits: shared by all pickles of a file.
-        finder: gives the storage for a persistent id; without it there are none.
-        nested: whether the pickle lies within another.
+        limits: limits that all pickles of a file share.
+        finder: returns the storage for a persistent id; None refuses such ids.
+        nested: whether the pickle lies within another one.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Machine:
         finder: Finder | None = None,
         nested: bool = False,
     ) -> None:
-        """Starts with an empty stack."""
+        """Start with an empty stack."""
         self.admitted = admitted
         self.limits = limits
         self.finder = finder
@@ -111,12 +112,12 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, stream: Stream) -> Any:
-        """Reads one pickle; the stream stands behind it then.
+        """Return the object of one pickle; leave the stream at the pickle's end.
 
         Raises:
-            ValueError: it is damaged, or asks for more than data.
+            ValueError: the pickle is damaged, or asks for more than data.
         """
-        # A mapped file has what genops uses of a file: read, readline and tell.
+        # A mapped file has the methods that genops uses: read, readline and tell.
         for opcode, argument, _ in pickletools.genops(cast(IO[bytes], stream)):
             self.limits.operation()
             name = opcode.name
@@ -133,20 +134,20 @@ class Machine:
         raise ValueError("its pickle does not end")
 
     def marked(self) -> list[Any]:
-        """Takes what lies above the last mark off the stack."""
+        """Take all objects above the last mark off the stack."""
         start = self.marks.pop()
         taken = self.stack[start:]
         del self.stack[start:]
         return taken
 
     def top(self, kind: type) -> Any:
-        """The last object, which must be of a kind."""
+        """Return the last object on the stack, which must be of a type."""
         if type(self.stack[-1]) is not kind:
             raise ValueError(f"no {kind.__name__} where its pickle fills one")
         return self.stack[-1]
 
     def take(self, count: int) -> list[Any]:
-        """Takes the last objects off the stack."""
+        """Take the last objects off the stack."""
         if len(self.stack) < count:
             raise ValueError("a pickle that takes more than it has put")
         taken = self.stack[len(self.stack) - count :]
@@ -154,16 +155,17 @@ class Machine:
         return taken
 
     def fill(self, items: list[Any]) -> None:
-        """Puts keys and values into the dictionary on top."""
+        """Put keys and values into the dictionary on top of the stack."""
         target = self.top(dict)
         if len(items) % 2 or not all(isinstance(key, _KEYS) for key in items[::2]):
             raise ValueError("a dictionary whose keys are neither texts nor numbers")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     def find(self, module: Any, name: Any) -> None:
-        """Pushes the constructor for a global name, or refuses it."""
+        """Push the constructor for a global name, or refuse it."""
         if type(module) is not str or type(name) is not str:
-            raise ValueError("a name that is no text")  # its text might never end
+            # The text of another object might never end.
+            raise ValueError("a name that is no text")
         key = f"{module}.{name}"
         if key not in self.admitted:
             raise ValueError(
@@ -173,14 +175,14 @@ class Machine:
         self.stack.append(Name(key))
 
     def reduce(self) -> None:
-        """Calls a constructor of ours."""
+        """Call an admitted constructor."""
         function, arguments = self.take(2)
         if type(function) is not Name or type(arguments) is not tuple:
             raise ValueError("its pickle calls what is no constructor of data")
         self.stack.append(self.admitted[function](self, *arguments))
 
     def build(self) -> None:
-        """Fills an array; the attributes of anything else are left out."""
+        """Fill an array; leave out the attributes of anything else."""
         (state,) = self.take(1)
         target = self.stack[-1]
         if type(target) is Unfilled:
@@ -193,13 +195,13 @@ class Machine:
             raise ValueError("its pickle sets attributes of what has none")
 
     def remember(self, slot: int) -> None:
-        """Puts the last object into the memo."""
+        """Put the last object into the memo."""
         self.memo[slot] = self.stack[-1]
         if type(self.stack[-1]) is Unfilled:
             self.stack[-1].slots.append(slot)
 
     def persistent(self, key: Any) -> None:
-        """Pushes the storage that lies outside the pickle."""
+        """Push the storage that lies outside the pickle."""
         if self.finder is None:
             raise ValueError("its pickle refers to something outside it")
         self.stack.append(self.finder(key))
