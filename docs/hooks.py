@@ -22,10 +22,10 @@ MARKER = re.compile(r"<!-- (departures|list): (\w+) -->")
 
 
 class Departure(NamedTuple):
-    """One thing that is done otherwise here than in published code.
+    """One difference between dcbench and published code.
 
     Attributes:
-        method: the name of the method, or nothing.
+        method: the name of the method, or an empty text.
         what: the thing, or a remark where the other two fields are empty.
         published: what published code does.
         here: what dcbench does.
@@ -57,7 +57,7 @@ def of_method(path: Path) -> Iterator[Departure]:
     """Read the departures in the docstring of a method's module.
 
     Args:
-        path: of the module. Below the line ``HEADING``, each item begins with ``- ``
+        path: the module. Below the line ``HEADING``, each item begins with ``- ``
             and has three fields between ``|``, or is a remark without any.
 
     Raises:
@@ -96,7 +96,7 @@ def table(kind: str) -> str:
 
 
 def listing(folder: str) -> str:
-    """Return the first line about each plug-in of ``methods/`` or ``datasets/``."""
+    """Return a table with the first line about each plug-in of a folder."""
     rows = ["| name | what it is |", "|:--|:--|"]
     for path in plugins(folder):
         about = (ast.get_docstring(parse(path)) or "").partition("\n")[0]
