@@ -22,8 +22,9 @@ LABELS = torch.arange(11) % 3
 
 def network() -> FlatNetwork:
     stream = torch.Generator().manual_seed(1)
-    design = {"channels": 1, "size": 8, "classes": 3}
-    return FlatNetwork(builder.build("ConvNetD1W8", **design, generator=stream))
+    return FlatNetwork(
+        builder.build("ConvNetD1W8", channels=1, size=8, classes=3, generator=stream)
+    )
 
 
 @pytest.mark.parametrize("most", [None, 4])

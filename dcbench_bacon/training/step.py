@@ -88,7 +88,8 @@ class TrainingStep:
         """Adds the gradient of a batch to ``gradient``."""
         if self.most is None or len(images) <= self.most:
             return self._backward(images, targets)
-        total, logits = torch.zeros((), device=images.device), []
+        total = torch.zeros((), device=images.device)
+        logits: list[Tensor] = []
         for piece, wanted in zip(
             torch.split(images, self.most), _split(targets, self.most), strict=True
         ):
