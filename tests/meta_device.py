@@ -21,6 +21,7 @@ from dcbench_bacon.distillation import (
     trajectories,
 )
 from dcbench_bacon.running.run import CellRun
+from dcbench_bacon.training import on_synthetic
 
 
 class Crossings(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -69,8 +70,8 @@ def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CellRun, A
     monkeypatch.setattr(run, "graphed", graphed)
     monkeypatch.setattr(run, "generator", lambda *_, **__: torch.Generator())
     # Memory of what is not there.
-    bounded = (feature_matching, network_queue, gradient_matcher, trajectories)
-    for module in bounded:
+    matching = (feature_matching, network_queue, gradient_matcher, trajectories)
+    for module in (*matching, on_synthetic):
         monkeypatch.setattr(module, "images_per_call", lambda *_: 8)
     return run, functions
 
