@@ -337,6 +337,7 @@ def noise(seed: int) -> Task:
     return Task(made, Split(pixels, labels), REAL.info, NOISY)
 
 
+@pytest.mark.slow
 def test_best_test_is_optimistic_on_noise() -> None:
     """Noise teaches nothing: what is chosen on test is luck that is counted twice."""
     found: dict[Selection, list[float]] = {"final": [], "best_test": []}
