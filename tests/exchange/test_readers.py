@@ -504,17 +504,17 @@ _COUNT = """
     import resource, sys
     from pathlib import Path
     import torch
-    from dcbench_bacon.exchange import foreign
+    from dcbench_bacon.exchange import adopt
     from dcbench_bacon.errors import DcbenchError
     from dcbench_bacon.exchange.formats import Claims
-    foreign.facts("digits", None)
+    adopt.facts("digits", None)
     status = Path("/proc/self/status").read_text()
     used = int(status.partition("VmData:")[2].split()[0]) * 1024
     # Mapped files are not counted; what is allocated is, whatever the parent has used.
     resource.setrlimit(resource.RLIMIT_DATA, (used + 2**27, used + 2**27))
     for name in sys.argv[1:]:
         try:
-            foreign.read(Path(name), Claims(dataset="digits"))
+            adopt.read(Path(name), Claims(dataset="digits"))
         except DcbenchError as error:
             assert name in str(error), str(error)
             assert "memory" not in str(error).lower(), str(error)

@@ -361,7 +361,7 @@ COSTLY = {
 _WITHIN = """
     import resource, sys
     from pathlib import Path
-    from dcbench_bacon.exchange.archives import load_arrays, load_torch
+    from dcbench_bacon.exchange.pickles.archives import load_arrays, load_torch
     from dcbench_bacon.errors import DataError
     import torch
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
