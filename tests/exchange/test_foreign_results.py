@@ -277,6 +277,7 @@ def real(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.slow
 def test_real_sets_of_dc(
     name: str, real: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -308,6 +309,7 @@ def test_real_sets_of_dc(
     assert name in table
 
 
+@pytest.mark.slow
 def test_the_real_set_of_datm(
     real: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -524,6 +524,7 @@ _COUNT = """
 """
 
 
+@pytest.mark.slow
 def test_large_sets_that_do_not_fit_are_not_read(tmp_path: Path) -> None:
     big = torch.zeros(64, 3, 512, 512)  # 200 MB
     saved({"data": [[big, torch.zeros(64)]]}, tmp_path / "vico.pt")

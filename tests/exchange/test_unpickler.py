@@ -399,6 +399,7 @@ def test_costly_files_cost_little(tmp_path: Path) -> None:
     assert "survived" in done.stdout
 
 
+@pytest.mark.slow
 def test_operations_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"N0" * 200_000 + b"N.")
     assert load_torch(tmp_path / "a") == (None, False)

@@ -408,6 +408,7 @@ def test_no_records_is_an_empty_table(kind: str) -> None:
         assert rendering.render(table, kind)
 
 
+@pytest.mark.slow
 def test_figures(tmp_path: Path) -> None:
     table = comparison.transfer(longform.frame(records()))
     for form, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):

@@ -472,6 +472,7 @@ def test_sequences_of_commands(case: int, worlds: Callable[[int], World]) -> Non
             raise AssertionError(f"sequence of seed {seed}: {error}") from error
 
 
+@pytest.mark.slow
 def test_sequences_from_a_new_seed(worlds: Callable[[int], World]) -> None:
     seed = random.SystemRandom().randrange(10**6, 10**9)
     print(f"seed {seed}")

@@ -40,6 +40,7 @@ def profile(
     return record
 
 
+@pytest.mark.slow
 def test_dm_step_is_timed_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

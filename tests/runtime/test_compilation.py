@@ -16,6 +16,7 @@ from dcbench_bacon.runtime.compilation import PAYS, Compiler, broken
 from dcbench_bacon.runtime.precision import tensor_cores
 
 
+@pytest.mark.slow
 def test_compiled_code_computes_what_eager_code_does() -> None:
     script = Path(__file__).parents[1] / "compilation_checks.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
