@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dcbench_bacon import plugins
 from dcbench_bacon.augmentation import policies
 from dcbench_bacon.augmentation.siamese import parse_strategy
 from dcbench_bacon.contract import (
@@ -15,7 +16,7 @@ from dcbench_bacon.contract import (
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.judged import check_protocol
 from dcbench_bacon.networks.pools import check_architectures, distilled_on, plain
-from dcbench_bacon.plugins import METHODS, method_sha256, recipe_file
+from dcbench_bacon.plugins import METHODS, recipe_file
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.schema import Cell
 
@@ -56,7 +57,7 @@ def say_if_changed(cell: Cell, made_by: Any, tell: Callable[[str], None]) -> Non
         made_by: the method's sha256 at the time; none where it is not known.
         tell: takes the line.
     """
-    if made_by is not None and made_by != method_sha256(cell.method):
+    if made_by is not None and made_by != plugins.method_sha256(cell.method):
         name = METHODS.source(cell.method).name
         tell(f"{cell}: {name} has changed since; --fresh distils anew")
 
