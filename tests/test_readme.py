@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from support import cell_run, dataset, method
 
 from dcbench_bacon import api
-from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.recipes import protocols
+from dcbench_bacon.reporting import wording
 from dcbench_bacon.running import planning
 from dcbench_bacon.schema import Cell
 
@@ -161,6 +162,18 @@ def test_its_recipe_lies_over_that_of_dm(mine: str) -> None:
     assert settings["batch_real"] == 256
     assert resolved.origins["steps"].source == "section 4 of the paper"
     assert resolved.origins["batch_real"].table.startswith("dm.toml")
+
+
+def test_titles_of_plug_ins_are_those_of_the_tables(
+    mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wording.title(mine) == "Mine"
+    (tmp_path / "my_birds.py").write_text(
+        'INFO = api.DatasetInfo(name="birds", title="My Birds", size=8)\n'
+    )
+    monkeypatch.setitem(DATASETS._modules, "birds", "my_birds")
+    assert wording.title("birds") == "My Birds"  # without importing the module
+    assert wording.title("no such thing") == "no such thing"
 
 
 def test_it_distils(mine: str, tmp_path: Path) -> None:
