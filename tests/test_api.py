@@ -1,5 +1,6 @@
 """What notebooks and plug-ins import: the same numbers as the commands give."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,8 @@ def test_a_cell_has_the_numbers_of_the_command(tmp_path: Path) -> None:
     (record,) = Store(tmp_path).records()
     assert synthetic_file.digest(made) == record.synthetic_sha256
     for given in (made, api.read_set(next(tmp_path.glob("synthetic/*.safetensors")))):
-        frame = api.evaluate(
-            *(given, "digits"),
-            preset="demo",
-            **{**SMALL, "networks": 2, "epochs": 3},
-            **QUIET,
-        )
+        asked = {**SMALL, "networks": 2, "epochs": 3, **QUIET}
+        frame = api.evaluate(given, "digits", preset="demo", **asked)
         measured = [100 * each.accuracy for each in record.evaluations]
         assert list(frame["accuracy"]) == measured
 
@@ -191,12 +188,11 @@ def test_data_of_ones_own_that_do_not_fit_are_refused(change: Any, remedy: str) 
 def test_names_and_values_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     own = api.own_dataset(stripes(40), stripes(20))
     made = api.distill("random", own, 1, **QUIET)
-    for message, call in {
+    protocol_key: dict[str, Any] = {"protocol.epochs": 1, **QUIET}
+    refused: dict[str, Callable[[], object]] = {
         "Did you mean 'bacon'": lambda: api.distill("bacn", own, 1, **QUIET),
         "Did you mean 'steps'": lambda: api.distill("dm", own, 1, step=3, **QUIET),
-        "give it to evaluate": lambda: api.distill(
-            "dm", own, 1, **{"protocol.epochs": 1}, **QUIET
-        ),
+        "give it to evaluate": lambda: api.distill("dm", own, 1, **protocol_key),
         "makes no set": lambda: api.distill("whole", own, 1, **QUIET),
         "is more than the": lambda: api.distill("random", own, 30, **QUIET),
         "give an ipc from 1": lambda: api.distill("random", own, 0, **QUIET),
@@ -216,7 +212,8 @@ def test_names_and_values_that_do_not_exist_are_refused(tmp_path: Path) -> None:
         "no claim 'pixel'": lambda: api.read_set(tmp_path / "x.pt", pixel=True),
         "no column": lambda: api.published(data="cifar10"),
         "is no folder": lambda: api.records(tmp_path / "nothing"),
-    }.items():
+    }
+    for message, call in refused.items():
         with pytest.raises(api.UsageError, match=message):
             call()
     with pytest.raises(api.DataError, match="name the right"):

@@ -195,20 +195,16 @@ def test_tensors_of_ones_own_are_evaluated(
         "images": stream.random((20, 1, 8, 8), np.float32),
         "labels": np.arange(20) % 10,
     }
-    frames = []
+    frames: list[pd.DataFrame] = []
+    small: dict[str, Any] = {"architectures": "ConvNetD1W8", "networks": 1, "epochs": 1}
 
-    def small(synthetic: Any, name: str, **said: Any) -> pd.DataFrame:
+    def shortened(synthetic: Any, name: str, **said: Any) -> None:
         assert name == "cifar10"
-        frame = evaluate(
-            *(synthetic, "digits"),
-            **{"architectures": "ConvNetD1W8", "networks": 1, "epochs": 1},
-            **{"device": "cpu", "progress": False, **said},
-        )
-        frames.append(frame)
-        return frame
+        asked = {**small, "device": "cpu", "progress": False, **said}
+        frames.append(evaluate(synthetic, "digits", **asked))
 
     evaluate = api.evaluate
-    monkeypatch.setattr(api, "evaluate", small)
+    monkeypatch.setattr(api, "evaluate", shortened)
     exec(code, own)
     assert len(frames[0]) == 1
     for name in re.findall(r"`api\.(\w+)", text):
