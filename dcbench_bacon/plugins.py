@@ -8,6 +8,7 @@ group.
 import ast
 import importlib
 import pkgutil
+import tomllib
 from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -180,3 +181,37 @@ def has_changed(name: str, made_by: object) -> bool:
 def recipe_file(method: str) -> Path:
     """Return the path of the TOML file beside a method's module."""
     return METHODS.source(method).with_suffix(".toml")
+
+
+def title_of(name: str) -> str | None:
+    """Return what people call a method or a data set, read without importing it.
+
+    Args:
+        name: as it is printed.
+
+    Returns:
+        ``title`` of a recipe, or of the ``DatasetInfo`` in a module of a data set;
+        None where nothing of that name has one.
+    """
+    try:
+        if name in METHODS.names():
+            document = tomllib.loads(recipe_file(name).read_text(encoding="utf-8"))
+            return str(document["title"])
+        if name in DATASETS.names():
+            return _info_title(DATASETS.source(name))
+    except (KeyError, OSError, SyntaxError, ValueError, UsageError):
+        return None  # a name does for a plug-in that is damaged; its use will tell
+    return None
+
+
+def _info_title(path: Path) -> str | None:
+    """The title in the ``INFO`` of a data set's module."""
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        match statement:
+            case ast.Assign([ast.Name("INFO")], ast.Call(keywords=keywords)):
+                for keyword in keywords:
+                    if keyword.arg == "title" and isinstance(
+                        keyword.value, ast.Constant
+                    ):
+                        return str(keyword.value.value)
+    return None

@@ -2,7 +2,7 @@
 
 import ast
 import itertools
-from pathlib import Path
+import re
 from typing import Any, get_args
 
 import pytest
@@ -18,7 +18,7 @@ from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.field_types import Profile
-from dcbench_bacon.plugins import DATASETS, METHODS, canonical
+from dcbench_bacon.plugins import DATASETS, METHODS, Registry, canonical
 from dcbench_bacon.recipes import digests, protocols, toml_tables
 from dcbench_bacon.running import planning
 from dcbench_bacon.running.run import CellRun, Options
@@ -270,3 +270,43 @@ def test_the_demo_has_all_to_do_in_a_clone() -> None:
     """``dcbench run`` there would skip cells whose records were committed."""
     for path in (RESULTS / "records").glob("*.json"):
         assert store.read(path).recipe.profile != "demo", path
+
+
+# What a plug-in may import of the harness: the API, and a family of methods.
+FACE = re.compile(r"dcbench_bacon\.(api|distillation\.\w+)")
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of the harness that a file imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            module = node.module or ""
+            whole = module in ("dcbench_bacon", "dcbench_bacon.distillation")
+            names = {f"{module}.{alias.name}" for alias in node.names}
+            found |= names if whole else {module}
+    return {name for name in found if name.split(".")[0] == "dcbench_bacon"}
+
+
+@pytest.mark.parametrize("registry", [METHODS, DATASETS], ids=lambda each: each.kind)
+def test_plug_ins_import_the_api_and_a_family_alone(registry: Registry) -> None:
+    sources = [registry.source(name) for name in registry.names()]
+    assert len(sources) > 5
+    for path in sources:
+        for name in imported(path):
+            assert FACE.fullmatch(name), f"{path} imports {name}"
+
+
+def test_the_walk_of_imports_sees_every_way_of_importing(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_text(
+        "from dcbench_bacon import api, store\n"
+        "import dcbench_bacon.schema as facts\n"
+        "from .mnist import read_pairs\n"
+        "def read():\n    from dcbench_bacon.data.loading import locate\n"
+    )
+    names = {"api", "store", "schema", "data.loading"}
+    assert imported(path) == {f"dcbench_bacon.{name}" for name in names}
+    assert sum(not FACE.fullmatch(name) for name in imported(path)) == 3

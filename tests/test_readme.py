@@ -10,14 +10,16 @@ from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 from support import cell_run, dataset, method
 
-from dcbench_bacon.datasets.digits import INFO
-from dcbench_bacon.plugins import METHODS
+from dcbench_bacon import api
+from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.recipes import protocols
+from dcbench_bacon.reporting import wording
 from dcbench_bacon.running import planning
 from dcbench_bacon.schema import Cell
 
@@ -162,6 +164,18 @@ def test_its_recipe_lies_over_that_of_dm(mine: str) -> None:
     assert resolved.origins["batch_real"].table.startswith("dm.toml")
 
 
+def test_titles_of_plug_ins_are_those_of_the_tables(
+    mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wording.title(mine) == "Mine"
+    (tmp_path / "my_birds.py").write_text(
+        'INFO = api.DatasetInfo(name="birds", title="My Birds", size=8)\n'
+    )
+    monkeypatch.setitem(DATASETS._modules, "birds", "my_birds")
+    assert wording.title("birds") == "My Birds"  # without importing the module
+    assert wording.title("no such thing") == "no such thing"
+
+
 def test_it_distils(mine: str, tmp_path: Path) -> None:
     run = cell_run(dataset(), tmp_path, method=mine)
     settings = {"steps": 2, "architecture": "ConvNetD1W8", "batch_real": 4}
@@ -171,32 +185,30 @@ def test_it_distils(mine: str, tmp_path: Path) -> None:
 
 
 def test_tensors_of_ones_own_are_evaluated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     text = README.read_text(encoding="utf-8")
-    code = next(block for block in blocks(text, "python") if "savez" in block)
-    after = text.partition(code)[2]
-    line = next(typed(after))
-    assert line.startswith("dcbench evaluate mine.npz --dataset cifar10")
+    code = next(block for block in blocks(text, "python") if "api.evaluate" in block)
     stream = np.random.default_rng(0)
     own: dict[str, Any] = {
         "images": stream.random((20, 1, 8, 8), np.float32),
         "labels": np.arange(20) % 10,
     }
-    monkeypatch.chdir(tmp_path)
+    frames: list[pd.DataFrame] = []
+    small: dict[str, Any] = {"architectures": "ConvNetD1W8", "networks": 1, "epochs": 1}
+
+    def shortened(synthetic: Any, name: str, **said: Any) -> None:
+        assert name == "cifar10"
+        asked = {**small, "device": "cpu", "progress": False, **said}
+        frames.append(evaluate(synthetic, "digits", **asked))
+
+    evaluate = api.evaluate
+    monkeypatch.setattr(api, "evaluate", shortened)
     exec(code, own)
-    words = [*shlex.split(line)[1:4], "digits", "--architectures", "ConvNetD1W8"]
-    words += ["--set", "protocol.networks=1", "--set", "protocol.epochs=1"]
-    words += ["--device", "cpu"]
-    result = CliRunner().invoke(main(), words)
-    assert result.exit_code == 0, result.output
-    assert len(list(tmp_path.rglob("records/*.json"))) == 1
-    words = ["convert", "mine.npz", "--dataset", "digits", "--to", "npz"]
-    result = CliRunner().invoke(main(), [*words, "--output", "normalised.npz"])
-    assert result.exit_code == 0, result.output
-    with np.load("normalised.npz") as taken:
-        pixels = taken["images"] * INFO.std[0] + INFO.mean[0]
-    np.testing.assert_allclose(pixels, own["images"], atol=1e-6)
+    assert len(frames[0]) == 1
+    for name in re.findall(r"`api\.(\w+)", text):
+        assert name in api.__all__
 
 
 def test_the_docs_name_every_protocol_and_format() -> None:

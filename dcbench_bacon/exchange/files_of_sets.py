@@ -6,7 +6,6 @@ from typing import Any
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError, guess
-from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import Claims
 
 
@@ -37,6 +36,8 @@ def read_set(
         RecordError: it is a damaged file of dcbench's own.
         UsageError: there is no such claim, or it does not fit.
     """
+    from dcbench_bacon.exchange import adopt  # its readers take time to import
+
     known = set(Claims.__dataclass_fields__) - {"as_method", "dataset"}
     for key in claims:
         if key not in known:

@@ -1,5 +1,7 @@
 """The words of the tables: titles, headings, marks and footnotes."""
 
+from dcbench_bacon.plugins import title_of
+
 _CAPITALS = (
     *("mnist", "svhn", "dm", "idm", "bacon", "dc", "dsa", "mtt"),
     *("cda", "rded", "edc"),
@@ -104,5 +106,5 @@ HEADINGS = {
 
 
 def title(name: str) -> str:
-    """Return the printed name of a data set or a method."""
-    return _TITLES.get(name, name)
+    """Return the printed name of a data set or a method, also of a plug-in."""
+    return _TITLES.get(name) or title_of(name) or name

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import msgspec
 import torch
 
+from dcbench_bacon import plugins
 from dcbench_bacon.data.dataset import Dataset, check_ipc, held_out_sha256, hold_out
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import DivergedError
 from dcbench_bacon.evaluation.judged import in_force
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.plugins import method_sha256
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.running.run import CellRun
 from dcbench_bacon.runtime.environment import environment
@@ -73,7 +73,7 @@ def with_provenance(
     """
     provenance = {
         "cell": msgspec.to_builtins(run.cell),
-        "method_sha256": method_sha256(run.cell.method),
+        "method_sha256": plugins.method_sha256(run.cell.method),
         "dataset": msgspec.to_builtins(images.dataset.info),
         "dataset_sha256": images.dataset.fingerprint,
         "validation_sha256": held_out_sha256(images.validation),

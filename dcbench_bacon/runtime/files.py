@@ -8,9 +8,6 @@ from pathlib import Path
 
 from dcbench_bacon.errors import OutputError
 
-pass
-
-
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.dcbench-tmp")
 
 
