@@ -3,6 +3,7 @@
 import ast
 import itertools
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
