@@ -113,9 +113,7 @@ def test_no_step_waits_for_the_device(
     These come from a generator on the device, and no generator stands for that.
     """
     run, _ = elsewhere(tmp_path, monkeypatch)
-    monkeypatch.setattr(
-        "dcbench_bacon.distillation.feature_matching.class_index", indexed
-    )
+    monkeypatch.setattr("dcbench_bacon.distillation.class_batches.class_index", indexed)
     monkeypatch.setattr(run, "train", run.train.to(run.device))
     learner = make(run)
     monkeypatch.setattr(builder, "reinitialize", lambda *_: None)
