@@ -256,7 +256,7 @@ def test_recorded_passes(
             if index == 11:
                 vectors.append(self.vectors.clone())
 
-    monkeypatch.setattr("dcbench_bacon.evaluation.evaluate.TrainerStack", Kept)
+    monkeypatch.setattr("dcbench_bacon.evaluation.evaluate.SetTrainerStack", Kept)
     options: dict[str, Any] = {
         "name": "test",
         "architectures": ("ConvNetW8D2",),
