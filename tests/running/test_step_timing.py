@@ -58,6 +58,7 @@ def test_dm_step_is_timed_and_counted(
     assert timing.product_flops > 1e9
 
 
+@pytest.mark.slow
 def test_queue_is_a_phase_of_idm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_selection_has_no_steps(
         profile(tmp_path, monkeypatch, "random")
 
 
+@pytest.mark.slow
 def test_what_has_no_steps_is_left_out(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
