@@ -481,7 +481,7 @@ def test_impossible_numbers_are_refused() -> None:
         network("ConvNet", size=7)
     with pytest.raises(UsageError, match="classes 0"):
         network("ConvNet", classes=0)
-    with pytest.raises(UsageError, match="4 divides"):
+    with pytest.raises(UsageError, match="multiple of 4"):
         network("ConvNetW6GN")
 
 

@@ -605,7 +605,7 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
         (("continual", "--protocol", "dcc"), "unknown protocol"),
         (("nas", "--widths", 8, "--depths", 1), "cannot be ranked"),
         (("nas", "--norms", "MP"), "--norms MP: write some of"),
-        (("nas", "--norms", "GN", "--widths", "6,8"), "4 divides"),
+        (("nas", "--norms", "GN", "--widths", "6,8"), "multiple of 4"),
         (("nas", "--passes", 1), "--passes"),
         (("nas", "--top", 1), "--top"),
     ],
