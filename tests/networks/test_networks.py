@@ -477,7 +477,7 @@ def test_a_near_miss_is_guessed() -> None:
 
 
 def test_impossible_numbers_are_refused() -> None:
-    with pytest.raises(UsageError, match="8 pixels"):
+    with pytest.raises(UsageError, match="8 or more pixels"):
         network("ConvNet", size=7)
     with pytest.raises(UsageError, match="classes 0"):
         network("ConvNet", classes=0)
