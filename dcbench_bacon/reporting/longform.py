@@ -32,8 +32,16 @@ _ORDER: dict[str, tuple[str, ...]] = {
 }
 CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
-    *("distilled_on", "set", "judged", "comparable", "but_for_augmentation"),
-    *("but_for_passes", "family", "augmentation", "augmented", "teachers", "taught"),
+    *("distilled_on", "set", "synthetic_sha256", "judged", "comparable"),
+    *(
+        "but_for_augmentation",
+        "but_for_passes",
+        "family",
+        "augmentation",
+        "augmented",
+        "teachers",
+        "taught",
+    ),
     *("hard", "passes", "own_passes", "changed", "made"),
     *("distillation_seconds", "set_bytes", "label_bytes"),
 )
@@ -147,6 +155,7 @@ def _origin(record: Record) -> dict[str, object]:
     return {
         **{"distilled_on": record.recipe.settings.get("architecture") or ""},
         **{"set": distillation_digest(record.recipe)},
+        **{"synthetic_sha256": record.synthetic_sha256 or ""},
         **{"judged": protocol_digest(judged)},
         **{"comparable": protocol_digest(shared)},
         **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
