@@ -25,7 +25,7 @@ from dcbench_bacon.schema import Cell, Environment, Evaluation, Recipe
 from dcbench_bacon.store import Store
 
 
-class SetIdentity(Struct, frozen=True, kw_only=True):
+class SetIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The properties of a synthetic set that the numbers depend on.
 
     Attributes:
@@ -33,12 +33,28 @@ class SetIdentity(Struct, frozen=True, kw_only=True):
         recipe: eight hex digits that identify how the set was distilled.
         profile: the profile of the recipe that it was distilled with.
         sha256: the hash of its images, labels and partition.
+        name: the name that tables print instead of the method, for a set from a file of
+            another tool; empty, and not in the record, for others and older records.
     """
 
     cell: Cell
     recipe: str
     profile: Profile
     sha256: str
+    name: str = ""
+
+    @property
+    def method(self) -> str:
+        """The name of the set in tables."""
+        return self.name or self.cell.method
+
+    @property
+    def made(self) -> str:
+        """Eight hex digits that identify how the set was made.
+
+        A set of another tool has no recipe, so that its content identifies it.
+        """
+        return self.recipe or self.sha256[:8]
 
 
 class Trained(Struct, frozen=True, kw_only=True):

@@ -61,6 +61,8 @@ def record(
     overrides: dict[str, str] | None = None,
 ) -> Record:
     rules: dict[str, Any] = {"name": "dc", **(protocol or {})}
+    if cell.dataset in ("mnist", "svhn"):  # digits are not mirrored
+        rules = {"augmentation": "color_crop_cutout_scale_rotate", **rules}
     return Record(
         cell=cell,
         recipe=Recipe(

@@ -155,4 +155,5 @@ def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
         recipe=digests.distillation_digest(made) if made else "",
         profile=made.profile if made else "paper",
         sha256=synthetic_file.digest(synthetic),
+        name=str(synthetic.provenance.get("name") or ""),
     )

@@ -18,11 +18,12 @@ from dcbench_bacon.schema import DatasetInfo
 
 FOR_THE_EYE = ("folder", "picture")
 _ENDINGS = {"dcbench": ".safetensors", "npz": ".npz", "picture": ".png"}
-# Names of the files in formats of several files; a folder with other files is kept.
+# Names in formats of several files, by depth: files at the last, folders above it. A
+# folder that contains anything else is kept.
 _FOLDERS = {
-    "mtt": r"(images|labels|lr)_best\.pt",
-    "dd_ranking": r"(images|labels|lr)\.pt",
-    "folder": r"\d+_[^/]+(/\d{6}\.png)?",
+    "mtt": (r"(images|labels|lr)_best\.pt",),
+    "dd_ranking": (r"(images|labels|lr)\.pt",),
+    "folder": (r"\d+_.+", r"\d{6}\.png"),
 }
 _OTHERS = (".jpg", ".jpeg", ".pt", ".pkl")  # endings that promise another format
 
@@ -113,13 +114,22 @@ def _check_output(output: Path, to: str, *, force: bool) -> None:
             "another"
         )
     if output.is_dir():
-        names = (path.relative_to(output).as_posix() for path in output.rglob("*"))
-        others = [each for each in names if not re.fullmatch(_FOLDERS[to], each)]
+        others = [each for each in output.rglob("*") if not _is_ours(each, output, to)]
         if others:
+            other = min(each.relative_to(output).as_posix() for each in others)
             raise UsageError(
-                f"--output {output} contains {min(others)}, which --to {to} does not "
+                f"--output {output} contains {other}, which --to {to} does not "
                 "write: it is left alone, also with --force; name another"
             )
+
+
+def _is_ours(path: Path, output: Path, to: str) -> bool:
+    """Return whether a format has such a file or folder at this place of its output."""
+    patterns, names = _FOLDERS[to], path.relative_to(output).parts
+    if len(names) > len(patterns) or path.is_symlink():
+        return False
+    right = path.is_file() if len(names) == len(patterns) else path.is_dir()
+    return right and bool(re.fullmatch(patterns[len(names) - 1], names[-1]))
 
 
 def _check_spared(output: Path, file: Path, synthetic: SyntheticSet) -> None:
@@ -163,15 +173,15 @@ def _replace_folder(
     output = output.resolve()
     made, old = temporary_name(output), temporary_name(output)
     try:
-        writers.write(made, to, synthetic, info, called=output)
-        output.rename(old)
         try:
+            writers.write(made, to, synthetic, info, called=output)
+            output.rename(old)
             made.rename(output)
-        except OSError:
-            old.rename(output)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        finally:  # also after Ctrl-C, between any two of these lines
+            if old.exists() and not output.exists():
+                old.rename(output)
+            # Nothing is removed before one of the two has the name.
+            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise OutputError.of(output, error) from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

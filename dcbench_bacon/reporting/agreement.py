@@ -27,6 +27,9 @@ against the source.
 """
 
 
+_DIGITS = ("mnist", "svhn")
+
+
 class MeasuredRow(NamedTuple):
     """The facts of a measurement that decide whether it may be compared.
 
@@ -38,6 +41,7 @@ class MeasuredRow(NamedTuple):
         selection: the pass whose accuracy counts.
         augmentation: augmentation of the evaluation.
         teachers: the networks that labelled the images.
+        epochs: epochs of the evaluation, without ``Protocol.one_more_pass``.
     """
 
     family: str
@@ -47,6 +51,7 @@ class MeasuredRow(NamedTuple):
     selection: Selection
     augmentation: str
     teachers: tuple[str, ...]
+    epochs: int
 
 
 def obstacles(measured: MeasuredRow, row: PublishedNumber) -> tuple[Obstacle, ...]:
@@ -55,13 +60,35 @@ def obstacles(measured: MeasuredRow, row: PublishedNumber) -> tuple[Obstacle, ..
     chosen = measured.selection == "best_test" != behind.selection
     known = behind.protocol != UNKNOWN
     found: dict[Obstacle, bool] = {
-        "evaluation": not known or behind.protocol != measured.family,
+        "evaluation": not known or not _is_same(measured, row),
         "network": row.architecture != measured.architecture,
         "preset": measured.profile != "paper",
         "settings": measured.changed,
         "selection": known and chosen,
     }
     return tuple(name for name, there in found.items() if there)
+
+
+def _is_same(measured: MeasuredRow, row: PublishedNumber) -> bool:
+    """Return whether family, epochs and, on digits, mirroring agree.
+
+    Mirrored digits are other signs, so that training on them asks another question. On
+    other images another augmentation is a remark.
+    """
+    behind = EVALUATIONS[row.evaluation]
+    alike = behind.augmentation is None or (
+        _mirrors(behind.augmentation) == _mirrors(measured.augmentation)
+    )
+    return (
+        behind.protocol == measured.family
+        and behind.epochs in (None, measured.epochs)
+        and (alike or row.dataset not in _DIGITS)
+    )
+
+
+def _mirrors(augmentation: str) -> bool:
+    """Return whether an augmentation of DSA's operations mirrors images."""
+    return "flip" in augmentation.split("_")
 
 
 def remarks(measured: MeasuredRow, row: PublishedNumber) -> tuple[Remark, ...]:

@@ -203,7 +203,8 @@ def _without_augmentation(
     result: SetResults, results: list[SetResults]
 ) -> SetResults | None:
     """Return the result of the same set, trained without augmentation, if any."""
-    same = ("dataset", "ipc", "method", "architecture", "set", "but_for_augmentation")
+    own = ("dataset", "ipc", "method", "set", "copy")
+    same = (*own, "architecture", "but_for_augmentation")
     for other in results:
         alike = all(other.key[key] == result.key[key] for key in same)
         if alike and result.key["augmented"] and not other.key["augmented"]:

@@ -170,7 +170,7 @@ def _identity(record: Trained) -> dict[str, Any]:
     return {
         "dataset": record.dataset,
         "ipc": source.cell.ipc if source else 0,
-        "method": source.cell.method if source else "whole",
+        "method": source.method if source else "whole",
         "protocol": record.recipe.protocol.name,
         "profile": record.profile + longform.CHANGED * bool(record.recipe.overrides),
         "recipe": _recipes(record),
@@ -178,9 +178,9 @@ def _identity(record: Trained) -> dict[str, Any]:
 
 
 def _recipes(record: Trained) -> str:
-    """Return the digests of the recipes of distilling and of training."""
+    """Return the digests of how the set was made and of the recipe of training."""
     own = digests.digest(record.recipe)
-    return f"{record.source.recipe}-{own}" if record.source else own
+    return f"{record.source.made}-{own}" if record.source else own
 
 
 def _training(record: Candidate) -> str:

@@ -32,9 +32,17 @@ _ORDER: dict[str, tuple[str, ...]] = {
 }
 CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
-    *("distilled_on", "set", "judged", "comparable", "but_for_augmentation"),
-    *("but_for_passes", "family", "augmentation", "augmented", "teachers", "taught"),
-    *("hard", "passes", "own_passes", "changed", "made"),
+    *("distilled_on", "set", "synthetic_sha256", "judged", "comparable"),
+    *(
+        "but_for_augmentation",
+        "but_for_passes",
+        "family",
+        "augmentation",
+        "augmented",
+        "teachers",
+        "taught",
+    ),
+    *("hard", "epochs", "passes", "own_passes", "changed", "made"),
     *("distillation_seconds", "set_bytes", "label_bytes"),
 )
 GROUP = [*CELL, "architecture", "protocol", "profile", "selection", "digest"]
@@ -147,20 +155,30 @@ def _origin(record: Record) -> dict[str, object]:
     return {
         **{"distilled_on": record.recipe.settings.get("architecture") or ""},
         **{"set": distillation_digest(record.recipe)},
+        **{"synthetic_sha256": record.synthetic_sha256 or ""},
         **{"judged": protocol_digest(judged)},
         **{"comparable": protocol_digest(shared)},
         **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
         **{"but_for_passes": protocol_digest(shared, "epochs")},
-        **{"augmented": judged.augmentation not in ("", "none")},
         **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
-        **{"family": family(judged), "augmentation": judged.augmentation or "none"},
-        **{"hard": _has_hard_labels(record), "passes": judged.passes},
+        **{"hard": _has_hard_labels(record)},
         **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
         **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
         "distillation_seconds": sum(
             cost.seconds for cost in record.distillation.values()
         ),
         **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
+    }
+
+
+def _training(record: Record, architecture: str) -> dict[str, object]:
+    """Return how one network of a record was trained, its exemptions applied."""
+    own = record.recipe.protocol.of(architecture)
+    return {
+        **{"architecture": architecture, "family": family(own)},
+        **{"augmentation": own.augmentation or "none"},
+        **{"augmented": own.augmentation not in ("", "none")},
+        **{"epochs": own.epochs, "passes": own.passes},
     }
 
 
@@ -184,8 +202,9 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         {
             **identity(record),
             **_origin(record),
-            **{"architecture": each.architecture, "trial": each.trial},
-            **{"accuracy": each.accuracy, "seconds": each.seconds},
+            **_training(record, each.architecture),
+            **{"trial": each.trial, "accuracy": each.accuracy},
+            **{"seconds": each.seconds},
         }
         for record in told_apart(records)
         for each in record.evaluations

@@ -1,6 +1,8 @@
 """Results of sets, and the references that they are compared with.
 
 Records of one set under one protocol count together, whatever networks each trained.
+Sets of one recipe and seed that differ in their images or labels, as those of two
+machines do, are never mixed: each is in a row of its own.
 """
 
 from collections.abc import Sequence
@@ -15,12 +17,16 @@ RANDOM, WHOLE = "random", "whole"  # the methods that others are compared with
 _SET = [
     *("dataset", "ipc", "method", "distilled_on", "protocol", "profile", "selection"),
     *("set", "judged", "comparable", "but_for_augmentation", "but_for_passes"),
-    *("augmented", "taught"),
+    *("augmented", "taught", "copy"),
 ]
+_RECIPE = ["dataset", "ipc", "method", "set", "seed"]  # shared by copies of a set
 
 
 class SetResults(NamedTuple):
-    """The networks of one architecture trained on the sets of one recipe."""
+    """The networks of one architecture trained on the sets of one recipe.
+
+    Each seed has one set.
+    """
 
     key: dict[str, Any]
     rows: pd.DataFrame
@@ -33,8 +39,13 @@ class SetResults(NamedTuple):
 
     @property
     def recipe(self) -> str:
-        """Return the digests of set and protocol, as the index shows them."""
-        return f"{self.key['set']}-{self.key['judged']}"
+        """Return the digests of set and protocol, as the index shows them.
+
+        Of several sets of one recipe and seed, all but the first have a number, from 2.
+        """
+        number = int(self.key["copy"]) + 1
+        copy = f"#{number}" if number > 1 else ""
+        return f"{self.key['set']}-{self.key['judged']}{copy}"
 
     @property
     def changed(self) -> bool:
@@ -50,12 +61,24 @@ def results_of(frame: pd.DataFrame, profiles: Sequence[str]) -> list[SetResults]
     """Return finished evaluations by set and network, each network of a set once."""
     chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
     kept = frame[(frame["status"] == "done") & chosen]
+    kept = kept.assign(copy=_copies(kept))
     keys = [*_SET, "architecture"]
     kept = kept.drop_duplicates([*keys, "seed", "trial"])
     return [
         SetResults(dict(zip(keys, tuple(key), strict=True)), group)
         for key, group in kept.groupby(keys, sort=False)
     ]
+
+
+def _copies(rows: pd.DataFrame) -> "pd.Series[int]":
+    """Return the number of each row's set among those of its recipe and seed, from 0.
+
+    The set that was evaluated first comes first.
+    """
+    shas = rows["synthetic_sha256"]
+    first = rows.groupby([*_RECIPE, "synthetic_sha256"])["made"].transform("min")
+    age = (first + shas).groupby([rows[key] for key in _RECIPE])
+    return age.transform(lambda ages: pd.factorize(ages, sort=True)[0]).astype(int)
 
 
 class ReferenceResults(NamedTuple):

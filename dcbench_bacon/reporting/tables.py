@@ -127,6 +127,7 @@ def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[st
         selection=first["selection"],
         augmentation=first["augmentation"],
         teachers=tuple(filter(None, str(first["teachers"]).split("+"))),
+        epochs=int(first["epochs"]),
     )
     behind, forbidden = EVALUATIONS[row.evaluation], obstacles(measured, row)
     found = {

@@ -382,6 +382,33 @@ def test_two_recipes_are_two_rows() -> None:
     assert all(recipe in text for recipe in table.index)
 
 
+@pytest.mark.parametrize("make", [comparison.transfer, comparison.scores])
+def test_two_sets_of_one_seed_are_two_rows(make: Any) -> None:
+    """Neither takes the place of the other, nor its networks; nor are they pooled."""
+    replace = msgspec.structs.replace
+    found = [
+        replace(
+            made("dm", values, digest=digest, network=network), synthetic_sha256=sha
+        )
+        for values, digest, network, sha in (
+            ((0.5, 0.5), "0000000a", "ConvNet", "a" * 64),
+            ((0.6, 0.6, 0.6), "0000000b", "ConvNet", "b" * 64),
+            ((0.5, 0.5), "0000000c", "ConvNet", "a" * 64),  # the first one again
+            ((0.3,), "0000000d", "MLP", "b" * 64),
+        )
+    ]
+    for order in (found, found[::-1]):
+        table = make(longform.frame(order))
+        rows = table[["architecture", "accuracy_mean", "sets", "n"]].itertuples()
+        first, second = sorted(set(table.index), key=len)
+        assert sorted(map(tuple, rows)) == [
+            (first, "ConvNet", 50.0, 1, 2),
+            (second, "ConvNet", 60.0, 1, 3),
+            (second, "MLP", 30.0, 1, 1),
+        ]
+        assert second in rendering.render(table, "md")
+
+
 def test_order_of_records_changes_nothing() -> None:
     shuffled = records()
     random.Random(3).shuffle(shuffled)

@@ -12,7 +12,7 @@ from records import record, select
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Selection
 from dcbench_bacon.plugins import DATASETS, METHODS
-from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.reporting import agreement, longform, published, rendering, tables
 from dcbench_bacon.reporting.agreement import MeasuredRow
@@ -178,19 +178,23 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
     compared = set()
     # What an obstacle looks at, once.
     rows = {(row.evaluation, row.architecture): row for row in COMPARABLE}.values()
-    for row, family, network, profile, changed, selection in itertools.product(
+    for row, family, network, profile, changed, selection, epochs in itertools.product(
         rows,
         sorted(families),
         sorted(networks),
         ("paper", "quick"),
         (False, True),
         get_args(Selection),
+        (300, 1000),
     ):
-        measured = MeasuredRow(family, network, profile, changed, selection, DSA, ())
+        measured = MeasuredRow(
+            family, network, profile, changed, selection, DSA, (), epochs
+        )
         if agreement.obstacles(measured, row):
             continue
         behind = published.EVALUATIONS[row.evaluation]
         assert behind.protocol == family
+        assert behind.epochs in (None, epochs)
         assert row.architecture == network
         assert (profile, changed) == ("paper", False)
         assert selection != "best_test" or behind.selection == "best_test"
@@ -241,6 +245,7 @@ def test_dm_under_rded_is_shown_and_not_compared() -> None:
         ({"architecture": "ConvNetD4"}, "network"),
         ({"selection": "best_test"}, "selection"),
         ({"protocol": PLAIN}, "evaluation"),
+        ({"protocol": {"epochs": 300}}, "evaluation"),
         ({"profile": "demo", "architecture": "ConvNetW32"}, "network preset"),
     ],
 )
@@ -250,6 +255,35 @@ def test_reasons(given: dict[str, Any], reason: str) -> None:
     assert row["published_mean"] == 48.9
     assert row["difference"] != row["difference"]
     assert row_of(Cell("dm", "cifar10", 10))["not_compared"] == ""
+
+
+def test_mirrored_digits_are_another_evaluation() -> None:
+    """On other images another augmentation is a remark."""
+    mirrored = {"protocol": {"augmentation": DSA}}
+    digits = row_of(Cell("dsa", "svhn", 1), **mirrored)
+    assert (digits["not_compared"], digits["remarks"]) == ("evaluation", "")
+    unmirrored = {"protocol": {"augmentation": "color_crop_cutout_scale_rotate"}}
+    others = row_of(Cell("dm", "cifar10", 10), **unmirrored)
+    assert (others["not_compared"], others["remarks"]) == ("", "augmentation")
+
+
+def test_exemptions_of_a_network_count() -> None:
+    """DC trains ConvNetBN with an augmentation and passes of its own."""
+    own = Exemption(architecture="ConvNetBN", augmentation="dc_crop_noise", epochs=1000)
+    rules = {**PLAIN, "name": "dc_2021", "exemptions": (own,)}
+    found = [
+        record(Cell("dc", "cifar10", 1), (0.3,), architecture=name, protocol=rules)
+        for name in ("ConvNet", "ConvNetBN")
+    ]
+    plain, exempt = longform.frame(found).to_dict("records")
+    assert (plain["augmentation"], plain["augmented"], plain["epochs"]) == (
+        *("none", False),
+        300,
+    )
+    assert (exempt["augmentation"], exempt["augmented"], exempt["epochs"]) == (
+        *("dc_crop_noise", True),
+        1000,
+    )
 
 
 def test_baselines_of_dcs_paper_are_compared_under_its_evaluation_alone() -> None:
@@ -281,7 +315,12 @@ def test_mtt_is_compared_at_its_learned_rate_and_said_to_be_the_best_on_test() -
         (Cell("bacon", "cifar10", 10), {}, "not_stated"),
         (Cell("dm", "tiny_imagenet", 1), {"architecture": "ConvNetD4"}, "memory"),
         (Cell("dm", "svhn", 1), {}, ""),
-        (Cell("dsa", "svhn", 1), {}, "augmentation"),
+        (Cell("dsa", "svhn", 1), {}, ""),
+        (
+            Cell("dsa", "svhn", 1),
+            {"protocol": {"augmentation": "color_crop"}},
+            "augmentation",
+        ),
         (
             Cell("edc", "cifar10", 10),
             {

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import torch
 from commandline import invoke, settable, tiny
+from foreign_files import MAKERS
 from support import dataset
 
 from dcbench_bacon.cli import downstream as downstream_commands
@@ -272,6 +273,7 @@ def test_the_name_of_a_record_tells_apart_all_that_decides_it(tmp_path: Path) ->
         {"dataset_sha256": "other"},
         {"source": identity("dm", recipe="bbbbbbbb")},
         {"source": msgspec.structs.replace(identity("dm"), sha256="other")},
+        {"source": msgspec.structs.replace(identity("dm"), name="other")},
         {"recipe": msgspec.structs.replace(plan.recipe, protocol=protocol)},
         {"recipe": msgspec.structs.replace(plan.recipe, settings={"tasks": 3})},
         {"order": 1},
@@ -283,6 +285,34 @@ def test_the_name_of_a_record_tells_apart_all_that_decides_it(tmp_path: Path) ->
     same = msgspec.structs.replace(plan.recipe, overrides=asked)
     assert folder.path(msgspec.structs.replace(plan, recipe=same)) == folder.path(plan)
     assert folder.path(stages()[0]) == folder.path(plan)
+    assert plan.digest == "114493534794"  # as before sets had names
+
+
+def test_sets_of_other_tools_are_never_averaged() -> None:
+    """Files of one format have the same cell and no recipe, perhaps not even a name."""
+    replace = msgspec.structs.replace
+    unnamed = identity("tuple-file", recipe="")
+    other = replace(unnamed, sha256="b" * 64)
+    found = [stage(unnamed, 5, (0.1,)), stage(other, 5, (0.3,))]
+    table = downstream_tables.continual(found)
+    assert sorted(table["accuracy_mean"]) == [10.0, 30.0]
+    assert "bbbbbbbb" in downstream_tables.render(table, "md")
+    named = [replace(each, source=replace(each.source, name="X")) for each in found]
+    assert list(downstream_tables.continual(named)["method"]) == ["X", "X"]
+
+
+def test_sets_of_other_tools_have_their_names(tmp_path: Path) -> None:
+    """Two files of one format are two rows, each with the name that it was given."""
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        table = learned(
+            [MAKERS["vico"](folder)],
+            *(tmp_path / "results", "--dataset", "digits", "--index", 0),
+            *("--normalized", "--no-zca", "--partition", 1, "--orders", 1),
+            *("--tasks", 1, "--name", name),
+        )
+        assert [row["method"] for row in table] == [name]
 
 
 @pytest.mark.parametrize("make", [continual_folder, search_folder])
