@@ -19,10 +19,10 @@ import torch
 
 from dcbench_bacon.data import loading, synthetic_file
 from dcbench_bacon.data.class_counts import count
+from dcbench_bacon.data.class_order import Order
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, Claims
-from dcbench_bacon.exchange.interpretation.class_order import Order
 from dcbench_bacon.exchange.interpretation.content import Content, Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell

@@ -244,7 +244,7 @@ def npz(path: Path, index: int | None) -> Content:
 def folder(path: Path, index: int | None) -> Content:
     """Read one folder of image files per class, as SRe2L, RDED and others write.
 
-    The folders have the names of the classes; see ``interpretation.class_order``.
+    The folders have the names of the classes; see ``data.class_order``.
     """
     found = image_folder.classes(path)
     files = [file for each in found.values() for file in each]
