@@ -23,6 +23,7 @@ from dcbench_bacon.data.class_order import Order
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.image_folder import ImageFiles
 from dcbench_bacon.exchange.interpretation.content import Content, Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell
@@ -163,6 +164,13 @@ def adopt(
     """
     name, named = dataset_of(path, claims)
     info = facts(name, root)
+    content = replace(
+        content,
+        images=tuple(
+            each.in_channels(info.channels) if isinstance(each, ImageFiles) else each
+            for each in content.images
+        ),
+    )
     check_shapes(path, content, info)
     with damaged(path):
         images = stored_images(path, content)

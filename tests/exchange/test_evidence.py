@@ -1,5 +1,6 @@
 """What images show of their scale, whitening and parts, and when that is refused."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dcbench_bacon.data import dataset, loading, overlap
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange import adopt
+from dcbench_bacon.exchange import adopt, image_folder
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.exchange.interpretation import guesses
 from dcbench_bacon.exchange.interpretation.content import Guess
@@ -113,6 +114,44 @@ def test_seams_tell_four_images_in_one() -> None:
     assert measure(torch.zeros(4, 1, 8, 8)).partition is None
     noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert measure(noise).partition is None
+
+
+@pytest.mark.parametrize("name", ["acc_9.pkl", "data_best.pt", "res_IDM_2ipc.pt"])
+def test_a_missing_seam_leaves_four_parts_in_doubt(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Digits with dark margins have none: 2 was once read as 1."""
+    value = (smooth(), labels())
+    path = tmp_path / name
+    if name.endswith("pkl"):
+        path.write_bytes(pickle.dumps(value))
+    else:
+        torch.save({"data": [value]} if name.startswith("res") else value, path)
+    assert reading(read(path))["partition"] == 2
+    assert "partition 2: doubtful" in caplog.text
+
+
+def test_the_data_set_decides_on_grey_or_colour(tmp_path: Path) -> None:
+    """The first file once decided, and 16 bits were clipped to white."""
+    for number in range(10):
+        (tmp_path / "set" / str(number)).mkdir(parents=True)
+        mode = "RGB" if number % 2 else "L"
+        image = Image.new("L", (8, 8), 20 * number).convert(mode)
+        image.save(tmp_path / "set" / str(number) / "a.png")
+    found = read(tmp_path / "set")
+    shades = dataset.denormalize(found.images, DIGITS)[:, 0, 0, 0] * 255
+    torch.testing.assert_close(shades, torch.arange(10.0) * 20)
+    again = image_folder.ImageFiles(
+        [tmp_path / "set" / str(number) / "a.png" for number in range(10)]
+    )
+    assert again.in_channels(3).read().shape == (10, 3, 8, 8)
+    last = tmp_path / "set" / "9" / "a.png"
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(last)
+    with pytest.raises(DataError, match=r"a\.png: a coloured image.*--dataset"):
+        read(tmp_path / "set")
+    Image.new("I;16", (8, 8), 1000).save(last)
+    with pytest.raises(DataError, match=r"a\.png.*8 bits"):
+        read(tmp_path / "set")
 
 
 def test_the_table_fits_a_narrow_terminal() -> None:

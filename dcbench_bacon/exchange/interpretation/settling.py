@@ -191,13 +191,18 @@ def _named_whitened(names: Iterable[str]) -> str | None:
 
 
 def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
-    """Return the format's guess of the parts, corrected by what the images show."""
+    """Return the format's guess of the parts, corrected by what the images show.
+
+    The images outweigh a doubtful guess alone. Images with dark margins have no seam
+    where four of them meet, so that other guesses become doubtful without a seam, but
+    remain.
+    """
     found = evidence.partition
     if found is None:
         return guess
     if found == guess.value:
         return Guess(found, evidence.seams)
-    if "name" in guess.reason or claims.form is not None:
+    if guess.doubt != "doubtful" or claims.form is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
         )
