@@ -75,6 +75,38 @@ def test_numbered_classes_sort_by_value(
         assert torch.equal(part.images[:, 0, 0, 0].long() // 20, part.labels)
 
 
+@pytest.mark.parametrize(
+    ("template", "shown", "doubt"),
+    [
+        ("class{}", "0 = class0, 1 = class1, 2 = class10", "doubtful"),
+        ("{}", "0 = 0, 1 = 1, 2 = 2", "doubtful"),
+        ("c{:02}", "0 = c00, 1 = c01, 2 = c02", "likely"),
+    ],
+)
+def test_numbers_for_folders_are_told(
+    template: str,
+    shown: str,
+    doubt: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Labels of a tensor count folders, whose order is another one in some tools."""
+    monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path / "cache"))
+    for split in ("train", "test"):
+        names = [template.format(number) for number in range(12)]
+        pictures(tmp_path / "twelve" / split, names)
+    values = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.save([values, torch.arange(12)], tmp_path / "a.pt")
+    name = f"folder:{tmp_path / 'twelve'}"
+    adopt.read(tmp_path / "a.pt", Claims(dataset=name))
+    told = " ".join(caplog.text.split())
+    assert f"classes in order: {doubt} ({shown}" in told
+    caplog.clear()
+    adopt.read(tmp_path / "a.pt", Claims(dataset=name, classes=("order",)))
+    assert "classes in order" not in caplog.text
+
+
 def test_names_are_matched_whatever_their_spelling() -> None:
     names = ["Truck", "PLANE", "Car", "bird", "cat", "deer", "dog", "frog", "horse"]
     order = match(HERE, [*names, "ship"], CIFAR10)

@@ -67,6 +67,10 @@ def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
         ({"pixels": True}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--normalized"),
         ({"form": "idc"}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--from"),
         ({"form": "idc"}, 255, 0, "not in"),
+        ({}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": True}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": False}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": False}, 1, 0, "no normalised images have.*--pixels"),
         ({"pixels": False}, 255, 0, "no normalised images have.*--pixels"),
         ({"zca": True}, 1, 0, "are pixels.*--zca"),
     ],
@@ -114,6 +118,22 @@ def test_seams_tell_four_images_in_one() -> None:
     assert measure(torch.zeros(4, 1, 8, 8)).partition is None
     noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert measure(noise).partition is None
+
+
+def test_statistics_of_another_data_set_are_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = dataset.standardize(smooth(), DIGITS)
+    own = (own - own.mean()) / own.std()
+    for shift, doubt in ((0.0, "likely"), (0.8, "doubtful")):
+        caplog.clear()
+        found = read(saved(own + shift, tmp_path / "a.pt"), partition=1, zca=False)
+        assert f"statistics digits: {doubt}" in caplog.text
+        assert "--statistics" in caplog.text
+        assert reading(found)["statistics"] == "digits"
+    caplog.clear()
+    read(tmp_path / "a.pt", statistics="digits")
+    assert "statistics digits" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["acc_9.pkl", "data_best.pt", "res_IDM_2ipc.pt"])
