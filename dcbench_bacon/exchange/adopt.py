@@ -51,13 +51,19 @@ from dcbench_bacon.schema import Cell, DatasetInfo
 logger = logging.getLogger(__name__)
 
 
-def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
+def read(
+    path: Path,
+    claims: Claims,
+    root: Path | None = None,
+    told: set[Any] | None = None,
+) -> SyntheticSet:
     """Read a synthetic set of any format.
 
     Args:
         path: a file, or a folder for the formats that take one.
         claims: what the user states about the file.
         root: the folder of data sets; None for the default one.
+        told: see ``guesses.tell``.
 
     Raises:
         DataError: the file cannot be read, or does not fit its format or data set.
@@ -90,7 +96,7 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
     if claims.form is None:
         recognised = {"form": Guess(form, "from its name and content")}
         content = replace(content, guesses={**recognised, **content.guesses})
-    return adopt(path, form, content, claims, root)
+    return adopt(path, form, content, claims, root, told)
 
 
 def every_set(path: Path, claims: Claims) -> list[Claims]:
@@ -155,7 +161,12 @@ def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
 
 
 def adopt(
-    path: Path, form: str, content: Content, claims: Claims, root: Path | None
+    path: Path,
+    form: str,
+    content: Content,
+    claims: Claims,
+    root: Path | None,
+    told: set[Any] | None = None,
 ) -> SyntheticSet:
     """Return a synthetic set with the content of a file.
 
@@ -165,6 +176,7 @@ def adopt(
         content: what its reader found.
         claims: what the user states about the file.
         root: the folder of data sets; None for the default one.
+        told: see ``guesses.tell``.
 
     Raises:
         DataError: the content is no set of that data set; the message names what is
@@ -232,7 +244,7 @@ def adopt(
     synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):
         synthetic_file.check(synthetic)
-    tell(path, guesses, reading.notes, logger.warning)
+    tell(path, guesses, reading.notes, logger.warning, told)
     return synthetic
 
 

@@ -191,6 +191,27 @@ def test_the_table_fits_a_narrow_terminal() -> None:
     assert said[1] == "a.pt: a note"
 
 
+def test_sets_of_one_file_share_a_table(tmp_path: Path) -> None:
+    said: list[str] = []
+    told: set[Any] = set()
+
+    def say(form: str, *given: object) -> None:
+        said.append(form % given)
+
+    for value, reason in (
+        (True, "deviation 0.5"),
+        (True, "deviation 0.6"),
+        (False, ""),
+    ):
+        guesses.tell(tmp_path, {"zca": Guess(value, reason)}, [], say, told)
+    assert len(said) == 2
+    path = files.res(tmp_path / "res_DM_digits.pt")
+    told.clear()
+    for index in range(5):
+        adopt.read(path, Claims(dataset="digits", index=index), None, told)
+    assert len(told) == 1
+
+
 def test_a_set_that_lacks_something_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
