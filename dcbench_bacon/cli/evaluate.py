@@ -52,8 +52,9 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
             for claim in adopt.every_set(path, claims)
         ]
         judge = _Judge(request, claims.as_method, store, options)
+        told: set[Any] = set()
         every: Iterable[run.OpenedSet] = (
-            open_set(path, claim, options.device, setup.data_root)
+            open_set(path, claim, options.device, setup.data_root, told)
             for path, claim in asked
         )
         if options.fresh:

@@ -1,6 +1,7 @@
 """Saved sets, opened together with the data set that they are tested on."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,14 +13,25 @@ from dcbench_bacon.running import run, saved_sets
 
 
 def open_set(
-    path: Path, claims: Claims, device: torch.device, root: Path | None
+    path: Path,
+    claims: Claims,
+    device: torch.device,
+    root: Path | None,
+    told: set[Any] | None = None,
 ) -> run.OpenedSet:
     """Reads a set and the data set that it is to be tested on.
+
+    Args:
+        path: of the set.
+        claims: what the user states about it.
+        device: where both are to lie.
+        root: the folder of data sets; None for the default one.
+        told: tables that were shown before, which are not shown again.
 
     Raises:
         DataError: the file does not name its data set, or the data do not fit it.
     """
-    synthetic = adopt.read(path, claims, root).to(device)
+    synthetic = adopt.read(path, claims, root, told).to(device)
     cell, made_for = saved_sets.origin(path, synthetic)
     # A header names no folder of this machine: only --dataset does.
     name = claims.dataset or cell.dataset.partition(":")[0]

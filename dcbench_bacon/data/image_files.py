@@ -58,11 +58,20 @@ def decode_images(
 
 def _convert(image: Image.Image, size: int) -> Image.Image:
     """The image in RGB and in the given size."""
-    if image.mode not in GREY + COLOUR:  # 16 bits and floats: PIL would clip them
-        raise ValueError(f"pixels of mode {image.mode}; convert them to 8 bits")
+    check_depth(image)
     image = opaque(image).convert("RGB")
     if image.size != (size, size):
         from torchvision.transforms.functional import resize
 
         image = resize(image, [size, size], antialias=True)
     return image
+
+
+def check_depth(image: Image.Image) -> None:
+    """Make sure that an image has 8 bits per channel: PIL clips 16 bits and floats.
+
+    Raises:
+        ValueError: it has more.
+    """
+    if image.mode not in GREY + COLOUR:
+        raise ValueError(f"pixels of mode {image.mode}; convert them to 8 bits")

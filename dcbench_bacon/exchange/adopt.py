@@ -22,13 +22,19 @@ from dcbench_bacon.data.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, Claims
-from dcbench_bacon.exchange.interpretation.class_order import Order
+from dcbench_bacon.exchange.image_folder import ImageFiles
+from dcbench_bacon.exchange.interpretation import paired_classes
 from dcbench_bacon.exchange.interpretation.content import Content, Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell
 from dcbench_bacon.exchange.interpretation.naming import name_of
 from dcbench_bacon.exchange.interpretation.recognition import guess
-from dcbench_bacon.exchange.interpretation.settling import OPTIONS, nearby_names, settle
+from dcbench_bacon.exchange.interpretation.settling import (
+    OPTIONS,
+    nearby_names,
+    settle,
+    statistics_of,
+)
 from dcbench_bacon.exchange.interpretation.values import (
     check_shapes,
     labels_of,
@@ -45,13 +51,19 @@ from dcbench_bacon.schema import Cell, DatasetInfo
 logger = logging.getLogger(__name__)
 
 
-def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
+def read(
+    path: Path,
+    claims: Claims,
+    root: Path | None = None,
+    told: set[Any] | None = None,
+) -> SyntheticSet:
     """Read a synthetic set of any format.
 
     Args:
         path: a file, or a folder for the formats that take one.
         claims: what the user states about the file.
         root: the folder of data sets; None for the default one.
+        told: see ``guesses.tell``.
 
     Raises:
         DataError: the file cannot be read, or does not fit its format or data set.
@@ -84,7 +96,7 @@ def read(path: Path, claims: Claims, root: Path | None = None) -> SyntheticSet:
     if claims.form is None:
         recognised = {"form": Guess(form, "from its name and content")}
         content = replace(content, guesses={**recognised, **content.guesses})
-    return adopt(path, form, content, claims, root)
+    return adopt(path, form, content, claims, root, told)
 
 
 def every_set(path: Path, claims: Claims) -> list[Claims]:
@@ -114,9 +126,13 @@ def _check_claims(path: Path, claims: Claims) -> None:
 
 def facts(name: str, root: Path | None) -> DatasetInfo:
     """Return the facts of a data set; read its images only if the facts need them."""
-    module = loading.find(name, root).module
-    info: DatasetInfo | None = getattr(module, "INFO", None)
-    return info or loading.load(name, root).info
+    return _fixed(name, root) or loading.load(name, root).info
+
+
+def _fixed(name: str, root: Path | None) -> DatasetInfo | None:
+    """Return the facts of a data set that do not depend on files, or None."""
+    info: DatasetInfo | None = getattr(loading.find(name, root).module, "INFO", None)
+    return info
 
 
 def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
@@ -145,7 +161,12 @@ def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
 
 
 def adopt(
-    path: Path, form: str, content: Content, claims: Claims, root: Path | None
+    path: Path,
+    form: str,
+    content: Content,
+    claims: Claims,
+    root: Path | None,
+    told: set[Any] | None = None,
 ) -> SyntheticSet:
     """Return a synthetic set with the content of a file.
 
@@ -155,6 +176,7 @@ def adopt(
         content: what its reader found.
         claims: what the user states about the file.
         root: the folder of data sets; None for the default one.
+        told: see ``guesses.tell``.
 
     Raises:
         DataError: the content is no set of that data set; the message names what is
@@ -163,11 +185,19 @@ def adopt(
     """
     name, named = dataset_of(path, claims)
     info = facts(name, root)
+    content = replace(
+        content,
+        images=tuple(
+            each.in_channels(info.channels) if isinstance(each, ImageFiles) else each
+            for each in content.images
+        ),
+    )
     check_shapes(path, content, info)
     with damaged(path):
         images = stored_images(path, content)
+    evidence = measure(images)
     whole = content.images[0].dtype == torch.uint8
-    reading = settle(path, claims, content, measure(images), whole)
+    reading = settle(path, claims, content, evidence, whole)
     settled, guesses = reading.settled, reading.guesses
     statistics = facts(settled["statistics"], root) if settled["statistics"] else info
     with damaged(path):
@@ -181,13 +211,18 @@ def adopt(
         )
     if named:
         guesses["dataset"] = named
+    if reading.scale == "normalised" and settled["statistics"] is None:
+        guesses["statistics"] = statistics_of(evidence, info)
     if content.class_names and claims.classes is None:
-        guesses["classes"] = _matched(content, labels.order, info)
+        names = content.class_names
+        guesses["classes"] = paired_classes.by_name(names, labels.order, info)
+    elif claims.classes is None and not _fixed(name, root):
+        guesses["classes"] = paired_classes.by_position(info)
     counts = count(labels.rows)
     cell = Cell(f"{form}-file", info.name, counts.ipc(info.classes), content.index)
     source = _source(form, content, claims, guesses)
     source["reading"] = {
-        "classes": _order_of(labels.order, info),
+        "classes": paired_classes.recorded(labels.order, info),
         "format": form,
         "labels": labels.kind,
         "learning_rate": settled["learning_rate"],
@@ -209,23 +244,8 @@ def adopt(
     synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):
         synthetic_file.check(synthetic)
-    tell(path, guesses, reading.notes, logger.warning)
+    tell(path, guesses, reading.notes, logger.warning, told)
     return synthetic
-
-
-def _order_of(order: Order, info: DatasetInfo) -> str:
-    """Return the classes of the data set in the file's order, for the record."""
-    if order.places == tuple(range(info.classes)):
-        return "in order"
-    return ",".join(info.class_names[place] for place in order.places)
-
-
-def _matched(content: Content, order: Order, info: DatasetInfo) -> Guess:
-    """Return as a guess the class of the data set for each class of the file."""
-    pairs = zip(content.class_names, order.places, strict=True)
-    told = [f"{name} = {info.class_names[place]}" for name, place in pairs]
-    shown = ", ".join(told[:10]) + (" ..." if len(told) > 10 else "")
-    return Guess(order.how, shown)
 
 
 def _source(

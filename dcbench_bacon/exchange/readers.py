@@ -85,11 +85,14 @@ def idc(path: Path, index: int | None) -> Content:
     """Read ``data_best.pt`` of IDC and DREAM: (images, labels), pixels in [0, 1].
 
     Each image contains ``factor**2`` smaller ones; the factor is 2 except on ImageNet.
+    Anybody may save pixels so; without the name, the factor is doubtful.
     """
     value, _ = load_torch(path)
     images, labels = pair(path, value)
     says = {"pixels": True, "zca": False}  # whitened images do not lie in [0, 1]
-    four = Guess(2, "IDC and DREAM keep four images in each")
+    named = path.name.startswith("data_best")
+    reason = "IDC and DREAM keep four images in each"
+    four = Guess(2, reason, "likely" if named else "doubtful")
     return Content(
         images=(images,),
         labels=(labels,),
@@ -244,7 +247,7 @@ def npz(path: Path, index: int | None) -> Content:
 def folder(path: Path, index: int | None) -> Content:
     """Read one folder of image files per class, as SRe2L, RDED and others write.
 
-    The folders have the names of the classes; see ``interpretation.class_order``.
+    The folders have the names of the classes; see ``data.class_order``.
     """
     found = image_folder.classes(path)
     files = [file for each in found.values() for file in each]

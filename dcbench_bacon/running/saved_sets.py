@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import torch
 
 from dcbench_bacon import field_types
-from dcbench_bacon.data import set_identity, synthetic_file, whitening
+from dcbench_bacon.data import class_order, set_identity, synthetic_file, whitening
 from dcbench_bacon.data.class_counts import count
 from dcbench_bacon.data.dataset import Dataset, held_out_sha256, hold_out
 from dcbench_bacon.data.synthetic import SyntheticSet
@@ -145,6 +146,9 @@ def beside(
 ) -> OpenedSet:
     """Return a set beside the data set that it is to be tested on.
 
+    Where the same classes stand in another order, the columns of the labels move to
+    those of the data set, and a warning says so.
+
     Args:
         path: of the set, or what messages call it.
         synthetic: on the device of the data set.
@@ -168,6 +172,7 @@ def beside(
             f"{path} was normalised with the statistics of {made_for.name}, which are "
             f"not those of {loaded.info.name}; name the right one with --dataset"
         )
+    synthetic = _in_order_of(path, synthetic, made_for, loaded.info)
     if synthetic.provenance.get("zca"):
         loaded = whitening.whiten(loaded)
         if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
@@ -180,6 +185,40 @@ def beside(
                 loaded.info.name,
             )
     return OpenedSet(synthetic, cell, loaded)
+
+
+def _in_order_of(
+    path: Path | str, synthetic: SyntheticSet, made_for: DatasetInfo, info: DatasetInfo
+) -> SyntheticSet:
+    """Return a set whose label columns are in the order of a data set's classes.
+
+    Raises:
+        DataError: the classes that it was made from are others.
+    """
+    if made_for.class_names == info.class_names:
+        return synthetic
+    try:
+        places = class_order.match(
+            Path(path), made_for.class_names, info.class_names
+        ).places
+    except DataError as error:
+        raise DataError(
+            f"{path} was made from {made_for.name}, whose classes are not those of "
+            f"{info.name} here ({', '.join(made_for.class_names[:4])} ... against "
+            f"{', '.join(info.class_names[:4])} ...); name the right data set with "
+            "--dataset"
+        ) from error
+    if places == tuple(range(info.classes)):
+        return synthetic
+    logger.warning(
+        "%s was made from classes in another order than %s has them in here; its "
+        "labels are moved to the classes of the same names",
+        path,
+        info.name,
+    )
+    labels = torch.zeros_like(synthetic.labels)
+    labels[:, list(places)] = synthetic.labels
+    return replace(synthetic, labels=labels)
 
 
 def _shape(info: DatasetInfo) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,12 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from dcbench_bacon.data import loading
+from dcbench_bacon.data.class_order import match
 from dcbench_bacon.data.dataset import denormalize
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import Claims, stated_classes
-from dcbench_bacon.exchange.interpretation.class_order import match
+from dcbench_bacon.running import saved_sets
+from dcbench_bacon.schema import Cell
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 CIFAR10 = (
@@ -72,6 +75,38 @@ def test_numbered_classes_sort_by_value(
         assert torch.equal(part.images[:, 0, 0, 0].long() // 20, part.labels)
 
 
+@pytest.mark.parametrize(
+    ("template", "shown", "doubt"),
+    [
+        ("class{}", "0 = class0, 1 = class1, 2 = class10", "doubtful"),
+        ("{}", "0 = 0, 1 = 1, 2 = 2", "doubtful"),
+        ("c{:02}", "0 = c00, 1 = c01, 2 = c02", "likely"),
+    ],
+)
+def test_numbers_for_folders_are_told(
+    template: str,
+    shown: str,
+    doubt: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Labels of a tensor count folders, whose order is another one in some tools."""
+    monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path / "cache"))
+    for split in ("train", "test"):
+        names = [template.format(number) for number in range(12)]
+        pictures(tmp_path / "twelve" / split, names)
+    values = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.save([values, torch.arange(12)], tmp_path / "a.pt")
+    name = f"folder:{tmp_path / 'twelve'}"
+    adopt.read(tmp_path / "a.pt", Claims(dataset=name))
+    told = " ".join(caplog.text.split())
+    assert f"classes in order: {doubt} ({shown}" in told
+    caplog.clear()
+    adopt.read(tmp_path / "a.pt", Claims(dataset=name, classes=("order",)))
+    assert "classes in order" not in caplog.text
+
+
 def test_names_are_matched_whatever_their_spelling() -> None:
     names = ["Truck", "PLANE", "Car", "bird", "cat", "deer", "dog", "frog", "horse"]
     order = match(HERE, [*names, "ship"], CIFAR10)
@@ -79,6 +114,38 @@ def test_names_are_matched_whatever_their_spelling() -> None:
     assert order.how == "by name"
     fashion = adopt.facts("fashion_mnist", None).class_names
     assert match(HERE, ["ankle-boot", "t_shirt_top"], fashion).places == (9, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        (["auto", "car"], ("auto", "car")),
+        (["Car", "auto"], ("auto", "car")),
+        (["7", "seven"], ("seven", "7")),
+        (["a-b", "ab"], ("ab", "a-b")),
+    ],
+)
+def test_names_that_are_one_word_are_told_apart_if_they_can_be(
+    names: list[str], known: tuple[str, ...]
+) -> None:
+    places = match(HERE, names, known).places
+    assert [known[place] for place in places] == [name.lower() for name in names]
+
+
+def test_own_sets_keep_their_classes_in_another_order() -> None:
+    """By position every class would have the images of another one."""
+    loaded = loading.load("digits")
+    info = loaded.info
+    back = msgspec.structs.replace(info, class_names=info.class_names[::-1])
+    other = msgspec.structs.replace(
+        info, class_names=tuple(f"class{i}" for i in range(10))
+    )
+    cell = Cell("dm", "digits", 1, 0)
+    synthetic = SyntheticSet(torch.zeros(10, 1, 8, 8), torch.eye(10), 1, {})
+    found = saved_sets.beside("a", synthetic, cell, back, loaded).synthetic
+    assert torch.equal(found.labels, torch.eye(10).flip(1))
+    with pytest.raises(DataError, match=r"classes are not those.*--dataset"):
+        saved_sets.beside("a", synthetic, cell, other, loaded)
 
 
 def test_a_class_may_be_missing(

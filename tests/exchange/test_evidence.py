@@ -1,5 +1,6 @@
 """What images show of their scale, whitening and parts, and when that is refused."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dcbench_bacon.data import dataset, loading, overlap
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange import adopt
+from dcbench_bacon.exchange import adopt, image_folder
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.exchange.interpretation import guesses
 from dcbench_bacon.exchange.interpretation.content import Guess
@@ -66,6 +67,10 @@ def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
         ({"pixels": True}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--normalized"),
         ({"form": "idc"}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--from"),
         ({"form": "idc"}, 255, 0, "not in"),
+        ({}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": True}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": False}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": False}, 1, 0, "no normalised images have.*--pixels"),
         ({"pixels": False}, 255, 0, "no normalised images have.*--pixels"),
         ({"zca": True}, 1, 0, "are pixels.*--zca"),
     ],
@@ -115,6 +120,60 @@ def test_seams_tell_four_images_in_one() -> None:
     assert measure(noise).partition is None
 
 
+def test_statistics_of_another_data_set_are_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = dataset.standardize(smooth(), DIGITS)
+    own = (own - own.mean()) / own.std()
+    for shift, doubt in ((0.0, "likely"), (0.8, "doubtful")):
+        caplog.clear()
+        found = read(saved(own + shift, tmp_path / "a.pt"), partition=1, zca=False)
+        assert f"statistics digits: {doubt}" in caplog.text
+        assert "--statistics" in caplog.text
+        assert reading(found)["statistics"] == "digits"
+    caplog.clear()
+    read(tmp_path / "a.pt", statistics="digits")
+    assert "statistics digits" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["acc_9.pkl", "data_best.pt", "res_IDM_2ipc.pt"])
+def test_a_missing_seam_leaves_four_parts_in_doubt(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Digits with dark margins have none: 2 was once read as 1."""
+    value = (smooth(), labels())
+    path = tmp_path / name
+    if name.endswith("pkl"):
+        path.write_bytes(pickle.dumps(value))
+    else:
+        torch.save({"data": [value]} if name.startswith("res") else value, path)
+    assert reading(read(path))["partition"] == 2
+    assert "partition 2: doubtful" in caplog.text
+
+
+def test_the_data_set_decides_on_grey_or_colour(tmp_path: Path) -> None:
+    """The first file once decided, and 16 bits were clipped to white."""
+    for number in range(10):
+        (tmp_path / "set" / str(number)).mkdir(parents=True)
+        mode = "RGB" if number % 2 else "L"
+        image = Image.new("L", (8, 8), 20 * number).convert(mode)
+        image.save(tmp_path / "set" / str(number) / "a.png")
+    found = read(tmp_path / "set")
+    shades = dataset.denormalize(found.images, DIGITS)[:, 0, 0, 0] * 255
+    torch.testing.assert_close(shades, torch.arange(10.0) * 20)
+    again = image_folder.ImageFiles(
+        [tmp_path / "set" / str(number) / "a.png" for number in range(10)]
+    )
+    assert again.in_channels(3).read().shape == (10, 3, 8, 8)
+    last = tmp_path / "set" / "9" / "a.png"
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(last)
+    with pytest.raises(DataError, match=r"a\.png: a coloured image.*--dataset"):
+        read(tmp_path / "set")
+    Image.new("I;16", (8, 8), 1000).save(last)
+    with pytest.raises(DataError, match=r"a\.png.*8 bits"):
+        read(tmp_path / "set")
+
+
 def test_the_table_fits_a_narrow_terminal() -> None:
     said: list[str] = []
     reason = "from its name; " * 20
@@ -130,6 +189,27 @@ def test_the_table_fits_a_narrow_terminal() -> None:
     assert lines[1] == "  format vico: certain (so)"
     assert "state it with --zca or --no-zca" in said[0]
     assert said[1] == "a.pt: a note"
+
+
+def test_sets_of_one_file_share_a_table(tmp_path: Path) -> None:
+    said: list[str] = []
+    told: set[Any] = set()
+
+    def say(form: str, *given: object) -> None:
+        said.append(form % given)
+
+    for value, reason in (
+        (True, "deviation 0.5"),
+        (True, "deviation 0.6"),
+        (False, ""),
+    ):
+        guesses.tell(tmp_path, {"zca": Guess(value, reason)}, [], say, told)
+    assert len(said) == 2
+    path = files.res(tmp_path / "res_DM_digits.pt")
+    told.clear()
+    for index in range(5):
+        adopt.read(path, Claims(dataset="digits", index=index), None, told)
+    assert len(told) == 1
 
 
 def test_a_set_that_lacks_something_is_told(

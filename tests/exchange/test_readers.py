@@ -95,6 +95,7 @@ def test_the_source_is_recorded(tmp_path: Path) -> None:
     assert source["files"] == [path.name]
     assert source["given"] == {"dataset": "digits", "partition": 2, "index": 3}
     guessed = {"form": "vico", "zca": False, "pixels": "normalised"}
+    guessed["statistics"] = "digits"
     assert source["guessed"] == guessed
 
 

@@ -28,16 +28,29 @@ _ORDER = ("form", "dataset", "index", "pixels", "zca", "partition")
 
 
 def tell(
-    path: Path, guesses: Mapping[str, Guess], notes: Sequence[str], say: Any
+    path: Path,
+    guesses: Mapping[str, Guess],
+    notes: Sequence[str],
+    say: Any,
+    told: set[Any] | None = None,
 ) -> None:
     """Show what was not stated: a table on a terminal, plain lines elsewhere.
+
+    The sets of one file share a table, unless values or doubts differ.
 
     Args:
         path: the file.
         guesses: the guessed values, by the names of ``Claims``.
         notes: further lines.
         say: prints plain lines, as a logger's method does.
+        told: what was shown before, which is not shown again; this is added to it.
     """
+    taken = sorted((key, str(each.value), each.doubt) for key, each in guesses.items())
+    shown = (path, *taken, len(notes))
+    if told is not None:
+        if shown in told:
+            return
+        told.add(shown)
     rows = [_row(key, guesses[key]) for key in sorted(guesses, key=_rank)]
     console = Console(stderr=True)
     if rows and console.is_terminal and sys.stderr.isatty():

@@ -14,6 +14,7 @@ from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.exchange.interpretation.content import Content, Doubt, Guess
 from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT, Evidence
+from dcbench_bacon.schema import DatasetInfo
 
 SCALES = ("normalised", "pixels 0..1", "pixels 0..255", "whitened")
 OPTIONS = {
@@ -30,6 +31,8 @@ OPTIONS = {
 }
 _ZCA = re.compile("(no[_-]?)?zca")
 _FAR = 50.0  # deviations from the mean that no pixel of a normalised image reaches
+_NEAR = 0.5  # bound on the channel means of normalised images
+_SPREAD = (0.7, 2.0)  # range of the channel deviations of normalised images
 _BRIGHTEST = 256.0  # bound of pixels from 0 to 255
 
 
@@ -109,13 +112,21 @@ def _scale(
         if claims.pixels is False:
             raise DataError(f"{path}: its images are bytes; leave out --normalized")
         return Guess("pixels 0..255", "its images are bytes", "certain")
+    far = max(-evidence.low, evidence.high) > _FAR
     stated = claims.pixels if claims.pixels is not None else content.says.get("pixels")
+    if far and evidence.scale == "normalised":
+        raise DataError(
+            f"{path}: {seen}, which neither normalised images nor pixels have; clip "
+            "pixels to 0 to 255 before you save them, or name the right format with "
+            "--from"
+        )
     if stated is None:
-        normal = min(evidence.deviations) > 0.7 and max(evidence.deviations) < 2
+        least, most = min(evidence.deviations), max(evidence.deviations)
+        normal = _SPREAD[0] < least and most < _SPREAD[1]
         sure = normal if evidence.scale == "normalised" else True
         return Guess(evidence.scale, seen, "likely" if sure else "doubtful")
     if not stated:
-        if evidence.low >= 0 and evidence.high > _FAR:
+        if evidence.low >= 0:  # normalised pixels lie on both sides of the mean
             raise DataError(
                 f"{path}: {seen}, which no normalised images have; if they are pixels, "
                 "state that with --pixels"
@@ -134,6 +145,21 @@ def _scale(
         f"{' or 0 to 255' if by_user else ''} as {who}; if the images are normalised, "
         f"state that with --normalized, or {remedy}"
     )
+
+
+def statistics_of(evidence: Evidence, info: DatasetInfo) -> Guess:
+    """Return as a guess that a data set's own statistics normalised the images.
+
+    With these, each channel has a mean near 0 and a deviation near 1. Statistics of
+    another data set move both.
+    """
+    pairs = zip(evidence.means, evidence.deviations, strict=True)
+    seen = ", ".join(f"{mean:.2f}/{deviation:.2f}" for mean, deviation in pairs)
+    near = max(map(abs, evidence.means)) < _NEAR and all(
+        _SPREAD[0] < each < _SPREAD[1] for each in evidence.deviations
+    )
+    reason = f"mean/deviation per channel {seen}, where its own give about 0/1"
+    return Guess(info.name, reason, "likely" if near else "doubtful")
 
 
 def _settle_whitening(
@@ -191,13 +217,18 @@ def _named_whitened(names: Iterable[str]) -> str | None:
 
 
 def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
-    """Return the format's guess of the parts, corrected by what the images show."""
+    """Return the format's guess of the parts, corrected by what the images show.
+
+    The images outweigh a doubtful guess alone. Images with dark margins have no seam
+    where four of them meet, so that other guesses become doubtful without a seam, but
+    remain.
+    """
     found = evidence.partition
     if found is None:
         return guess
     if found == guess.value:
         return Guess(found, evidence.seams)
-    if "name" in guess.reason or claims.form is not None:
+    if guess.doubt != "doubtful" or claims.form is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
         )

@@ -80,10 +80,15 @@ def match(
 
 
 def _by_name(path: Path, names: Sequence[str], known: Sequence[str]) -> Order:
-    """Match classes by equal names, otherwise by equal numbers."""
-    own, theirs = list(map(_plain, names)), list(map(_plain, known))
-    if set(own) <= set(theirs) and len(set(theirs)) == len(theirs):
-        return Order(tuple(map(theirs.index, own)), "by name")
+    """Match classes by equal names, otherwise by equal numbers.
+
+    Two classes may have names that are one word to a looser comparison, such as auto
+    and car. The strictest comparison that tells the data set's classes apart counts.
+    """
+    for spelled in (str, _joined, _plain):
+        own, theirs = list(map(spelled, names)), list(map(spelled, known))
+        if set(own) <= set(theirs) and len(set(theirs)) == len(theirs):
+            return Order(tuple(map(theirs.index, own)), "by name")
     if all(map(str.isdecimal, (*own, *theirs))):
         numbers, values = list(map(int, own)), list(map(int, theirs))
         if set(numbers) <= set(values):
@@ -139,12 +144,15 @@ def _indices(path: Path, names: Sequence[str], known: Sequence[str]) -> tuple[in
     return tuple(numbers) if names else tuple(range(len(known)))
 
 
+def _joined(name: str) -> str:
+    """Return a name without case and separators, and a number without zeros."""
+    joined = re.sub(r"[\W_]+", "", name.lower())
+    return str(int(joined)) if joined.isdecimal() else joined
+
+
 def _plain(name: str) -> str:
     """Return the first synonym of a name, without case and separators."""
-    plain = re.sub(r"[\W_]+", "", name.lower())
-    if plain.isdecimal():
-        plain = str(int(plain))
-    return _FIRST.get(plain, plain)
+    return _FIRST.get(_joined(name), _joined(name))
 
 
 def _few(names: Sequence[str]) -> str:
