@@ -259,11 +259,10 @@ def test_reasons(given: dict[str, Any], reason: str) -> None:
 
 def test_mirrored_digits_are_another_evaluation() -> None:
     """On other images another augmentation is a remark."""
-    mirrored = {"protocol": {"augmentation": DSA}}
-    digits = row_of(Cell("dsa", "svhn", 1), **mirrored)
+    digits = row_of(Cell("dsa", "svhn", 1), protocol={"augmentation": DSA})
     assert (digits["not_compared"], digits["remarks"]) == ("evaluation", "")
-    unmirrored = {"protocol": {"augmentation": "color_crop_cutout_scale_rotate"}}
-    others = row_of(Cell("dm", "cifar10", 10), **unmirrored)
+    unmirrored = {"augmentation": "color_crop_cutout_scale_rotate"}
+    others = row_of(Cell("dm", "cifar10", 10), protocol=unmirrored)
     assert (others["not_compared"], others["remarks"]) == ("", "augmentation")
 
 

@@ -297,7 +297,10 @@ def test_sets_of_other_tools_are_never_averaged() -> None:
     table = downstream_tables.continual(found)
     assert sorted(table["accuracy_mean"]) == [10.0, 30.0]
     assert "bbbbbbbb" in downstream_tables.render(table, "md")
-    named = [replace(each, source=replace(each.source, name="X")) for each in found]
+    named = [
+        replace(each, source=replace(source, name="X"))
+        for each, source in zip(found, (unnamed, other), strict=True)
+    ]
     assert list(downstream_tables.continual(named)["method"]) == ["X", "X"]
 
 
