@@ -118,8 +118,9 @@ class _Judge:
         job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
         digest = synthetic_file.digest(opened.synthetic)
         known = self.store.find(job.cell, job.digest, fingerprint)
-        if known and known.synthetic_sha256 not in (None, digest):
-            # Two machines may make different sets by one recipe.
+        taken = known and known.synthetic_sha256 not in (None, digest)
+        # Two machines may make different sets by one recipe.
+        if taken or not saved_sets.would_be_made(opened, job.distillation_digest):
             job = job._replace(another=digest)
         worker = Work(job, fingerprint, self.store, self.options)
         worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
