@@ -194,11 +194,7 @@ def beside(
         loaded.fingerprint
     ):
         # A whitened set also has the wrong statistics of whitening.
-        effect = (
-            "expect too low an accuracy"
-            if loaded.zca
-            else "it is recorded as another result"
-        )
+        effect = "expect too low an accuracy" if loaded.zca else "a result of its own"
         logger.warning(
             "%s was made from other images than those of %s here: %s",
             path,

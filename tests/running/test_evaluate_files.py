@@ -130,6 +130,27 @@ def test_a_set_of_other_images_is_recorded_apart(
     assert "other images" in caplog.text
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_an_edited_learning_rate_is_another_result(
+    made: Path, tmp_path: Path, own: bool
+) -> None:
+    mine = synthetic_file.read(made)
+    told = {**mine.provenance}
+    if not own:
+        del told["recipe"]
+    learned = settable("protocol.use_learned_rate", "true")
+    for rate in (0.3, 0.001, 0.3):
+        path = tmp_path / "edited.safetensors"
+        facts = {**told, "learning_rate": rate}
+        synthetic_file.write(path, replace(mine, provenance=facts))
+        evaluate(path, tmp_path / "again", *learned)
+    rates = {
+        each.digest: {entry.learning_rate for entry in each.evaluations}
+        for each in found(tmp_path / "again")
+    }
+    assert sorted(map(tuple, rates.values())) == [(0.001,), (0.3,)]
+
+
 def test_sets_of_other_tools_are_rows_of_their_own(made: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     mine = synthetic_file.read(made)
