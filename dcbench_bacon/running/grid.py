@@ -209,10 +209,10 @@ class _Runner:
         except (InterruptedRunError, OutputError):
             raise
         except DivergedError as error:
-            return self._failed(work, "diverged", error)
+            return self._failed(work, "diverged", error, redo)
         except Exception as error:  # torch's, or a mistake in anyone's method
             logger.debug("%s failed", job.cell, exc_info=True)
-            return self._failed(work, "failed", error)
+            return self._failed(work, "failed", error, redo)
         self.store.write(record)
         if redo:
             set_files.tidy(self.store, work.set_path)
@@ -221,14 +221,23 @@ class _Runner:
         return CellResult(job, "done", record)
 
     def _failed(
-        self, work: Work, status: Literal["failed", "diverged"], error: Exception
+        self,
+        work: Work,
+        status: Literal["failed", "diverged"],
+        error: Exception,
+        redo: Redo | None = None,
     ) -> CellResult:
-        """Record that a cell ended without a result."""
+        """Record that a cell ended without a result, which also fulfils a request.
+
+        Otherwise a cell that always fails would never return its earlier result.
+        """
         known = isinstance(error, DcbenchError)
         said = str(error) if known else f"{type(error).__name__}: {error}"
         told = shortened("".join(format_exception(error)))
         record = work.record(status, error=said, traceback=told)
         self.store.write(record)
+        if redo:
+            redo.end()
         if self._has_result(work):
             self.options.tell(f"{work.job.cell}: its earlier result is kept")
         return CellResult(work.job, status, record)
