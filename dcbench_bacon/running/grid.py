@@ -8,6 +8,7 @@ from traceback import format_exception
 from typing import Literal, NamedTuple
 
 from dcbench_bacon.data import loading
+from dcbench_bacon.data.dataset import held_out_sha256
 from dcbench_bacon.errors import (
     DataError,
     DcbenchError,
@@ -21,6 +22,7 @@ from dcbench_bacon.running.cell import Work
 from dcbench_bacon.running.datasets import Datasets
 from dcbench_bacon.running.planning import CellJob, say_if_changed
 from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.stages import images_for
 from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.runtime.memory import keep_freed_memory
 from dcbench_bacon.runtime.redo import Redo
@@ -187,10 +189,31 @@ class _Runner:
                 f"{job.cell}: its record does not name the images it was made from, so "
                 f"they could not be compared with those of {job.source}"
             )
+        if job.resolved.recipe.protocol.held_out and not self._same_split(job, record):
+            return None
         say_if_changed(job.cell, record.method_sha256, self.options.tell)
         # A kill may come between a record and the tidying after it.
         self._tidy(job, fingerprint)
         return CellResult(job, "skipped", record)
+
+    def _same_split(self, job: CellJob, record: Record) -> bool:
+        """Return whether a record has the validation split of today, or say why not."""
+        if record.validation_sha256 is None:
+            self.options.tell(
+                f"{job.cell}: its record does not name the images that were held out, "
+                "so they could not be compared with those of today; --fresh runs it "
+                "again"
+            )
+            return True
+        protocol = job.resolved.recipe.protocol
+        images = images_for(job.cell, self.datasets.of(job), protocol)
+        if record.validation_sha256 == held_out_sha256(images.validation):
+            return True
+        self.options.tell(
+            f"{job.cell}: its record was made with other images held out for "
+            "validation, so it runs again"
+        )
+        return False
 
     def _tidy(self, job: CellJob, fingerprint: str) -> None:
         """Remove the checkpoints and the earlier failures of a cell with a result."""

@@ -127,6 +127,18 @@ def test_a_record_that_names_no_images_stays_beside_a_new_one(tmp_path: Path) ->
     assert unnamed.exists()
 
 
+def test_a_record_of_another_validation_split_is_not_taken(tmp_path: Path) -> None:
+    held = ("--selection", "best_val")
+    assert run(tmp_path, *held).exit_code == 0
+    (record,) = found(tmp_path)
+    assert record.validation_sha256
+    assert "already done" in run(tmp_path, *held).output
+    for known, said in (("0" * 64, "runs again"), (None, "does not name the images")):
+        older = msgspec.structs.replace(record, validation_sha256=known)
+        Store(tmp_path).write(older)
+        assert said in run(tmp_path, *held).output
+
+
 # --fresh
 
 
