@@ -216,6 +216,8 @@ class Record(Struct, frozen=True, kw_only=True):
         error: the type and message of the error if the cell did not finish.
         traceback: the traceback of that error; the middle of a very long one is
             omitted.
+        validation_sha256: the hash of the train images that were held out; None where
+            nothing was held out, and in older records.
     """
 
     version: Literal[1] = 1
@@ -241,3 +243,4 @@ class Record(Struct, frozen=True, kw_only=True):
     images: int | None = None
     per_class: tuple[int, int] | None = None
     stored_accuracies: dict[str, tuple[Fraction, ...]] = field(default_factory=dict)
+    validation_sha256: str | None = None

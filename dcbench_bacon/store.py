@@ -163,12 +163,15 @@ class Store:
         (self.root / "failures" / path.name).unlink(missing_ok=True)
 
     def _supersede(self, record: Record) -> None:
-        """Remove the record, named without a fingerprint, that this one replaces."""
+        """Remove the record, named without a fingerprint, that this one replaces.
+
+        A record that does not contain a fingerprint may be of other images and stays.
+        """
         old = self.record_path(record.cell, record.digest, None)
         before = _readable(old)
         if before is None or before.cell != record.cell:
             return
-        same = before.dataset_sha256 in (None, record.dataset_sha256)
+        same = before.dataset_sha256 == record.dataset_sha256
         if same and (record.status == "done" or before.status != "done"):
             old.unlink(missing_ok=True)
 

@@ -81,7 +81,7 @@ def _stages(
     path, synthetic, identity, dataset = opened
     info = dataset.info
     continual.check_classes(path, synthetic, info.class_names)
-    protocol = sets.protocol(identity.cell, dataset)
+    protocol = sets.protocol(identity.cell, dataset, synthetic)
     given = sets.recipe(protocol, tasks=tasks)
 
     def task(seen: continual.Classes) -> Task:
@@ -111,7 +111,7 @@ def _candidates(
 ) -> list[TrainingJob[Candidate]]:
     """Return the trainings of a search on one set."""
     _, synthetic, identity, dataset = opened
-    protocol = sets.protocol(identity.cell, dataset)
+    protocol = sets.protocol(identity.cell, dataset, synthetic)
     plan = Candidate(
         dataset=dataset.info.name,
         dataset_sha256=dataset.fingerprint,

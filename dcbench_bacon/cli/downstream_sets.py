@@ -14,6 +14,7 @@ from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.downstream_store import Folder, R, SetIdentity
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.evaluation.judged import in_force
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.networks import pools
@@ -108,8 +109,18 @@ class Sets:
             found.setdefault(identity.sha256 + loaded.fingerprint, opened)
         return list(found.values())
 
-    def protocol(self, cell: Cell, dataset: Dataset) -> Protocol:
-        """Return the protocol for the networks of a set, the same for all methods."""
+    def protocol(
+        self, cell: Cell, dataset: Dataset, synthetic: SyntheticSet
+    ) -> Protocol:
+        """Return the protocol for the networks of a set, the same for all methods.
+
+        The learning rate of the set replaces that of the protocol if the protocol asks
+        for it, so that it is part of the record.
+
+        Raises:
+            UsageError: the protocol chooses among passes.
+            DataError: it asks for the set's learning rate, and the set has none.
+        """
         where = msgspec.structs.replace(cell, dataset=dataset.info.name)
         protocol = protocols.protocol(where, self.request)
         if protocol.selection != "final":
@@ -117,7 +128,7 @@ class Sets:
                 f"--set protocol.selection={protocol.selection}: leave it out, because "
                 "downstream uses report the last pass"
             )
-        return protocol
+        return in_force(protocol, synthetic)
 
     def recipe(self, protocol: Protocol, **settings: int) -> Recipe:
         """Return the recipe for the records of a downstream use."""

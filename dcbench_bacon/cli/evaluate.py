@@ -118,10 +118,15 @@ class _Judge:
         """Return the worker of a set, with a folder of checkpoints of its own."""
         job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
         digest = synthetic_file.digest(opened.synthetic)
-        known = self.store.find(job.cell, job.digest, fingerprint)
-        if known and known.synthetic_sha256 not in (None, digest):
-            # Two machines may make different sets by one recipe.
-            job = job._replace(another=digest)
+        rate = opened.synthetic.provenance.get("learning_rate")
+        # Two machines may make different sets by one recipe, and the learning rate of
+        # a set can be edited.
+        ours = saved_sets.would_be_made(opened, job.distillation_digest)
+        for another in (*([""] if ours else []), digest, f"{digest} {rate}"):
+            job = job._replace(another=another)
+            known = self.store.find(job.cell, job.digest, fingerprint)
+            if known is None or _is_of(known, digest, rate):
+                break
         worker = Work(job, fingerprint, self.store, self.options)
         worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
         return worker
@@ -172,6 +177,19 @@ class _Judge:
         resolved = overlay.Resolved(judging.recipe, {})
         job = planning.CellJob(opened.cell, opened.cell.dataset, resolved)
         return job, judging.line
+
+
+def _is_of(known: Record, digest: str, rate: object) -> bool:
+    """Return whether a record is of a set with this content and learning rate.
+
+    Facts that an older record does not contain are not compared.
+    """
+    if known.synthetic_sha256 not in (None, digest):
+        return False
+    protocol = known.recipe.protocol
+    trained = {each.learning_rate for each in known.evaluations} - {None}
+    learned = protocol.use_learned_rate and not protocol.learning_rates
+    return not (learned and trained) or rate in trained
 
 
 def _renamed(known: Record, synthetic: SyntheticSet, store: Store) -> Record:

@@ -40,13 +40,17 @@ def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
     seed of its cell. They are the ``sha256`` of the file or files and how these were
     read: ``classes``, ``format``, ``labels``, ``learning_rate``, ``partition``,
     ``scale``, ``statistics`` and ``zca`` (see docs/guesses.md). If the provenance does
-    not contain them, the only setting is the ``sha256`` of the set's content.
+    not contain them, the settings are the ``sha256`` of the set's content and, where
+    they are set, its ``learning_rate`` and ``zca``.
     """
     try:
         reading = synthetic.provenance["source"]["reading"]
         found = msgspec.convert(reading, dict[str, Setting])
     except (KeyError, TypeError, msgspec.ValidationError):
-        return {"sha256": synthetic_file.digest(synthetic)}
+        told = synthetic.provenance
+        stated = {key: told.get(key) for key in ("learning_rate", "zca")}
+        kept = {key: value for key, value in stated.items() if value}
+        return {**kept, "sha256": synthetic_file.digest(synthetic)}
     return dict(sorted(found.items()))
 
 

@@ -134,6 +134,7 @@ class Work:
             "history": tuple(self._read_history()),
             "evaluation": {**self.teachers.timings, **run.timings},
             "teachers": self.teachers.origins,
+            "validation_sha256": held_out_sha256(self.images.validation),
         }
 
     def _find_teachers(self) -> None:

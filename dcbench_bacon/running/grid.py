@@ -8,6 +8,7 @@ from traceback import format_exception
 from typing import Literal, NamedTuple
 
 from dcbench_bacon.data import loading
+from dcbench_bacon.data.dataset import held_out_sha256
 from dcbench_bacon.errors import (
     DataError,
     DcbenchError,
@@ -21,6 +22,7 @@ from dcbench_bacon.running.cell import Work
 from dcbench_bacon.running.datasets import Datasets
 from dcbench_bacon.running.planning import CellJob, say_if_changed
 from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.stages import images_for
 from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.runtime.memory import keep_freed_memory
 from dcbench_bacon.runtime.redo import Redo
@@ -187,10 +189,31 @@ class _Runner:
                 f"{job.cell}: its record does not name the images it was made from, so "
                 f"they could not be compared with those of {job.source}"
             )
+        if job.resolved.recipe.protocol.held_out and not self._same_split(job, record):
+            return None
         say_if_changed(job.cell, record.method_sha256, self.options.tell)
         # A kill may come between a record and the tidying after it.
         self._tidy(job, fingerprint)
         return CellResult(job, "skipped", record)
+
+    def _same_split(self, job: CellJob, record: Record) -> bool:
+        """Return whether a record has the validation split of today, or say why not."""
+        if record.validation_sha256 is None:
+            self.options.tell(
+                f"{job.cell}: its record does not name the images that were held out, "
+                "so they could not be compared with those of today; --fresh runs it "
+                "again"
+            )
+            return True
+        protocol = job.resolved.recipe.protocol
+        images = images_for(job.cell, self.datasets.of(job), protocol)
+        if record.validation_sha256 == held_out_sha256(images.validation):
+            return True
+        self.options.tell(
+            f"{job.cell}: its record was made with other images held out for "
+            "validation, so it runs again"
+        )
+        return False
 
     def _tidy(self, job: CellJob, fingerprint: str) -> None:
         """Remove the checkpoints and the earlier failures of a cell with a result."""
@@ -209,10 +232,10 @@ class _Runner:
         except (InterruptedRunError, OutputError):
             raise
         except DivergedError as error:
-            return self._failed(work, "diverged", error)
+            return self._failed(work, "diverged", error, redo)
         except Exception as error:  # torch's, or a mistake in anyone's method
             logger.debug("%s failed", job.cell, exc_info=True)
-            return self._failed(work, "failed", error)
+            return self._failed(work, "failed", error, redo)
         self.store.write(record)
         if redo:
             set_files.tidy(self.store, work.set_path)
@@ -221,14 +244,23 @@ class _Runner:
         return CellResult(job, "done", record)
 
     def _failed(
-        self, work: Work, status: Literal["failed", "diverged"], error: Exception
+        self,
+        work: Work,
+        status: Literal["failed", "diverged"],
+        error: Exception,
+        redo: Redo | None = None,
     ) -> CellResult:
-        """Record that a cell ended without a result."""
+        """Record that a cell ended without a result, which also fulfils a request.
+
+        Otherwise a cell that always fails would never return its earlier result.
+        """
         known = isinstance(error, DcbenchError)
         said = str(error) if known else f"{type(error).__name__}: {error}"
         told = shortened("".join(format_exception(error)))
         record = work.record(status, error=said, traceback=told)
         self.store.write(record)
+        if redo:
+            redo.end()
         if self._has_result(work):
             self.options.tell(f"{work.job.cell}: its earlier result is kept")
         return CellResult(work.job, status, record)

@@ -16,7 +16,7 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluation.judged_as import describe, method_of
 from dcbench_bacon.networks import pools
-from dcbench_bacon.recipes import protocols
+from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.running import planning
 from dcbench_bacon.running.run import OpenedSet
 from dcbench_bacon.schema import Cell, DatasetInfo, Recipe
@@ -83,6 +83,26 @@ def made_by(synthetic: SyntheticSet) -> Recipe | None:
         return msgspec.convert(synthetic.provenance["recipe"], Recipe)
     except (KeyError, msgspec.ValidationError):
         return None
+
+
+def would_be_made(opened: OpenedSet, distillation_digest: str) -> bool:
+    """Return whether a run of a recipe on these images would make such a set.
+
+    A run of the recipe may use the record of the set only if this is true. It is not
+    if the set was made from other images, with another split held out, or as the best
+    of several snapshots. It is always true for a set of another tool, which no run
+    makes and whose recipe is its identity.
+
+    Args:
+        opened: the set, beside its data set.
+        distillation_digest: of the recipe that it is recorded under.
+    """
+    made = made_by(opened.synthetic)
+    if made is None:
+        return True
+    made_from = opened.synthetic.provenance.get("dataset_sha256")
+    same_images = made_from == opened.dataset.fingerprint
+    return same_images and digests.distillation_digest(made) == distillation_digest
 
 
 def held_out(path: Path | str, opened: OpenedSet) -> OpenedSet:
@@ -175,15 +195,17 @@ def beside(
     synthetic = _in_order_of(path, synthetic, made_for, loaded.info)
     if synthetic.provenance.get("zca"):
         loaded = whitening.whiten(loaded)
-        if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
-            loaded.fingerprint
-        ):
-            logger.warning(
-                "%s was whitened with the statistics of other images than those of %s "
-                "here: expect too low an accuracy",
-                path,
-                loaded.info.name,
-            )
+    if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
+        loaded.fingerprint
+    ):
+        # A whitened set also has the wrong statistics of whitening.
+        effect = "expect too low an accuracy" if loaded.zca else "a result of its own"
+        logger.warning(
+            "%s was made from other images than those of %s here: %s",
+            path,
+            loaded.info.name,
+            effect,
+        )
     return OpenedSet(synthetic, cell, loaded)
 
 

@@ -8,6 +8,7 @@ import csv
 import io
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -690,6 +691,24 @@ def test_a_file_without_a_recipe_is_taken_as_it_is(
         )
         table = learned([path], tmp_path / "results", "--orders", 1, "--tasks", 1)
         assert len(table) == 1
+
+
+@pytest.mark.parametrize("command", ["continual", "nas"])
+def test_the_learning_rate_of_a_set_is_used_and_recorded(
+    command: str, files: tuple[Path, ...], tmp_path: Path
+) -> None:
+    learned = (*COMMON, *settable("protocol.use_learned_rate", "true"))
+    more = TINY_GRID if command == "nas" else ("--orders", 1, "--tasks", 2)
+    mine = synthetic_file.read(files[0])
+    for rate in (0.25, 0.001):
+        told = {**mine.provenance, "learning_rate": rate}
+        path = tmp_path / f"{rate}.safetensors"
+        synthetic_file.write(path, replace(mine, provenance=told))
+        result = invoke(command, path, *learned, *more, "--output", tmp_path)
+        assert result.exit_code == 0, result.output
+    texts = [path.read_text() for path in (tmp_path / command).glob("*.json")]
+    for rate in ("0.25", "0.001"):
+        assert any(f'"learning_rate": {rate}' in text for text in texts)
 
 
 def test_an_interrupted_command_says_how_to_go_on(

@@ -101,6 +101,56 @@ def test_two_sets_of_one_recipe_are_two_results(made: Path, tmp_path: Path) -> N
     assert len(found(output)) == 2
 
 
+def test_a_run_does_not_take_the_number_of_a_set_it_would_not_make(
+    tmp_path: Path,
+) -> None:
+    """The set of a best-of-snapshots run, evaluated by the plain protocol."""
+    fixed = ("--methods", "dm", "--ipc", 2, *tiny(epochs=3))
+    held = ("--selection", "best_val", *settable("protocol.validation", 0.5))
+    first = invoke("run", *fixed, *held, "--output", tmp_path / "held")
+    assert first.exit_code == 0, first.output
+    (path,) = (tmp_path / "held" / "synthetic").glob("*.safetensors")
+    shared = tmp_path / "shared"
+    evaluate(path, shared)
+    done = invoke("run", *fixed, "--output", shared)
+    assert done.exit_code == 0, done.output
+    assert "already done" not in done.output
+    assert len({each.synthetic_sha256 for each in found(shared)}) == 2
+
+
+def test_a_set_of_other_images_is_recorded_apart(
+    made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = synthetic_file.read(made)
+    foreign = tmp_path / "other.safetensors"
+    told = {**mine.provenance, "dataset_sha256": "0" * 64}
+    synthetic_file.write(foreign, replace(mine, provenance=told))
+    evaluate(foreign, tmp_path / "again")
+    assert only_record(tmp_path / "again").digest != only_record(made.parents[1]).digest
+    assert "other images" in caplog.text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_edited_learning_rate_is_another_result(
+    made: Path, tmp_path: Path, own: bool
+) -> None:
+    mine = synthetic_file.read(made)
+    told = {**mine.provenance}
+    if not own:
+        del told["recipe"]
+    learned = settable("protocol.use_learned_rate", "true")
+    for rate in (0.3, 0.001, 0.3):
+        path = tmp_path / "edited.safetensors"
+        facts = {**told, "learning_rate": rate}
+        synthetic_file.write(path, replace(mine, provenance=facts))
+        evaluate(path, tmp_path / "again", *learned)
+    rates = {
+        each.digest: {entry.learning_rate for entry in each.evaluations}
+        for each in found(tmp_path / "again")
+    }
+    assert sorted(map(tuple, rates.values())) == [(0.001,), (0.3,)]
+
+
 def test_sets_of_other_tools_are_rows_of_their_own(made: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     mine = synthetic_file.read(made)

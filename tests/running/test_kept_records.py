@@ -116,7 +116,41 @@ def assert_sets_are_there(output: Path) -> None:
     assert {record.synthetic_sha256 for record in done(output)} <= known
 
 
+def test_a_record_that_names_no_images_stays_beside_a_new_one(tmp_path: Path) -> None:
+    assert run(tmp_path).exit_code == 0
+    (path,) = (tmp_path / "records").iterdir()
+    (record,) = found(tmp_path)
+    older = msgspec.structs.replace(record, dataset_sha256=None)
+    unnamed = Store(tmp_path).write(older)
+    assert unnamed != path
+    Store(tmp_path).write(record)
+    assert unnamed.exists()
+
+
+def test_a_record_of_another_validation_split_is_not_taken(tmp_path: Path) -> None:
+    held = ("--selection", "best_val")
+    assert run(tmp_path, *held).exit_code == 0
+    (record,) = found(tmp_path)
+    assert record.validation_sha256
+    assert "already done" in run(tmp_path, *held).output
+    for known, said in (("0" * 64, "runs again"), (None, "does not name the images")):
+        older = msgspec.structs.replace(record, validation_sha256=known)
+        Store(tmp_path).write(older)
+        assert said in run(tmp_path, *held).output
+
+
 # --fresh
+
+
+def test_a_request_that_always_fails_is_fulfilled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(tmp_path).exit_code == 0
+    before = done(tmp_path)
+    monkeypatch.setattr(cell, "evaluate", broken)
+    assert run(tmp_path, "--fresh").exit_code == 1
+    assert run(tmp_path).exit_code == 0  # nothing runs again
+    assert done(tmp_path) == before
 
 
 def test_a_fresh_start_that_is_stopped_has_removed_nothing(

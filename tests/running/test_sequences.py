@@ -34,7 +34,7 @@ from torch import Tensor
 from dcbench_bacon import store
 from dcbench_bacon.cli.main import main
 from dcbench_bacon.contract import Run, State
-from dcbench_bacon.data import dataset, set_identity, synthetic_file
+from dcbench_bacon.data import set_identity, synthetic_file
 from dcbench_bacon.data.dataset import denormalize, split_validation
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.distillation.class_batches import RealImages, in_class_order
@@ -42,7 +42,7 @@ from dcbench_bacon.exchange import conversion, image_folder
 from dcbench_bacon.exchange.interpretation import class_order, values
 from dcbench_bacon.methods.dm import DM
 from dcbench_bacon.plugins import DATASETS
-from dcbench_bacon.running import cell, grid
+from dcbench_bacon.running import cell, grid, saved_sets, stages
 from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.schema import Cell, Evaluation, Record
 from dcbench_bacon.store import Store
@@ -578,7 +578,13 @@ def hold_out_by_cell(patch: pytest.MonkeyPatch) -> None:
         stream = torch.Generator().manual_seed(stable_seed(str(cell), "validation"))
         return split_validation(train, share, stream)
 
-    patch.setattr(dataset, "hold_out", hold_out)
+    for module in (stages, saved_sets):
+        patch.setattr(module, "hold_out", hold_out)
+
+
+def take_any_set_for_the_recipes(patch: pytest.MonkeyPatch) -> None:
+    """A run takes the record of a set that it would not make."""
+    patch.setattr(saved_sets, "would_be_made", lambda *_: True)
 
 
 @pytest.mark.slow
@@ -595,6 +601,7 @@ def hold_out_by_cell(patch: pytest.MonkeyPatch) -> None:
         sort_classes_as_text,
         pair_classes_by_position,
         hold_out_by_cell,
+        take_any_set_for_the_recipes,
     ],
 )
 def test_a_fault_put_back_is_noticed(
