@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from dcbench_bacon.cli.options import PAPER_DATASETS, NameList, data_root_option
+from dcbench_bacon.cli.option_types import NameList
+from dcbench_bacon.cli.options import PAPER_DATASETS, data_root_option
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.plugins import DATASETS
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.option_types import IntList, Texts
 from dcbench_bacon.cli.options import (
     Command,
-    IntList,
-    Texts,
     claim_options,
     compile_option,
     data_root_option,

@@ -1,16 +1,15 @@
 """Options that several commands share, and the types of their values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.cli.option_types import Classes, IntList, NameList, SetIndex, Texts
 from dcbench_bacon.exchange.formats import FORMATS, Labels
-from dcbench_bacon.exchange.option_types import Classes, SetIndex
 from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Profile, Selection
-from dcbench_bacon.plugins import DATASETS, METHODS, Registry
+from dcbench_bacon.plugins import DATASETS, METHODS
 
 PAPER_DATASETS = (
     "mnist",
@@ -20,88 +19,6 @@ PAPER_DATASETS = (
     "cifar100",
     "tiny_imagenet",
 )
-
-
-class NameList(click.ParamType[tuple[str, ...]]):
-    """Names separated by commas, checked against a registry.
-
-    Args:
-        registry: the registry that has the names.
-        everything: the names that ``all`` means; every name of the registry if None.
-    """
-
-    name = "names"
-
-    def __init__(
-        self, registry: Registry, everything: Sequence[str] | None = None
-    ) -> None:
-        """Keep the registry and the names that ``all`` means."""
-        self.registry = registry
-        self.everything = everything
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the names, after a check against the registry."""
-        if isinstance(value, tuple):
-            return value
-        if value == "all":
-            return tuple(self.everything or self.registry.names())
-        names = [name.strip() for name in str(value).split(",") if name.strip()]
-        if not names:
-            self.fail(f"no {self.registry.kind} given", param, ctx)
-        try:
-            return tuple(dict.fromkeys(self._resolve(name) for name in names))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-    def _resolve(self, name: str) -> str:
-        kind, colon, path = name.partition(":")
-        return self.registry.resolve(kind) + colon + path
-
-
-class IntList(click.ParamType[tuple[int, ...]]):
-    """Whole numbers separated by commas.
-
-    Args:
-        least: the smallest number that is allowed.
-    """
-
-    name = "numbers"
-
-    def __init__(self, least: int) -> None:
-        """Keep the bound."""
-        self.least = least
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers, after a check of their bound."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(dict.fromkeys(int(text) for text in str(value).split(",")))
-        except ValueError:
-            self.fail(f"{value!r}: write whole numbers, such as 1,10,50", param, ctx)
-        for number in numbers:
-            if number < self.least:
-                self.fail(f"{number} is less than {self.least}", param, ctx)
-        return numbers
-
-
-class Texts(click.ParamType[tuple[str, ...]]):
-    """Names separated by commas that are checked later."""
-
-    name = "names"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the names."""
-        if isinstance(value, tuple):
-            return value
-        names = (name.strip() for name in str(value).split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
 
 
 Command = Callable[..., Any]

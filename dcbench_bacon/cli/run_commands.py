@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.option_types import IntList
 from dcbench_bacon.cli.options import (
-    IntList,
     compile_option,
     data_root_option,
     datasets_option,

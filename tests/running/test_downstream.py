@@ -707,8 +707,8 @@ def test_the_learning_rate_of_a_set_is_used_and_recorded(
         result = invoke(command, path, *learned, *more, "--output", tmp_path)
         assert result.exit_code == 0, result.output
     texts = [path.read_text() for path in (tmp_path / command).glob("*.json")]
-    for rate in ("0.25", "0.001"):
-        assert any(f'"learning_rate": {rate}' in text for text in texts)
+    for stated in ("0.25", "0.001"):
+        assert any(f'"learning_rate": {stated}' in text for text in texts)
 
 
 def test_an_interrupted_command_says_how_to_go_on(

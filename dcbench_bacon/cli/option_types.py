@@ -1,0 +1,127 @@
+"""Types of the values of options; this module imports little."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.exchange.formats import stated_classes
+from dcbench_bacon.plugins import Registry
+
+
+class SetIndex(click.ParamType[int | str]):
+    """The index of a set among several in a file: a number, or ``all``."""
+
+    name = "number or all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return the number, or ``all``."""
+        if value == "all":
+            return "all"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r}: write the number of a set or all", param, ctx)
+
+
+class Classes(click.ParamType[tuple[str, ...]]):
+    """Names of classes: separated by commas, or one per line in a file."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names from the list or from the file."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            names = stated_classes(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return names or self.fail("no class given", param, ctx)
+
+
+class NameList(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas, checked against a registry.
+
+    Args:
+        registry: the registry that has the names.
+        everything: the names that ``all`` means; every name of the registry if None.
+    """
+
+    name = "names"
+
+    def __init__(
+        self, registry: Registry, everything: Sequence[str] | None = None
+    ) -> None:
+        """Keep the registry and the names that ``all`` means."""
+        self.registry = registry
+        self.everything = everything
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names, after a check against the registry."""
+        if isinstance(value, tuple):
+            return value
+        if value == "all":
+            return tuple(self.everything or self.registry.names())
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        if not names:
+            self.fail(f"no {self.registry.kind} given", param, ctx)
+        try:
+            return tuple(dict.fromkeys(self._resolve(name) for name in names))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+    def _resolve(self, name: str) -> str:
+        kind, colon, path = name.partition(":")
+        return self.registry.resolve(kind) + colon + path
+
+
+class IntList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers separated by commas.
+
+    Args:
+        least: the smallest number that is allowed.
+    """
+
+    name = "numbers"
+
+    def __init__(self, least: int) -> None:
+        """Keep the bound."""
+        self.least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the numbers, after a check of their bound."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(dict.fromkeys(int(text) for text in str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r}: write whole numbers, such as 1,10,50", param, ctx)
+        for number in numbers:
+            if number < self.least:
+                self.fail(f"{number} is less than {self.least}", param, ctx)
+        return numbers
+
+
+class Texts(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas that are checked later."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names."""
+        if isinstance(value, tuple):
+            return value
+        names = (name.strip() for name in str(value).split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
