@@ -582,11 +582,6 @@ def hold_out_by_cell(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "hold_out", hold_out)
 
 
-def take_any_set_for_the_recipes(patch: pytest.MonkeyPatch) -> None:
-    """A run takes the record of a set that it would not make."""
-    patch.setattr(saved_sets, "would_be_made", lambda *_: True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "put_back",
@@ -601,7 +596,6 @@ def take_any_set_for_the_recipes(patch: pytest.MonkeyPatch) -> None:
         sort_classes_as_text,
         pair_classes_by_position,
         hold_out_by_cell,
-        take_any_set_for_the_recipes,
     ],
 )
 def test_a_fault_put_back_is_noticed(
