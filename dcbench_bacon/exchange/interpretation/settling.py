@@ -114,7 +114,7 @@ def _scale(
         return Guess("pixels 0..255", "its images are bytes", "certain")
     far = max(-evidence.low, evidence.high) > _FAR
     stated = claims.pixels if claims.pixels is not None else content.says.get("pixels")
-    if far and evidence.scale == "normalised":
+    if far and evidence.scale == "normalised" and stated is not False:
         raise DataError(
             f"{path}: {seen}, which neither normalised images nor pixels have; clip "
             "pixels to 0 to 255 before you save them, or name the right format with "
