@@ -112,7 +112,8 @@ def _scale(
         if claims.pixels is False:
             raise DataError(f"{path}: its images are bytes; leave out --normalized")
         return Guess("pixels 0..255", "its images are bytes", "certain")
-    far = max(-evidence.low, evidence.high) > _FAR
+    over = OVERSHOOT * 255  # resizing moves pixels from 0 to 255 as far
+    far = evidence.low >= -over and _FAR < evidence.high <= 255 + over
     stated = claims.pixels if claims.pixels is not None else content.says.get("pixels")
     if far and evidence.scale == "normalised" and stated is not False:
         raise DataError(
