@@ -114,8 +114,22 @@ def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
 
 
 def told_apart(records: Iterable[Record]) -> list[Record]:
-    """Return the records with names for data sets that differ where the images do."""
-    every = list(records)
+    """Return the records with names for data sets that differ where the images do.
+
+    A record of before that names no images is left out where the same cell and recipe
+    has one that does: the cell counts once.
+    """
+    found = list(records)
+    newer = {
+        (each.cell, each.digest)
+        for each in found
+        if each.status == "done" and each.dataset_sha256
+    }
+    every = [
+        each
+        for each in found
+        if each.dataset_sha256 or (each.cell, each.digest) not in newer
+    ]
     names = different((each.cell.dataset, each.dataset_sha256) for each in every)
     replace = msgspec.structs.replace
     return [

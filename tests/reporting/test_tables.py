@@ -10,6 +10,7 @@ import random
 import statistics
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 from records import KEY, record, select
@@ -279,3 +280,12 @@ def test_timing_by_hand() -> None:
 if __name__ == "__main__":
     for _name, _text in outputs().items():
         (GOLDEN / _name).write_text(_text, encoding="utf-8")
+
+
+def test_a_record_of_before_and_its_successor_count_once() -> None:
+    cell = Cell("dm", "cifar10", 10)
+    old = record(cell, (0.2, 0.4))
+    new = msgspec.structs.replace(record(cell, (0.5, 0.5)), dataset_sha256="a" * 64)
+    for order in ([old, new], [new, old]):
+        (row,) = tables.summary(longform.frame(order)).to_dict("records")
+        assert (row["accuracy_mean"], row["n"]) == (50.0, 2)
