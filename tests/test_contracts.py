@@ -256,12 +256,15 @@ def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
     record = store.read(path)
     request = protocols.Request(
         profile=record.recipe.profile,
+        protocol=record.recipe.protocol.name,
         overrides=record.recipe.overrides,
         architectures=record.recipe.protocol.architectures,
     )
-    assert record.recipe == planning.resolve(record.cell, request).recipe
+    if record.cell.method in METHODS.names():  # none of another tool's file
+        assert record.recipe == planning.resolve(record.cell, request).recipe
     assert digests.digest(record.recipe) == record.digest
-    assert path.stem == f"{files.slug(record.cell)}-{record.digest}"
+    name = f"{files.slug(record.cell)}-{record.digest}"
+    assert path.stem in (name, f"{name}-{str(record.dataset_sha256)[:8]}")
     assert record.status == "done"
     protocol = record.recipe.protocol
     assert len(record.evaluations) == protocol.networks * len(protocol.architectures)

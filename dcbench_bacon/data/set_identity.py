@@ -48,8 +48,11 @@ def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
         found = msgspec.convert(reading, dict[str, Setting])
     except (KeyError, TypeError, msgspec.ValidationError):
         told = synthetic.provenance
-        stated = {key: told.get(key) for key in ("learning_rate", "zca")}
-        kept = {key: value for key, value in stated.items() if value}
+        kept: dict[str, Setting] = {}
+        if told.get("learning_rate"):
+            kept["learning_rate"] = float(told["learning_rate"])
+        if told.get("zca"):  # where the whitening comes from, in sorted JSON
+            kept["zca"] = msgspec.json.encode(told["zca"], order="sorted").decode()
         return {**kept, "sha256": synthetic_file.digest(synthetic)}
     return dict(sorted(found.items()))
 

@@ -198,11 +198,12 @@ def beside(
     if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
         loaded.fingerprint
     ):
-        # A whitened set also has the wrong statistics of whitening.
+        made = "whitened with the statistics of" if loaded.zca else "made from"
         effect = "expect too low an accuracy" if loaded.zca else "a result of its own"
         logger.warning(
-            "%s was made from other images than those of %s here: %s",
+            "%s was %s other images than those of %s here: %s",
             path,
+            made,
             loaded.info.name,
             effect,
         )
