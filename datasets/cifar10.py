@@ -34,7 +34,7 @@ FILES = {
 
 
 def fetch(root: Path) -> None:
-    """Downloads and unpacks the archive; torchvision checks its md5."""
+    """Download and unpack the archive; torchvision checks its md5."""
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -43,13 +43,13 @@ def fetch(root: Path) -> None:
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes train and test."""
+    """Decode train and test."""
     *train, test = (locate(INFO.name, root, path) for path in FILES)
     return read_batches(train, "labels"), read_batches([test], "labels")
 
 
 def read_batches(paths: Sequence[Path], key: str) -> RawSplit:
-    """Decodes batch files and joins them."""
+    """Decode batch files and join them."""
     batches = [_read_batch(path, key) for path in paths]
     return RawSplit(
         np.concatenate([batch.images for batch in batches]),
@@ -71,7 +71,7 @@ def _read_batch(path: Path, key: str) -> RawSplit:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Stands in for ``codecs.encode``, by which old pickles spell bytes."""
+    """Return bytes as ``codecs.encode`` does, by which old pickles spell them."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding!r}")
     return text.encode("latin1")
@@ -90,7 +90,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Refuses every name that is not in the list."""
+        """Refuse every name that is not in the list."""
         if (module, name) not in self._admitted:
             raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}")
         return self._admitted[module, name]

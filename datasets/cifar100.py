@@ -35,7 +35,7 @@ FILES = {
 
 
 def fetch(root: Path) -> None:
-    """Downloads and unpacks the archive; torchvision checks its md5."""
+    """Download and unpack the archive; torchvision checks its md5."""
     from torchvision.datasets import CIFAR100
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -44,6 +44,6 @@ def fetch(root: Path) -> None:
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes train and test."""
+    """Decode train and test."""
     train, test = (locate(INFO.name, root, path) for path in FILES)
     return read_batches([train], "fine_labels"), read_batches([test], "fine_labels")

@@ -21,7 +21,7 @@ COUNTS = (1_442, 355)
 
 
 def sources(root: Path) -> list[Path]:
-    """The bundled file, found without the second that importing scikit-learn takes."""
+    """Return the bundled file, without importing scikit-learn, which takes a second."""
     package = importlib.util.find_spec("sklearn")
     assert package is not None
     assert package.origin is not None
@@ -30,7 +30,7 @@ def sources(root: Path) -> list[Path]:
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes the set; every fifth image of each class, in file order, is for test."""
+    """Decode the set; every fifth image of each class, in file order, is for test."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

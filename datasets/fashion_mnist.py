@@ -31,12 +31,12 @@ ELSEWHERE = (Path("/usr/share/datasets/fashion-mnist"),)
 
 
 def fetch(root: Path) -> None:
-    """Downloads the files into torchvision's layout."""
+    """Download the files into torchvision's layout."""
     from torchvision.datasets import FashionMNIST
 
     FashionMNIST(root, download=True)
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes train and test."""
+    """Decode train and test."""
     return read_pairs([locate(INFO.name, root, path, ELSEWHERE) for path in FILES])

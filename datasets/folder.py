@@ -29,7 +29,7 @@ from dcbench_bacon.api import (
 
 
 def describe(root: Path, train: RawSplit) -> DatasetInfo:
-    """The facts, with the statistics of the training pixels."""
+    """Return the facts, with the statistics of the training pixels."""
     classes = tuple(folder.name for folder in _class_folders(root / "train"))
     channels, size = train.images.shape[1:3]
     mean, std = statistics(train.images)
@@ -46,7 +46,7 @@ def describe(root: Path, train: RawSplit) -> DatasetInfo:
 
 
 def name(root: Path) -> str:
-    """What records call the data set: the folder's own name, made safe."""
+    """Return the name for records: the folder's own name, made safe."""
     return re.sub(r"[^a-z0-9._-]+", "-", root.name.lower())
 
 
@@ -56,7 +56,7 @@ def sources(root: Path) -> list[str]:
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes both splits."""
+    """Decode both splits."""
     train_folder, test_folder = _splits(root)
     names = [[folder.name for folder in _class_folders(s)] for s in _splits(root)]
     if names[0] != names[1]:
@@ -78,7 +78,7 @@ def _read_bytes(name: str) -> bytes:
 
 
 def _splits(root: Path) -> tuple[Path, Path]:
-    """The folders of train and test."""
+    """Return the folders of train and test."""
     train, *tests = (root / name for name in ("train", "test", "val"))
     for test in tests:
         if train.is_dir() and test.is_dir():
@@ -94,7 +94,7 @@ def _class_folders(split: Path) -> list[Path]:
 
 
 def _files(split: Path) -> list[tuple[int, str]]:
-    """Class index and path of every visible file, in order."""
+    """Return class index and path of every visible file, in order."""
     return [
         (label, f"{folder}/{name}")
         for label, folder in enumerate(_class_folders(split))
@@ -104,7 +104,7 @@ def _files(split: Path) -> list[tuple[int, str]]:
 
 
 def _images(split: Path) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Labels and paths of the images; every class folder must have one."""
+    """Return labels and paths of the images; every class folder must have one."""
     suffixes = Image.registered_extensions()
     files = [
         (y, path) for y, path in _files(split) if Path(path).suffix.lower() in suffixes

@@ -28,19 +28,19 @@ FILES = {
 
 
 def fetch(root: Path) -> None:
-    """Downloads the files into torchvision's layout."""
+    """Download the files into torchvision's layout."""
     from torchvision.datasets import MNIST
 
     MNIST(root, download=True)
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes train and test."""
+    """Decode train and test."""
     return read_pairs([locate("mnist", root, path) for path in FILES])
 
 
 def read_pairs(paths: Sequence[Path]) -> tuple[RawSplit, RawSplit]:
-    """Decodes images, labels, images, labels."""
+    """Decode images, labels, images, labels."""
     images, labels, test_images, test_labels = (
         _read_idx(path, dimensions)
         for path, dimensions in zip(paths, (3, 1, 3, 1), strict=True)
@@ -52,7 +52,7 @@ def read_pairs(paths: Sequence[Path]) -> tuple[RawSplit, RawSplit]:
 
 
 def _read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """Decodes one IDX file of bytes.
+    """Decode one IDX file of bytes.
 
     torchvision's reader wants the unpacked file beside the packed one, which a
     read-only folder does not allow, and takes a file that is too long.

@@ -24,7 +24,7 @@ FILES = {
 
 
 def fetch(root: Path) -> None:
-    """Downloads the files into torchvision's layout."""
+    """Download the files into torchvision's layout."""
     from torchvision.datasets import SVHN
 
     for split in ("train", "test"):
@@ -32,7 +32,7 @@ def fetch(root: Path) -> None:
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes train and test."""
+    """Decode train and test."""
     train, test = (_read_mat(locate(INFO.name, root, path)) for path in FILES)
     return train, test
 

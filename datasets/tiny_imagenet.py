@@ -66,7 +66,7 @@ _LARGEST = 1_000_000  # bytes of one image; the official ones have about 2,000
 
 
 def fetch(root: Path) -> None:
-    """Downloads the zip, which is read without unpacking it."""
+    """Download the zip, which is read without unpacking it."""
     from torchvision.datasets.utils import download_url
 
     for name, md5 in FILES.items():
@@ -74,7 +74,7 @@ def fetch(root: Path) -> None:
 
 
 def sources(root: Path) -> list[str]:
-    """The files of the tree or, without one, the zip."""
+    """Return the files of the tree or, without one, the zip."""
     tree, archive = root / TREE, root / f"{TREE}.zip"
     if tree.is_dir():
         return [f"{tree}/{name}" for name in sorted(_tree_names(tree))]
@@ -87,7 +87,7 @@ def sources(root: Path) -> list[str]:
 
 
 def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decodes train and the official val, from the tree or straight from the zip."""
+    """Decode train and the official val, from the tree or straight from the zip."""
     if (root / TREE).is_dir():
         return _read(_Archive(root / TREE))
     path = root / f"{TREE}.zip"
@@ -102,7 +102,7 @@ class _Archive(NamedTuple):
     zip: ZipFile | None = None
 
     def names(self) -> list[str]:
-        """Paths of the files inside the tree, in order."""
+        """Return the paths of the files inside the tree, in order."""
         if self.zip is None:
             return sorted(_tree_names(self.path))
         names = [name for name in self.zip.namelist() if not name.endswith("/")]
@@ -113,7 +113,7 @@ class _Archive(NamedTuple):
         return sorted(name.removeprefix(f"{TREE}/") for name in names)
 
     def read_bytes(self, name: str) -> bytes:
-        """The content of one file of the tree."""
+        """Return the content of one file of the tree."""
         if self.zip is None:
             return (self.path / name).read_bytes()
         member = self.zip.getinfo(f"{TREE}/{name}")
@@ -123,7 +123,7 @@ class _Archive(NamedTuple):
 
 
 def _tree_names(tree: Path) -> Iterator[str]:
-    """The files that count: train images, val images and val's labels."""
+    """Return the files that count: train images, val images and val's labels."""
     yield _ANNOTATIONS
     for folder in (*tree.glob("train/*/images"), *tree.glob("val/images")):
         inside = folder.relative_to(tree).as_posix()

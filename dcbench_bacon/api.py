@@ -269,7 +269,7 @@ def evaluate(
 
 
 def _loaded(given: str | Dataset, data_root: str | Path | None, device: str) -> Dataset:
-    """The data set on the device."""
+    """Return the data set on the device."""
     if not isinstance(given, Dataset):
         return dataset(given, data_root=data_root, device=device)
     from dcbench_bacon.runtime.devices import choose_device

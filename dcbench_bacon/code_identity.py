@@ -93,7 +93,7 @@ def _within(module: str, packages: Sequence[str]) -> bool:
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    """The names that a tree imports; some are of attributes, not of modules."""
+    """Return the names that a tree imports, of modules and of attributes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -139,7 +139,7 @@ class _Stripped(ast.NodeTransformer):
 
 
 def _canonical(node: Any) -> Any:
-    """A tree as nested tuples, the same for every version of Python.
+    """Return a tree as nested tuples, the same for every version of Python.
 
     ``ast.dump`` prints empty fields in some versions and not in others.
     """

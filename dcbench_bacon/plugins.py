@@ -205,7 +205,7 @@ def title_of(name: str) -> str | None:
 
 
 def _info_title(path: Path) -> str | None:
-    """The title in the ``INFO`` of a data set's module."""
+    """Return the title in the ``INFO`` of a data set's module."""
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
         match statement:
             case ast.Assign([ast.Name("INFO")], ast.Call(keywords=keywords)):

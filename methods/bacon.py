@@ -48,7 +48,7 @@ OPTIONS = [
 
 
 def with_options(name: str, pipeline: type[MatchingSettings]) -> type[MatchingSettings]:
-    """The settings of a pipeline with BACON's options added."""
+    """Return the settings of a pipeline with BACON's options added."""
     made = msgspec.defstruct(
         name, OPTIONS, bases=(pipeline,), frozen=True, kw_only=True, module=__name__
     )
@@ -56,7 +56,7 @@ def with_options(name: str, pipeline: type[MatchingSettings]) -> type[MatchingSe
 
 
 def objective(run: Run, settings: Any) -> Bacon:
-    """BACON's objective as the settings have it."""
+    """Return BACON's objective as the settings have it."""
     score = None
     if settings.clip == "semantic":
         score = SemanticScore.load(
@@ -71,7 +71,7 @@ class BACON(Method):
     Settings = with_options("BaconSettings", ImprovedMatchingSettings)
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Updates the images ``steps`` times."""
+        """Update the images ``steps`` times."""
         learner = ImprovedMatching(run, self.settings, objective(run, self.settings))
         for step in run.steps("match", self.settings.steps, state=learner):
             learner.step(step)

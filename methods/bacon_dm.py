@@ -23,7 +23,7 @@ class BaconDM(Method):
     Settings = with_options("BaconDMSettings", MatchingSettings)
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Updates the images ``steps`` times."""
+        """Update the images ``steps`` times."""
         loss = objective(run, self.settings)
         learner = DistributionMatching(run, self.settings, loss)
         for step in run.steps("match", self.settings.steps, state=learner):

@@ -23,7 +23,7 @@ class BaconIDM(Method):
     Settings = BACON.Settings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Updates the images ``steps`` times."""
+        """Update the images ``steps`` times."""
         both = Sum(SquaredMeanDistance(), objective(run, self.settings))
         learner = ImprovedMatching(run, self.settings, both)
         for step in run.steps("match", self.settings.steps, state=learner):

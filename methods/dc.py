@@ -25,7 +25,7 @@ class DC(Method):
     Settings = GradientMatchingSettings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Updates the images ``steps`` times."""
+        """Update the images ``steps`` times."""
         learner = GradientMatching(run, self.settings)
         for step in run.steps("match", self.settings.steps, state=learner):
             learner.step(step)

@@ -22,7 +22,7 @@ class DM(Method):
     Settings = MatchingSettings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Updates the images ``steps`` times."""
+        """Update the images ``steps`` times."""
         learner = DistributionMatching(run, self.settings, SquaredMeanDistance())
         for step in run.steps("match", self.settings.steps, state=learner):
             learner.step(step)

@@ -21,5 +21,5 @@ class Herding(Method):
     Settings = FeatureSettings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Chooses ``ipc`` images of every class."""
+        """Choose ``ipc`` images of every class."""
         return select(run, self.settings, herding)

@@ -33,7 +33,7 @@ class IDM(Method):
     Settings = ImprovedMatchingSettings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Updates the images ``steps`` times."""
+        """Update the images ``steps`` times."""
         learner = ImprovedMatching(run, self.settings, SquaredMeanDistance())
         for step in run.steps("match", self.settings.steps, state=learner):
             learner.step(step)

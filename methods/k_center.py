@@ -19,5 +19,5 @@ class KCenter(Method):
     Settings = FeatureSettings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Chooses ``ipc`` images of every class."""
+        """Choose ``ipc`` images of every class."""
         return select(run, self.settings, k_center)

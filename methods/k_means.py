@@ -19,6 +19,6 @@ class KMeans(Method):
     Settings = FeatureSettings
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Chooses ``ipc`` images of every class."""
+        """Choose ``ipc`` images of every class."""
         generator = run.generator("k_means", device="cpu")
         return select(run, self.settings, partial(k_means, generator=generator))

@@ -40,7 +40,7 @@ class MTT(Method):
     }
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Trains or finds the experts, then updates the images ``steps`` times."""
+        """Train or find the experts, then update the images ``steps`` times."""
         settings = self.settings
         settings.check()
         store = train_experts(run, settings.training, settings.experts)

@@ -17,6 +17,6 @@ class Random(Method):
     Settings = Nothing
 
     def distill(self, run: Run) -> SyntheticSet:
-        """Draws ``ipc`` images of every class."""
+        """Draw ``ipc`` images of every class."""
         images = RealImages(run).initial(1, run.generator("init"))
         return in_class_order(images.flatten(0, 1), run.info)

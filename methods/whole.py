@@ -19,5 +19,5 @@ class Whole(Reference):
     Settings = Nothing
 
     def images(self, run: Run) -> SyntheticSet:
-        """All of them."""
+        """Return the whole train split."""
         return as_set(run.train, run.info)

@@ -19,7 +19,7 @@ def open_set(
     root: Path | None,
     told: set[Any] | None = None,
 ) -> run.OpenedSet:
-    """Reads a set and the data set that it is to be tested on.
+    """Read a set and the data set that it is tested on.
 
     Args:
         path: of the set.

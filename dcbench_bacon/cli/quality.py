@@ -30,7 +30,7 @@ def quality_of_files(
     table: str,
     **requested: Any,
 ) -> str:
-    """The table of how far the images of saved sets are from real ones."""
+    """Return the table of distances of the images of saved sets from real ones."""
     keep_freed_memory()
     where = choose_device(device)
     request = quality.QualityRequest(**requested)

@@ -57,7 +57,7 @@ def decode_images(
 
 
 def _convert(image: Image.Image, size: int) -> Image.Image:
-    """The image in RGB and in the given size."""
+    """Return the image in RGB and in the given size."""
     check_depth(image)
     image = opaque(image).convert("RGB")
     if image.size != (size, size):

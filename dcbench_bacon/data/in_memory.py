@@ -142,7 +142,7 @@ def _moments(pixels: npt.NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _check_name(name: str) -> None:
-    """Makes sure that a name can be part of a file's and is not another data set's."""
+    """Make sure that a name suits a file and is not that of another data set."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise UsageError(f"name {name!r}: use small letters, digits and . _ - only")
     if canonical(name) in map(canonical, DATASETS.names()):
@@ -153,7 +153,7 @@ def _check_name(name: str) -> None:
 
 
 def _raw(images: Any, labels: Any, where: str) -> RawSplit:
-    """Images and labels as arrays, with labels of any whole-number type taken.
+    """Return images and labels as arrays; labels may be of any whole-number type.
 
     Raises:
         DataError: they are no images or no labels; says how to mend them.
@@ -182,7 +182,7 @@ def _raw(images: Any, labels: Any, where: str) -> RawSplit:
 
 
 def _check_image_shape(images: Tensor, where: str) -> None:
-    """Makes sure that images are square and have 1 or 3 channels, which come first."""
+    """Make sure that images are square and have 1 or 3 channels, which come first."""
     shape = tuple(images.shape)
     if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]:
         return
@@ -195,7 +195,7 @@ def _check_image_shape(images: Tensor, where: str) -> None:
 
 
 def _check_split(split: RawSplit, info: DatasetInfo, where: str) -> None:
-    """Refuses arrays that contradict each other or the facts."""
+    """Refuse arrays that contradict each other or the facts."""
     images, labels = split.images, split.labels
     shape = (len(labels), info.channels, info.size, info.size)
     if images.dtype != np.uint8 or labels.dtype != np.int64 or images.shape != shape:

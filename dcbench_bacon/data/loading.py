@@ -137,7 +137,7 @@ def cell_name(name: str, root: Path | None = None) -> str:
 
 
 def _cell_name(source: DatasetSource) -> str:
-    """The name that records carry: no path's data set has that of another one."""
+    """Return the name for records, which is not that of a registered data set."""
     if hasattr(source.module, "INFO"):
         return str(source.module.INFO.name)
     name = str(source.module.name(source.folder))

@@ -54,7 +54,7 @@ class GradientMatchingSettings(MatchingSettings, frozen=True, kw_only=True):
     network_batch: Positive = 256
 
     def __post_init__(self) -> None:
-        """Refuses loops that nobody has chosen."""
+        """Refuse loops that nobody has chosen."""
         if not (self.steps and self.outer_loop and self.inner_loop):
             raise ValueError(
                 "no loops are published for this number of images a class; choose "
@@ -77,7 +77,7 @@ class GradientMatching(Pipeline):
     settings: GradientMatchingSettings
 
     def __init__(self, run: Run, settings: GradientMatchingSettings) -> None:
-        """Draws the initial images."""
+        """Draw the initial images."""
         super().__init__(run, settings)
         self.matcher = GradientMatcher(run, self.real, self.augmentation)
         flat = FlatNetwork(self.network)
@@ -92,7 +92,7 @@ class GradientMatching(Pipeline):
         self.training_draws = run.generator("network/augmentation", device="cpu")
 
     def step(self, index: int) -> None:
-        """Brings the network to the step's stage, then updates all images."""
+        """Bring the network to the step's stage, then update all images."""
         with tensor_cores(self.settings.precision):
             self._step(index)
 
@@ -123,7 +123,7 @@ class GradientMatching(Pipeline):
         self.network.eval()
 
     def _train(self) -> None:
-        """Trains the network on the images as they stand."""
+        """Train the network on the images as they stand."""
         self.network.train()
         images = self.images.flatten(0, 1)
         ipc = self.images.shape[1]
@@ -137,14 +137,14 @@ class GradientMatching(Pipeline):
     def _train_on(
         self, images: Float[Tensor, "n ch h w"], labels: Int64[Tensor, "n"]
     ) -> None:
-        """One update of the network; an operation a batch, parameters an image."""
+        """Update the network once: one operation per batch, parameters per image."""
         draw = self.augmentation.draw(1, self.training_draws, samples=len(images))
         images = self.augmentation.apply(images.unsqueeze(0), draw).squeeze(0)
         self.update(self.network_optimiser, self.velocity, images, labels)
         self.run.count(len(images))
 
     def state_dict(self) -> State:
-        """The images and the network, with their velocities."""
+        """Return the images and the network, with their velocities."""
         return {
             **super().state_dict(),
             "network": self.vector,
@@ -153,7 +153,7 @@ class GradientMatching(Pipeline):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Go on from ``state_dict``."""
         super().load_state_dict(state)
         self.vector.copy_(state["network"])
         self.velocity.copy_(state["network_velocity"])

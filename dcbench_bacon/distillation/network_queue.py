@@ -32,7 +32,7 @@ class QueueSize(NamedTuple):
 
 
 class Minibatches(NamedTuple):
-    """What k networks see in a step."""
+    """A step's batch of each of k networks."""
 
     images: Float[Tensor, "k n c h w"]
     labels: Int64[Tensor, "k n"]
@@ -50,7 +50,7 @@ class NetworkQueue:
     def __init__(
         self, run: Run, training: Training, size: QueueSize | None = None
     ) -> None:
-        """Fills the queue with ``size.start`` fresh networks."""
+        """Fill the queue with ``size.start`` fresh networks."""
         self.device = run.device
         self.size = size = size or QueueSize()
         info, architecture = run.info, training.architecture
@@ -84,7 +84,7 @@ class NetworkQueue:
             self.push()
 
     def compile(self, run: Run, images: int) -> None:
-        """Compiles the pass of several networks, if that pays.
+        """Compile the pass of several networks, if that pays.
 
         Args:
             run: decides.
@@ -95,11 +95,11 @@ class NetworkQueue:
             self.stack.compile(run, flops * images)
 
     def __len__(self) -> int:
-        """The number of networks in the queue."""
+        """Return the number of networks in the queue."""
         return min(self.pushed, self.size.capacity)
 
     def push(self) -> None:
-        """Adds a fresh network in the place of the oldest, if the queue is full."""
+        """Add a fresh network in the place of the oldest, if the queue is full."""
         row = self.pushed % self.size.capacity
         self.flat.attach(self.parameters[row])
         builder.reinitialize(self.template, self.fresh)
@@ -113,7 +113,7 @@ class NetworkQueue:
         return order[:count].tolist()  # on the host: the generator is
 
     def load(self, row: int) -> Network:
-        """The template with a copy of a row's parameters, held constant.
+        """Return the template with a copy of a row's parameters, held constant.
 
         They are at the same place in memory whatever the row.
         """
@@ -129,7 +129,7 @@ class NetworkQueue:
         return self.correct[row] / self.seen[row].clamp_min(1)
 
     def reset_meters(self) -> None:
-        """Forgets all accuracies, as the published code does at every evaluation."""
+        """Forget all accuracies, as the published code does at every evaluation."""
         self.correct.zero_()
         self.seen.zero_()
 
@@ -153,7 +153,7 @@ class NetworkQueue:
     def _train(
         self, row: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, "n"]
     ) -> None:
-        """One network, in pieces that fit into memory."""
+        """Train one network, in pieces that fit into memory."""
         self.update.attach(self.parameters[row])
         velocity = self.velocities[row]
         logits = self.update(self.optimiser, velocity, images, labels).logits
@@ -163,7 +163,7 @@ class NetworkQueue:
     def _train_together(
         self, rows: Sequence[int], batches: Sequence[Minibatches]
     ) -> None:
-        """All networks in one pass, and all steps in one graph."""
+        """Train all networks in one pass, and all steps in one graph."""
         # Rows one by one: an index of several would have to travel to the device.
         vectors = torch.stack([self.parameters[row] for row in rows])
         velocities = torch.stack([self.velocities[row] for row in rows])
@@ -181,7 +181,7 @@ class NetworkQueue:
         velocities: Float[Tensor, "k p"],
         *pieces: Tensor,
     ) -> Tensors:
-        """Parameters and velocities after some steps, and how many images were right.
+        """Return parameters, velocities and counts of right images after some steps.
 
         Args:
             vectors: the parameters before.
@@ -198,7 +198,7 @@ class NetworkQueue:
         return vectors, velocities, correct
 
     def state_dict(self) -> State:
-        """The rows in use and the meters."""
+        """Return the rows in use and the meters."""
         used = len(self)
         return {
             "pushed": self.pushed,
@@ -209,7 +209,7 @@ class NetworkQueue:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Go on from ``state_dict``."""
         self.pushed = state["pushed"]
         for name in ("parameters", "velocities", "correct", "seen"):
             getattr(self, name)[: len(self)] = state[name]

@@ -46,7 +46,7 @@ FORMATS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What the user states about a file; None where nothing was stated.
+    """The statements of the user about a file; None where nothing was stated.
 
     Attributes:
         form: name of the format of the file; it is guessed if None.

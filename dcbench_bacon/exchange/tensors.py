@@ -22,7 +22,7 @@ from dcbench_bacon.schema import Cell, DatasetInfo
 
 logger = logging.getLogger(__name__)
 METHOD = "tensors"
-"""What the cell of such a set has in the place of a method."""
+"""The entry of such a set's cell in the place of a method."""
 
 
 def set_of(
@@ -74,7 +74,7 @@ def set_of(
 
 
 def _check_images(images: Tensor, info: DatasetInfo) -> None:
-    """Makes sure that images are those of a data set of such facts."""
+    """Make sure that images are those of a data set of such facts."""
     shape, wanted = tuple(images.shape), (info.channels, info.size, info.size)
     if len(shape) != 4 or shape[1:] != wanted:
         remedy = "name the data set that they were made from, or resize them"
@@ -101,7 +101,7 @@ def _check_images(images: Tensor, info: DatasetInfo) -> None:
 
 
 def _scale(evidence: Evidence, pixels: bool | None, zca: bool, *, whole: bool) -> str:
-    """What the values of the images are.
+    """Return the scale of the values of the images.
 
     Raises:
         DataError: they cannot be what the user says.
@@ -147,7 +147,7 @@ def _tell(evidence: Evidence, scale: str, partition: int, *, told: bool) -> None
 
 
 def _rows(labels: Tensor, images: int, info: DatasetInfo) -> Tensor:
-    """Labels (n, classes) of labels as they were given."""
+    """Return labels as they were given as rows (n, classes)."""
     shape = tuple(labels.shape)
     if shape[:1] != (images,):
         raise DataError(

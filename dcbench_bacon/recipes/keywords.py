@@ -40,5 +40,5 @@ def request_from(
 
 
 def _text(value: Any) -> str:
-    """A value as it is typed after ``--set``."""
+    """Return a value as it is typed after ``--set``."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

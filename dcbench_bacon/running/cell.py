@@ -67,7 +67,7 @@ class Work:
         self.folder = store.checkpoint_folder(job.cell, job.digest, fingerprint)
 
     def run(self, dataset: Dataset) -> Record:
-        """Distils (or finds the set on disk), evaluates, and makes the record.
+        """Distil, or find the set on disk, evaluate it, and return the record.
 
         Args:
             dataset: whitened where the recipe says so.
@@ -90,7 +90,7 @@ class Work:
         return self.record("done", **facts)
 
     def judge(self, opened: OpenedSet) -> Record:
-        """Evaluates a set that was read from a file, and makes the record."""
+        """Evaluate a set that was read from a file, and return the record."""
         self.images = Images(opened.dataset, opened.validation)
         synthetic = opened.synthetic
         return self.record("done", **self._judge(synthetic), **described(synthetic))
@@ -102,7 +102,7 @@ class Work:
         return self.store.synthetic_path(self.job.cell, digest, self.fingerprint)
 
     def _made(self, method: Method) -> Path:
-        """The file of the set, distilled now if there is none."""
+        """Return the file of the set, which is distilled if there is none."""
         path = self.folder / "anew.set" if self.anew else self.set_path
         if path.exists():
             return path
@@ -112,7 +112,7 @@ class Work:
         return path
 
     def _older_set(self) -> Path | None:
-        """A set that was named without a fingerprint, if it is of these images."""
+        """Return a set named without a fingerprint, if it is of these images."""
         digest = self.job.distillation_digest
         path = self.store.synthetic_path(self.job.cell, digest, None)
         if not path.exists():
@@ -125,7 +125,7 @@ class Work:
         return path if made_from == self.images.dataset.fingerprint else None
 
     def _judge(self, synthetic: SyntheticSet) -> dict[str, Any]:
-        """Trains and tests the networks of the protocol: fields of the record."""
+        """Train and test the networks of the protocol; return fields of the record."""
         self._find_teachers()
         run = self._cell_run()
         evaluations = evaluate(run, self._task(synthetic))
@@ -138,12 +138,12 @@ class Work:
         }
 
     def _find_teachers(self) -> None:
-        """Trains the teachers, or finds them on disk; once."""
+        """Train the teachers once, or find them on disk."""
         if not self.teachers.networks:
             self.teachers = find(self._cell_run(), self.recipe.protocol)
 
     def _cell_run(self) -> CellRun:
-        """The run of this cell."""
+        """Return the run of this cell."""
         return CellRun(
             self.job.cell,
             self.images.dataset,
@@ -153,14 +153,14 @@ class Work:
         )
 
     def _take(self, dataset: Dataset) -> None:
-        """Holds out what the protocol wants."""
+        """Hold out the images that the protocol wants held out."""
         cell, protocol = self.job.cell, self.recipe.protocol
         if cell.dataset != dataset.info.name:
             raise DataError(f"{self.job.source} holds {dataset.info.name}")
         self.images = images_for(cell, dataset, protocol)
 
     def _read(self, path: Path) -> SyntheticSet:
-        """The stored set.
+        """Return the stored set.
 
         Raises:
             RecordError: it is damaged, or not what its name says.
@@ -186,7 +186,7 @@ class Work:
         return synthetic
 
     def record(self, status: Any, **fields: Any) -> Record:
-        """A record of this cell."""
+        """Return a record of this cell."""
         return Record(
             cell=self.job.cell,
             recipe=self.recipe,
@@ -198,7 +198,7 @@ class Work:
         )
 
     def _distill(self, method: Method, path: Path) -> None:
-        """Runs the method and stores its set with where it comes from."""
+        """Run the method and store its set with its provenance."""
         cell = self.job.cell
         run = self._cell_run()
         if every := self.recipe.protocol.evaluate_every:
@@ -220,7 +220,7 @@ class Work:
             raise DataError(f"{cell.method} made no valid set: {error}") from error
 
     def _evaluate_snapshot(self, step: int, synthetic: SyntheticSet) -> None:
-        """Evaluates a set on the way, once, and keeps it if it is the best so far."""
+        """Evaluate a set on the way once, and keep it if it is the best so far."""
         history = self._read_history()
         if any(entry.step == step for entry in history):
             return
@@ -237,13 +237,16 @@ class Work:
         write_atomically(self.folder / "history.json", encoded)
 
     def _task(self, synthetic: SyntheticSet) -> Task:
-        """How a set of this cell is judged."""
+        """Return the task of evaluating a set of this cell."""
         return task_of(
             synthetic, self.images, self.recipe.protocol, self.teachers.networks
         )
 
     def _score(self, evaluations: Sequence[Evaluation]) -> float:
-        """What snapshots are compared by; never test unless the name says so."""
+        """Return the accuracy that snapshots are compared by, in [0, 1].
+
+        The accuracy on test chooses a snapshot only under ``best_test``.
+        """
         on_test = self.recipe.protocol.selection != "best_val"
         values = [e.accuracy if on_test else e.validation or 0.0 for e in evaluations]
         return sum(values) / len(values)
@@ -256,6 +259,6 @@ class Work:
 
 
 def _by_step(history: Sequence[Evaluation]) -> list[list[Evaluation]]:
-    """The evaluations of each snapshot."""
+    """Return the evaluations of each snapshot."""
     steps = dict.fromkeys(entry.step for entry in history)
     return [[entry for entry in history if entry.step == step] for step in steps]

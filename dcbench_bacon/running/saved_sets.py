@@ -78,7 +78,7 @@ def judging(
 
 
 def made_by(synthetic: SyntheticSet) -> Recipe | None:
-    """The recipe that a set was distilled with; none of another tool's file."""
+    """Return the recipe that a set was distilled with; None for other tools' sets."""
     try:
         return msgspec.convert(synthetic.provenance["recipe"], Recipe)
     except (KeyError, msgspec.ValidationError):
@@ -106,7 +106,7 @@ def would_be_made(opened: OpenedSet, distillation_digest: str) -> bool:
 
 
 def held_out(path: Path | str, opened: OpenedSet) -> OpenedSet:
-    """Takes out of train what was held out when the set was made.
+    """Take out of train the images that were held out when the set was made.
 
     The share is the one in the file, whatever the protocol asked for now has.
 

@@ -30,7 +30,7 @@ TOGETHER = 10  # experts in one pass at most: their snapshots wait in memory
 
 
 def expert_network(run: Run, architecture: str) -> Network:
-    """A network whose parameters are all there is to it, on the run's device.
+    """Return a network without batch statistics, on the run's device.
 
     Raises:
         UsageError: it keeps batch statistics.
@@ -50,7 +50,7 @@ def expert_network(run: Run, architecture: str) -> Network:
 def train_experts(
     run: Run, training: Training, count: int, *, together: bool | None = None
 ) -> ExpertStore:
-    """Finds the first ``count`` experts on disk, after training those that are not.
+    """Return the first ``count`` experts, after training those that are not on disk.
 
     The training is the stage ``experts`` of the run, a step a pass; a run that finds
     all of them has the stage without steps. Its seconds are those of all experts,
@@ -99,7 +99,7 @@ class ExpertTrainer:
     def __init__(
         self, run: Run, store: ExpertStore, count: int, *, together: bool | None = None
     ) -> None:
-        """Trains nothing yet."""
+        """Train nothing yet."""
         self.run = run
         self.store = store
         self.training = training = store.index.training
@@ -129,7 +129,7 @@ class ExpertTrainer:
         return len(self.groups) * self.training.passes
 
     def step(self, index: int) -> None:
-        """A pass of one group; nothing if all of it is on disk."""
+        """Train one group for one pass; do nothing if all of it is on disk."""
         group, passed = divmod(index, self.training.passes)
         experts = self.groups[group]
         if all(self.store.path(expert).exists() for expert in experts):
@@ -141,12 +141,12 @@ class ExpertTrainer:
         self._pass(experts, passed)
 
     def train(self, experts: Sequence[int]) -> None:
-        """All passes of some experts."""
+        """Train some experts for all passes."""
         for passed in range(self.training.passes):
             self._pass(experts, passed)
 
     def _pass(self, experts: Sequence[int], passed: int) -> None:
-        """A pass over the train split; the first builds, the last stores."""
+        """Train for one pass; the first builds the experts, the last stores them."""
         start = time.perf_counter()
         if passed == 0:
             self._begin(experts)
@@ -165,7 +165,7 @@ class ExpertTrainer:
                 self.store.write(expert, snapshots, self.seconds)
 
     def _begin(self, experts: Sequence[int]) -> None:
-        """Builds the experts and keeps how they start."""
+        """Build the experts and keep their first snapshots."""
         self.members, vectors = list(experts), []
         for expert in experts:
             builder.reinitialize(self.network, self._stream(expert, "init"))
@@ -178,14 +178,14 @@ class ExpertTrainer:
         self.seconds = 0.0
 
     def _stream(self, expert: int, purpose: object) -> torch.Generator:
-        """A random stream on the CPU, the same for every device."""
+        """Return a random stream on the CPU, the same for every device."""
         seed = stable_seed(self.store.key, expert, purpose)
         return torch.Generator().manual_seed(seed)
 
     def _update(
         self, index: Int64[Tensor, "k n"], streams: Sequence[torch.Generator]
     ) -> None:
-        """One update of every expert of the group on images of its own."""
+        """Update every expert of the group once, on images of its own."""
         with self.run.phase("augmentation"):
             draws = [
                 self.augmentation.draw(1, stream, samples=index.shape[1])
@@ -203,7 +203,7 @@ class ExpertTrainer:
     def _descend(
         self, images: Float[Tensor, "k n c h w"], labels: Int64[Tensor, "k n"]
     ) -> Float[Tensor, ""]:
-        """Updates every expert on its own batch, and returns the mean loss."""
+        """Update every expert on its own batch, and return the mean loss."""
         if len(self.vectors) > 1:
             stacked = self.stack(self.vectors, images, labels)
             self.optimiser.step(self.vectors, self.velocities, stacked.gradient)
@@ -213,7 +213,7 @@ class ExpertTrainer:
         return self.update(self.optimiser, velocity, images[0], labels[0]).loss
 
     def state_dict(self) -> State:
-        """The experts in training and their snapshots so far."""
+        """Return the experts in training and their snapshots so far."""
         return {
             "members": self.members,
             "vectors": self.vectors,
@@ -223,7 +223,7 @@ class ExpertTrainer:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Go on from ``state_dict``."""
         self.members = state["members"]
         self.vectors = state["vectors"].to(self.run.device)
         self.velocities = state["velocities"].to(self.run.device)

@@ -181,7 +181,7 @@ def _name(run: Run, training: Training) -> str:
 
 
 def _described(training: Training) -> dict[str, Any]:
-    """The training as records and the names of shared files have it.
+    """Return the training as records and the names of shared files have it.
 
     They count ``epochs``, one less than the passes, and the name depends on the order.
     """

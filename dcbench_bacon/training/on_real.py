@@ -25,7 +25,7 @@ from dcbench_bacon.training.step import TrainingStep
 
 
 def train(run: Run, training: Training, stage: str) -> Network:
-    """Trains a network on the run's train split, as a stage of the run.
+    """Train a network on the run's train split, as a stage of the run.
 
     Args:
         run: supplies images, random streams and the clock.
@@ -51,7 +51,7 @@ class RealImageTrainer:
     """
 
     def __init__(self, run: Run, training: Training, stream: str) -> None:
-        """Builds the network."""
+        """Build the network."""
         self.run = run
         self.training = training
         info = run.info
@@ -82,7 +82,7 @@ class RealImageTrainer:
         return self.batches * self.training.passes
 
     def step(self, index: int) -> None:
-        """One update; the first of a pass draws its order."""
+        """Update the network once; the first update of a pass draws the order."""
         training = self.training
         epoch, batch = divmod(index, self.batches)
         dropped = schedules.dropped(training.passes - 1)
@@ -93,7 +93,7 @@ class RealImageTrainer:
         self._update(optimiser, self.order[start : start + training.batch_size])
 
     def _begin(self, afresh: bool) -> None:
-        """Draws the order of a pass, and forgets the momentum if ``afresh``."""
+        """Draw the order of a pass, and forget the momentum if ``afresh``."""
         self.order = torch.randperm(
             len(self.order), generator=self.shuffling, device=self.order.device
         )
@@ -101,7 +101,7 @@ class RealImageTrainer:
             self.velocity.zero_()
 
     def _update(self, optimiser: FlatSGD, index: Tensor) -> None:
-        """One update on the images at ``index``."""
+        """Update the network once on the images at ``index``."""
         with self.run.phase("augmentation"):
             images = normalize(self.run.train.images[index], self.run.info)
             draw = self.augmentation.draw(1, self.drawing, samples=len(images))
@@ -114,7 +114,7 @@ class RealImageTrainer:
         self.run.watch("loss", outcome.loss)
 
     def state_dict(self) -> State:
-        """The network, its optimiser and the order of the pass."""
+        """Return the network, its optimiser and the order of the pass."""
         return {
             "vector": self.vector,
             "velocity": self.velocity,
@@ -123,7 +123,7 @@ class RealImageTrainer:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Go on from ``state_dict``."""
         self.vector.copy_(state["vector"])
         self.velocity.copy_(state["velocity"])
         self.order.copy_(state["order"])

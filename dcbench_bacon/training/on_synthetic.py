@@ -47,7 +47,7 @@ class SetTrainer:
     def __init__(
         self, clock: Stages, task: Task, architecture: str, stream: str
     ) -> None:
-        """Builds the network and moves the set to the device."""
+        """Build the network and move the set to the device."""
         self.clock = clock
         self.task = task
         self.protocol = task.protocol
@@ -80,7 +80,7 @@ class SetTrainer:
         self.best: PassAccuracies | None = None
 
     def _start(self) -> None:
-        """The parameters, and what the optimiser and the average remember."""
+        """Set the parameters and the memories of the optimiser and of the average."""
         protocol = self.protocol
         self.vector = self.flat.vector()
         # Networks with batch statistics want the batch whole.
@@ -106,7 +106,7 @@ class SetTrainer:
         return not self.network.batch_statistics
 
     def epoch(self, index: int) -> None:
-        """One pass over the set; measures where the protocol says so."""
+        """Train for one pass over the set; measure where the protocol asks for it."""
         optimiser = self.optimiser(*self.begin(index))
         self.network.train()
         with tensor_cores(self.protocol.precision):
@@ -115,7 +115,7 @@ class SetTrainer:
         self.measure(index)
 
     def begin(self, index: int) -> tuple[float, int]:
-        """The learning rate of a pass, and the steps its optimiser has taken."""
+        """Return the learning rate of a pass, and the steps its optimiser has taken."""
         protocol = self.protocol
         if schedules.restarts(protocol, index):
             self.velocity.zero_()
@@ -124,20 +124,20 @@ class SetTrainer:
         return schedules.learning_rate(protocol, index), since * batches
 
     def optimiser(self, rate: Scalar, taken: Scalar) -> FlatSGD | FlatAdamW:
-        """The optimiser at a rate, after so many steps."""
+        """Return the optimiser at a rate, after so many steps."""
         if self.protocol.optimiser == "adamw":
             return FlatAdamW(rate, self.decay, taken)
         return FlatSGD(rate, self.protocol.momentum, self.decay)
 
     def batches(self) -> tuple[Int64[Tensor, "n"], ...]:
-        """The indices of a pass's batches, shuffled."""
+        """Return the indices of a pass's batches, shuffled."""
         order = torch.randperm(
             len(self.images), generator=self.shuffling, device=self.images.device
         )
         return torch.split(order, self.protocol.batch_size)
 
     def measure(self, index: int) -> None:
-        """Tests the network after a pass where the protocol says so."""
+        """Test the network after a pass where the protocol asks for it."""
         protocol = self.protocol
         last = index == protocol.passes - 1
         due = (index + 1) % protocol.measure_every == 0
@@ -149,7 +149,7 @@ class SetTrainer:
                 self.flat.attach(self.vector)
 
     def evaluation(self, seconds: float) -> Evaluation:
-        """The outcome, after the last pass."""
+        """Return the outcome, after the last pass."""
         best = self.best
         assert best is not None  # the last pass always measures
         return Evaluation(
@@ -163,7 +163,7 @@ class SetTrainer:
         )
 
     def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:
-        """One update on the images at ``index``."""
+        """Update the network once on the images at ``index``."""
         batch = prepare([self], index[None])
         targets = Targets(*(each[0] for each in batch.targets))
         with self.clock.phase("train"):
@@ -175,7 +175,7 @@ class SetTrainer:
         self.clock.watch("loss", outcome.loss)
 
     def _measure(self, epoch: int) -> None:
-        """Keeps the accuracies of this pass if it is the best so far."""
+        """Keep the accuracies of this pass if it is the best so far."""
         validation = None
         if self.task.validation is not None:
             validation = accuracy(self.network, self.task.validation, self.task.info)
@@ -189,7 +189,7 @@ class SetTrainer:
         self.best = PassAccuracies(epoch, tested, validation)
 
     def state_dict(self) -> State:
-        """The network, its optimiser and the best pass so far."""
+        """Return the network, its optimiser and the best pass so far."""
         return {
             "vector": self.vector,
             "velocity": self.velocity,
@@ -199,7 +199,7 @@ class SetTrainer:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Go on from ``state_dict``."""
         self.vector.copy_(state["vector"])
         self.velocity.copy_(state["velocity"])
         if self.average is not None:
@@ -210,7 +210,7 @@ class SetTrainer:
 
 
 class TrainingBatch(NamedTuple):
-    """What several networks see in a step.
+    """A step's batch of each of several networks.
 
     Attributes:
         images: augmented and mixed.
@@ -224,7 +224,7 @@ class TrainingBatch(NamedTuple):
 def prepare(
     trainers: Sequence[SetTrainer], index: Int64[Tensor, "t n"]
 ) -> TrainingBatch:
-    """Draws, augments, mixes and labels a batch for each trainer.
+    """Draw, augments, mixes and labels a batch for each trainer.
 
     Args:
         trainers: share task and clock.
@@ -253,7 +253,7 @@ def prepare(
 
 @torch.no_grad()
 def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-    """The plain mean of the teachers' logits."""
+    """Return the plain mean of the teachers' logits."""
     pieces = torch.split(images, images_per_call(images.device, task.info.size))
     logits = [
         torch.cat([teacher.eval()(piece) for piece in pieces])

@@ -27,7 +27,7 @@ class SetTrainerStack:
     """
 
     def __init__(self, trainers: Sequence[SetTrainer]) -> None:
-        """Makes one matrix of all parameters."""
+        """Make one matrix of all parameters."""
         self.trainers = trainers
         self.gradients = NetworkStack(trainers[0].flat)
         self.vectors = torch.stack([each.vector for each in trainers])
@@ -40,12 +40,12 @@ class SetTrainerStack:
 
     @property
     def state(self) -> Tensors:
-        """What an update changes: parameters, moments and, if kept, averages."""
+        """The tensors that an update changes: parameters, moments, averages if kept."""
         averages = () if self.averages is None else (self.averages,)
         return self.vectors, self.velocities, *averages
 
     def epoch(self, index: int) -> None:
-        """One pass of every network over the set."""
+        """Train every network for one pass over the set."""
         (rate, taken), *_ = [each.begin(index) for each in self.trainers]
         passes = zip(*[each.batches() for each in self.trainers], strict=True)
         batches = [torch.stack(batch) for batch in passes]
@@ -59,7 +59,7 @@ class SetTrainerStack:
     def _train(
         self, rate: float, taken: int, batches: Sequence[Int64[Tensor, "k _"]]
     ) -> None:
-        """One update of every network for each batch, on images of its own."""
+        """Update every network once for each batch, on images of its own."""
         clock = self.trainers[0].clock
         pieces: list[Tensor] = []
         for index in batches:
@@ -75,7 +75,7 @@ class SetTrainerStack:
         clock.watch("loss", loss)
 
     def _advanced(self, pace: Float64[Tensor, "2"], *tensors: Tensor) -> Tensors:
-        """The state after an update for each batch, and the mean loss of the last."""
+        """Return the state after one update per batch, and the last mean loss."""
         first, count = self.trainers[0], len(self.state)
         vectors, velocities, *averages = (each.clone() for each in tensors[:count])
         optimiser = first.optimiser(*pace.unbind())
@@ -90,11 +90,11 @@ class SetTrainerStack:
         return vectors, velocities, *averages, stacked.losses.mean()
 
     def state_dict(self) -> State:
-        """The states of all trainers."""
+        """Return the states of all trainers."""
         return {"trainers": [each.state_dict() for each in self.trainers]}
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from ``state_dict``."""
+        """Go on from ``state_dict``."""
         for each, own in zip(self.trainers, state["trainers"], strict=True):
             each.load_state_dict(own)
 

@@ -9,7 +9,7 @@ from dcbench_bacon.networks.flat_parameters import Scalar
 def _descend(
     vector: Float[Tensor, "*p"], direction: Float[Tensor, "*p"], rate: Scalar
 ) -> None:
-    """Subtracts the rate times the direction, in place."""
+    """Subtract the rate times the direction, in place."""
     if isinstance(rate, Tensor):
         vector.sub_(direction * rate)
     else:
@@ -32,7 +32,7 @@ class FlatSGD:
         momentum: float,
         weight_decay: float | Float[Tensor, "p"],
     ) -> None:
-        """Keeps the constants."""
+        """Keep the constants."""
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
@@ -43,7 +43,7 @@ class FlatSGD:
         velocity: Float[Tensor, "*p"],
         gradient: Float[Tensor, "*p"],
     ) -> None:
-        """Updates ``vector`` and ``velocity`` in place; ``gradient`` is used up.
+        """Update ``vector`` and ``velocity`` in place; ``gradient`` is used up.
 
         A velocity of zeros is a fresh optimiser: PyTorch's first step, which copies
         the gradient, gives the same.
@@ -75,7 +75,7 @@ class FlatAdamW:
         weight_decay: float | Float[Tensor, "p"],
         taken: Scalar = 0,
     ) -> None:
-        """Keeps the constants."""
+        """Keep the constants."""
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.taken = taken
@@ -86,7 +86,7 @@ class FlatAdamW:
         moments: Float[Tensor, "*k q"],
         gradient: Float[Tensor, "*k p"],
     ) -> None:
-        """Updates ``vector`` and ``moments`` in place.
+        """Update ``vector`` and ``moments`` in place.
 
         Args:
             vector: the parameters.

@@ -35,6 +35,6 @@ class Training(Struct, frozen=True, kw_only=True):
     precision: Precision = "tf32"
 
     def optimiser(self, factor: float = 1.0) -> FlatSGD:
-        """The optimiser, at ``factor`` times the learning rate."""
+        """Return the optimiser, at ``factor`` times the learning rate."""
         rate = factor * self.learning_rate
         return FlatSGD(rate, self.momentum, self.weight_decay)

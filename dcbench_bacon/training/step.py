@@ -17,7 +17,7 @@ from dcbench_bacon.training.optimisers import FlatAdamW, FlatSGD
 
 
 class StepOutcome(NamedTuple):
-    """What a network made of a batch before its update.
+    """The outcome of a network on a batch before its update.
 
     Attributes:
         loss: mean over the batch.
@@ -52,7 +52,7 @@ class TrainingStep:
         criterion: Callable[[Tensor, Any], Tensor] = F.cross_entropy,
         most: int | None = None,
     ) -> None:
-        """Makes room for the gradient; attaches nothing yet."""
+        """Make room for the gradient; attach nothing yet."""
         self.flat = flat
         self.criterion = criterion
         self.most = most
@@ -60,7 +60,7 @@ class TrainingStep:
         self.gradient = torch.zeros_like(flat.vector())
 
     def attach(self, vector: Float[Tensor, "p"]) -> None:
-        """Makes ``vector`` the parameters that the next steps train, in place."""
+        """Make ``vector`` the parameters that the next steps train, in place."""
         self.vector = vector
         self.flat.attach(vector, self.gradient)
 
@@ -71,7 +71,7 @@ class TrainingStep:
         images: Float[Tensor, "n c h w"],
         targets: Any,
     ) -> StepOutcome:
-        """Updates the attached vector and the optimiser's state on one batch.
+        """Update the attached vector and the optimiser's state on one batch.
 
         Args:
             optimiser: of flat vectors.
@@ -85,7 +85,7 @@ class TrainingStep:
         return outcome
 
     def _descend(self, images: Tensor, targets: Any) -> StepOutcome:
-        """Adds the gradient of a batch to ``gradient``."""
+        """Add the gradient of a batch to ``gradient``."""
         if self.most is None or len(images) <= self.most:
             return self._backward(images, targets)
         total = torch.zeros((), device=images.device)
@@ -102,7 +102,7 @@ class TrainingStep:
     def _backward(
         self, images: Tensor, targets: Any, share: float | None = None
     ) -> StepOutcome:
-        """Adds the gradient of a piece, which is a share of its batch or all of it."""
+        """Add the gradient of a piece, which is a share of its batch or all of it."""
         logits = self.flat.network(images)
         loss = self.criterion(logits, targets)
         if share is not None:
@@ -112,7 +112,7 @@ class TrainingStep:
 
 
 def _split(targets: Any, most: int) -> Sequence[Any]:
-    """Targets in pieces of at most so many rows, of the type that they came in."""
+    """Return targets in pieces of at most so many rows, of their own type."""
     if isinstance(targets, Tensor):
         return torch.split(targets, most)
     columns = [torch.split(column, most) for column in targets]

@@ -1,1 +1,1 @@
-"""What a foreign file means: its format, values, classes and names."""
+"""The meaning of a foreign file: its format, values, classes and names."""

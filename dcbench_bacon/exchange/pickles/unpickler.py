@@ -28,7 +28,7 @@ Admitted = Mapping[str, Callable[..., Any]]
 
 
 class Limits:
-    """What one file may still cost, pickles within pickles included.
+    """The cost that one file may still have, pickles within pickles included.
 
     Args:
         size: size of the file in bytes.
