@@ -1,7 +1,7 @@
 """The commands that run cells: ``dcbench run`` and ``dcbench time``."""
 
-import time
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import click
@@ -79,7 +79,7 @@ def run(**given: Any) -> None:
     ones are tried again. Without --datasets, the command runs the demo: digits at IPC 1
     and 10, with reduced recipes.
     """
-    began = time.monotonic()
+    began = monotonic()
     with noticed(partial(click.echo, err=True), "loading PyTorch"):
         from dcbench_bacon.cli.run import run_grid
 

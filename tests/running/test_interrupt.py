@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,9 +182,10 @@ def test_the_command_stops_while_it_compiles(
         text=True,
         start_new_session=True,
     )
-    with process, process.stderr as stderr:
-        lines = []
-        for line in stderr:
+    assert process.stderr is not None
+    lines = []
+    with process:
+        for line in process.stderr:
             lines.append(line)
             if signalled and "compiling (about" in line:
                 os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -197,7 +198,7 @@ def test_the_command_stops_while_it_compiles(
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Told]:
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
     """A reporter, short silences, and no cache of the user's."""
     monkeypatch.setattr("dcbench_bacon.runtime.notice.SILENCE", 0.01)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
