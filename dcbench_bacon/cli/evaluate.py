@@ -20,7 +20,7 @@ from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running import grid, planning, run, saved_sets
+from dcbench_bacon.running import planning, run, saved_sets
 from dcbench_bacon.running.cell import Work
 from dcbench_bacon.runtime.memory import keep_freed_memory
 from dcbench_bacon.runtime.redo import Redo
@@ -131,7 +131,7 @@ class _Judge:
         worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
         return worker
 
-    @grid.at_work()
+    @interrupt.at_work()
     def judge(self, path: Path, opened: run.OpenedSet) -> Record:
         """Return the record of a file, which is made if there is none.
 

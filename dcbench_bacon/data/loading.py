@@ -32,7 +32,7 @@ from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.decoded_cache import Stored
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS, canonical
-from dcbench_bacon.runtime.files import cache_folder
+from dcbench_bacon.runtime.files import cache_folder, user_folder
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ def load(
             ``~/.cache/dcbench``. It does not apply to ``folder:PATH``.
         device: the device of the images, which are uint8; the CPU by default.
         download: whether to download missing files.
-        cache: the folder of decoded data sets; by default ``DCBENCH_CACHE`` or a folder
-            in ``~/.cache/dcbench``.
+        cache: the folder of decoded data sets; by default ``decoded`` in
+            ``DCBENCH_CACHE`` or in ``~/.cache/dcbench``.
 
     Raises:
         DataError: a file is missing or damaged; the message names it and the remedy.
@@ -100,7 +100,7 @@ def find(name: str, root: Path | None = None) -> DatasetSource:
     kind, module = DATASETS.resolve(kind), DATASETS.module(kind)
     if hasattr(module, "INFO") == bool(path):
         raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
-    folder = Path(path) if path else root or _default("DCBENCH_DATA", "data")
+    folder = Path(path) if path else root or _data_folder()
     return DatasetSource(kind, module, folder.expanduser().resolve())
 
 
@@ -218,9 +218,9 @@ def damaged(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def _default(variable: str, folder: str) -> Path:
-    """Return the folder of an environment variable, or one in the user's cache."""
-    return Path(os.environ.get(variable) or cache_folder(folder))
+def _data_folder() -> Path:
+    """Return the folder of data sets, which are no cache: they may be hard to get."""
+    return Path(os.environ.get("DCBENCH_DATA") or user_folder() / "data")
 
 
 def sources(source: DatasetSource) -> Sequence[Path | str]:
@@ -259,7 +259,7 @@ def decode(source: DatasetSource) -> Stored:
 
 def _cache_folder(given: Path | None) -> Path:
     """Return the folder of decoded data sets."""
-    return (given or _default("DCBENCH_CACHE", "decoded")).expanduser()
+    return (given or cache_folder("decoded")).expanduser()
 
 
 def _entry(source: DatasetSource) -> tuple[str, list[Path | str]]:

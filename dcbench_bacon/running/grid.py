@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from traceback import format_exception
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,8 @@ from dcbench_bacon.errors import (
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.cell import Work
 from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.interrupt import at_work
+from dcbench_bacon.running.missing_data import fetched
 from dcbench_bacon.running.planning import CellJob, say_if_changed
 from dcbench_bacon.running.run import Options
 from dcbench_bacon.running.stages import images_for
@@ -33,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 MOST_TRACEBACK = 20_000  # most characters of a traceback that a record keeps
-Outcome = Literal["done", "skipped", "failed", "diverged"]
+Outcome = Literal["done", "skipped", "failed", "diverged", "missing"]
 
 
 class CellResult(NamedTuple):
-    """The outcome of a job, and its record."""
+    """The outcome of a job, and its record; ``missing`` is for want of data."""
 
     job: CellJob
     outcome: Outcome
@@ -58,6 +60,7 @@ def run(
     """
     keep_freed_memory()
     runner = _Runner(store, options)
+    runner.look_for_data(jobs)
     if options.fresh:
         runner.ask_anew(jobs)
     postponed: list[CellJob] = []
@@ -78,22 +81,6 @@ def run(
         yield result
 
 
-@contextmanager
-def at_work() -> Iterator[None]:
-    """Turn an immediate stop while a cell runs into an error of dcbench.
-
-    Raises:
-        InterruptedRunError: a step was left because it did not end soon, or the user
-            pressed Ctrl-C a second time.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise InterruptedRunError(
-            str(error) or "interrupted at once", kept="the last checkpoint is kept"
-        ) from error
-
-
 class _Runner:
     """A run of cells, one after another."""
 
@@ -103,6 +90,19 @@ class _Runner:
         self.options = options
         self.datasets = Datasets(options)
         self.trusted: set[str] = set()
+
+    @at_work()
+    def look_for_data(self, jobs: Sequence[CellJob]) -> None:
+        """Fetch the data sets that cells without a result need, or say what is missing.
+
+        This comes before the first cell, and once per data set.
+        """
+        needed = [job.source for job in jobs if self._only_record(job) is None]
+        for source in dict.fromkeys(needed):
+            if not self.options.policy.stop() and (
+                error := fetched(source, self.options)
+            ):
+                self.datasets.missing[source] = error
 
     def ask_anew(self, jobs: Sequence[CellJob]) -> None:
         """Leave a request for each cell, before the first of them runs."""
@@ -133,9 +133,7 @@ class _Runner:
         try:
             fingerprint = self._fingerprint(job)
         except DataError as error:
-            return self._taken_as_it_is(job, error) or self._failed(
-                Work(job, None, self.store, self.options), "failed", error
-            )
+            return self._taken_as_it_is(job, error) or self._without_data(job, error)
         # Cells that share a set share its lock, so that it is distilled once.
         lock = self.store.lock(job.cell, job.distillation_digest, fingerprint)
         if not acquire(lock, patience):
@@ -175,6 +173,13 @@ class _Runner:
                 "compared with its images"
             )
         return CellResult(job, "skipped", record)
+
+    def _without_data(self, job: CellJob, error: DataError) -> CellResult:
+        """Record that a cell could not run for want of its data set."""
+        work = Work(job, None, self.store, self.options)
+        result = self._failed(work, "failed", error)
+        missing = isinstance(error, loading.MissingDataError)
+        return result._replace(outcome="missing") if missing else result
 
     def _skipped(self, job: CellJob, fingerprint: str) -> CellResult | None:
         """Return the result of a cell that is already done."""

@@ -11,7 +11,7 @@ from dcbench_bacon.downstream_store import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.clock import Clock
-from dcbench_bacon.running.grid import at_work
+from dcbench_bacon.running.interrupt import at_work
 from dcbench_bacon.running.run import Options
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.runtime.locks import acquire
