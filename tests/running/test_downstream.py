@@ -20,7 +20,7 @@ from foreign_files import MAKERS
 from support import dataset
 
 from dcbench_bacon.cli import downstream as downstream_commands
-from dcbench_bacon.cli import main
+from dcbench_bacon.cli import endings
 from dcbench_bacon.data import loading, synthetic_file
 from dcbench_bacon.data.dataset import Dataset, as_set, normalize
 from dcbench_bacon.data.synthetic import SyntheticSet
@@ -720,7 +720,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch.setattr(trainings, "_wait", stopped)
     result = invoke("continual", files[0], *COMMON, "--output", tmp_path)
     assert result.exit_code == 130
-    assert main.going_on(noted=True) in result.output
+    assert endings.going_on(noted=True) in result.output
 
 
 def test_no_test_image_of_two_classes_is_missing(tmp_path: Path) -> None:
