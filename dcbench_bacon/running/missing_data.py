@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from dcbench_bacon.data import loading
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 
 MOST_REASON = 100  # characters of the reason of a failed download
 
 
-def fetched(name: str, options: Options) -> loading.MissingDataError | None:
+def fetched(name: str, config: RunConfig) -> loading.MissingDataError | None:
     """Return None if a data set is on disk now, or the error for its cells.
 
     The user reads in three lines what is missing, where it was looked for and how to
@@ -17,9 +17,9 @@ def fetched(name: str, options: Options) -> loading.MissingDataError | None:
 
     Args:
         name: the data set as typed.
-        options: the folder, whether to download, and who is told.
+        config: the folder, whether to download, and who is told.
     """
-    source = loading.find(name, options.data_root)
+    source = loading.find(name, config.data_root)
     try:
         loading.sources(source)
     except loading.MissingDataError as error:
@@ -30,9 +30,9 @@ def fetched(name: str, options: Options) -> loading.MissingDataError | None:
         return None
     tried = str(source.folder)
     can_download = hasattr(source.module, "fetch")
-    if can_download and options.download:
-        options.tell(f"{name}: downloading into {source.folder}")
-        if not (reason := _problem(lambda: loading.get(name, options.data_root))):
+    if can_download and config.download:
+        config.tell(f"{name}: downloading into {source.folder}")
+        if not (reason := _problem(lambda: loading.get(name, config.data_root))):
             return None
         tried += f", and to download it ({reason})"
     remedy = f"put its files under {source.folder}"
@@ -42,9 +42,9 @@ def fetched(name: str, options: Options) -> loading.MissingDataError | None:
         )
     if source.kind == name:
         remedy += "; another folder with --data-root or DCBENCH_DATA"
-    options.tell(f"{name} is not on disk: {what}")
-    options.tell(f"  tried: {tried}")
-    options.tell(f"  to get it: {remedy}")
+    config.tell(f"{name} is not on disk: {what}")
+    config.tell(f"  tried: {tried}")
+    config.tell(f"  to get it: {remedy}")
     return loading.MissingDataError(
         f"{name} is not on disk ({what}); tried {tried}; to get it: {remedy}"
     )

@@ -172,7 +172,7 @@ def test_the_command_stops_while_it_compiles(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path))
     words = ["run", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
-    words += ["--output", str(tmp_path), "--no-download", "--compile", "on"]
+    words += ["--output", str(tmp_path), "--preset", "demo", "--compile", "on"]
     words += [] if signalled else ["--time-budget", "15"]
     began = time.monotonic()
     process = subprocess.Popen(
