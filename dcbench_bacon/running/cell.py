@@ -1,5 +1,6 @@
 """One cell on its way from data to record."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -224,7 +225,9 @@ class Work:
         history = self._read_history()
         if any(entry.step == step for entry in history):
             return
-        policy = replace(self.options.policy, folder=None)
+        # The networks of a snapshot have checkpoints too: a kill repeats none of them.
+        checkpoints = self.folder / f"snapshot-{step}"
+        policy = replace(self.options.policy, folder=checkpoints)
         clock = Clock(f"{self.job.cell}@{step}", self.options.device, policy)
         new = [
             msgspec.structs.replace(entry, step=step)
@@ -235,6 +238,7 @@ class Work:
             synthetic_file.write(self.folder / "best.set", synthetic)
         encoded = msgspec.json.encode([*history, *new])
         write_atomically(self.folder / "history.json", encoded)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _task(self, synthetic: SyntheticSet) -> Task:
         """Return the task of evaluating a set of this cell."""

@@ -1,7 +1,6 @@
 """Running of the cells of a grid; a cell that fails does not stop the others."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from traceback import format_exception
@@ -126,8 +125,7 @@ class _Runner:
             job: the cell and its recipe.
             patience: seconds to wait for the lock.
         """
-        policy = self.options.policy
-        if policy.stop() or time.monotonic() > policy.deadline:
+        if self.options.policy.stopped():
             raise InterruptedRunError(f"stopped before {job.cell}")
         try:
             fingerprint = self._fingerprint(job)

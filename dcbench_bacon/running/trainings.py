@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Generic
 
 import msgspec
-from filelock import FileLock
 
 from dcbench_bacon.downstream_store import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
@@ -13,12 +12,10 @@ from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.grid import at_work
 from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.waiting import wait_for
 from dcbench_bacon.runtime.environment import environment
-from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training.task import Task
-
-PATIENCE = 1.0  # seconds between two checks of whether to stop waiting
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,10 @@ def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[
 
     The note states how long the training took, or that it was already done.
     """
+    if options.policy.stopped():
+        raise InterruptedRunError("stopped between two trainings")
     lock = folder.lock(job.plan)
-    _wait(lock, options)
+    wait_for(lock, options.policy, f"trains {job.plan.label}")
     try:
         redo = folder.redo(job.plan)
         if redo.begin():
@@ -104,15 +103,6 @@ def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[
         return record, f"{seconds:.1f} s"
     finally:
         lock.release()
-
-
-def _wait(lock: FileLock, options: Options) -> None:
-    """Wait for the lock, which another process may hold for the same training."""
-    while True:
-        if options.policy.stop():
-            raise InterruptedRunError("stopped between two trainings")
-        if acquire(lock, PATIENCE):
-            return
 
 
 def _finished(job: TrainingJob[R], folder: Folder[R], options: Options) -> R | None:

@@ -21,7 +21,7 @@ from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.running import made_once
+from dcbench_bacon.running import made_once, waiting
 from dcbench_bacon.running.run import CellRun, Options
 from dcbench_bacon.runtime import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -270,7 +270,7 @@ def test_two_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
 def test_waiting_for_another_process_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(made_once, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
 
     def make(checkpoints: Path) -> State:
         with pytest.raises(InterruptedRunError, match="another process makes x"):
