@@ -17,6 +17,7 @@ from dcbench_bacon.cli.options import (
     profile_option,
     protocol_options,
     set_option,
+    time_budget_option,
 )
 
 
@@ -62,12 +63,7 @@ Examples:
     metavar="SECONDS",
     help="Time between checkpoints; a killed run loses at most this much.",
 )
-@click.option(
-    "--time-budget",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Stop after this time, in the same way as on Ctrl-C.",
-)
+@time_budget_option
 def run(**given: Any) -> None:
     """Distil, evaluate, record and print the table.
 

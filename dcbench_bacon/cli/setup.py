@@ -35,7 +35,7 @@ class Setup:
     """
 
     device: str
-    compiling: field_types.CompileMode
+    compiling: field_types.CompileMode = "off"
     data_root: Path | None
     output: Path
     fresh: bool = False

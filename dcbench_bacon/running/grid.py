@@ -3,15 +3,12 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from traceback import format_exception
 from typing import Literal, NamedTuple
 
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import held_out_sha256
 from dcbench_bacon.errors import (
     DataError,
-    DcbenchError,
-    DivergedError,
     InterruptedRunError,
     OutputError,
     RecordError,
@@ -19,6 +16,7 @@ from dcbench_bacon.errors import (
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.cell import Work
 from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.failures import fields_of
 from dcbench_bacon.running.planning import CellJob, say_if_changed
 from dcbench_bacon.running.run import Options
 from dcbench_bacon.running.stages import images_for
@@ -31,7 +29,6 @@ from dcbench_bacon.store import Store
 logger = logging.getLogger(__name__)
 
 
-MOST_TRACEBACK = 20_000  # most characters of a traceback that a record keeps
 Outcome = Literal["done", "skipped", "failed", "diverged"]
 
 
@@ -131,7 +128,7 @@ class _Runner:
             fingerprint = self._fingerprint(job)
         except DataError as error:
             return self._taken_as_it_is(job, error) or self._failed(
-                Work(job, None, self.store, self.options), "failed", error
+                Work(job, None, self.store, self.options), error
             )
         # Cells that share a set share its lock, so that it is distilled once.
         lock = self.store.lock(job.cell, job.distillation_digest, fingerprint)
@@ -226,15 +223,14 @@ class _Runner:
         anew = redo is not None
         work = Work(job, fingerprint, self.store, self.options, anew=anew)
         try:
+            self.store.check_name(job.cell, job.digest, fingerprint)
             record = work.run(self.datasets.of(job))
+            self.store.write(record)
         except (InterruptedRunError, OutputError):
             raise
-        except DivergedError as error:
-            return self._failed(work, "diverged", error, redo)
         except Exception as error:  # torch's, or a mistake in anyone's method
             logger.debug("%s failed", job.cell, exc_info=True)
-            return self._failed(work, "failed", error, redo)
-        self.store.write(record)
+            return self._failed(work, error, redo)
         if redo:
             set_files.tidy(self.store, work.set_path)
             redo.end()
@@ -242,26 +238,19 @@ class _Runner:
         return CellResult(job, "done", record)
 
     def _failed(
-        self,
-        work: Work,
-        status: Literal["failed", "diverged"],
-        error: Exception,
-        redo: Redo | None = None,
+        self, work: Work, error: Exception, redo: Redo | None = None
     ) -> CellResult:
         """Record that a cell ended without a result, which also fulfils a request.
 
         Otherwise a cell that always fails would never return its earlier result.
         """
-        known = isinstance(error, DcbenchError)
-        said = str(error) if known else f"{type(error).__name__}: {error}"
-        told = shortened("".join(format_exception(error)))
-        record = work.record(status, error=said, traceback=told)
+        record = work.record(**fields_of(error))
         self.store.write(record)
         if redo:
             redo.end()
         if self._has_result(work):
             self.options.tell(f"{work.job.cell}: its earlier result is kept")
-        return CellResult(work.job, status, record)
+        return CellResult(work.job, record.status, record)
 
     def _has_result(self, work: Work) -> bool:
         """Return whether an earlier run of a cell, on the same images, has a result."""
@@ -271,11 +260,3 @@ class _Runner:
         with suppress(RecordError):
             return self.store.find(cell, digest, fingerprint) is not None
         return False
-
-
-def shortened(text: str) -> str:
-    """Return a text without its middle, if it is longer than a record may hold."""
-    if len(text) <= MOST_TRACEBACK:
-        return text
-    half = MOST_TRACEBACK // 2
-    return f"{text[:half]}\n[...]\n{text[-half:]}"

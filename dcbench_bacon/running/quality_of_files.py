@@ -18,7 +18,6 @@ from dcbench_bacon.evaluation.quality import (
     table,
 )
 from dcbench_bacon.running.run import CellRun, Options
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
 
 
@@ -38,7 +37,7 @@ def appraise_files(
     named: Sequence[tuple[Path, SyntheticSet]],
     dataset: Dataset,
     request: QualityRequest,
-    policy: RunPolicy,
+    options: Options,
     shared: Path | None = None,
 ) -> pd.DataFrame:
     """Return the table of image quality of several files of one data set.
@@ -47,14 +46,14 @@ def appraise_files(
         named: the files and the sets in them.
         dataset: the real images.
         request: the options of the measurement.
-        policy: checkpoints, progress and stopping.
+        options: device, checkpoints, progress and stopping.
         shared: the folder in which the trained network is kept; None keeps none.
 
     Raises:
         UsageError: a network, a model or its weights do not exist, or an image-text
             model is asked for on whitened images.
     """
-    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
+    run = run_on(dataset, options, shared)
     if dataset.zca and request.clip_weights:
         raise UsageError(
             "an image-text model sees pixels, and these images are ZCA-whitened: "

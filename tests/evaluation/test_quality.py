@@ -24,7 +24,6 @@ from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
 from dcbench_bacon.evaluation.quality import Judge, Labelled, QualityRequest
 from dcbench_bacon.running import quality_of_files
 from dcbench_bacon.running.run import Options
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.training.features import Features, FeatureSettings
 
 CPU = torch.device("cpu")
@@ -226,7 +225,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:
     source = dataset(channels=3)
     request = QUICK._replace(clip_model=registered, clip_weights=str(weights))
     named = [(Path("a.safetensors"), decoded_set()), (Path("b"), decoded_set())]
-    table = quality_of_files.appraise_files(named, source, request, RunPolicy())
+    table = quality_of_files.appraise_files(named, source, request, Options(CPU))
     assert list(table["set"]) == ["a.safetensors"] * 2 + ["b"] * 2
     assert next(iter(table["features"])) == f"CLIP {registered}"
     clip = table[table["features"].str.startswith("CLIP")]
