@@ -53,7 +53,7 @@ class Sets:
         files: files of synthetic sets.
         claims: what the user states about the files.
         setup: where the command works and how.
-        request: profile, protocol and overrides.
+        request: preset, protocol and overrides.
     """
 
     files: Sequence[Path]
@@ -123,7 +123,7 @@ class Sets:
         return Recipe(
             settings=dict(settings),
             protocol=protocol,
-            profile=self.request.profile,
+            preset=self.request.preset,
             overrides=dict(self.request.overrides),
         )
 
@@ -137,7 +137,7 @@ def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
     return SetIdentity(
         cell=cell,
         recipe=digests.distillation_digest(made) if made else "",
-        profile=made.profile if made else "paper",
+        preset=made.preset if made else "paper",
         sha256=synthetic_file.digest(synthetic),
         name=str(synthetic.provenance.get("name") or ""),
     )

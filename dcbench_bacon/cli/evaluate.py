@@ -105,7 +105,7 @@ class _Judge:
     """A judge of sets, which records them.
 
     Attributes:
-        request: profile, protocol and overrides.
+        request: preset, protocol and overrides.
         claims: what the user states about the files.
         store: the results folder.
         options: device, data and policy.

@@ -18,7 +18,7 @@ from dcbench_bacon.data import loading, synthetic_file, whitening
 from dcbench_bacon.schema import Cell, Record
 
 FIXED = (
-    *("--profile", "demo", "--architectures", NETWORK, "--device", "cpu"),
+    *("--preset", "demo", "--architectures", NETWORK, "--device", "cpu"),
     *settable("protocol.epochs", 1),
     *settable("protocol.networks", 1),
 )
