@@ -16,14 +16,14 @@ from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.downstream_store import SetIdentity
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluation.judged import in_force
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.evaluation.judged import protocol_for_set
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running.datasets import Datasets
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.runtime.memory import keep_freed_memory
 from dcbench_bacon.schema import Cell, Recipe
 from dcbench_bacon.store import Store
@@ -51,41 +51,43 @@ class Sets:
 
     Attributes:
         files: files of synthetic sets.
-        claims: what the user states about the files.
+        stated: what the user states about the files.
         setup: where the command works and how.
         request: preset, protocol and overrides.
     """
 
     files: Sequence[Path]
-    claims: Claims
+    stated: ReadingOptions
     setup: Setup
     request: protocols.Request
 
     @classmethod
-    def asked(cls, *, files: Sequence[Path], claims: Claims, **given: Any) -> "Sets":
+    def asked(
+        cls, *, files: Sequence[Path], stated: ReadingOptions, **given: Any
+    ) -> "Sets":
         """Return the sets that the options of a command ask for, checked.
 
         Args:
             files: files of synthetic sets.
-            claims: what the user states about the files.
+            stated: what the user states about the files.
             given: the fields of ``Setup`` and of a request.
         """
-        setup = Setup.taken(given)
+        setup = Setup.pop_from(given)
         request = request_of("paper", **given)
         overlay.check_overrides(request.overrides, [])
         pools.check_architectures(request.architectures)
-        return cls(files=files, claims=claims, setup=setup, request=request)
+        return cls(files=files, stated=stated, setup=setup, request=request)
 
     @contextmanager
-    def ready(self) -> Iterator[tuple[Store, Options]]:
+    def ready(self) -> Iterator[tuple[Store, RunConfig]]:
         """Yield the store and the options of training; Ctrl-C stops after a step."""
         keep_freed_memory()
         with self.setup.ready(Console(stderr=True)) as ready:
             yield ready
 
-    def open(self, options: Options) -> list[MemorySet]:
+    def open(self, config: RunConfig) -> list[MemorySet]:
         """Read every file and its data set; keep equal sets once."""
-        reader = SetReader(self.claims, Datasets(options))
+        reader = SetReader(self.stated, Datasets(config))
         found: dict[Path, MemorySet] = {}
         for read in reader.read_all(self.files):
             synthetic, cell, loaded, _ = reader.open(read)
@@ -116,7 +118,7 @@ class Sets:
                 f"--set protocol.selection={protocol.selection}: leave it out, because "
                 "downstream uses report the last pass"
             )
-        return in_force(protocol, synthetic)
+        return protocol_for_set(protocol, synthetic)
 
     def recipe(self, protocol: Protocol, **settings: int) -> Recipe:
         """Return the recipe for the records of a downstream use."""

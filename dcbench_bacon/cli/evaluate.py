@@ -25,12 +25,12 @@ from dcbench_bacon.errors import (
     UsageError,
 )
 from dcbench_bacon.exchange import adopt
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running import grid, planning, run, saved_sets
-from dcbench_bacon.running.cell import Work
+from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.running.datasets import Datasets
 from dcbench_bacon.running.failures import FileFailures, fields_of
 from dcbench_bacon.running.waiting import wait_for
@@ -40,7 +40,9 @@ from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 
-def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> int:
+def evaluate_files(
+    *, files: Sequence[Path], stated: ReadingOptions, **given: Any
+) -> int:
     """Judge saved sets, and print one line per network.
 
     Tables show the records beside those of ``dcbench run``; evaluations that are
@@ -49,25 +51,25 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> in
 
     Args:
         files: the files of the sets.
-        claims: what the user states about them.
+        stated: what the user states about them.
         given: the fields of ``Setup`` and of a request.
 
     Returns:
         The exit status: 0 when all sets are judged; see ``FileFailures.status``.
     """
     keep_freed_memory()
-    setup = Setup.taken(given)
+    setup = Setup.pop_from(given)
     request = request_of("paper", **given)
     pools.check_architectures(request.architectures)
     overlay.check_overrides(request.overrides, [])
-    saved_sets.check_as(request, claims.as_method)
-    with setup.ready(Console(stderr=True)) as (store, options):
-        reader = SetReader(claims, Datasets(options), several=True)
-        failures = FileFailures(store, options.tell)
-        judge = _Judge(request, claims, store, options, reader)
+    saved_sets.check_as(request, stated.as_method)
+    with setup.ready(Console(stderr=True)) as (store, config):
+        reader = SetReader(stated, Datasets(config), several=True)
+        failures = FileFailures(store, config.tell)
+        judge = _Judge(request, stated, store, config, reader)
         asked = reader.read_all(files, failures)
         count = len(asked) + failures.count
-        opened = judge.ask_anew(asked) if options.fresh else repeat(None)
+        opened = judge.ask_anew(asked) if config.fresh else repeat(None)
         pooled: dict[Path, list[Record]] = {}
         for read, known in zip(asked, opened, strict=False):
             with failures.noted(read.path):
@@ -76,8 +78,8 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> in
                     failures.add(read.path, f"{record.status}: {record.error}")
                     continue
                 pooled.setdefault(read.path, []).append(record)
-                chosen = claims.index == "all" and read.claims.index is not None
-                title = f"{read.path} [{read.claims.index}]" if chosen else read.path
+                chosen = stated.index == "all" and read.stated.index is not None
+                title = f"{read.path} [{read.stated.index}]" if chosen else read.path
                 _print(f"{title}", [record])
                 failures.forget(read.path)
         for path, records in pooled.items():
@@ -106,24 +108,24 @@ class _Judge:
 
     Attributes:
         request: preset, protocol and overrides.
-        claims: what the user states about the files.
+        stated: what the user states about the files.
         store: the results folder.
-        options: device, data and policy.
+        config: device, data and policy.
         reader: reads the files and their data sets.
         said: lines that were already shown to the user.
     """
 
     request: protocols.Request
-    claims: Claims
+    stated: ReadingOptions
     store: Store
-    options: run.Options
+    config: run.RunConfig
     reader: SetReader
     said: set[str] = field(default_factory=set)
 
     def say_once(self, line: str) -> None:
         """Show a line once, although it applies to several sets of a file."""
         if line not in self.said:
-            self.options.tell(line)
+            self.config.tell(line)
         self.said.add(line)
 
     def ask_anew(self, asked: Sequence[ReadSet]) -> list[run.OpenedSet | None]:
@@ -138,12 +140,12 @@ class _Judge:
             opened = None
             with suppress(DataError, RecordError, UsageError):
                 opened = self.reader.open(read)
-                Redo(self.worker(opened).folder).ask()
+                Redo(self.runner(opened).folder).ask()
             every.append(opened)
         return every
 
-    def worker(self, opened: run.OpenedSet) -> Work:
-        """Return the worker of a set, with a folder of checkpoints of its own."""
+    def runner(self, opened: run.OpenedSet) -> CellRunner:
+        """Return the runner of a set, with a folder of checkpoints of its own."""
         job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
         digest = synthetic_file.digest(opened.synthetic)
         rate = opened.synthetic.provenance.get("learning_rate")
@@ -155,9 +157,9 @@ class _Judge:
             known = self.store.find(job.cell, job.digest, fingerprint)
             if known is None or _is_of(known, digest, rate):
                 break
-        worker = Work(job, fingerprint, self.store, self.options)
-        worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
-        return worker
+        runner = CellRunner(job, fingerprint, self.store, self.config)
+        runner.folder = runner.folder.with_name(f"{runner.folder.name}-{digest[:8]}")
+        return runner
 
     @grid.at_work()
     def judge(self, read: ReadSet, opened: run.OpenedSet | None = None) -> Record:
@@ -178,7 +180,7 @@ class _Judge:
             InterruptedRunError: the user or a time budget stopped the command.
             DcbenchError: the set cannot be judged.
         """
-        policy = self.options.policy
+        policy = self.config.policy
         while True:
             if policy.stopped():
                 raise InterruptedRunError(f"stopped before {read.path}")
@@ -191,8 +193,8 @@ class _Judge:
             try:
                 if self.reader.is_unchanged(read):
                     return self._judge(read, opened)
-                self.options.tell(f"{read.path} has changed, so it is read again")
-                read, opened = self.reader.read(read.path, read.claims), None
+                self.config.tell(f"{read.path} has changed, so it is read again")
+                read, opened = self.reader.read(read.path, read.stated), None
             finally:
                 lock.release()
 
@@ -206,38 +208,38 @@ class _Judge:
             opened = saved_sets.held_out(path, opened)
         adopt.caution(path, opened.synthetic, protocol)
         # Looked up under the lock, since another set may now have the record.
-        worker = self.worker(opened)
-        redo = Redo(worker.folder)
+        runner = self.runner(opened)
+        redo = Redo(runner.folder)
         fingerprint = opened.dataset.raw_fingerprint
-        known = self.store.find(job.cell, worker.job.digest, fingerprint)
+        known = self.store.find(job.cell, runner.job.digest, fingerprint)
         if not redo.begin() and known:
-            self.options.tell(f"{path}: already recorded; --fresh trains again")
+            self.config.tell(f"{path}: already recorded; --fresh trains again")
             return self._named(path, known, opened.synthetic)
-        record = self._made(worker, opened)
+        record = self._made(runner, opened)
         redo.end()
         if record.status == "done":
-            shutil.rmtree(worker.folder, ignore_errors=True)
+            shutil.rmtree(runner.folder, ignore_errors=True)
         elif known:
-            self.options.tell(f"{path}: its earlier result is kept")
+            self.config.tell(f"{path}: its earlier result is kept")
         return record
 
-    def _made(self, worker: Work, opened: run.OpenedSet) -> Record:
+    def _made(self, runner: CellRunner, opened: run.OpenedSet) -> Record:
         """Return the record of a set that is judged now, or of the failure to do so.
 
         A failure is recorded under the content of the set, because another set of the
         same recipe may have a result.
         """
-        job, fingerprint = worker.job, worker.fingerprint
+        job, fingerprint = runner.job, runner.fingerprint
         sha256 = synthetic_file.digest(opened.synthetic)
         apart = job._replace(another=sha256).digest
         try:
             self.store.check_name(job.cell, job.digest, fingerprint)
-            record = worker.judge(opened)
+            record = runner.judge(opened)
             self.store.write(record)
         except (InterruptedRunError, OutputError):
             raise
         except Exception as error:  # noqa: BLE001 - a network can raise anything
-            failure = worker.record(**fields_of(error), synthetic_sha256=sha256)
+            failure = runner.record(**fields_of(error), synthetic_sha256=sha256)
             record = msgspec.structs.replace(failure, digest=apart)
             self.store.write(record)
         else:
@@ -252,13 +254,13 @@ class _Judge:
         name = str(synthetic.provenance.get("name") or "")
         if name == known.name:
             return known
-        if self.claims.name is None:
-            self.options.tell(
+        if self.stated.name is None:
+            self.config.tell(
                 f"{path}: the same set is recorded as {known.name or known.cell}; "
                 "--name NAME renames it"
             )
             return known
-        self.options.tell(f"{path}: renamed from {known.name or known.cell} to {name}")
+        self.config.tell(f"{path}: renamed from {known.name or known.cell} to {name}")
         renamed = msgspec.structs.replace(known, name=name)
         self.store.write(renamed)
         return renamed
@@ -275,7 +277,7 @@ class _Judge:
         Raises:
             UsageError: a method was named, but the protocol is the same for all.
         """
-        judging = saved_sets.judging(opened, self.request, self.claims.as_method)
+        judging = saved_sets.judging(opened, self.request, self.stated.as_method)
         resolved = overlay.Resolved(judging.recipe, {})
         job = planning.CellJob(opened.cell, opened.cell.dataset, resolved)
         return job, judging.line

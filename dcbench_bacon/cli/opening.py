@@ -8,7 +8,7 @@ from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import adopt
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.running import run, saved_sets
 from dcbench_bacon.running.datasets import Datasets
 from dcbench_bacon.running.failures import FileFailures
@@ -19,12 +19,12 @@ class ReadSet(NamedTuple):
 
     Attributes:
         path: of the file.
-        claims: what the user states about this set.
+        stated: what the user states about this set.
         synthetic: the set, on the CPU.
     """
 
     path: Path
-    claims: Claims
+    stated: ReadingOptions
     synthetic: SyntheticSet
 
     @property
@@ -33,23 +33,23 @@ class ReadSet(NamedTuple):
         told: Any = self.synthetic.provenance.get("cell")
         named = str(told.get("dataset", "")) if isinstance(told, dict) else ""
         # A header names no folder of this machine: only --dataset does.
-        return self.claims.dataset or named.partition(":")[0]
+        return self.stated.dataset or named.partition(":")[0]
 
 
 class SetReader:
     """Reads the sets of a command; each data set is loaded and whitened once.
 
     Args:
-        claims: what the user states about the files.
+        stated: what the user states about the files.
         datasets: loads the data sets.
         several: whether ``--index all`` means all sets of a file.
     """
 
     def __init__(
-        self, claims: Claims, datasets: Datasets, *, several: bool = False
+        self, stated: ReadingOptions, datasets: Datasets, *, several: bool = False
     ) -> None:
         """Nothing is read yet."""
-        self.claims = claims
+        self.stated = stated
         self.datasets = datasets
         self.several = several
         self.told: set[Any] = set()  # tables that were shown
@@ -79,17 +79,17 @@ class SetReader:
 
     def _read(self, path: Path) -> list[ReadSet]:
         """Return the sets of a file that the user has asked for."""
-        every = adopt.every_set(path, self.claims) if self.several else [self.claims]
-        return [self.read(path, claims) for claims in every]
+        every = adopt.every_set(path, self.stated) if self.several else [self.stated]
+        return [self.read(path, stated) for stated in every]
 
-    def read(self, path: Path, claims: Claims) -> ReadSet:
+    def read(self, path: Path, stated: ReadingOptions) -> ReadSet:
         """Read one set."""
-        root = self.datasets.options.data_root
-        return ReadSet(path, claims, adopt.read(path, claims, root, self.told))
+        root = self.datasets.config.data_root
+        return ReadSet(path, stated, adopt.read(path, stated, root, self.told))
 
     def is_unchanged(self, read: ReadSet) -> bool:
         """Return whether a file still contains the set that was read from it."""
-        again = self.read(read.path, read.claims).synthetic
+        again = self.read(read.path, read.stated).synthetic
         return again.provenance == read.synthetic.provenance and (
             synthetic_file.digest(again) == synthetic_file.digest(read.synthetic)
         )
@@ -100,7 +100,7 @@ class SetReader:
         Raises:
             DataError: the file does not name its data set, or the data do not fit it.
         """
-        synthetic = read.synthetic.to(self.datasets.options.device)
+        synthetic = read.synthetic.to(self.datasets.config.device)
         cell, made_for = saved_sets.origin(read.path, synthetic)
         try:
             loaded = self.datasets[read.source]

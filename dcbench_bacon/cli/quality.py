@@ -14,7 +14,7 @@ from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation import quality
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.reporting import rendering
 from dcbench_bacon.running import run
@@ -25,13 +25,13 @@ from dcbench_bacon.runtime.memory import keep_freed_memory
 
 
 def quality_of_files(
-    *, files: Sequence[Path], claims: Claims, table: str, **given: Any
+    *, files: Sequence[Path], stated: ReadingOptions, table: str, **given: Any
 ) -> int:
     """Print the table of distances of the images of saved sets from real ones.
 
     Args:
         files: the files of the sets; one that cannot be used does not stop the others.
-        claims: what the user states about them.
+        stated: what the user states about them.
         table: the format of the table.
         given: the fields of ``Setup`` and of ``QualityRequest``.
 
@@ -39,12 +39,12 @@ def quality_of_files(
         The exit status: 0 when all files are in the table.
     """
     keep_freed_memory()
-    setup = Setup.taken(given)
+    setup = Setup.pop_from(given)
     request = quality.QualityRequest(**given)
     pools.check_architectures([request.architecture])
-    with setup.ready(Console(stderr=True)) as (store, options):
-        failures = FileFailures(store, options.tell)
-        reader = SetReader(claims, Datasets(options))
+    with setup.ready(Console(stderr=True)) as (store, config):
+        failures = FileFailures(store, config.tell)
+        reader = SetReader(stated, Datasets(config))
         opened: dict[Path, run.OpenedSet] = {}
         for read in reader.read_all(files, failures):
             with failures.noted(read.path):
@@ -56,7 +56,7 @@ def quality_of_files(
             sets: list[tuple[Path, SyntheticSet]] = [
                 (path, each.synthetic) for path, each in named
             ]
-            found = appraise_files(sets, dataset, request, options, store.shared)
+            found = appraise_files(sets, dataset, request, config, store.shared)
             sys.stderr.flush()
             click.echo(rendering.render(found, table))
     return failures.status(len(set(files)))

@@ -7,18 +7,18 @@ import click
 
 from dcbench_bacon.cli.options import (
     as_option,
-    claim_options,
     compile_option,
     data_root_option,
     device_option,
     output_option,
     preset_option,
     protocol_options,
+    reading_options,
     set_option,
     table_format,
     time_budget_option,
 )
-from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 
 
 @click.command(
@@ -34,7 +34,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@claim_options
+@reading_options
 @as_option
 @preset_option
 @set_option
@@ -66,7 +66,7 @@ def evaluate(**given: Any) -> None:
     """
     from dcbench_bacon.cli.evaluate import evaluate_files
 
-    raise SystemExit(evaluate_files(claims=Claims.taken(given), **given))
+    raise SystemExit(evaluate_files(stated=ReadingOptions.pop_from(given), **given))
 
 
 @click.command(
@@ -97,7 +97,7 @@ Examples:
     is_flag=True,
     help="Replace an output that exists, once the new one is complete.",
 )
-@claim_options
+@reading_options
 @data_root_option
 def convert(**given: Any) -> None:
     """Turn a synthetic set of any format into another, or into a picture.
@@ -107,7 +107,7 @@ def convert(**given: Any) -> None:
     """
     from dcbench_bacon.exchange.conversion import convert_file
 
-    click.echo(convert_file(claims=Claims.taken(given), **given))
+    click.echo(convert_file(stated=ReadingOptions.pop_from(given), **given))
 
 
 @click.command(
@@ -119,7 +119,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@claim_options
+@reading_options
 @click.option(
     "--architecture",
     default="ConvNet",
@@ -167,4 +167,4 @@ def quality(**given: Any) -> None:
     """
     from dcbench_bacon.cli.quality import quality_of_files
 
-    raise SystemExit(quality_of_files(claims=Claims.taken(given), **given))
+    raise SystemExit(quality_of_files(stated=ReadingOptions.pop_from(given), **given))

@@ -17,27 +17,27 @@ from dcbench_bacon.evaluation.quality import (
     limited,
     table,
 )
-from dcbench_bacon.running.run import CellRun, Options
+from dcbench_bacon.running.run import CellRun, RunConfig
 from dcbench_bacon.schema import Cell
 
 
-def run_on(dataset: Dataset, options: Options, shared: Path | None = None) -> Run:
+def run_on(dataset: Dataset, config: RunConfig, shared: Path | None = None) -> Run:
     """Return the run that trains the network and draws real images for all sets.
 
     Args:
         dataset: the real images.
-        options: device, data and policy.
+        config: device, data and policy.
         shared: the folder in which the trained network is kept; None keeps none.
     """
     cell = Cell("quality", dataset.info.name, 1)
-    return CellRun(cell, dataset, options, None, shared)
+    return CellRun(cell, dataset, config, None, shared)
 
 
 def appraise_files(
     named: Sequence[tuple[Path, SyntheticSet]],
     dataset: Dataset,
     request: QualityRequest,
-    options: Options,
+    config: RunConfig,
     shared: Path | None = None,
 ) -> pd.DataFrame:
     """Return the table of image quality of several files of one data set.
@@ -46,14 +46,14 @@ def appraise_files(
         named: the files and the sets in them.
         dataset: the real images.
         request: the options of the measurement.
-        options: device, checkpoints, progress and stopping.
+        config: device, checkpoints, progress and stopping.
         shared: the folder in which the trained network is kept; None keeps none.
 
     Raises:
         UsageError: a network, a model or its weights do not exist, or an image-text
             model is asked for on whitened images.
     """
-    run = run_on(dataset, options, shared)
+    run = run_on(dataset, config, shared)
     if dataset.zca and request.clip_weights:
         raise UsageError(
             "an image-text model sees pixels, and these images are ZCA-whitened: "
