@@ -225,13 +225,13 @@ class _Runner:
         runner = CellRunner(job, fingerprint, self.store, self.config, anew=anew)
         try:
             self.store.check_name(job.cell, job.digest, fingerprint)
-            record = work.run(self.datasets.of(job))
+            record = runner.run(self.datasets.of(job))
             self.store.write(record)
         except (InterruptedRunError, OutputError):
             raise
         except Exception as error:  # torch's, or a mistake in anyone's method
             logger.debug("%s failed", job.cell, exc_info=True)
-            return self._failed(work, error, redo)
+            return self._failed(runner, error, redo)
         if redo:
             set_files.tidy(self.store, runner.set_path)
             redo.end()
@@ -239,19 +239,19 @@ class _Runner:
         return CellResult(job, "done", record)
 
     def _failed(
-        self, work: CellRunner, error: Exception, redo: Redo | None = None
+        self, runner: CellRunner, error: Exception, redo: Redo | None = None
     ) -> CellResult:
         """Record that a cell ended without a result, which also fulfils a request.
 
         Otherwise a cell that always fails would never return its earlier result.
         """
-        record = work.record(**fields_of(error))
+        record = runner.record(**fields_of(error))
         self.store.write(record)
         if redo:
             redo.end()
-        if self._has_result(work):
-            self.config.tell(f"{work.job.cell}: its earlier result is kept")
-        return CellResult(work.job, record.status, record)
+        if self._has_result(runner):
+            self.config.tell(f"{runner.job.cell}: its earlier result is kept")
+        return CellResult(runner.job, record.status, record)
 
     def _has_result(self, runner: CellRunner) -> bool:
         """Return whether an earlier run of a cell, on the same images, has a result."""
