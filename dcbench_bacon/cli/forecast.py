@@ -12,7 +12,7 @@ from dcbench_bacon.cli.sizes import lasting, size
 from dcbench_bacon.running.estimates import PlannedCell, estimated, planned
 from dcbench_bacon.running.grid import CellResult
 from dcbench_bacon.running.planning import CellJob
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.runtime.progress import Overall
 from dcbench_bacon.store import Store
 
@@ -25,10 +25,10 @@ class Forecast:
 
     Args:
         cells: of the grid, with estimates.
-        config: how they run.
+        context: how they run.
     """
 
-    def __init__(self, cells: Sequence[PlannedCell], config: RunConfig) -> None:
+    def __init__(self, cells: Sequence[PlannedCell], context: RunContext) -> None:
         """Begin to count the time."""
         self.expected = {
             cell.job.cell: cell.estimate.seconds if cell.estimate else math.nan
@@ -36,9 +36,9 @@ class Forecast:
             if cell.state != "done"
         }
         self.count = len(cells)
-        self.overall = Overall(config.policy.reporter)
-        policy = replace(config.policy, reporter=self.overall)
-        self.config = replace(config, policy=policy)
+        self.overall = Overall(context.policy.reporter)
+        policy = replace(context.policy, reporter=self.overall)
+        self.context = replace(context, policy=policy)
         self._done = 0
         self._spent = self._planned = 0.0
         self._began = time.monotonic()
@@ -70,7 +70,7 @@ class Forecast:
 
 
 def forecast(
-    jobs: Sequence[CellJob], store: Store, config: RunConfig, preset: str
+    jobs: Sequence[CellJob], store: Store, context: RunContext, preset: str
 ) -> Forecast:
     """Tell the user what a grid will take, and return its forecast.
 
@@ -79,25 +79,25 @@ def forecast(
     Raises:
         InterruptedRunError: the user stopped the run.
     """
-    cells = planned(jobs, store, config)
+    cells = planned(jobs, store, context)
     if preset != "demo" and any(cell.state != "done" for cell in cells):
-        cells = estimated(cells, store, config, PROBE_SECONDS["run"])
-        config.tell(total_line(cells))
+        cells = estimated(cells, store, context, PROBE_SECONDS["run"])
+        context.tell(total_line(cells))
         if warning := day_warning(cells, preset):
-            config.tell(warning)
-    return Forecast(cells, config)
+            context.tell(warning)
+    return Forecast(cells, context)
 
 
 def dry_run(
-    jobs: Sequence[CellJob], store: Store, config: RunConfig, preset: str
+    jobs: Sequence[CellJob], store: Store, context: RunContext, preset: str
 ) -> str:
     """Return the plan of a grid as text; nothing is written.
 
     Raises:
         InterruptedRunError: the user stopped the probes.
     """
-    cells = planned(jobs, store, config)
-    cells = estimated(cells, store, config, PROBE_SECONDS["dry"])
+    cells = planned(jobs, store, context)
+    cells = estimated(cells, store, context, PROBE_SECONDS["dry"])
     width = max(len(str(cell.job.cell)) for cell in cells)
     lines = [
         f"{'cell':<{width}}  {'state':<9}  {'data':<7}  {'distil':>9}  "

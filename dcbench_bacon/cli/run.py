@@ -54,27 +54,27 @@ def run_grid(*, references: bool, dry_run: bool, **given: Any) -> int:
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
     preset, count = grid.request.preset, len(jobs)
-    with setup.ready(console, writing=not dry_run) as (store, config):
+    with setup.ready(console, writing=not dry_run) as (store, context):
         if dry_run:
-            click.echo(forecast.dry_run(jobs, store, config, preset))
+            click.echo(forecast.dry_run(jobs, store, context, preset))
             return 0
         cells = f"{count} cell{'s' * (count > 1)}"
-        where = environment(config.device).device
-        config.tell(f"{cells}, preset {preset}, on {where}")
-        overall = forecast.forecast(jobs, store, config, preset)
-        for result in run(jobs, store, overall.config):
+        where = environment(context.device).device
+        context.tell(f"{cells}, preset {preset}, on {where}")
+        overall = forecast.forecast(jobs, store, context, preset)
+        for result in run(jobs, store, overall.context):
             results.append(result)
             left = overall.finished(result)
             if result.outcome == "missing":  # said once per data set
                 continue
-            config.tell(f"[{len(results)}/{count}] {_line(result)}{left}")
+            context.tell(f"[{len(results)}/{count}] {_line(result)}{left}")
     _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
-        config.tell(f"{failed} of {count} cells failed; see the lines above")
+        context.tell(f"{failed} of {count} cells failed; see the lines above")
     lacking = [each.job.source for each in results if each.outcome == "missing"]
     for source, cells_of in Counter(lacking).items():
-        config.tell(f"{cells_of} of {count} cells did not run for want of {source}")
+        context.tell(f"{cells_of} of {count} cells did not run for want of {source}")
     return 1 if failed or lacking else 0
 
 
@@ -101,8 +101,8 @@ def time_grid(*, steps: int, format: str, **given: Any) -> str:
         request=request_of("paper", **given),
     )
     records = []
-    with setup.ready(Console(stderr=True)) as (store, config):
-        for record in step_timing.time_steps(grid, config, steps):
+    with setup.ready(Console(stderr=True)) as (store, context):
+        for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)
     return rendering.render(tables.timing(records), format)

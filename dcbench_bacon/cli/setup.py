@@ -15,9 +15,7 @@ from dcbench_bacon import field_types
 from dcbench_bacon.cli.endings import going_on
 from dcbench_bacon.running import interrupt, run
 from dcbench_bacon.runtime import progress
-from dcbench_bacon.runtime.compilation import Compiler
 from dcbench_bacon.runtime.devices import choose_device
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.store import Store
 
 
@@ -38,7 +36,7 @@ class Setup:
     """
 
     device: str
-    compiling: field_types.CompileMode
+    compiling: field_types.CompileMode = "off"
     data_root: Path | None
     output: Path
     fresh: bool = False
@@ -56,7 +54,7 @@ class Setup:
     @contextmanager
     def ready(
         self, console: Console, *, writing: bool = True
-    ) -> Iterator[tuple[Store, run.RunConfig]]:
+    ) -> Iterator[tuple[Store, run.RunContext]]:
         """Yield the store and the options of running cells.
 
         Args:
@@ -72,21 +70,16 @@ class Setup:
             store = Store(self.output)
             if writing:
                 store.open()
-            policy = RunPolicy(
-                interval=self.checkpoint_every,
-                deadline=deadline,
-                stop=stop,
-                reporter=reporter,
-                compiler=Compiler(self.compiling),
-            )
             config = run.RunConfig(
                 device=device,
                 data_root=self.data_root,
                 download=not self.no_download,
                 fresh=self.fresh,
-                policy=policy,
+                compiling=self.compiling,
+                checkpoint_every=self.checkpoint_every,
+                deadline=time.time() + deadline - time.monotonic(),
             )
-            yield store, config
+            yield store, config.here(reporter, stop)
 
 
 def _farewell(reason: str) -> None:

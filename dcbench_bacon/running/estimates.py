@@ -11,7 +11,7 @@ from dcbench_bacon.data import loading
 from dcbench_bacon.errors import DataError, DcbenchError, RecordError
 from dcbench_bacon.running.planning import CellJob
 from dcbench_bacon.running.probing import probe
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.schema import Record, Timing
 from dcbench_bacon.store import Store
@@ -78,33 +78,33 @@ class Cost(NamedTuple):
 
 
 def planned(
-    jobs: Sequence[CellJob], store: Store, config: RunConfig
+    jobs: Sequence[CellJob], store: Store, context: RunContext
 ) -> list[PlannedCell]:
     """Return the cells of a grid as they are, without estimates; nothing is read long.
 
     Args:
         jobs: of the grid.
         store: the results folder, which may not exist.
-        config: the data folder, and whether finished cells run again.
+        context: the data folder, and whether finished cells run again.
     """
     fingerprints = {
-        source: _fingerprint(source, config)
+        source: _fingerprint(source, context)
         for source in dict.fromkeys(job.source for job in jobs)
     }
     cells = []
     for job in jobs:
         at_hand, fingerprint = fingerprints[job.source]
         state: State = "to do"
-        if _is_done(job, store, fingerprint) and not config.fresh:
+        if _is_done(job, store, fingerprint) and not context.fresh:
             state = "done"
-        elif _is_begun(job, store, fingerprint) and not config.fresh:
+        elif _is_begun(job, store, fingerprint) and not context.fresh:
             state = "resumable"
-        cells.append(PlannedCell(job, state, at_hand, _disk_bytes(job, config)))
+        cells.append(PlannedCell(job, state, at_hand, _disk_bytes(job, context)))
     return cells
 
 
 def estimated(
-    cells: Sequence[PlannedCell], store: Store, config: RunConfig, seconds: float
+    cells: Sequence[PlannedCell], store: Store, context: RunContext, seconds: float
 ) -> list[PlannedCell]:
     """Return cells with the cost of those that are not done.
 
@@ -115,25 +115,25 @@ def estimated(
     Args:
         cells: of a grid.
         store: the results folder.
-        config: the device and the data.
+        context: the device and the data.
         seconds: that all probes together should take.
 
     Raises:
         InterruptedRunError: the user stopped the run.
     """
-    known = _from_records(cells, store, config)
+    known = _from_records(cells, store, context)
     open_ = [_kind(cell.job) for cell in cells if cell.state != "done"]
     jobs = {_kind(cell.job): cell.job for cell in cells}
     missing = _one_per_method_first([k for k in dict.fromkeys(open_) if k not in known])
     if missing:
-        config.tell(f"estimating from the first steps (about {seconds:.0f} s)")
+        context.tell(f"estimating from the first steps (about {seconds:.0f} s)")
     until = time.monotonic() + seconds
     for index, kind in enumerate(missing):
         left = until - time.monotonic()
         if left <= 0 and any(other[0] == kind[0] for other in known):
             continue
         with suppress(DataError):  # a folder that is not there
-            found = probe(jobs[kind], config, max(left, 0) / (len(missing) - index))
+            found = probe(jobs[kind], context, max(left, 0) / (len(missing) - index))
             known[kind] = Cost(
                 Estimate(
                     found.distillation,
@@ -187,10 +187,10 @@ def _kind(job: CellJob) -> Kind:
 
 
 def _from_records(
-    cells: Sequence[PlannedCell], store: Store, config: RunConfig
+    cells: Sequence[PlannedCell], store: Store, context: RunContext
 ) -> dict[Kind, Cost]:
     """Return the costs that records of this device tell."""
-    here = environment(config.device).device
+    here = environment(context.device).device
     broken: list[RecordError] = []
     every = [*store.records(broken), *store.records(broken, "timing")]
     usable = [
@@ -254,10 +254,10 @@ def _scaled(stages: Mapping[str, Timing], steps: object) -> float:
     return total + longest.seconds / longest.steps * (steps - longest.steps)
 
 
-def _fingerprint(source: str, config: RunConfig) -> tuple[bool, str | None]:
+def _fingerprint(source: str, context: RunContext) -> tuple[bool, str | None]:
     """Return whether a data set is on disk, and its fingerprint if it is known."""
     try:
-        return True, loading.known_fingerprint(source, config.data_root)
+        return True, loading.known_fingerprint(source, context.data_root)
     except DcbenchError:
         return False, None
 
@@ -287,9 +287,9 @@ def _any(folder: Path, pattern: str) -> bool:
     return any(True for _ in folder.glob(pattern))
 
 
-def _disk_bytes(job: CellJob, config: RunConfig) -> int:
+def _disk_bytes(job: CellJob, context: RunContext) -> int:
     """Return what the set and the checkpoint of a cell take on disk."""
-    info = getattr(loading.find(job.source, config.data_root).module, "INFO", None)
+    info = getattr(loading.find(job.source, context.data_root).module, "INFO", None)
     if info is None:
         return 0
     pixels = info.channels * info.size**2

@@ -1,18 +1,14 @@
 """Running of the cells of a grid; a cell that fails does not stop the others."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from traceback import format_exception
+from contextlib import contextmanager, suppress
 from typing import Literal, NamedTuple
 
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import held_out_sha256
 from dcbench_bacon.errors import (
     DataError,
-    DcbenchError,
-    DivergedError,
     InterruptedRunError,
     OutputError,
     RecordError,
@@ -20,10 +16,10 @@ from dcbench_bacon.errors import (
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.running.datasets import Datasets
-from dcbench_bacon.running.interrupt import at_work
+from dcbench_bacon.running.failures import fields_of
 from dcbench_bacon.running.missing_data import fetched
 from dcbench_bacon.running.planning import CellJob, report_changed_method
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.running.stages import images_for
 from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.runtime.memory import keep_freed_memory
@@ -34,7 +30,6 @@ from dcbench_bacon.store import Store
 logger = logging.getLogger(__name__)
 
 
-MOST_TRACEBACK = 20_000  # most characters of a traceback that a record keeps
 Outcome = Literal["done", "skipped", "failed", "diverged", "missing"]
 
 
@@ -47,7 +42,7 @@ class CellResult(NamedTuple):
 
 
 def run(
-    jobs: Sequence[CellJob], store: Store, config: RunConfig
+    jobs: Sequence[CellJob], store: Store, context: RunContext
 ) -> Iterator[CellResult]:
     """Run jobs, and yield each result as soon as it is known.
 
@@ -59,15 +54,15 @@ def run(
         OutputError: results can no longer be written.
     """
     keep_freed_memory()
-    runner = _Runner(store, config)
+    runner = _Runner(store, context)
     runner.look_for_data(jobs)
-    if config.fresh:
+    if context.fresh:
         runner.ask_anew(jobs)
     postponed: list[CellJob] = []
     for job in jobs:
         result = runner.attempt(job)
         if result is None:
-            config.tell(
+            context.tell(
                 f"{job.cell}: another process is working on it, so it comes later (if "
                 "that process is on this machine, divide the processor cores with "
                 "OMP_NUM_THREADS)"
@@ -81,14 +76,30 @@ def run(
         yield result
 
 
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Turn an immediate stop while a cell runs into an error of dcbench.
+
+    Raises:
+        InterruptedRunError: a step was left because it did not end soon, or the user
+            pressed Ctrl-C a second time.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(
+            str(error) or "interrupted at once", kept="the last checkpoint is kept"
+        ) from error
+
+
 class _Runner:
     """A run of cells, one after another."""
 
-    def __init__(self, store: Store, config: RunConfig) -> None:
+    def __init__(self, store: Store, context: RunContext) -> None:
         """Start with no data in memory."""
         self.store = store
-        self.config = config
-        self.datasets = Datasets(config)
+        self.context = context
+        self.datasets = Datasets(context.config)
         self.trusted: set[str] = set()
 
     @at_work()
@@ -99,15 +110,15 @@ class _Runner:
         """
         needed = [job.source for job in jobs if self._only_record(job) is None]
         for source in dict.fromkeys(needed):
-            if not self.config.policy.stop() and (
-                error := fetched(source, self.config)
+            if not self.context.policy.stopped() and (
+                error := fetched(source, self.context)
             ):
                 self.datasets.missing[source] = error
 
     def ask_anew(self, jobs: Sequence[CellJob]) -> None:
         """Leave a request for each cell, before the first of them runs."""
         for job in jobs:
-            if self.config.policy.stop():
+            if self.context.policy.stop():
                 raise InterruptedRunError("stopped before anything ran", noted=False)
             try:
                 self._redo(job, self._fingerprint(job)).ask()
@@ -127,8 +138,7 @@ class _Runner:
             job: the cell and its recipe.
             patience: seconds to wait for the lock.
         """
-        policy = self.config.policy
-        if policy.stop() or time.monotonic() > policy.deadline:
+        if self.context.policy.stopped():
             raise InterruptedRunError(f"stopped before {job.cell}")
         try:
             fingerprint = self._fingerprint(job)
@@ -141,8 +151,8 @@ class _Runner:
         try:
             redo = self._redo(job, fingerprint)
             if redo.begin():
-                if not self.config.fresh:
-                    self.config.tell(f"{job.cell}: runs anew, as --fresh has asked")
+                if not self.context.fresh:
+                    self.context.tell(f"{job.cell}: runs anew, as --fresh has asked")
                 return self._run(job, fingerprint, redo)
             return self._skipped(job, fingerprint) or self._run(job, fingerprint)
         finally:
@@ -159,7 +169,7 @@ class _Runner:
 
     def _only_record(self, job: CellJob) -> Record | None:
         """Return the only record of a cell, whatever images it was made from."""
-        return None if self.config.fresh else self.store.only(job.cell, job.digest)
+        return None if self.context.fresh else self.store.only(job.cell, job.digest)
 
     def _taken_as_it_is(self, job: CellJob, error: DataError) -> CellResult | None:
         """Return the only result of a cell whose data set is not on disk."""
@@ -168,7 +178,7 @@ class _Runner:
             return None
         if job.source not in self.trusted:
             self.trusted.add(job.source)
-            self.config.tell(
+            self.context.tell(
                 f"{job.source} is not on disk, so its finished records could not be "
                 "compared with its images"
             )
@@ -176,8 +186,8 @@ class _Runner:
 
     def _without_data(self, job: CellJob, error: DataError) -> CellResult:
         """Record that a cell could not run for want of its data set."""
-        runner = CellRunner(job, None, self.store, self.config)
-        result = self._failed(runner, "failed", error)
+        runner = CellRunner(job, None, self.store, self.context)
+        result = self._failed(runner, error)
         missing = isinstance(error, loading.MissingDataError)
         return result._replace(outcome="missing") if missing else result
 
@@ -186,18 +196,18 @@ class _Runner:
         try:
             record = self.store.find(job.cell, job.digest, fingerprint)
         except RecordError as error:
-            self.config.tell(f"warning: {error}")
+            self.context.tell(f"warning: {error}")
             return None
         if record is None:
             return None
         if record.dataset_sha256 is None:
-            self.config.tell(
+            self.context.tell(
                 f"{job.cell}: its record does not name the images it was made from, so "
                 f"they could not be compared with those of {job.source}"
             )
         if job.resolved.recipe.protocol.held_out and not self._same_split(job, record):
             return None
-        report_changed_method(job.cell, record.method_sha256, self.config.tell)
+        report_changed_method(job.cell, record.method_sha256, self.context.tell)
         # A kill may come between a record and the tidying after it.
         self._tidy(job, fingerprint)
         return CellResult(job, "skipped", record)
@@ -205,7 +215,7 @@ class _Runner:
     def _same_split(self, job: CellJob, record: Record) -> bool:
         """Return whether a record has the validation split of today, or say why not."""
         if record.validation_sha256 is None:
-            self.config.tell(
+            self.context.tell(
                 f"{job.cell}: its record does not name the images that were held out, "
                 "so they could not be compared with those of today; --fresh runs it "
                 "again"
@@ -215,7 +225,7 @@ class _Runner:
         images = images_for(job.cell, self.datasets.of(job), protocol)
         if record.validation_sha256 == held_out_sha256(images.validation):
             return True
-        self.config.tell(
+        self.context.tell(
             f"{job.cell}: its record was made with other images held out for "
             "validation, so it runs again"
         )
@@ -232,17 +242,16 @@ class _Runner:
     ) -> CellResult:
         """Run a cell and record it, also when it fails."""
         anew = redo is not None
-        runner = CellRunner(job, fingerprint, self.store, self.config, anew=anew)
+        runner = CellRunner(job, fingerprint, self.store, self.context, anew=anew)
         try:
+            self.store.check_name(job.cell, job.digest, fingerprint)
             record = runner.run(self.datasets.of(job))
+            self.store.write(record)
         except (InterruptedRunError, OutputError):
             raise
-        except DivergedError as error:
-            return self._failed(runner, "diverged", error, redo)
         except Exception as error:  # torch's, or a mistake in anyone's method
             logger.debug("%s failed", job.cell, exc_info=True)
-            return self._failed(runner, "failed", error, redo)
-        self.store.write(record)
+            return self._failed(runner, error, redo)
         if redo:
             set_files.tidy(self.store, runner.set_path)
             redo.end()
@@ -250,26 +259,19 @@ class _Runner:
         return CellResult(job, "done", record)
 
     def _failed(
-        self,
-        runner: CellRunner,
-        status: Literal["failed", "diverged"],
-        error: Exception,
-        redo: Redo | None = None,
+        self, runner: CellRunner, error: Exception, redo: Redo | None = None
     ) -> CellResult:
         """Record that a cell ended without a result, which also fulfils a request.
 
         Otherwise a cell that always fails would never return its earlier result.
         """
-        known = isinstance(error, DcbenchError)
-        said = str(error) if known else f"{type(error).__name__}: {error}"
-        told = shortened("".join(format_exception(error)))
-        record = runner.record(status, error=said, traceback=told)
+        record = runner.record(**fields_of(error))
         self.store.write(record)
         if redo:
             redo.end()
         if self._has_result(runner):
-            self.config.tell(f"{runner.job.cell}: its earlier result is kept")
-        return CellResult(runner.job, status, record)
+            self.context.tell(f"{runner.job.cell}: its earlier result is kept")
+        return CellResult(runner.job, record.status, record)
 
     def _has_result(self, runner: CellRunner) -> bool:
         """Return whether an earlier run of a cell, on the same images, has a result."""
@@ -279,11 +281,3 @@ class _Runner:
         with suppress(RecordError):
             return self.store.find(job.cell, job.digest, fingerprint) is not None
         return False
-
-
-def shortened(text: str) -> str:
-    """Return a text without its middle, if it is longer than a record may hold."""
-    if len(text) <= MOST_TRACEBACK:
-        return text
-    half = MOST_TRACEBACK // 2
-    return f"{text[:half]}\n[...]\n{text[-half:]}"

@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from dcbench_bacon.errors import InterruptedRunError
-
 logger = logging.getLogger(__name__)
 
 PATIENCE = 4.0  # seconds that a step in progress has to end after a request
@@ -190,19 +188,3 @@ def stoppable(
     stopper = Stopper(deadline, tell, farewell)
     with stopper.watching():
         yield stopper.requested
-
-
-@contextmanager
-def at_work() -> Iterator[None]:
-    """Turn an immediate stop while a cell runs into an error of dcbench.
-
-    Raises:
-        InterruptedRunError: a step was left because it did not end soon, or the user
-            pressed Ctrl-C a second time.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise InterruptedRunError(
-            str(error) or "interrupted at once", kept="the last checkpoint is kept"
-        ) from error

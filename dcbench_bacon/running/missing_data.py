@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from dcbench_bacon.data import loading
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunContext
 
 MOST_REASON = 100  # characters of the reason of a failed download
 
 
-def fetched(name: str, config: RunConfig) -> loading.MissingDataError | None:
+def fetched(name: str, context: RunContext) -> loading.MissingDataError | None:
     """Return None if a data set is on disk now, or the error for its cells.
 
     The user reads in three lines what is missing, where it was looked for and how to
@@ -17,9 +17,9 @@ def fetched(name: str, config: RunConfig) -> loading.MissingDataError | None:
 
     Args:
         name: the data set as typed.
-        config: the folder, whether to download, and who is told.
+        context: the folder, whether to download, and who is told.
     """
-    source = loading.find(name, config.data_root)
+    source = loading.find(name, context.data_root)
     try:
         loading.sources(source)
     except loading.MissingDataError as error:
@@ -30,9 +30,9 @@ def fetched(name: str, config: RunConfig) -> loading.MissingDataError | None:
         return None
     tried = str(source.folder)
     can_download = hasattr(source.module, "fetch")
-    if can_download and config.download:
-        config.tell(f"{name}: downloading into {source.folder}")
-        if not (reason := _problem(lambda: loading.get(name, config.data_root))):
+    if can_download and context.config.download:
+        context.tell(f"{name}: downloading into {source.folder}")
+        if not (reason := _problem(lambda: loading.get(name, context.data_root))):
             return None
         tried += f", and to download it ({reason})"
     remedy = f"put its files under {source.folder}"
@@ -42,9 +42,9 @@ def fetched(name: str, config: RunConfig) -> loading.MissingDataError | None:
         )
     if source.kind == name:
         remedy += "; another folder with --data-root or DCBENCH_DATA"
-    config.tell(f"{name} is not on disk: {what}")
-    config.tell(f"  tried: {tried}")
-    config.tell(f"  to get it: {remedy}")
+    context.tell(f"{name} is not on disk: {what}")
+    context.tell(f"  tried: {tried}")
+    context.tell(f"  to get it: {remedy}")
     return loading.MissingDataError(
         f"{name} is not on disk ({what}); tried {tried}; to get it: {remedy}"
     )

@@ -15,7 +15,7 @@ from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.planning import CellJob
-from dcbench_bacon.running.run import CellRun, RunConfig
+from dcbench_bacon.running.run import CellRun, RunContext
 from dcbench_bacon.running.stages import Images, task_of
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell, DatasetInfo
@@ -52,7 +52,7 @@ class _ProbeRun(CellRun):
     Args:
         cell: that is probed.
         dataset: random pixels.
-        config: the device; nothing is written.
+        context: the device; nothing is written.
         until: the value of ``time.monotonic()`` from which fewer steps suffice.
         leave: whether the first stage ends the work.
     """
@@ -61,13 +61,13 @@ class _ProbeRun(CellRun):
         self,
         cell: Cell,
         dataset: Dataset,
-        config: RunConfig,
+        context: RunContext,
         *,
         until: float,
         leave: bool,
     ) -> None:
         """Count no seconds yet."""
-        super().__init__(cell, dataset, config, None)
+        super().__init__(cell, dataset, context, None)
         self.until = until
         self.leave = leave
         self.seconds = 0.0
@@ -100,7 +100,7 @@ class _ProbeRun(CellRun):
         return dict(make(self))
 
 
-def probe(job: CellJob, config: RunConfig, seconds: float) -> Probed:
+def probe(job: CellJob, context: RunContext, seconds: float) -> Probed:
     """Return the cost of a cell from the first steps of its stages.
 
     Random pixels replace the data set, and nothing is compiled or written. The probe
@@ -108,17 +108,17 @@ def probe(job: CellJob, config: RunConfig, seconds: float) -> Probed:
 
     Args:
         job: the cell and its recipe.
-        config: the device and the data.
+        context: the device and the data.
         seconds: that the probe should take.
 
     Raises:
         InterruptedRunError: the user stopped the run.
     """
-    policy = RunPolicy(stop=config.policy.stop, deadline=config.policy.deadline)
-    config = replace(config, policy=policy)
+    policy = RunPolicy(stop=context.policy.stop, deadline=context.policy.deadline)
+    context = replace(context, policy=policy)
     until = time.monotonic() + seconds
-    dataset, share = _dataset(job, config)
-    parts = (job.cell, dataset, config)
+    dataset, share = _dataset(job, context)
+    parts = (job.cell, dataset, context)
     run = _ProbeRun(*parts, until=until, leave=False)
     recipe, whole, synthetic = job.resolved.recipe, True, None
     method = method_class(job.cell.method).create(recipe.settings)
@@ -135,8 +135,8 @@ def probe(job: CellJob, config: RunConfig, seconds: float) -> Probed:
     except Exception:  # noqa: BLE001 - a method may miss steps that were left out
         whole = False
     if synthetic is None or not torch.isfinite(synthetic.images).all():
-        synthetic = _random_set(job, dataset.info, config.device)
-    evaluation = _evaluation(job, config, dataset, synthetic, until)
+        synthetic = _random_set(job, dataset.info, context.device)
+    evaluation = _evaluation(job, context, dataset, synthetic, until)
     if job.cell.ipc == 0:
         evaluation *= share
     peak = max((t.peak_bytes for t in run.timings.values()), default=0)
@@ -145,7 +145,7 @@ def probe(job: CellJob, config: RunConfig, seconds: float) -> Probed:
 
 def _evaluation(
     job: CellJob,
-    config: RunConfig,
+    context: RunContext,
     dataset: Dataset,
     synthetic: SyntheticSet,
     until: float,
@@ -164,7 +164,7 @@ def _evaluation(
             learning_rates=(),
             test_size=0,
         )
-        run = _ProbeRun(job.cell, dataset, config, until=until, leave=True)
+        run = _ProbeRun(job.cell, dataset, context, until=until, leave=True)
         task = task_of(synthetic, Images(dataset), protocol, ())
         try:
             evaluate(run, task, together=False)
@@ -181,24 +181,24 @@ def _tests(job: CellJob) -> int:
     return int(getattr(module, "COUNTS", (0, 10_000))[1])
 
 
-def _dataset(job: CellJob, config: RunConfig) -> tuple[Dataset, float]:
+def _dataset(job: CellJob, context: RunContext) -> tuple[Dataset, float]:
     """Return random pixels in the shape of a data set, and what to multiply by.
 
     The factor is the number of real train images per random one.
     """
-    module = loading.find(job.source, config.data_root).module
+    module = loading.find(job.source, context.data_root).module
     info = getattr(module, "INFO", None)
     if info is None:
-        return loading.load(job.source, config.data_root, config.device), 1.0
+        return loading.load(job.source, context.data_root, context.device), 1.0
     # A partition or a batch needs no more than this.
     per_class = max(MOST_IMAGES, job.cell.ipc)
     count = per_class * info.classes
     shape = (count, info.channels, info.size, info.size)
-    random = torch.Generator(config.device).manual_seed(0)
+    random = torch.Generator(context.device).manual_seed(0)
     images = torch.randint(
-        0, 256, shape, generator=random, dtype=torch.uint8, device=config.device
+        0, 256, shape, generator=random, dtype=torch.uint8, device=context.device
     )
-    labels = torch.arange(count, device=config.device) % info.classes
+    labels = torch.arange(count, device=context.device) % info.classes
     split = Split(images, labels)
     test = Split(images[: info.classes], labels[: info.classes])
     counts = getattr(module, "COUNTS", (count, count))

@@ -18,7 +18,6 @@ from dcbench_bacon.running.estimates import Estimate, PlannedCell
 from dcbench_bacon.running.grid import CellResult
 from dcbench_bacon.running.planning_of_grids import Grid, plan
 from dcbench_bacon.running.run import RunConfig
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.runtime.progress import Silent
 from dcbench_bacon.schema import Record
 
@@ -139,13 +138,13 @@ def test_the_rest_is_corrected_by_what_is_done(monkeypatch: pytest.MonkeyPatch) 
     now = [0.0]
     monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     shown, cells = Shown(), planned([100.0, 300.0])
-    config = RunConfig(torch.device("cpu"), policy=RunPolicy(reporter=shown))
-    ahead = Forecast(cells, config)
-    ahead.config.policy.reporter.start("random", 0, 5)
+    context = RunConfig(torch.device("cpu")).here(shown)
+    ahead = Forecast(cells, context)
+    ahead.context.policy.reporter.start("random", 0, 5)
     now[0] = 200.0  # twice as long as expected
     done = CellResult(cells[0].job, "done", cast(Record, None))
     assert ahead.finished(done) == "; about 10 min left"
-    ahead.config.policy.reporter.start("dm", 0, 5)
+    ahead.context.policy.reporter.start("dm", 0, 5)
     assert shown.titles == ["[1/2, 6.7 min left] random", "[2/2, 10 min left] dm"]
 
 

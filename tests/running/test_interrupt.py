@@ -18,7 +18,8 @@ from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.running import clock as clocks
 from dcbench_bacon.running import interrupt
 from dcbench_bacon.running.clock import Clock
-from dcbench_bacon.running.interrupt import at_work, stoppable
+from dcbench_bacon.running.grid import at_work
+from dcbench_bacon.running.interrupt import stoppable
 from dcbench_bacon.runtime import pace
 from dcbench_bacon.runtime.pace import Pace
 from dcbench_bacon.runtime.policy import RunPolicy
