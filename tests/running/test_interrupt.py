@@ -244,4 +244,4 @@ def test_other_processes_on_the_processor_are_named_once(
     (line,) = told.lines
     assert "compete for the" in line
     assert "cc1plus 12, python 34" in line
-    assert line.endswith("a step takes 4.0 s, the fastest took 1.0 s")
+    assert line.endswith("a step takes 4 s, the fastest took 1 s")
