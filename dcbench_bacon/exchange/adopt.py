@@ -24,6 +24,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, Claims
 from dcbench_bacon.exchange.image_folder import ImageFiles
 from dcbench_bacon.exchange.interpretation import paired_classes
+from dcbench_bacon.exchange.interpretation.channel_statistics import normalised_with
 from dcbench_bacon.exchange.interpretation.content import Content, Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell
@@ -33,7 +34,6 @@ from dcbench_bacon.exchange.interpretation.settling import (
     OPTIONS,
     nearby_names,
     settle,
-    statistics_of,
 )
 from dcbench_bacon.exchange.interpretation.values import (
     check_shapes,
@@ -197,7 +197,7 @@ def adopt(
         images = stored_images(path, content)
     evidence = measure(images)
     whole = content.images[0].dtype == torch.uint8
-    reading = settle(path, claims, content, evidence, whole)
+    reading = settle(path, claims, content, evidence, info, whole)
     settled, guesses = reading.settled, reading.guesses
     statistics = facts(settled["statistics"], root) if settled["statistics"] else info
     with damaged(path):
@@ -212,7 +212,7 @@ def adopt(
     if named:
         guesses["dataset"] = named
     if reading.scale == "normalised" and settled["statistics"] is None:
-        guesses["statistics"] = statistics_of(evidence, info)
+        guesses["statistics"] = normalised_with(evidence, info)
     if content.class_names and claims.classes is None:
         names = content.class_names
         guesses["classes"] = paired_classes.by_name(names, labels.order, info)
