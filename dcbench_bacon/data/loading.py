@@ -122,8 +122,12 @@ def known_fingerprint(
         DataError: a file cannot be read.
     """
     source = find(name, root)
-    prefix, paths = _entry(source)
-    return decoded_cache.known_fingerprint(_cache_folder(cache), prefix, paths)
+    return decoded_cache.known_fingerprint(_cache_folder(cache), _entry(source))
+
+
+def forget(source: DatasetSource, *, cache: Path | None = None) -> None:
+    """Remove a decoded data set from the cache, so that it is decoded again."""
+    decoded_cache.forget(_cache_folder(cache), _entry(source))
 
 
 def cell_name(name: str, root: Path | None = None) -> str:
@@ -262,15 +266,14 @@ def _cache_folder(given: Path | None) -> Path:
     return (given or _default("DCBENCH_CACHE", "decoded")).expanduser()
 
 
-def _entry(source: DatasetSource) -> tuple[str, list[Path | str]]:
-    """Return the name of a data set in the cache, and the files it is made from."""
-    # The module is one of the files, so that a change of it makes the entry outdated.
-    paths = [*sources(source), str(source.module.__file__)]
-    place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
-    return f"{source.kind}-{place}", paths
+def _entry(source: DatasetSource) -> decoded_cache.Sources:
+    """Return what the entry of a data set in the cache is made from."""
+    place = hashlib.sha256(os.fsencode(source.folder)).hexdigest()[:8]
+    # The content of the module, not its path: another installation has the same.
+    code = Path(str(source.module.__file__)).read_bytes()
+    return decoded_cache.Sources(f"{source.kind}-{place}", sources(source), code)
 
 
 def _cached(source: DatasetSource, cache: Path) -> Stored:
     """Return a data set from the cache of decoded data sets, or decode and add it."""
-    prefix, paths = _entry(source)
-    return decoded_cache.cached(cache, prefix, paths, lambda: decode(source))
+    return decoded_cache.cached(cache, _entry(source), lambda: decode(source))

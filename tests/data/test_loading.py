@@ -1,5 +1,6 @@
 """The loader, the cache and every reader, on small files in the real formats."""
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from dataset_files import (
 )
 from PIL import Image
 
-from dcbench_bacon.data import dataset, loading, verification
+from dcbench_bacon.data import dataset, decoded_cache, loading, verification
 from dcbench_bacon.data.dataset import class_index, denormalize, split_validation
 from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import DataError, UsageError
@@ -378,6 +379,61 @@ def test_changed_source_is_decoded_again_and_replaces_the_old(
     Image.new("RGB", (8, 8)).save(root / "train" / "ant" / "0.png")
     assert loading.load(f"folder:{root}").fingerprint != first.fingerprint
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+
+
+def test_content_of_equal_size_and_time_is_noticed(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects")
+    path = root / "train" / "ant" / "9.bmp"
+    Image.new("RGB", (8, 8)).save(path)
+    first = loading.load(f"folder:{root}")
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 255
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert loading.load(f"folder:{root}").fingerprint != first.fingerprint
+
+
+def test_verification_removes_a_copy_of_other_images(tmp_path: Path) -> None:
+    """A file system may keep no time of changes, so that the stamp stays the same."""
+    root = write_folder(tmp_path / "insects")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoded_cache, "_stamp", lambda paths: "0" * 16)
+        name = f"folder:{root}"
+        first = loading.load(name)
+        assert all(check.ok for check in verification.verify(name))
+        Image.new("RGB", (8, 8)).save(root / "train" / "ant" / "0.png")
+        assert loading.load(name).fingerprint == first.fingerprint
+        assert "other images" in verification.verify(name)[-1].message
+        assert loading.load(name).fingerprint != first.fingerprint
+
+
+def test_installations_share_a_cache(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of the reader is another in each; another version has its own entry."""
+    module = DATASETS.module("digits")
+    loading.load("digits")
+    copy = tmp_path / "digits.py"
+    copy.write_bytes(Path(str(module.__file__)).read_bytes())
+    read, calls = module.read, []
+
+    def count(root: Path) -> Any:
+        calls.append(root)
+        return read(root)
+
+    monkeypatch.setattr(module, "read", count)
+    original = module.__file__
+    monkeypatch.setattr(module, "__file__", str(copy))
+    loading.load("digits")
+    assert not calls
+    copy.write_text(copy.read_text() + "# another version")
+    for place in (str(copy), original, str(copy)):
+        monkeypatch.setattr(module, "__file__", place)
+        loading.load("digits")
+    assert len(calls) == 1
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "sidecar"])
