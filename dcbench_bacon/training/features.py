@@ -33,7 +33,6 @@ from dcbench_bacon.training.on_real import train
 from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.task import accuracy
 
-
 logger = logging.getLogger(__name__)
 _WORTH_TELLING = 60.0  # seconds of training from which on the user is told
 
