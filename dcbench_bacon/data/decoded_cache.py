@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from dcbench_bacon.errors import DataError
+from dcbench_bacon.errors import DataError, reason_of
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def _stamp(paths: Sequence[Path | str]) -> str:
         try:
             status = os.stat(path)  # noqa: PTH116 - 60,000 Path objects take as long
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+            raise DataError(f"{path} cannot be read: {reason_of(error)}") from error
         times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
         text = f"{path}\0{status.st_size}\0{times}\0"
         stamp.update(text.encode("utf-8", "surrogateescape"))

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dcbench_bacon.data.loading import (
-    MissingDataError,
     decode,
     find,
     forget,
     known_fingerprint,
-    opened,
     sources,
 )
+from dcbench_bacon.data.source_files import MissingDataError, opened
 from dcbench_bacon.errors import DataError
 
 Mark = Literal["ok", "BAD", "absent"]

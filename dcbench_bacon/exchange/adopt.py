@@ -46,6 +46,7 @@ from dcbench_bacon.exchange.readers import READERS, SEVERAL
 from dcbench_bacon.field_types import MOST_PARTS
 from dcbench_bacon.plugins import DATASETS
 from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.runtime.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 logger = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ def adopt(
     )
     check_shapes(path, content, info)
     with damaged(path):
-        images = stored_images(path, content)
+        images = stored_images(path, content, info)
     evidence = measure(images)
     whole = content.images[0].dtype == torch.uint8
     reading = settle(path, claims, content, evidence, info, whole)
@@ -254,7 +255,7 @@ def _source(
     """Return the files of a set, what was stated about them, and what was guessed."""
     given = {key: getattr(claims, key) for key in OPTIONS}
     return {
-        "files": [file.name for file in content.files[:10]],
+        "files": [printable(file.name) for file in content.files[:10]],
         "sha256": sha256(content.files),
         "format": form,
         "given": {key: value for key, value in given.items() if value is not None},

@@ -32,6 +32,7 @@ from dcbench_bacon.exchange.interpretation.content import (
 )
 from dcbench_bacon.exchange.pickles.archives import load_arrays, load_torch
 from dcbench_bacon.exchange.pickles.stored import of_buffer
+from dcbench_bacon.runtime.files import printable
 
 Reader = Callable[[Path, int | None], Content]
 
@@ -258,7 +259,7 @@ def folder(path: Path, index: int | None) -> Content:
         images=(image_folder.ImageFiles(files),),
         labels=(of_buffer("i8", indices.shape, indices.tobytes()),),
         files=tuple(files),
-        class_names=tuple(found),
+        class_names=tuple(map(printable, found)),
         says=says,
         guesses=unsaid(says),
     )

@@ -195,7 +195,7 @@ def test_the_data_set_decides_on_grey_or_colour(tmp_path: Path) -> None:
     )
     assert again.in_channels(3).read().shape == (10, 3, 8, 8)
     last = tmp_path / "set" / "9" / "a.png"
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(last)
+    Image.new("RGB", (8, 8), (1, 2, 30)).save(last)
     with pytest.raises(DataError, match=r"a\.png: a coloured image.*--dataset"):
         read(tmp_path / "set")
     Image.new("I;16", (8, 8), 1000).save(last)

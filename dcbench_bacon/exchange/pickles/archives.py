@@ -1,6 +1,7 @@
 """Foreign files on disk: read through a memory map, with bounds on all sizes."""
 
 import hashlib
+import os
 import re
 import struct
 import zipfile
@@ -14,8 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcbench_bacon.data.mistaken_files import mistaken
 from dcbench_bacon.data.synthetic_file import MOST_BYTES
-from dcbench_bacon.errors import DataError, DcbenchError
+from dcbench_bacon.errors import (
+    DataError,
+    DcbenchError,
+    UnsuitableImageError,
+    reason_of,
+)
 from dcbench_bacon.exchange.pickles.stored import (
     Storage,
     StoredTensor,
@@ -54,10 +61,11 @@ def damaged(path: Path) -> Iterator[None]:
     except DcbenchError:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        if not isinstance(error, (OSError, ValueError)):
-            reason = f"{type(error).__name__}: {reason}"
-        raise DataError(f"{path} cannot be read: {reason!s:.300}") from error
+        if isinstance(error, UnsuitableImageError):
+            raise DataError(f"{path}: {error}") from error
+        if what := mistaken(path):
+            raise DataError(f"{path} {what}") from error
+        raise DataError(f"{path} cannot be read: {reason_of(error):.300}") from error
 
 
 def mapped(path: Path) -> mmap:
@@ -83,7 +91,7 @@ def sha256(paths: Sequence[Path]) -> str:
     if len(digests) == 1:
         return digests[0]
     lines = (f"{d}  {p.name}\n" for d, p in zip(digests, paths, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
 def members(
