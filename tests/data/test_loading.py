@@ -166,7 +166,7 @@ def test_cifar100_takes_the_fine_labels(tmp_path: Path) -> None:
 )
 def test_damaged_pickle_is_named(tmp_path: Path, content: bytes) -> None:
     (write_cifar10(tmp_path) / "data_batch_3").write_bytes(content)
-    with pytest.raises(DataError, match="data_batch_3 is (damaged|empty)"):
+    with pytest.raises(DataError, match=r"data_batch_3 is (damaged|empty)"):
         loading.load("cifar10", tmp_path)
 
 
