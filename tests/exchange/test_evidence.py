@@ -148,13 +148,13 @@ def test_pixels_are_compared_with_those_of_the_data_set(
         for most in (1, 255):
             path = saved(values * most, tmp_path / "a.pt")
             caplog.clear()
-            read(path, form="tuple")
+            read(path, format="tuple")
             doubt = "likely" if near else "doubtful"
             table = " ".join(caplog.text.split())
             assert f"values pixels 0..{most}: {doubt}" in table
             assert "those of digits 0.31/0.38" in table
             caplog.clear()
-            read(path, form="tuple", pixels=True)
+            read(path, format="tuple", pixels=True)
             assert ("name the right data set" in caplog.text) == (not near)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -217,6 +217,21 @@ def load_arrays(path: Path) -> dict[str, StoredTensor]:
             }
 
 
+def load_array(path: Path) -> StoredTensor:
+    """Return the array of an ``.npy`` file; its numbers stay in the file.
+
+    Raises:
+        DataError: the file is damaged, too large, or contains other than numbers.
+    """
+    with damaged(path):
+        content = mapped(path)
+        header = _array_header(content[:_MOST_HEADER])
+        size = len(content) - header.start
+        storage = Storage(header.dtype, size // header.dtype.itemsize)
+        storage.place(content, header.start)
+        return of_storage(storage, header.shape, size, header.fortran)
+
+
 class _Member(Storage):
     """The numbers of an archive's member, inflated when they are read.
 
@@ -246,7 +261,23 @@ class _Member(Storage):
 def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
     """Return an array in numpy's format; read only its header."""
     with archive.open(info) as file:
-        content = file.read(_MOST_HEADER)
+        header = _array_header(file.read(_MOST_HEADER))
+    storage = _Member(path, info, header.start, header.dtype)
+    size = info.file_size - header.start
+    return of_storage(storage, header.shape, size, header.fortran)
+
+
+class _ArrayHeader(NamedTuple):
+    """The header of an array in numpy's format; numbers begin at ``start``."""
+
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+
+
+def _array_header(content: bytes) -> _ArrayHeader:
+    """Return the header at the beginning of an array's bytes."""
     if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
         raise ValueError("an array that is not in numpy's format")
     form = struct.Struct("<8xH" if content[6] == 1 else "<8xI")
@@ -257,5 +288,4 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Store
         raise ValueError("an array whose header is none of plain numbers")
     kind, fortran, sizes = (group.decode() for group in match.groups())
     shape = tuple(map(int, re.findall(r"\d+", sizes)))
-    storage = _Member(path, info, start, numpy_type(kind))
-    return of_storage(storage, shape, info.file_size - start, fortran == "True")
+    return _ArrayHeader(start, numpy_type(kind), shape, fortran == "True")

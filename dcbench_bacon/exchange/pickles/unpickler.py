@@ -191,7 +191,7 @@ class Machine:
         elif type(target) is NumpyType:
             if state[1] not in ("<", "|", "="):
                 raise ValueError("an array of big-endian numbers")
-        elif type(target) is not dict:  # an OrderedDict's metadata are of no use
+        elif type(target) is not dict:  # metadata and options are of no use
             raise ValueError("its pickle sets attributes of what has none")
 
     def remember(self, slot: int) -> None:
@@ -258,6 +258,7 @@ _OPERATIONS: dict[str, Operation] = {
     "GLOBAL": lambda m, names: m.find(*names.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m.find(*m.take(2)),
     "REDUCE": lambda m, _: m.reduce(),
+    "NEWOBJ": lambda m, _: m.reduce(),
     "BUILD": lambda m, _: m.build(),
     "BINPERSID": lambda m, _: m.persistent(*m.take(1)),
 }
