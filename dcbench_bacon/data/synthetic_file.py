@@ -119,7 +119,9 @@ def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
             raise ValueError("its content does not match its checksum")
     except Exception as error:  # a hostile file can make a decoder raise anything
         if what := mistaken(path):
-            raise RecordError(f"{path} {what}") from error
+            raise RecordError(
+                f"{path}: not a readable synthetic set: it {what}"
+            ) from error
         raise RecordError(
             f"{path}: not a readable synthetic set ({_reason(error):.300}); make or "
             "copy the file again"

@@ -92,7 +92,7 @@ def saved_bytes(module: nn.Module, images: Tensor) -> int:
 
 def _place(tensor: Tensor) -> int:
     """Return what identifies the memory of a tensor, also on the meta device."""
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

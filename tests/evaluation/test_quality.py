@@ -222,7 +222,7 @@ def test_a_long_training_is_told_before_it_begins(
 ) -> None:
     seconds = 60.0 if slow else 0.0
     monkeypatch.setattr(features, "_seconds_per_image", lambda *_: seconds)
-    run = quality_of_files.run_on(dataset(), Options(CPU))
+    run = quality_of_files.run_on(dataset(), RunConfig(CPU))
     count = len(run.train.labels)
     quality.trained_network(run, QUICK)
     text = f"2 passes over {count} images"

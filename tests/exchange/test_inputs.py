@@ -101,6 +101,11 @@ def tensors(**named: torch.Tensor) -> Callable[[Path], Path]:
     return make
 
 
+def of_objects(root: Path) -> Path:
+    np.save(root / "a.npy", np.array([{}], object), allow_pickle=True)
+    return root / "a.npy"
+
+
 def pictures(
     change: Callable[[Path], Path | None] = lambda path: None, mode: str = "L"
 ) -> Callable[[Path], Path]:
@@ -308,10 +313,7 @@ CASES = {
         lambda root: arrays("images.npy", "labels.npy")(root).parent
     ),
     "array of objects": Case(
-        lambda root: (
-            np.save(root / "a.npy", np.array([{}], object), allow_pickle=True),
-            root / "a.npy",
-        )[1],
+        of_objects,
         "plain numbers",
     ),
     "npz of images and labels": Case(npz(**NUMPY)),

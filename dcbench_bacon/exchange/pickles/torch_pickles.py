@@ -26,6 +26,7 @@ from dcbench_bacon.exchange.pickles.unpickler import (
     NumpyType,
     Stream,
     Unfilled,
+    options,
 )
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
@@ -110,11 +111,6 @@ def _no_call(machine: Machine, *arguments: Any) -> NoReturn:
     raise ValueError("its pickle calls a type")
 
 
-def _options(machine: Machine) -> dict[Any, Any]:
-    """Return an empty dictionary in the place of options that lie beside the data."""
-    return {}
-
-
 def _old_options(machine: Machine, kind: Any, base: Any, state: Any) -> dict[Any, Any]:
     """Return the same for protocols 0 and 1."""
     if type(kind) is not Name or kind not in _OPTIONS:
@@ -134,7 +130,7 @@ _TEXTS = (
     *(f"pathlib.{kind}{name}" for kind in ("", "Pure") for name in _PATHS),
 )
 ADMITTED: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(_OPTIONS, _options),
+    **dict.fromkeys(_OPTIONS, options),
     **dict.fromkeys(_TEXTS, _text),
     **dict.fromkeys(
         ("copyreg._reconstructor", "copy_reg._reconstructor"), _old_options
