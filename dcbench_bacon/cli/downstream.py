@@ -43,8 +43,8 @@ def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> i
     ]
     folder = continual_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    found = downstream_tables.continual(outcome.records)
-    print(downstream_tables.render(found, table), end="", flush=True)
+    rows = downstream_tables.continual(outcome.records)
+    print(downstream_tables.render(rows, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -65,12 +65,14 @@ def search_architectures(
     pools.check_architectures(names)
     every = sets.open()
     jobs = [job for opened in every for job in _candidates(sets, opened, names)]
-    for dataset in {each.dataset.fingerprint: each.dataset for each in every}.values():
+    for dataset in {
+        opened_set.dataset.fingerprint: opened_set.dataset for opened_set in every
+    }.values():
         jobs += _references(sets, dataset, names, passes)
     folder = search_folder(Store(sets.output).open())
     outcome = sets.run(jobs, folder)
-    found = downstream_tables.search(outcome.records, top)
-    print(downstream_tables.render(found, table), end="", flush=True)
+    rows = downstream_tables.search(outcome.records, top)
+    print(downstream_tables.render(rows, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -172,7 +174,10 @@ def _search(
         msgspec.structs.replace(plan, recipe=shared, architecture=name)
         for name in names
     ]
-    return [TrainingJob(each, partial(task, each.architecture)) for each in plans]
+    return [
+        TrainingJob(candidate, partial(task, candidate.architecture))
+        for candidate in plans
+    ]
 
 
 def halves(dataset: Dataset) -> tuple[Split, Split]:

@@ -98,7 +98,7 @@ class Sets:
         """Read every file and its data set; keep equal data sets once."""
         where = choose_device(self.device)
         kept: dict[str, Dataset] = {}
-        found: dict[str, MemorySet] = {}
+        distinct: dict[str, MemorySet] = {}
         for path in self.files:
             synthetic, cell, loaded, _ = open_set(
                 path, self.stated, where, self.data_root
@@ -106,8 +106,8 @@ class Sets:
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)
             opened = MemorySet(path, synthetic, identity, loaded)
-            found.setdefault(identity.sha256 + loaded.fingerprint, opened)
-        return list(found.values())
+            distinct.setdefault(identity.sha256 + loaded.fingerprint, opened)
+        return list(distinct.values())
 
     def protocol(
         self, cell: Cell, dataset: Dataset, synthetic: SyntheticSet

@@ -36,18 +36,21 @@ def quality_of_files(
     request = quality.QualityRequest(**requested)
     pools.check_architectures([request.architecture])
     read = [open_set(path, stated, where, data_root) for path in files]
-    sets = [(path, each.synthetic) for path, each in zip(files, read, strict=True)]
-    opened = [each.dataset for each in read]
-    names = sorted({each.info.name for each in opened})
+    sets = [
+        (path, opened_set.synthetic)
+        for path, opened_set in zip(files, read, strict=True)
+    ]
+    opened = [opened_set.dataset for opened_set in read]
+    names = sorted({opened_set.info.name for opened_set in opened})
     if len(names) > 1:
         raise UsageError(
             f"these files are of {' and '.join(names)}: give those of one data set"
         )
-    if len({each.fingerprint for each in opened}) > 1:
+    if len({opened_set.fingerprint for opened_set in opened}) > 1:
         raise UsageError(
             "some of these sets are ZCA-whitened: give them in a command of their own"
         )
     policy = RunPolicy(reporter=progress.reporter(Console(stderr=True)))
     shared = Store(output).shared
-    found = appraise_files(sets, opened[0], request, policy, shared)
-    return rendering.render(found, table)
+    rows = appraise_files(sets, opened[0], request, policy, shared)
+    return rendering.render(rows, table)

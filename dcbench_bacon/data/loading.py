@@ -214,11 +214,11 @@ def decode(source: DatasetSource) -> Stored:
         described = source.module.describe(source.folder, train)
         info = msgspec.structs.replace(described, name=_cell_name(source))
     where = f"{source.kind} in {source.folder}"
-    found = in_memory.stored(train, test, info, where, look=not fixed)
+    decoded = in_memory.stored(train, test, info, where, look=not fixed)
     counts = (len(train.labels), len(test.labels))
     if counts != (official := getattr(source.module, "COUNTS", counts)):
         logger.warning("%s: %s images, officially %s", where, counts, official)
-    return found
+    return decoded
 
 
 def _cache_folder(given: Path | None) -> Path:

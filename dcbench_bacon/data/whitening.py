@@ -48,7 +48,7 @@ class Whitening(NamedTuple):
     def apply(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
         """Return the whitened images of pixels from 0 to 255."""
         whitened = torch.empty(images.shape, device=images.device)
-        pieces = (torch.split(each, PIECE) for each in (images, whitened))
+        pieces = (torch.split(tensor, PIECE) for tensor in (images, whitened))
         for pixels, place in zip(*pieces, strict=True):
             place.copy_(linear_transform(pixels / 255, self.matrix, self.mean))
         return whitened

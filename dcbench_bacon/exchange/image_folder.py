@@ -88,7 +88,7 @@ def classes(folder: Path) -> dict[str, list[Path]]:
         DataError: there is no image, or there are more than a million.
     """
     with damaged(folder):
-        found = {
+        images = {
             path.name: sorted(
                 p
                 for p in path.iterdir()
@@ -96,13 +96,13 @@ def classes(folder: Path) -> dict[str, list[Path]]:
             )
             for path in visible_folders(folder.iterdir())
         }
-    count = sum(map(len, found.values()))
+    count = sum(map(len, images.values()))
     if not 0 < count <= _MOST_FILES:
         raise DataError(
-            f"{folder}: {count} images in the folders of {len(found)} classes; "
+            f"{folder}: {count} images in the folders of {len(images)} classes; "
             f"{_where_images_are(folder)}"
         )
-    return found
+    return images
 
 
 def _where_images_are(folder: Path) -> str:

@@ -48,7 +48,7 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded in func.tags:
-            if all(each.name != "generator" for each in func._schema.arguments):
+            if all(argument.name != "generator" for argument in func._schema.arguments):
                 func = func.overloadpacket.generator
             kwargs["generator"] = self.generator
         return func(*args, **kwargs)

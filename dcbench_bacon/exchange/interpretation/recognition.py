@@ -130,6 +130,6 @@ def _guess_pair(path: Path, value: Any) -> str:
     if images.dtype == torch.uint8 or 0 in images.shape:
         return "tuple"
     with damaged(path):
-        found = images.read().to(torch.float32)
-    pixels = bool(((found >= -OVERSHOOT) & (found <= 1 + OVERSHOOT)).all())
+        values = images.read().to(torch.float32)
+    pixels = bool(((values >= -OVERSHOOT) & (values <= 1 + OVERSHOOT)).all())
     return "idc" if pixels else "tuple"

@@ -105,8 +105,8 @@ def settle(
     if "partition" not in said:
         guesses["partition"] = _partition(guesses["partition"], stated, evidence)
     defaults = {"statistics": None, "labels": "stored", "learning_rate": None}
-    found = {key: guess.value for key, guess in guesses.items()}
-    reading.settled = defaults | found | said
+    guessed = {key: guess.value for key, guess in guesses.items()}
+    reading.settled = defaults | guessed | said
     return reading
 
 
@@ -254,8 +254,8 @@ def _settle_whitening(
 def _named_whitened(names: Iterable[str]) -> str | None:
     """Return the first name that contains ZCA, unless a nearer one denies it."""
     for name in names:
-        if found := _ZCA.search(name.lower()):
-            return None if found[1] else name
+        if match := _ZCA.search(name.lower()):
+            return None if match[1] else name
     return None
 
 
@@ -266,13 +266,13 @@ def _partition(guess: Guess, stated: ReadingOptions, evidence: Evidence) -> Gues
     where four of them meet, so that other guesses become doubtful without a seam, but
     remain.
     """
-    found = evidence.partition
-    if found is None:
+    partition = evidence.partition
+    if partition is None:
         return guess
-    if found == guess.value:
-        return Guess(found, evidence.seams)
+    if partition == guess.value:
+        return Guess(partition, evidence.seams)
     if guess.doubt != "doubtful" or stated.format is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
         )
-    return Guess(found, f"{evidence.seams}; {guess.reason}", "doubtful")
+    return Guess(partition, f"{evidence.seams}; {guess.reason}", "doubtful")
