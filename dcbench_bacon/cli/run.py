@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from dcbench_bacon.cli import forecast
+from dcbench_bacon.cli import forecast, tracking
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import pools
@@ -28,12 +28,15 @@ AXES = ("methods", "datasets", "ipc")
 REFERENCES = ("random", "whole")  # methods that scores compare the others with
 
 
-def run_grid(*, references: bool, dry_run: bool, **given: Any) -> int:
+def run_grid(
+    *, references: bool, dry_run: bool, track: str | None, **given: Any
+) -> int:
     """Run the requested grid; print each result and the table.
 
     Args:
         references: whether the methods ``REFERENCES`` run as well.
         dry_run: print what would run and what it would take instead.
+        track: the name of a tracker; None for none.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
     Returns:
@@ -54,7 +57,10 @@ def run_grid(*, references: bool, dry_run: bool, **given: Any) -> int:
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
     preset, count = grid.request.preset, len(jobs)
-    with setup.ready(console, writing=not dry_run) as (store, context):
+    with (
+        tracking.opened(None if dry_run else track, setup.output) as tracker,
+        setup.ready(console, writing=not dry_run) as (store, context),
+    ):
         if dry_run:
             click.echo(forecast.dry_run(jobs, store, context, preset))
             return 0
@@ -62,8 +68,10 @@ def run_grid(*, references: bool, dry_run: bool, **given: Any) -> int:
         where = environment(context.device).device
         context.tell(f"{cells}, preset {preset}, on {where}")
         overall = forecast.forecast(jobs, store, context, preset)
-        for result in run(jobs, store, overall.context):
+        for result in run(jobs, store, tracking.tracked(overall.context, tracker)):
             results.append(result)
+            if tracker:
+                tracking.track(tracker, result, store)
             left = overall.finished(result)
             if result.outcome == "missing":  # said once per data set
                 continue

@@ -63,6 +63,12 @@ Examples:
     help="Print the cells (done, resumable, to do), whether their data are on disk, "
     "and the time, memory and disk space they will take; run nothing.",
 )
+@click.option(
+    "--track",
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Also send losses, phase times, accuracies, images and recipes to a tracker, "
+    "with files in OUTPUT/TRACKER (pip install 'dcbench-bacon[track]').",
+)
 @click.option("--fresh", is_flag=True, help="Run finished cells again.")
 @click.option("--no-download", is_flag=True, help="Use only data that is on disk.")
 @click.option(

@@ -160,7 +160,7 @@ class Clock:
                     saved = time.monotonic()
                     cost = saved - now
                 if now - looked > REPORT_SECONDS or index == 1:
-                    self.policy.reporter.update(index, self._look())
+                    self.policy.reporter.update(index, self._look(stage, index))
                     looked = now
                 if stop and index < count:
                     raise InterruptedRunError(f"{title}: stopped after step {index}")
@@ -168,7 +168,7 @@ class Clock:
                     self._evaluate(index, state)
                     self.policy.reporter.start(title, index, count)
             self._save(stage, index, count, state)
-            self.policy.reporter.update(index, self._look())
+            self.policy.reporter.update(index, self._look(stage, index))
         finally:
             pace.close()
             self.timings[stage] = msgspec.structs.replace(
@@ -214,8 +214,13 @@ class Clock:
         self.schedule.evaluate(index, state.synthetic())
         reset_peak(self.device)
 
-    def _look(self) -> str:
-        """Return the watched values as text; raise if one has diverged."""
+    def _look(self, stage: str = "", index: int = 0) -> str:
+        """Return the watched values as text; raise if one has diverged.
+
+        Args:
+            stage: for the tracker; empty to tell it nothing.
+            index: number of steps done.
+        """
         values = {name: float(value) for name, value in self._watched.items()}
         for name, value in values.items():
             first = self._first.setdefault(name, value)
@@ -224,6 +229,9 @@ class Clock:
                     f"{name} is {value:g} (it began at {first:g}); try a smaller "
                     "learning rate with --set"
                 )
+        if stage and values and self.policy.track:
+            named = {f"{stage}/{name}": value for name, value in values.items()}
+            self.policy.track(self.key, named, index)
         return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
 
     def _save(self, stage: str, index: int, count: int, state: Learner | None) -> None:

@@ -23,6 +23,8 @@ class RunPolicy:
         reporter: shows the progress.
         warm_up: the number of first steps per stage that are not timed.
         compiler: compiles and records the functions that methods offer.
+        track: takes the name of the run, watched values by name and the step, at each
+            report of progress.
     """
 
     folder: Path | None = None
@@ -32,6 +34,7 @@ class RunPolicy:
     reporter: Reporter = field(default_factory=Silent)
     warm_up: int = 0
     compiler: Compiler = field(default_factory=Compiler)
+    track: Callable[[str, dict[str, float], int], None] | None = None
 
     def stopped(self) -> bool:
         """Return whether the user has asked to stop, or the time budget is spent."""
