@@ -408,6 +408,8 @@ def test_test_labels_do_not_reach_the_choice_of_a_rate() -> None:
         accuracies = [each.accuracy for each in fair]
         assert accuracies != [each.accuracy for each in other]
         chosen.add(keys[0][0])
+        if len(chosen) > 1:
+            break
     assert len(chosen) > 1  # the choice does depend on something
 
 

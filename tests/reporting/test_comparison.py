@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def records() -> list[Record]:
     ]
 
 
+@cache
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
     long = longform.frame(records())

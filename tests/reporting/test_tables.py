@@ -8,6 +8,7 @@ import io
 import math
 import random
 import statistics
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -101,6 +102,7 @@ def records() -> list[Record]:
     ]
 
 
+@cache
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
     long = longform.frame(records())
