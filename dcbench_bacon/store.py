@@ -144,10 +144,13 @@ class Store:
 
         Raises:
             OutputError: the file cannot be written.
+            RecordError: its name is taken by the result of another cell or data set.
         """
         folder = folder or ("records" if record.status == "done" else "failures")
         name = _name(record.cell, record.digest, record.dataset_sha256)
         path = self.root / folder / f"{name}.json"
+        if folder == "records":
+            self.check_name(record.cell, record.digest, record.dataset_sha256)
         encoded = msgspec.json.format(msgspec.json.encode(record), indent=1)
         write_atomically(path, encoded + b"\n")
         if folder == "records":
@@ -156,6 +159,29 @@ class Store:
             self.forgive(record.cell, record.digest, None)
             self._supersede(record)
         return path
+
+    def check_name(self, cell: Cell, digest: str, fingerprint: str | None) -> None:
+        """Make sure that a result does not have the file name of another result.
+
+        Two data sets whose names differ in special characters, or whose fingerprints
+        begin alike, would give one name to two results.
+
+        Raises:
+            RecordError: the name is taken by the result of another cell or data set.
+        """
+        path = self.record_path(cell, digest, fingerprint)
+        known = _readable(path)
+        if known is None:
+            return
+        made_from = {known.dataset_sha256, fingerprint} - {None}
+        if (known.cell, known.digest) == (cell, digest) and len(made_from) < 2:
+            return
+        raise RecordError(
+            f"{path} is the result of {known.cell}, digest {known.digest}, on the "
+            f"images {known.dataset_sha256 or 'of an unknown data set'}; the result of "
+            f"{cell}, digest {digest}, on the images {fingerprint} "
+            "would have the same name: choose another folder with --output"
+        )
 
     def forgive(self, cell: Cell, digest: str, fingerprint: str | None) -> None:
         """Remove the failure record of a cell, a recipe and a data set."""

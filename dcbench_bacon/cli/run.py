@@ -49,18 +49,18 @@ def run_grid(*, references: bool, **given: Any) -> int:
     pools.check_architectures(grid.request.architectures)
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
-    with setup.ready(console) as (store, config):
+    with setup.ready(console) as (store, context):
         preset, count = grid.request.preset, len(jobs)
         cells = f"{count} cell{'s' * (count > 1)}"
-        where = environment(config.device).device
-        config.tell(f"{cells}, preset {preset}, on {where}")
-        for result in run(jobs, store, config):
+        where = environment(context.device).device
+        context.tell(f"{cells}, preset {preset}, on {where}")
+        for result in run(jobs, store, context):
             results.append(result)
-            config.tell(f"[{len(results)}/{count}] {_line(result)}")
+            context.tell(f"[{len(results)}/{count}] {_line(result)}")
     _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
-        config.tell(f"{failed} of {count} cells failed; see the lines above")
+        context.tell(f"{failed} of {count} cells failed; see the lines above")
     return 1 if failed else 0
 
 
@@ -87,8 +87,8 @@ def time_grid(*, steps: int, format: str, **given: Any) -> str:
         request=request_of("paper", **given),
     )
     records = []
-    with setup.ready(Console(stderr=True)) as (store, config):
-        for record in step_timing.time_steps(grid, config, steps):
+    with setup.ready(Console(stderr=True)) as (store, context):
+        for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)
     return rendering.render(tables.timing(records), format)

@@ -1,6 +1,7 @@
 """Sets that were made before: where they come from, and how they are judged."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -51,12 +52,7 @@ def judging(
     Raises:
         UsageError: a method was named, and the protocol is the same for all.
     """
-    if as_method and request.protocol != protocols.PUBLISHED:
-        raise UsageError(
-            f"--as {as_method}: protocol {request.protocol} is the same for all "
-            "methods; leave one of both out, or say --protocol "
-            f"{protocols.PUBLISHED}"
-        )
+    check_as(request, as_method)
     cell, made = opened.cell, made_by(opened.synthetic)
     distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
     names = pools.network_names(request.architectures, distilled_on)
@@ -75,6 +71,20 @@ def judging(
         overrides={**base.overrides, **asked.overrides},
     )
     return Judging(recipe, describe(known, judged))
+
+
+def check_as(request: protocols.Request, as_method: str | None) -> None:
+    """Make sure that a method is named only where protocols depend on the method.
+
+    Raises:
+        UsageError: a method was named, and the protocol is the same for all.
+    """
+    if as_method and request.protocol != protocols.PUBLISHED:
+        raise UsageError(
+            f"--as {as_method}: protocol {request.protocol} is the same for all "
+            "methods; leave one of both out, or say --protocol "
+            f"{protocols.PUBLISHED}"
+        )
 
 
 def made_by(synthetic: SyntheticSet) -> Recipe | None:
@@ -163,6 +173,7 @@ def beside(
     cell: Cell,
     made_for: DatasetInfo,
     loaded: Dataset,
+    whiten: Callable[[Dataset], Dataset] = whitening.whiten,
 ) -> OpenedSet:
     """Return a set beside the data set that it is to be tested on.
 
@@ -175,6 +186,7 @@ def beside(
         cell: what it was made as.
         made_for: the facts of the data set that it was made from.
         loaded: what it is to be tested on, not whitened.
+        whiten: whitens that data set if the set is whitened.
 
     Raises:
         DataError: the data set has images of another size, other classes, or other
@@ -194,7 +206,7 @@ def beside(
         )
     synthetic = _in_order_of(path, synthetic, made_for, loaded.info)
     if synthetic.provenance.get("zca"):
-        loaded = whitening.whiten(loaded)
+        loaded = whiten(loaded)
     if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
         loaded.fingerprint
     ):
