@@ -1,5 +1,6 @@
 """The command line of dcbench; heavy modules load inside the commands."""
 
+import io
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from dcbench_bacon.cli import (
     data_commands,
     downstream_commands,
     list_commands,
+    machine_commands,
     old_spellings,
     report_commands,
     run_commands,
@@ -34,6 +36,7 @@ class Commands(click.Group):
 
         A compilation that was left has processes that Python would wait for.
         """
+        _write_whatever_can_be_shown()
         try:
             return super().main(*args, **extra)
         except SystemExit as end:
@@ -69,6 +72,17 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _write_whatever_can_be_shown() -> None:
+    """Make the terminal show ``?`` for characters that its encoding does not have.
+
+    A result must not be lost because a table has a sign such as ± or a path has bytes
+    that are no text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 @click.group(
     cls=Commands,
     context_settings={
@@ -101,5 +115,8 @@ for _command in (
     list_commands.show,
     data_commands.data,
     list_commands.check,
+    machine_commands.doctor,
+    machine_commands.cache,
+    machine_commands.completion,
 ):
     main.add_command(_command)

@@ -8,10 +8,17 @@ from typing import Any, get_args
 import click
 
 from dcbench_bacon.cli.old_spellings import with_profile
-from dcbench_bacon.cli.option_types import Classes, IntList, NameList, SetIndex, Texts
+from dcbench_bacon.cli.option_types import (
+    Classes,
+    IntList,
+    NameList,
+    Networks,
+    SetIndex,
+)
 from dcbench_bacon.exchange.formats import FORMATS, Labels
 from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Preset, Selection
 from dcbench_bacon.plugins import DATASETS, METHODS
+from dcbench_bacon.recipes.protocols import protocol_titles
 
 PAPER_DATASETS = (
     "mnist",
@@ -40,11 +47,54 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
 methods_option = click.option(
     "--methods", type=NameList(METHODS), help="Names separated by commas, or all."
 )
-datasets_option = click.option(
-    "--datasets",
-    type=NameList(DATASETS, PAPER_DATASETS),
-    help="Names separated by commas, or all for the paper's six; folder:PATH for "
-    "your own images.",
+_SIZE = "dcbench size"  # the key of the value of --size among those of a command
+
+
+def _keep_size(context: click.Context, _: click.Parameter, size: int | None) -> None:
+    context.meta[_SIZE] = size
+
+
+def _sized(context: click.Context, _: click.Parameter, names: Any) -> Any:
+    """Return the names of data sets, with the value of --size in those of folders.
+
+    Raises:
+        BadParameter: --size was given, but no folder.
+    """
+    size = context.meta.get(_SIZE)
+    if size is None or names is None:
+        return names
+    several = isinstance(names, tuple)
+    given = names if several else (names,)
+    sized = tuple(
+        f"{kind}@{size}:{path}" if path and "@" not in kind else kind + colon + path
+        for kind, colon, path in (name.partition(":") for name in given)
+    )
+    if sized == given:
+        raise click.BadParameter(
+            "--size goes with folder:PATH; the images of other data sets have a size "
+            "of their own"
+        )
+    return sized if several else sized[0]
+
+
+_size_option = click.option(
+    "--size",
+    type=click.IntRange(8, 1024),
+    is_eager=True,
+    expose_value=False,
+    callback=_keep_size,
+    help="The height and width in pixels that images of folder:PATH are resized to, "
+    "such as 64; by default the median of their shorter sides.",
+)
+datasets_option = options(
+    click.option(
+        "--datasets",
+        type=NameList(DATASETS, PAPER_DATASETS),
+        callback=_sized,
+        help="Names separated by commas, or all for the paper's six; folder:PATH for "
+        "your own images.",
+    ),
+    _size_option,
 )
 ipc_option = click.option(
     "--ipc", type=IntList(1), help="Images per class, such as 1,10,50."
@@ -84,6 +134,11 @@ set_option = click.option(
 )
 
 
+def _protocols(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Return the protocols that continue what was typed in a shell."""
+    return [name for name in protocol_titles() if name.startswith(typed)]
+
+
 def protocol_option(use: str) -> Callable[[Command], Command]:
     """Return the option of the evaluation protocol.
 
@@ -95,6 +150,7 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
         default="dc",
         show_default=True,
         metavar="NAME",
+        shell_complete=_protocols,
         help=f"{use} See dcbench list protocols, and for the augmentation of each "
         "dcbench show and dcbench list augmentations.",
     )
@@ -145,7 +201,7 @@ presets_option = options(
 protocol_options = options(
     click.option(
         "--architectures",
-        type=Texts(),
+        type=Networks(),
         help="Networks to train on each set, or pools of them: S M B W D A P N, all; "
         "see dcbench list architectures.",
     ),
@@ -169,9 +225,11 @@ as_option = click.option(
 reading_options = options(
     click.option(
         "--dataset",
+        callback=_sized,
         help="The data set that the set was made from; by default the one that the "
         "file names.",
     ),
+    _size_option,
     click.option(
         "--from",
         "format",

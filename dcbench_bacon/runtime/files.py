@@ -11,10 +11,21 @@ from dcbench_bacon.errors import OutputError
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.dcbench-tmp")
 
 
+def cache_root() -> Path:
+    """Return the folder of all caches, which may not exist yet: ``DCBENCH_CACHE``."""
+    own = os.environ.get("DCBENCH_CACHE")
+    return Path(own).expanduser() if own else user_folder()
+
+
 def cache_folder(name: str) -> Path:
-    """Return the path of a folder in the user's cache, which may not exist yet."""
+    """Return the path of one cache, which may not exist yet."""
+    return cache_root() / name
+
+
+def user_folder() -> Path:
+    """Return the folder of dcbench among the user's caches."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "dcbench" / name
+    return Path(caches).expanduser() / "dcbench"
 
 
 def temporary_name(path: Path) -> Path:
@@ -50,6 +61,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):  # it is renamed by now, unless the write failed
             temporary.unlink()
+
+
+def printable(name: str) -> str:
+    """Return a name without control characters and bytes that are no text.
+
+    They are replaced by their escapes, so that names stay different.
+    """
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def slug(name: object) -> str:
