@@ -661,6 +661,7 @@ def test_a_network_is_trained_by_its_own_exemption(trainers: list[SetTrainer]) -
     assert digests.digest(plain) != digests.digest(exempt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sre2l", "rded", "gvbsm", "edc"])
 def test_residual_students_start_as_in_their_sources(
     name: str, trainers: list[SetTrainer]
