@@ -12,6 +12,7 @@ from dcbench_bacon.cli import (
     data_commands,
     downstream_commands,
     list_commands,
+    old_spellings,
     report_commands,
     run_commands,
     set_commands,
@@ -44,6 +45,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the named command; if there is none, name the nearest one."""
+        args = [*map(old_spellings.command_named, args[:1]), *args[1:]]
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             near, known = guess(args[0], self.commands), ", ".join(self.commands)
             raise click.UsageError(
@@ -96,7 +98,7 @@ for _command in (
     set_commands.quality,
     report_commands.table,
     report_commands.plot,
-    run_commands.profile,
+    run_commands.time,
     list_commands.list_,
     list_commands.show,
     data_commands.data,

@@ -11,7 +11,8 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation import quality
 from dcbench_bacon.exchange.formats import Claims
 from dcbench_bacon.networks import pools
-from dcbench_bacon.reporting import rendering
+from dcbench_bacon.reporting.contents import captioned
+from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.running.quality_of_files import appraise_files
 from dcbench_bacon.runtime import progress
 from dcbench_bacon.runtime.devices import choose_device
@@ -27,9 +28,8 @@ def quality_of_files(
     device: str,
     data_root: Path | None,
     output: Path,
-    table: str,
     **requested: Any,
-) -> str:
+) -> Table:
     """Return the table of distances of the images of saved sets from real ones."""
     keep_freed_memory()
     where = choose_device(device)
@@ -50,4 +50,4 @@ def quality_of_files(
     policy = RunPolicy(reporter=progress.reporter(Console(stderr=True)))
     shared = Store(output).shared
     found = appraise_files(sets, opened[0], request, policy, shared)
-    return rendering.render(found, table)
+    return captioned("rows", found)

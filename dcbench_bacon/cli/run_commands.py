@@ -1,4 +1,4 @@
-"""The commands that run cells: ``dcbench run`` and ``dcbench profile``."""
+"""The commands that run cells: ``dcbench run`` and ``dcbench time``."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from dcbench_bacon.cli.options import (
     ipc_option,
     methods_option,
     output_option,
-    profile_option,
+    preset_option,
     protocol_options,
     set_option,
 )
@@ -25,7 +25,7 @@ from dcbench_bacon.cli.options import (
 Examples:
   dcbench run                                        the demo
   dcbench run --methods bacon,idm --datasets all     the paper's grid, IPC 1, 10, 50
-  dcbench run --methods dm --datasets folder:my/images --ipc 10 --profile quick
+  dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
 """
@@ -39,7 +39,7 @@ Examples:
     default="0",
     help="Seeds of the sets, one set per seed, such as 0,1,2,3,4.",
 )
-@profile_option
+@preset_option
 @set_option
 @protocol_options
 @device_option
@@ -83,8 +83,8 @@ def run(**given: Any) -> None:
 @click.command(
     epilog="""\b
 Examples:
-  dcbench profile --methods bacon,idm,dm --datasets cifar10 --ipc 1,10,50
-  dcbench profile --methods bacon --datasets cifar10 --ipc 10 --steps 50 --format csv
+  dcbench time --methods bacon,idm,dm --datasets cifar10 --ipc 1,10,50
+  dcbench time --methods bacon --datasets cifar10 --ipc 10 --steps 50 --format csv
 """
 )
 @methods_option
@@ -97,7 +97,7 @@ Examples:
     show_default=True,
     help="Number of timed steps per cell, not counting the warm-up.",
 )
-@profile_option
+@preset_option
 @set_option
 @device_option
 @click.option(
@@ -111,12 +111,13 @@ Examples:
 @data_root_option
 @output_option
 @format_option
-def profile(**given: Any) -> None:
+def time(form: str | None, **given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
     Random pixels replace a data set that is not on disk. The records go to
     OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
     """
-    from dcbench_bacon.cli.run import profile_grid
+    from dcbench_bacon.cli.printing import show
+    from dcbench_bacon.cli.run import time_grid
 
-    click.echo(profile_grid(**given))
+    show(time_grid(**given), form)

@@ -12,7 +12,7 @@ from dcbench_bacon.cli.options import (
     data_root_option,
     device_option,
     output_option,
-    profile_option,
+    preset_option,
     protocol_options,
     set_option,
     table_format,
@@ -35,7 +35,7 @@ Examples:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @claim_options
 @as_option
-@profile_option
+@preset_option
 @set_option
 @protocol_options
 @device_option
@@ -161,6 +161,8 @@ def quality(**given: Any) -> None:
     those of equally many random training images. It also shows the share of images
     that the image-text model assigns to their own class.
     """
+    from dcbench_bacon.cli.printing import show
     from dcbench_bacon.cli.quality import quality_of_files
 
-    click.echo(quality_of_files(claims=Claims.taken(given), **given))
+    format = given.pop("table")
+    show(quality_of_files(claims=Claims.taken(given), **given), format)

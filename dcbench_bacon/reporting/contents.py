@@ -23,9 +23,7 @@ _CAPTIONS = {
 CONTENTS = ("accuracy", "spread", "transfer", "scores", "timing", "unfinished")
 
 
-def captioned(
-    kind: Kind, frame: pd.DataFrame, records: Sequence[Record] = ()
-) -> Table:
+def captioned(kind: Kind, frame: pd.DataFrame, records: Sequence[Record] = ()) -> Table:
     """Return a frame as a table, with the caption and the label of its kind.
 
     Args:
@@ -35,7 +33,8 @@ def captioned(
     """
     notes = tuple(frame.attrs.get("notes", ()))
     titles = longform.titles(records)
-    return Table(kind, frame, notes, _CAPTIONS.get(kind, ""), f"tab:{kind}", titles)
+    label = f"tab:{kind}" if kind in _CAPTIONS else ""
+    return Table(kind, frame, notes, _CAPTIONS.get(kind, ""), label, titles)
 
 
 def table_of(
@@ -66,7 +65,7 @@ def table_of(
     """
     check(what, layout, gain_over)
     if what in ("timing", "unfinished"):
-        chosen = [each for each in records if each.recipe.profile in presets]
+        chosen = [each for each in records if each.recipe.preset in presets]
         maker = tables.timing if what == "timing" else tables.unfinished
         return captioned(what, maker(chosen), chosen)  # type: ignore[arg-type]
     long = longform.frame(records)
@@ -75,10 +74,10 @@ def table_of(
         made = layouts.measured(long, wanted)
         return Table(**{**vars(made), "titles": longform.titles(records)})
     makers: dict[str, Callable[[], pd.DataFrame]] = {
-        "accuracy": lambda: tables.summary(long, profiles=presets, source=source),
-        "spread": lambda: tables.spread(long, profiles=presets),
-        "transfer": lambda: comparison.transfer(long, profiles=presets),
-        "scores": lambda: comparison.scores(long, profiles=presets, against=against),
+        "accuracy": lambda: tables.summary(long, presets=presets, source=source),
+        "spread": lambda: tables.spread(long, presets=presets),
+        "transfer": lambda: comparison.transfer(long, presets=presets),
+        "scores": lambda: comparison.scores(long, presets=presets, against=against),
     }
     return captioned(what, makers[what](), records)  # type: ignore[arg-type]
 

@@ -1,11 +1,13 @@
 """Pages of the layouts: cells with their published numbers, marks and footnotes."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from dcbench_bacon.reporting.footnotes import Footnotes
+from dcbench_bacon.reporting.layout_numbers import columns_of
 from dcbench_bacon.reporting.published import EVALUATIONS, cite
 from dcbench_bacon.reporting.table import Emphasis, Marked, Page, Table, Text
 from dcbench_bacon.reporting.wording import MARKS, NOTES, title
@@ -19,10 +21,11 @@ _Name = Callable[[str], str]
 def page(frame: pd.DataFrame, table: Table) -> Page:
     """Return the page of ``layouts.measured`` or ``layouts.literature``."""
 
+    @cache
     def named(name: str) -> str:
         return table.titles.get(name) or title(name)
 
-    columns = list(dict.fromkeys(frame["column"]))
+    columns = columns_of(table.frame)
     differing = [key for key in _EVALUATED if frame[key].dropna().nunique() > 1]
     first = "IPC" if table.kind == "paper" else "Data set, IPC"
     headings = [first, "Method", *map(named, columns)]
@@ -113,9 +116,9 @@ def _published(row: _Row, footnotes: Footnotes) -> str:
     """Return the published number as it was printed, with its marks."""
     if not isinstance(row["published_source"], str) or not row["published_source"]:
         return ""
-    text = f"{row['published_mean']:g}"
+    text = f"{float(row['published_mean'])}"
     if row["published_std"] == row["published_std"] and row["role"] != "measured":
-        text += f"±{row['published_std']:g}"
+        text += f"±{float(row['published_std'])}"
     return text + footnotes.marks(row) + _alone(row, footnotes)
 
 

@@ -6,7 +6,6 @@ number of images per class. Accuracies of different protocols, presets and selec
 are never in one block.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import pandas as pd
 
 from dcbench_bacon.plugins import facts_of
 from dcbench_bacon.reporting import longform, published, tables
+from dcbench_bacon.reporting.layout_numbers import VALUES
 from dcbench_bacon.reporting.longform import CHANGED
 from dcbench_bacon.reporting.published import ACCURACIES, EVALUATIONS, PublishedNumber
 from dcbench_bacon.reporting.references import WHOLE
@@ -25,13 +25,9 @@ _KEYS = {"paper": ["ipc"], "networks": ["dataset", "ipc"]}
 _EVALUATED = ["protocol", "preset", "selection"]  # never mixed in a block
 # What tells rows of one method apart, where it has several in a cell.
 _DISTINCTIVE = ("architecture", "distilled_on", "overrides", "recipe")
-_VALUES = [
-    *("accuracy_mean", "accuracy_std", "n", "published_mean", "published_std"),
-    *("difference", "gain", "ratio"),
-]
 COLUMNS = [
     *("block", "role", "row", "column", "dataset", "ipc", "method", "architecture"),
-    *("distilled_on", "overrides", "recipe", "family", *_EVALUATED, *_VALUES),
+    *("distilled_on", "overrides", "recipe", "family", *_EVALUATED, *VALUES),
     *("published_source", "published_architecture", "published_evaluation"),
     *("not_compared", "remarks"),
 ]
@@ -63,7 +59,7 @@ def measured(long: pd.DataFrame, wanted: Wanted) -> Table:
         long: the long form of ``longform.frame``.
         wanted: what the layout shows.
     """
-    rows = tables.summary(long, profiles=wanted.presets, source=wanted.source)
+    rows = tables.summary(long, presets=wanted.presets, source=wanted.source)
     rows = _told(rows.reset_index(), long)
     rows = pd.concat([rows, _published_only(rows, wanted)], ignore_index=True)
     return _table(rows, wanted)
@@ -87,7 +83,7 @@ def literature(numbers: Sequence[PublishedNumber], wanted: Wanted) -> Table:
     for method, dataset, ipc, *architecture in cells:
         network = architecture[0] if architecture else "ConvNet"
         row = published.lookup(method, dataset, ipc, network, wanted.source)
-        if row is not None and row.architecture == network or not architecture:
+        if (row is not None and row.architecture == network) or not architecture:
             found.append(row)
     rows = pd.DataFrame([_only_published(row) for row in found if row], columns=COLUMNS)
     return _table(rows, wanted)
@@ -100,7 +96,7 @@ def _told(rows: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
     rows = rows.merge(
         known.rename(columns={"digest": "recipe"}), on=["recipe", "architecture"]
     )
-    rows["preset"] = rows["profile"].str.removesuffix(CHANGED)
+    rows["preset"] = [str(p).removesuffix(CHANGED) for p in rows["preset"]]
     rows["role"] = ["whole" if m == WHOLE else "measured" for m in rows["method"]]
     return rows.reindex(columns=COLUMNS)
 
@@ -170,13 +166,13 @@ def _table(rows: pd.DataFrame, wanted: Wanted) -> Table:
         parts += [block[block["role"] == "whole"]]
     whole = [part for part in parts if len(part)]
     frame = pd.concat(whole, ignore_index=True) if whole else rows
-    frame = frame[COLUMNS].astype(dict.fromkeys(_VALUES, float))
+    frame = frame[COLUMNS].astype(dict.fromkeys(VALUES, float))
     return Table(kind, frame, caption=_caption(frame, kind), label=f"tab:{kind}")
 
 
 def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return the sort key of a column, in the order of all tables."""
-    known = {"column": "dataset", "preset": "profile"}
+    known = {"column": "dataset"}
     return longform.rank(column.rename(known.get(str(column.name), column.name)))
 
 
@@ -195,7 +191,9 @@ def _blocks(rows: pd.DataFrame, keys: list[str]) -> list[str]:
     """Return the block of each row, named by what differs between blocks."""
     differing = [key for key in _EVALUATED if rows[key].nunique() > 1]
     shown = [*keys, *differing]
-    return ["|".join(str(row[key]) for key in shown) for row in rows.to_dict("records")]
+    return [
+        ", ".join(str(row[key]) for key in shown) for row in rows.to_dict("records")
+    ]
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:
@@ -231,7 +229,8 @@ def _gains(block: pd.DataFrame, over: str) -> pd.DataFrame:
             {**first, "role": "gain", "row": over, "column": column}
             | {"gain": gain, "method": over}
         )
-    return pd.DataFrame(found, columns=COLUMNS)
+    gains = pd.DataFrame(found, columns=COLUMNS)
+    return gains if gains["gain"].notna().any() else gains[:0]
 
 
 def _ratios(block: pd.DataFrame) -> pd.DataFrame:
@@ -243,7 +242,13 @@ def _ratios(block: pd.DataFrame) -> pd.DataFrame:
         found.append(
             {
                 **{"block": group["block"].iloc[0], "ipc": ipc, "column": column},
-                **{"dataset": column, "role": "ratio", "row": "", "ratio": ratio},
+                **{
+                    "dataset": column,
+                    "role": "ratio",
+                    "row": "",
+                    "ratio": ratio,
+                    "method": "",
+                },
             }
         )
     return pd.DataFrame(found, columns=COLUMNS)
@@ -258,36 +263,3 @@ def _caption(frame: pd.DataFrame, kind: str) -> str:
     how = f", protocol {protocols[0].replace('_', '-')}" if len(protocols) == 1 else ""
     per = "data set" if kind == "paper" else "network"
     return f"Test accuracy (%){of} trained on distilled sets, per {per}{how}."
-
-
-def wide(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers of a layout: one row per printed row, columns by data set.
-
-    Args:
-        frame: the frame of a layout.
-
-    Returns:
-        A frame indexed by block, role and row. Its columns are pairs of the data set
-        (or the network) and ``mean``, ``std``, ``n``, ``published``,
-        ``published_std``, ``difference``, ``gain`` or ``ratio``.
-    """
-    names = dict(
-        zip(_VALUES, ("mean", "std", "n", "published", "published_std"), strict=False)
-    )
-    index = ["block", "role", "row"]
-    columns = list(dict.fromkeys(frame["column"]))
-    rows = list(dict.fromkeys(frame[index].itertuples(index=False, name=None)))
-    found = frame.assign(row=frame["row"].str.replace("\t", ", "))
-    rows = list(dict.fromkeys(found[index].itertuples(index=False, name=None)))
-    cells = found.drop_duplicates([*index, "column"]).set_index([*index, "column"])
-    there = [name for name in _VALUES if frame[name].notna().any()]
-    data = {
-        (column, names.get(name, name)): [
-            cells[name].get((*row, column)) for row in rows
-        ]
-        for column, name in itertools.product(columns, there)
-    }
-    table = pd.DataFrame(
-        data, index=pd.MultiIndex.from_tuples(rows, names=index) if rows else None
-    )
-    return table.dropna(axis=1, how="all")

@@ -1,19 +1,20 @@
 """Pages of tables: headings, rounded numbers, marks and footnotes, by kind of table."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from dcbench_bacon.reporting import layout_pages
-from dcbench_bacon.reporting.footnotes import Footnotes
+from dcbench_bacon.reporting import downstream_tables, layout_pages
 from dcbench_bacon.reporting.accuracies import accuracy
+from dcbench_bacon.reporting.footnotes import Footnotes
 from dcbench_bacon.reporting.published import cite
 from dcbench_bacon.reporting.table import Kind, Marked, Page, Table, Text, printable
 from dcbench_bacon.reporting.wording import HEADINGS, LEFT, MARKS, NOTES, title
 
 _CELL = ("dataset", "ipc", "method", "architecture", "protocol")
-_SHOWN = (*_CELL, "profile")
+_SHOWN = (*_CELL, "preset")
 _KEYS = (*_SHOWN, "selection", "seed", "stage")
 _PERCENT = ("accuracy_mean", "std_sets", "std_networks")
 
@@ -42,8 +43,8 @@ def _ambiguous(table: pd.DataFrame, columns: Sequence[str]) -> bool:
 
 def _reduced(table: pd.DataFrame) -> list[str]:
     """Return the words for what differs from the published recipes."""
-    profiles = " ".join(table["profile"]).split()
-    return [name for name in ("quick", "demo", "set") if name in profiles]
+    presets = " ".join(table["preset"]).split()
+    return [name for name in ("quick", "demo", "set") if name in presets]
 
 
 def _chosen(table: pd.DataFrame) -> list[str]:
@@ -78,14 +79,14 @@ def _compare(table: pd.DataFrame, _: Table) -> Page:
     headings = [*(HEADINGS[name] for name in _CELL), "Measured (%)"]
     headings += ["Published (%)"] * bool(cited) + ["Difference"] * compared
     reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
-    headings += ["Profile"] * bool(reduced) + ["Recipe"] * recipe
+    headings += ["Preset"] * bool(reduced) + ["Recipe"] * recipe
     footnotes = Footnotes()
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         texts = [_number(row[name], name) for name in _CELL] + [_accuracy(row)]
         texts += [_published(row, cited, footnotes)] * bool(cited)
         texts += [_difference(row["difference"])] * compared
-        texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
+        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
     told = ["std", *_chosen(table), *reduced, *["difference"] * compared]
     told.append("published" if cited else "unpublished")
@@ -99,7 +100,7 @@ def _matrix(table: pd.DataFrame, _: Table) -> Page:
     networks = list(dict.fromkeys(table["architecture"]))
     reduced = _reduced(table)
     shown = ["dataset", "ipc", "method", "distilled_on", "protocol"]
-    shown += ["profile"] * bool(reduced)
+    shown += ["preset"] * bool(reduced)
     sets = table[~table.index.duplicated()]  # each is one row of the page
     recipe = _ambiguous(sets, (*shown, "selection"))
     headings = [HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
@@ -128,7 +129,7 @@ def _scored(table: pd.DataFrame, _: Table) -> Page:
         f"Over {against}",
         *(HEADINGS[name] for name in (*fractions, *costs)),
     ]
-    headings += ["Size (kB)"] + ["Profile"] * bool(reduced) + ["Recipe"] * recipe
+    headings += ["Size (kB)"] + ["Preset"] * bool(reduced) + ["Recipe"] * recipe
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         texts = [_number(row[name], name) for name in _CELL]
@@ -137,7 +138,7 @@ def _scored(table: pd.DataFrame, _: Table) -> Page:
         texts += [str(row["sets"]), str(row["n"]), _interval(row)]
         texts += [_score(row[name]) for name in fractions]
         texts += [_number(row[name]) for name in costs] + [_size(row)]
-        texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
+        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
     told = ("sets", *_chosen(table), *reduced)
     notes = (*told, "gain", "scores", "references", "cost")
@@ -184,9 +185,17 @@ def _plain(table: pd.DataFrame, _: Table) -> Page:
     return Page(headings, rows, notes)
 
 
+def _downstream(table: Table) -> Page:
+    """Return the page of a downstream use."""
+    notes = [NOTES.get(note, note) for note in table.notes]
+    return _plain(table.frame, table)._replace(notes=notes)
+
+
 _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"accuracy": _compare, "transfer": _matrix, "scores": _scored},
     **{"paper": layout_pages.page, "networks": layout_pages.page},
+    "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
+    "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }
 _NAMED = ("dataset", "method", "against", "Data set", "Method")
 
@@ -196,9 +205,8 @@ def page_of(table: Table) -> Page:
     frame = table.frame.copy()
     for column in _NAMED:
         if column in frame:
-            frame[column] = [
-                table.titles.get(name) or title(name) for name in frame[column]
-            ]
+            names = {n: table.titles.get(n) or title(n) for n in set(frame[column])}
+            frame[column] = frame[column].map(names)
     page = _PAGES.get(table.kind, _plain)(frame, table)
     notes = [*page.notes, *(NOTES.get(note, note) for note in table.notes)]
     return page._replace(
@@ -214,7 +222,7 @@ def page_of(table: Table) -> Page:
 
 def _openings(rows: list[list[Text]]) -> frozenset[int]:
     """Return the rows that differ from the one above in their first two cells."""
-    pairs = enumerate(zip(rows, rows[1:], strict=False), 1)
+    pairs = enumerate(itertools.pairwise(rows), 1)
     return frozenset(n for n, (above, row) in pairs if above[:2] != row[:2])
 
 

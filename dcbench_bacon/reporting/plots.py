@@ -4,8 +4,6 @@ The colours are those of cividis (Nunez, Anderton and Renslow, PLOS ONE 2018), w
 look the same to colour-blind readers and keep their order in shades of grey.
 """
 
-import io
-import re
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -18,23 +16,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from dcbench_bacon.reporting.figure_files import STYLE, save
 from dcbench_bacon.reporting.wording import title
-from dcbench_bacon.runtime.files import write_atomically
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
 _LETTER = 0.08  # width of a letter in inches
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "svg.fonttype": "none",  # keeps text as text
-    "svg.hashsalt": "dcbench",  # gives the same file for the same records
-    "pdf.fonttype": 42,
-}
-_UNDATED: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
-    "png": {},
-}
 _SELECTED = {
     "final": "after the last pass",
     "best_val": "pass chosen on a validation split",
@@ -51,22 +38,19 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
         form: ``png``, ``svg`` or ``pdf``.
 
     Returns:
-        The files: one per data set, images per class, profile and selection. The whole
+        The files: one per data set, images per class, preset and selection. The whole
         training set is a row in each file of its data set.
 
     Raises:
         OutputError: a file cannot be written.
     """
     paths = []
-    keys = ["dataset", "ipc", "profile", "selection"]
+    keys = ["dataset", "ipc", "preset", "selection"]
     for key, group in _with_whole(table).groupby(keys, sort=False):
-        dataset, ipc, profile, selection = map(str, tuple(key))
-        name = f"transfer-{dataset}-ipc{ipc}-{profile}-{selection}"
-        path = folder / f"{_slug(name.replace(' + ', '-'))}.{form}"
-        with rc_context(_STYLE):
-            content = _written(heat_map(group), form)
-        write_atomically(path, content)
-        paths.append(path)
+        dataset, ipc, preset, selection = map(str, tuple(key))
+        name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
+        with rc_context(STYLE | {"axes.grid": False}):
+            paths.append(save(heat_map(group), folder, name, form))
     return paths
 
 
@@ -75,21 +59,13 @@ def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
 
     Where nothing else was measured on a data set, its rows stay as they are.
     """
-    same = ["dataset", "profile", "selection"]
+    same = ["dataset", "preset", "selection"]
     whole, sets = table[table["ipc"] == 0], table[table["ipc"] > 0]
     wanted = sets[[*same, "ipc"]].drop_duplicates()
     index = whole.index.name
     rows = whole.reset_index().drop(columns="ipc").merge(wanted, on=same, how="left")
     rows["ipc"] = rows["ipc"].fillna(0).astype(int)
     return pd.concat([sets, rows.set_index(index)[list(table.columns)]])
-
-
-def _slug(name: str) -> str:
-    """Return a name that is safe for every file system.
-
-    Records may come from strangers, and so may the names in them.
-    """
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
 
 
 def heat_map(table: pd.DataFrame) -> Figure:
@@ -100,7 +76,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
 
     Args:
         table: made by ``comparison.transfer``, of one data set, number of images per
-            class, profile and selection.
+            class, preset and selection.
     """
     columns = list(dict.fromkeys(table["architecture"]))
     labels = _labels(table)
@@ -220,18 +196,11 @@ def _headline(row: "pd.Series[Any]") -> str:
 
 
 def _details(table: pd.DataFrame) -> str:
-    """Return the second line of the title: selection, networks and profile."""
+    """Return the second line of the title: selection, networks and preset."""
     first = table.iloc[0]
     counts = sorted({int(table["n"].min()), int(table["n"].max())})
     networks = " to ".join(map(str, counts))
     selected = _SELECTED[first["selection"]]
-    told = f"{selected}; n = {networks} networks; profile {first['profile']}"
+    told = f"{selected}; n = {networks} networks; preset {first['preset']}"
     framed = bool((table["architecture"] == table["distilled_on"]).any())
     return told + "; framed: the network of the distillation" * framed
-
-
-def _written(figure: Figure, form: str) -> bytes:
-    """Return the content of the file, the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=200, metadata=_UNDATED[form])
-    return buffer.getvalue()

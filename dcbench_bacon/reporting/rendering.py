@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.reporting import layouts
+from dcbench_bacon.reporting.layout_numbers import wide
 from dcbench_bacon.reporting.markup import hypertext, latex, markdown
 from dcbench_bacon.reporting.pages import page_of
 from dcbench_bacon.reporting.table import Table
@@ -34,9 +34,9 @@ def _csv(table: Table) -> str:
     """Return the numbers; a layout has several columns per data set or network."""
     frame = table.frame
     if table.kind in ("paper", "networks"):
-        wide = layouts.wide(frame)
-        wide.columns = pd.Index([" ".join(names) for names in wide.columns])
-        frame = wide.reset_index()
+        numbers = wide(frame)
+        numbers.columns = pd.Index([" ".join(names) for names in numbers.columns])
+        frame = numbers.reset_index()
     elif frame.index.name == "recipe":
         frame = frame.reset_index()[[*frame.columns, "recipe"]]
     text: str = frame.to_csv(index=False, float_format="%.8g", lineterminator="\n")

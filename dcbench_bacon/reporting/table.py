@@ -8,7 +8,7 @@ import pandas as pd
 
 Kind = Literal[
     *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
-    *("published", "paper", "networks", "rows"),
+    *("published", "paper", "networks", "continual", "nas", "rows"),
 ]
 """What a table is about, which decides how it is printed.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
 import torch
 from commandline import invoke, settable, tiny
@@ -34,9 +35,10 @@ from dcbench_bacon.downstream_store import (
 )
 from dcbench_bacon.errors import DataError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.downstream import continual, nas
-from dcbench_bacon.field_types import Profile
+from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
-from dcbench_bacon.reporting import downstream_tables
+from dcbench_bacon.reporting import downstream_tables, rendering
+from dcbench_bacon.reporting.table import Kind, Table
 from dcbench_bacon.running import run, trainings
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.runtime.progress import Silent
@@ -49,7 +51,7 @@ from dcbench_bacon.training.task import Task, accuracy
 GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")
 SHORT = (*settable("protocol.epochs", 4), *settable("protocol.networks", 2))
-COMMON = (*SHORT, "--profile", "demo", "--device", "cpu")
+COMMON = (*SHORT, "--preset", "demo", "--device", "cpu")
 TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--passes", 2)
 REAL = dataset()
 
@@ -91,7 +93,7 @@ def identity(method: str, seed: int = 0, recipe: str = "aaaaaaaa") -> SetIdentit
     return SetIdentity(
         cell=Cell(method, "cifar10", 10, seed),
         recipe=recipe,
-        profile="paper",
+        preset="paper",
         sha256=f"{method}{seed}{recipe}",
     )
 
@@ -117,14 +119,14 @@ def stage(
     seen: int,
     accuracies: Sequence[float],
     order: int = 0,
-    profile: Profile = "paper",
+    preset: Preset = "paper",
 ) -> Stage:
     return Stage(
         dataset="cifar10",
         dataset_sha256="cifar10",
         source=source,
         recipe=Recipe(
-            settings={"tasks": 2}, protocol=Protocol(name="dc"), profile=profile
+            settings={"tasks": 2}, protocol=Protocol(name="dc"), preset=preset
         ),
         evaluations=evaluations(accuracies),
         order=order,
@@ -184,14 +186,14 @@ def candidates() -> list[Candidate]:
 
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
-    tables = {
+    tables: dict[Kind, pd.DataFrame] = {
         "continual": downstream_tables.continual(stages()),
         "nas": downstream_tables.search(candidates(), 3),
     }
     kinds = {"md": "md", "csv": "csv", "tex": "latex", "html": "html"}
     return {
-        f"{name}.{suffix}": downstream_tables.render(table, kind)
-        for name, table in tables.items()
+        f"{use}.{suffix}": rendering.render(Table(use, table), kind)
+        for use, table in tables.items()
         for suffix, kind in kinds.items()
     }
 
@@ -221,11 +223,13 @@ def test_two_recipes_are_two_rows_and_never_one_mean() -> None:
     records = [*stages(), stage(other, 5, (0.1,)), stage(other, 10, (0.1,))]
     table = downstream_tables.continual(records)
     assert len(table) == 6
-    text = downstream_tables.render(table, "md")
+    text = rendering.render(Table("continual", table), "md")
     assert "Recipe" in text
     assert "bbbbbbbb" in text
-    reduced = [stage(identity("dm"), 5, (0.3,), profile="demo"), *stages()]
-    text = downstream_tables.render(downstream_tables.continual(reduced), "md")
+    reduced = [stage(identity("dm"), 5, (0.3,), preset="demo"), *stages()]
+    text = rendering.render(
+        Table("continual", downstream_tables.continual(reduced)), "md"
+    )
     assert "not comparable with published numbers" in text
 
 
@@ -255,7 +259,7 @@ def test_sets_are_compared_with_their_own_data_and_one_by_one() -> None:
     second = [candidate(identity("dm", seed=1), name, 0.5, 0.5) for name in names]
     table = downstream_tables.search([*candidates(), *second])
     assert len(table[table["method"] == "dm"]) == 2
-    assert "Seed" in downstream_tables.render(table, "md")
+    assert "Seed" in rendering.render(Table("nas", table), "md")
     foreign = [
         msgspec.structs.replace(record, dataset_sha256="another") for record in second
     ]
@@ -297,7 +301,7 @@ def test_sets_of_other_tools_are_never_averaged() -> None:
     found = [stage(unnamed, 5, (0.1,)), stage(other, 5, (0.3,))]
     table = downstream_tables.continual(found)
     assert sorted(table["accuracy_mean"]) == [10.0, 30.0]
-    assert "bbbbbbbb" in downstream_tables.render(table, "md")
+    assert "bbbbbbbb" in rendering.render(Table("continual", table), "md")
     named = [
         replace(each, source=replace(source, name="X"))
         for each, source in zip(found, (unnamed, other), strict=True)
@@ -499,7 +503,7 @@ def test_continual_end_to_end(
         (method, seen) for method in ("random", "dm") for seen in (4, 7, 10)
     ]
     assert all(row["n"] == "4" for row in table)
-    assert all(row["profile"] == "demo + set" for row in table)
+    assert all(row["preset"] == "demo + set" for row in table)
     found = list(continual_folder(Store(tmp_path)).records([]))
     assert len(found) == 2 * 2 * 3
     for order in (0, 1):  # the same orders for both methods
@@ -508,12 +512,12 @@ def test_continual_end_to_end(
     monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
     assert learned(files, tmp_path, *given) == table
     args = ("table", "--what", "continual", "--output", tmp_path)
-    printed = invoke(*args, "--profile", "demo", "--format", "csv")
+    printed = invoke(*args, "--preset", "demo", "--format", "csv")
     assert rows(printed.stdout.strip()) == table
     text = invoke("table", "--what", "continual", "--output", tmp_path)
     assert text.stdout.strip() == ""  # paper records alone
     for form in ("md", "latex", "html"):
-        shown = invoke(*args, "--profile", "demo", "--format", form).stdout
+        shown = invoke(*args, "--preset", "demo", "--format", form).stdout
         assert "7 classes" in shown
 
 
@@ -596,7 +600,7 @@ def test_nas_end_to_end(
     monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
     assert searched(files, tmp_path, "--top", 2) == table
     assert len(searched(files[:1], tmp_path)) == 2
-    args = ("table", "--what", "nas", "--profile", "demo", "--output", tmp_path)
+    args = ("table", "--what", "nas", "--preset", "demo", "--output", tmp_path)
     again = rows(invoke(*args, "--format", "csv").stdout.strip())
     assert [row["whole_accuracy"] for row in again] == [
         row["whole_accuracy"] for row in table

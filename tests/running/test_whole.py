@@ -15,12 +15,13 @@ from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import as_set, normalize
 from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.evaluation.evaluate import evaluate
-from dcbench_bacon.field_types import Profile
+from dcbench_bacon.field_types import Preset
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.recipes.digests import digest
 from dcbench_bacon.reporting import longform, rendering, tables
+from dcbench_bacon.reporting.contents import captioned
 from dcbench_bacon.running import planning
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -42,7 +43,7 @@ PLAIN = Training(
 )
 AUGMENTED = msgspec.structs.replace(PLAIN, augmentation="color_crop_cutout_scale")
 RUN = (
-    *("run", "--datasets", "digits", "--profile", "demo", "--no-download"),
+    *("run", "--datasets", "digits", "--preset", "demo", "--no-download"),
     *("--architectures", NETWORK, "--device", "cpu"),
     *(*settable("protocol.epochs", 1), *settable("protocol.networks", 2)),
 )
@@ -216,15 +217,20 @@ def test_the_row_stands_last_beside_its_published_number() -> None:
     assert table["method"].tolist() == ["random", "herding", "k_means", "whole"]
     assert table["ipc"].tolist() == [10, 10, 10, 0]
     assert table["published_mean"].tolist()[1:] == [31.6, 41.49, 84.8]
-    shown = rendering.render(table, "md").splitlines()
+    shown = rendering.render(captioned("accuracy", table), "md").splitlines()
     assert "Whole data set" in shown[5]
     assert "| all |" in " ".join(shown[5].split())
-    assert "0" in rendering.render(table, "csv").splitlines()[-1].split(",")[1]
+    assert (
+        "0"
+        in rendering.render(captioned("accuracy", table), "csv")
+        .splitlines()[-1]
+        .split(",")[1]
+    )
 
 
-@pytest.mark.parametrize("profile", ["paper", "quick", "demo"])
-def test_a_reference_has_one_recipe(profile: str) -> None:
-    request = protocols.Request(profile=msgspec.convert(profile, Profile))
+@pytest.mark.parametrize("preset", ["paper", "quick", "demo"])
+def test_a_reference_has_one_recipe(preset: str) -> None:
+    request = protocols.Request(preset=msgspec.convert(preset, Preset))
     digests = {
         digest(planning.resolve(cell, request).recipe)
         for cell in (contract.cell_of("whole", "cifar10", ipc) for ipc in (1, 10, 50))
