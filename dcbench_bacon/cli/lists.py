@@ -27,7 +27,7 @@ def listing(what: str) -> str:
             "torchvision:NAME": "a classifier of torchvision, without weights",
             "timm:NAME": "a classifier of timm (pip install timm), without weights",
         }
-        return "\n".join([*names, "", _columns(more | pools.described(len(names)))])
+        return "\n".join([*names, "", _columns(more | pools.descriptions(len(names)))])
     if what == "augmentations":
         return _augmentations()
     if what == "protocols":

@@ -71,15 +71,15 @@ Examples:
 @click.option("--datasets", type=Texts(), help="Show these data sets alone.")
 @click.option("--ipc", type=IntList(1), help="Show these numbers of images per class.")
 @output_option
-def table(form: str | None, alone: bool, **given: Any) -> None:
+def table(format: str | None, alone: bool, **given: Any) -> None:
     """Print measured accuracies beside published ones, from the records alone."""
     from dcbench_bacon.cli import reports
     from dcbench_bacon.cli.printing import show
 
     _check(alone, given)
     made = reports.literature(**given) if alone else reports.measured(**given)
-    if form == "csv" or not made.frame.empty:
-        show(made, form)
+    if format == "csv" or not made.frame.empty:
+        show(made, format)
 
 
 def _check(alone: bool, given: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ def plot() -> None:
 
 _FORMAT = click.option(
     "--format",
-    "form",
+    "format",
     type=click.Choice(["png", "svg", "pdf"]),
     default="png",
     show_default=True,
@@ -142,10 +142,10 @@ def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
         more: decorators of further options.
     """
 
-    def draw(output: Path, form: str, presets: tuple[str, ...], **given: Any) -> None:
+    def draw(output: Path, format: str, presets: tuple[str, ...], **given: Any) -> None:
         from dcbench_bacon.cli.figures import draw as drawn
 
-        for path in drawn(name, output, form, presets or ("paper",), **given):
+        for path in drawn(name, output, format, presets or ("paper",), **given):
             click.echo(path)
 
     draw.__doc__ = f"{summary}\n\n{detail}"

@@ -37,7 +37,7 @@ def run_grid(*, references: bool, **given: Any) -> int:
     Returns:
         The exit status: 0 when all is done, 1 when some cells failed.
     """
-    setup = Setup.taken(given)
+    setup = Setup.pop_from(given)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
@@ -51,18 +51,18 @@ def run_grid(*, references: bool, **given: Any) -> int:
     pools.check_architectures(grid.request.architectures)
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
-    with setup.ready(console) as (store, options):
+    with setup.ready(console) as (store, config):
         preset, count = grid.request.preset, len(jobs)
         cells = f"{count} cell{'s' * (count > 1)}"
-        where = environment(options.device).device
-        options.tell(f"{cells}, preset {preset}, on {where}")
-        for result in run(jobs, store, options):
+        where = environment(config.device).device
+        config.tell(f"{cells}, preset {preset}, on {where}")
+        for result in run(jobs, store, config):
             results.append(result)
-            options.tell(f"[{len(results)}/{count}] {_line(result)}")
+            config.tell(f"[{len(results)}/{count}] {_line(result)}")
     _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
-        options.tell(f"{failed} of {count} cells failed; see the lines above")
+        config.tell(f"{failed} of {count} cells failed; see the lines above")
     return 1 if failed else 0
 
 
@@ -73,7 +73,7 @@ def time_grid(*, steps: int, **given: Any) -> Table:
         steps: number of timed steps per cell.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
     """
-    setup = Setup.taken(given)
+    setup = Setup.pop_from(given)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     if methods is None or datasets is None:
         raise UsageError(
@@ -88,8 +88,8 @@ def time_grid(*, steps: int, **given: Any) -> Table:
         request=request_of("paper", **given),
     )
     records = []
-    with setup.ready(Console(stderr=True)) as (store, options):
-        for record in step_timing.time_steps(grid, options, steps):
+    with setup.ready(Console(stderr=True)) as (store, config):
+        for record in step_timing.time_steps(grid, config, steps):
             store.write(record, "timing")
             records.append(record)
     presets = (grid.request.preset,)

@@ -1,5 +1,7 @@
 """The commands that run cells: ``dcbench run`` and ``dcbench time``."""
 
+from functools import partial
+from time import monotonic
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from dcbench_bacon.cli.options import (
     protocol_options,
     set_option,
 )
+from dcbench_bacon.runtime.notice import noticed
 
 
 @click.command(
@@ -66,7 +69,8 @@ Examples:
     "--time-budget",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Stop after this time, in the same way as on Ctrl-C.",
+    help="Stop within seconds after this time, in the same way as on Ctrl-C. It counts "
+    "from the start of the command, and includes compilation.",
 )
 def run(**given: Any) -> None:
     """Distil, evaluate, record and print the table.
@@ -75,9 +79,11 @@ def run(**given: Any) -> None:
     ones are tried again. Without --datasets, the command runs the demo: digits at IPC 1
     and 10, with reduced recipes.
     """
-    from dcbench_bacon.cli.run import run_grid
+    began = monotonic()
+    with noticed(partial(click.echo, err=True), "loading PyTorch"):
+        from dcbench_bacon.cli.run import run_grid
 
-    raise SystemExit(run_grid(**given))
+    raise SystemExit(run_grid(began=began, **given))
 
 
 @click.command(
@@ -111,7 +117,7 @@ Examples:
 @data_root_option
 @output_option
 @format_option
-def time(form: str | None, **given: Any) -> None:
+def time(format: str | None, **given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
     Random pixels replace a data set that is not on disk. The records go to
@@ -120,4 +126,4 @@ def time(form: str | None, **given: Any) -> None:
     from dcbench_bacon.cli.printing import show
     from dcbench_bacon.cli.run import time_grid
 
-    show(time_grid(**given), form)
+    show(time_grid(**given), format)

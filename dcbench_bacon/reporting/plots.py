@@ -29,13 +29,13 @@ _SELECTED = {
 }
 
 
-def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
+def transfer(table: pd.DataFrame, folder: Path, format: str) -> list[Path]:
     """Write heat maps of the accuracies of sets on networks.
 
     Args:
         table: made by ``comparison.transfer``.
         folder: the folder for the files.
-        form: ``png``, ``svg`` or ``pdf``.
+        format: ``png``, ``svg`` or ``pdf``.
 
     Returns:
         The files: one per data set, images per class, preset and selection. The whole
@@ -50,7 +50,7 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
         dataset, ipc, preset, selection = map(str, tuple(key))
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
         with rc_context(STYLE | {"axes.grid": False}):
-            paths.append(save(heat_map(group), folder, name, form))
+            paths.append(save(heat_map(group), folder, name, format))
     return paths
 
 
