@@ -36,11 +36,12 @@ def timing(
     stated = longform.titles(chosen)
     phases = [name for name in frame.columns if name.endswith("_ms")]
     paths = []
-    for (dataset, device), group in frame.groupby(["dataset", "device"], sort=False):
+    for key, group in frame.groupby(["dataset", "device"], sort=False):
+        dataset, device = map(str, tuple(key))
         with rc_context(STYLE):
             named = [stated.get(name) or title(name) for name in group["method"]]
             figure = _bars(group.assign(method=named), phases)
-            words = f"{stated.get(dataset) or title(str(dataset))}, {device}"
+            words = f"{stated.get(dataset) or title(dataset)}, {device}"
             figure.suptitle(words, fontweight="bold")
             name = f"timing-{dataset}-{device}"
             paths.append(save(figure, folder, name, format))
@@ -53,7 +54,10 @@ def _bars(frame: pd.DataFrame, phases: list[str]) -> Figure:
     means = frame.groupby(keys, sort=False)[phases].mean().fillna(0.0)
     shown = [name for name in phases if means[name].any()]
     stages = list(dict.fromkeys(means.index.get_level_values("stage")))
-    parts = [means.xs(stage, level="stage") for stage in stages]
+    parts = [
+        means[means.index.get_level_values("stage") == stage].droplevel("stage")
+        for stage in stages
+    ]
     heights = [len(part) + 1.6 for part in parts]
     figure = Figure(figsize=(7.2, 1.1 + 0.3 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(parts), squeeze=False, height_ratios=heights)

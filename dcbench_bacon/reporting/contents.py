@@ -20,7 +20,14 @@ _CAPTIONS = {
     "unfinished": "Cells that are not done.",
     "published": "Published test accuracies (%).",
 }
-CONTENTS = ("accuracy", "spread", "transfer", "scores", "timing", "unfinished")
+CONTENTS: tuple[Kind, ...] = (
+    "accuracy",
+    "spread",
+    "transfer",
+    "scores",
+    "timing",
+    "unfinished",
+)
 
 
 def captioned(kind: Kind, frame: pd.DataFrame, records: Sequence[Record] = ()) -> Table:
@@ -63,11 +70,11 @@ def table_of(
         UsageError: there is no such content, layout or source, or the content has no
             such layout.
     """
-    check(what, layout, gain_over)
+    kind = check(what, layout, gain_over)
     if what in ("timing", "unfinished"):
         chosen = [each for each in records if each.recipe.preset in presets]
         maker = tables.timing if what == "timing" else tables.unfinished
-        return captioned(what, maker(chosen), chosen)  # type: ignore[arg-type]
+        return captioned(kind, maker(chosen), chosen)
     long = longform.frame(records)
     if layout != "long":
         wanted = Wanted(layout, presets, source, gain_over)
@@ -79,11 +86,11 @@ def table_of(
         "transfer": lambda: comparison.transfer(long, presets=presets),
         "scores": lambda: comparison.scores(long, presets=presets, against=against),
     }
-    return captioned(what, makers[what](), records)  # type: ignore[arg-type]
+    return captioned(kind, makers[kind](), records)
 
 
-def check(what: str, layout: str, gain_over: str | None = None) -> None:
-    """Make sure that there is such a content, and that it has such a layout.
+def check(what: str, layout: str, gain_over: str | None = None) -> Kind:
+    """Return the kind of a content, after a check that it has such a layout.
 
     Raises:
         UsageError: there is not, or it has not.
@@ -99,6 +106,7 @@ def check(what: str, layout: str, gain_over: str | None = None) -> None:
         )
     if gain_over and layout == "long":
         raise UsageError("--gain-over goes with --layout paper or networks")
+    return next(kind for kind in CONTENTS if kind == what)
 
 
 def published_table(

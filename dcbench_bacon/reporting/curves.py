@@ -50,7 +50,9 @@ def history(
     rows = []
     for record in kept:
         last = record.recipe.settings.get("steps")
-        entries = [(e.step, e.architecture, e.accuracy) for e in record.history]
+        entries: list[tuple[object, str, float]] = [
+            (e.step, e.architecture, e.accuracy) for e in record.history
+        ]
         entries += [(last, e.architecture, e.accuracy) for e in record.evaluations]
         rows += [
             {**facts_about(record), "overrides": overridden(record), "x": step}

@@ -38,9 +38,10 @@ def page(frame: pd.DataFrame, table: Table) -> Page:
         for (role, label), group in block.groupby(["role", "row"], sort=False):
             cells = {row["column"]: row for row in group.to_dict("records")}
             texts: list[Text] = [
-                _cell(cells.get(column), role, footnotes, best) for column in columns
+                _cell(cells.get(column), str(role), footnotes, best)
+                for column in columns
             ]
-            rows.append([about, _label(role, label, named), *texts])
+            rows.append([about, _label(str(role), str(label), named), *texts])
             about = ""
     notes = [*_notes(frame), *footnotes.lines(), *_sources(frame, named)]
     left = frozenset((first, "Method"))
@@ -52,8 +53,8 @@ def _about(block: pd.DataFrame, kind: str, differing: list[str]) -> str:
     row = block.iloc[0]
     ipc = str(int(row["ipc"]) or "all")
     words = [ipc] if kind == "paper" else [str(row["dataset"]), ipc]
-    told = block[differing].replace("", None).bfill().iloc[0] if differing else []
-    words += [str(word).replace("_", "-") for word in told if word]
+    found = block[differing].dropna().iloc[0] if differing else ()
+    words += [str(word).replace("_", "-") for word in found if word]
     return ", ".join(words)
 
 
@@ -172,9 +173,10 @@ def _sources(frame: pd.DataFrame, named: _Name) -> list[str]:
     notes = []
     for source, group in rows.groupby("published_source", sort=False):
         words = []
-        for method, cells in group.groupby("method", sort=False):
+        for name, cells in group.groupby("method", sort=False):
+            method = str(name)
             where = dict.fromkeys(map(named, cells["column"]))
-            several = len(methods[str(method)]) > 1
-            words.append(f"{method} ({', '.join(where)})" if several else str(method))
+            several = len(methods[method]) > 1
+            words.append(f"{method} ({', '.join(where)})" if several else method)
         notes.append(f"{', '.join(words)}: {cite(str(source))}")
     return notes

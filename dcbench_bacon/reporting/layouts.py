@@ -17,7 +17,7 @@ from dcbench_bacon.reporting.layout_numbers import VALUES
 from dcbench_bacon.reporting.longform import CHANGED
 from dcbench_bacon.reporting.published import ACCURACIES, EVALUATIONS, PublishedNumber
 from dcbench_bacon.reporting.references import WHOLE
-from dcbench_bacon.reporting.table import Table
+from dcbench_bacon.reporting.table import Kind, Table
 
 LAYOUTS = ("paper", "long", "networks")
 _COLUMN = {"paper": "dataset", "networks": "architecture"}
@@ -73,19 +73,19 @@ def literature(numbers: Sequence[PublishedNumber], wanted: Wanted) -> Table:
         wanted: what the layout shows.
     """
     where = published.named(wanted.source)
+    across = wanted.layout == "networks"
     cells = dict.fromkeys(
-        (row.method, row.dataset, row.ipc)
-        + ((row.architecture,) if wanted.layout == "networks" else ())
+        (row.method, row.dataset, row.ipc, row.architecture if across else "")
         for row in numbers
         if row.metric in ACCURACIES and row.source in where
     )
     found = []
-    for method, dataset, ipc, *architecture in cells:
-        network = architecture[0] if architecture else "ConvNet"
+    for method, dataset, ipc, architecture in cells:
+        network = architecture or "ConvNet"  # preferred where a table has one column
         row = published.lookup(method, dataset, ipc, network, wanted.source)
-        if (row is not None and row.architecture == network) or not architecture:
+        if row and (row.architecture == network or not across):
             found.append(row)
-    rows = pd.DataFrame([_only_published(row) for row in found if row], columns=COLUMNS)
+    rows = pd.DataFrame([_only_published(row) for row in found], columns=COLUMNS)
     return _table(rows, wanted)
 
 
@@ -147,7 +147,7 @@ def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
 
 def _table(rows: pd.DataFrame, wanted: Wanted) -> Table:
     """Return the table of a layout, its rows in the order in which they are printed."""
-    kind = "paper" if wanted.layout == "paper" else "networks"
+    kind: Kind = "paper" if wanted.layout == "paper" else "networks"
     rows = rows.drop_duplicates(
         [*_KEYS["networks"], "method", *_DISTINCTIVE, *_EVALUATED, "role"]
     )
@@ -172,8 +172,9 @@ def _table(rows: pd.DataFrame, wanted: Wanted) -> Table:
 
 def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return the sort key of a column, in the order of all tables."""
-    known = {"column": "dataset"}
-    return longform.rank(column.rename(known.get(str(column.name), column.name)))
+    return longform.rank(
+        column.rename("dataset") if column.name == "column" else column
+    )
 
 
 def _with_whole(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

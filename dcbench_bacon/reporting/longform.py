@@ -18,7 +18,8 @@ CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has chang
 
 # Rows come in these orders; all other names follow alphabetically.
 _ORDER: dict[str, tuple[str, ...]] = {
-    **KNOWN.order,
+    "dataset": KNOWN.order["dataset"],
+    "method": KNOWN.order["method"],
     "architecture": ("ConvNet", "ConvNetD4"),
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),

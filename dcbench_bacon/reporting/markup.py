@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 from tabulate import tabulate
 
 from dcbench_bacon.reporting.table import Marked, Page, Text
@@ -150,6 +151,5 @@ def _styled(page: Page, cells: list[list[str]], escape: Escape) -> Any:
     """Return the escaped cells in the hands of pandas, which lays them out."""
     frame = pd.DataFrame(cells, columns=range(len(page.headings)), dtype=str)
     headings = [escape(heading) for heading in page.headings]
-    styler = frame.style.set_uuid("table").hide(axis="index")
-    styler.cell_ids = False
-    return styler.format_index(lambda number: headings[number], axis=1)
+    styler = Styler(frame, uuid="table", cell_ids=False).hide(axis="index")
+    return styler.format_index(lambda number: headings[int(str(number))], axis=1)

@@ -83,7 +83,9 @@ def _compare(table: pd.DataFrame, _: Table) -> Page:
     footnotes = Footnotes()
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        texts = [_number(row[name], name) for name in _CELL] + [_accuracy(row)]
+        texts: list[Text] = [_number(row[name], name) for name in _CELL] + [
+            _accuracy(row)
+        ]
         texts += [_published(row, cited, footnotes)] * bool(cited)
         texts += [_difference(row["difference"])] * compared
         texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
@@ -106,10 +108,10 @@ def _matrix(table: pd.DataFrame, _: Table) -> Page:
     headings = [HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
     rows: list[list[Text]] = []
     groups = table.groupby(["recipe", *shown, "selection"], sort=False)
-    for _, group in groups:
+    for group in (group for _, group in groups):
         cells = {row["architecture"]: row for row in group.to_dict("records")}
         first = group.iloc[0]
-        texts = [_number(first[name], name) or "—" for name in shown]
+        texts: list[Text] = [_number(first[name], name) or "—" for name in shown]
         texts += [str(group.index[0])] * recipe
         texts += [_accuracy(cells[n]) if n in cells else "—" for n in networks]
         rows.append(texts)
@@ -132,7 +134,7 @@ def _scored(table: pd.DataFrame, _: Table) -> Page:
     headings += ["Size (kB)"] + ["Preset"] * bool(reduced) + ["Recipe"] * recipe
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        texts = [_number(row[name], name) for name in _CELL]
+        texts: list[Text] = [_number(row[name], name) for name in _CELL]
         texts.append(f"{row['accuracy_mean']:.2f}{MARKS.get(row['selection'], '')}")
         texts += [_number(row[name], name) for name in ("std_sets", "std_networks")]
         texts += [str(row["sets"]), str(row["n"]), _interval(row)]

@@ -84,6 +84,7 @@ def _costs(
             front["x"], best, where="post", color="#bbbbbb", linewidth=4, zorder=0
         )
         axes.set_xscale("log")
+        axes.set_xlim(front["x"].min() / 1.6, front["x"].max() * 1.6)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     for name, part in means.groupby("line", sort=False):
         part = part.sort_values("x")

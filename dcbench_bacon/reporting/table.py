@@ -7,8 +7,18 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 Kind = Literal[
-    *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
-    *("published", "paper", "networks", "continual", "nas", "rows"),
+    "accuracy",
+    "spread",
+    "transfer",
+    "scores",
+    "timing",
+    "unfinished",
+    "published",
+    "paper",
+    "networks",
+    "continual",
+    "nas",
+    "rows",
 ]
 """What a table is about, which decides how it is printed.
 

@@ -43,12 +43,12 @@ def watched() -> Record:
     """A record with accuracies on the way."""
     history = tuple(
         Evaluation(
-            **{
-                "architecture": "ConvNet",
-                "trial": trial,
-                "accuracy": 0.1 + step / 1000,
-            },
-            **{"epoch": 1, "seconds": 1.0, "step": step},
+            architecture="ConvNet",
+            trial=trial,
+            accuracy=0.1 + step / 1000,
+            epoch=1,
+            seconds=1.0,
+            step=step,
         )
         for step in (0, 50)
         for trial in (0, 1)
