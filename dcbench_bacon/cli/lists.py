@@ -33,7 +33,7 @@ def listing(what: str) -> str:
     if what == "protocols":
         return _columns(protocols.protocol_titles())
     if what == "formats":
-        return _columns({name: _format(each) for name, each in FORMATS.items()})
+        return _columns({name: _format(format) for name, format in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS
     return _columns({name: registry.summary(name) for name in registry.names()})
 
@@ -48,12 +48,13 @@ def _augmentations() -> str:
     operations = {
         "none": "No augmentation.",
         **{
-            name: each.__doc__ or "" for name, each in kornia_modules.OPERATIONS.items()
+            name: entry.__doc__ or ""
+            for name, entry in kornia_modules.OPERATIONS.items()
         },
     }
     listed = {
-        name: f"{each.title} ({each.source})"
-        for name, each in policies.POLICIES.items()
+        name: f"{entry.title} ({entry.source})"
+        for name, entry in policies.POLICIES.items()
     }
     return "\n".join(
         [
@@ -69,10 +70,10 @@ def _augmentations() -> str:
     )
 
 
-def _format(each: Format) -> str:
+def _format(format: Format) -> str:
     """Return whether a format is read or written, and its title."""
-    uses = ["read" * each.reads, "written" * each.writes]
-    return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
+    uses = ["read" * format.reads, "written" * format.writes]
+    return f"{' and '.join(filter(None, uses)):<16}  {format.title}"
 
 
 def _columns(lines: dict[str, str]) -> str:
