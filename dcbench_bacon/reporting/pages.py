@@ -83,9 +83,8 @@ def _compare(table: pd.DataFrame, _: Table) -> Page:
     footnotes = Footnotes()
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
-        texts: list[Text] = [_number(row[name], name) for name in _CELL] + [
-            _accuracy(row)
-        ]
+        texts: list[Text] = [_number(row[name], name) for name in _CELL]
+        texts.append(_accuracy(row))
         texts += [_published(row, cited, footnotes)] * bool(cited)
         texts += [_difference(row["difference"])] * compared
         texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
