@@ -32,6 +32,7 @@ Examples:
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
+  dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
 """
 )
 @methods_option
@@ -55,6 +56,12 @@ Examples:
     is_flag=True,
     help="Also run the methods random and whole, which the scores of other methods "
     "need.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the cells (done, resumable, to do), whether their data are on disk, "
+    "and the time, memory and disk space they will take; run nothing.",
 )
 @click.option("--fresh", is_flag=True, help="Run finished cells again.")
 @click.option("--no-download", is_flag=True, help="Use only data that is on disk.")
