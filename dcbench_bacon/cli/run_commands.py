@@ -31,6 +31,7 @@ Examples:
   dcbench run --methods bacon,idm --datasets all     the paper's grid, IPC 1, 10, 50
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
+  dcbench run --methods bacon --datasets cifar10 --ipc 10 --sweep tv_weight=0,0.4,0.8
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
   dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
 """
@@ -51,6 +52,14 @@ Examples:
 @compile_option
 @data_root_option
 @output_option
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KEY=V1,V2,...",
+    help="Run the grid once for each value of a recipe key, or of protocol.KEY; with "
+    "several --sweep, for each combination. dcbench plot ablation draws the result.",
+)
 @click.option(
     "--references",
     is_flag=True,
@@ -125,12 +134,13 @@ Examples:
 @data_root_option
 @output_option
 @format_option
-def time(**given: Any) -> None:
+def time(format: str | None, **given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
     Random pixels replace a data set that is not on disk. The records go to
     OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
     """
+    from dcbench_bacon.cli.printing import show
     from dcbench_bacon.cli.run import time_grid
 
-    click.echo(time_grid(**given))
+    show(time_grid(**given), format)

@@ -55,7 +55,7 @@ def track(tracker: Tracker, result: CellResult, store: Store) -> None:
             f"seconds/{stage}/{name}": phase.seconds
             for name, phase in timing.phases.items()
         }
-        seconds = {f"seconds/{stage}": timing.seconds, **phases}
+        seconds = {f"seconds/{stage}/total": timing.seconds, **phases}
         tracker.scalars(run, seconds, timing.steps)
     digest = result.job.distillation_digest
     path = store.synthetic_path(record.cell, digest, record.dataset_sha256)

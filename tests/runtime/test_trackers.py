@@ -49,7 +49,7 @@ def test_a_run_hands_on_all_it_measures(
     monkeypatch.setitem(trackers.BACKENDS, "tensorboard", lambda _: kept)
     assert run(tmp_path).exit_code == 0
     names = {call[1] for call in kept.calls[:-1]}
-    assert {"match/loss", "seconds/match", "images", "config"} <= names
+    assert {"match/loss", "seconds/match/total", "images", "config"} <= names
     assert "accuracy/ConvNetD1W8/1" in names
     assert ("digits-ipc1-dm-s0", "match/loss", 6) in kept.calls
     assert kept.calls[-1] == ("closed",)
@@ -144,7 +144,7 @@ def check_events(folder: Path) -> None:
         events = EventAccumulator(str(folder))
         events.Reload()
     tags = events.Tags()
-    assert {"match/loss", "seconds/match"} <= set(tags["scalars"])
+    assert {"match/loss", "seconds/match/total"} <= set(tags["scalars"])
     assert events.Scalars("match/loss")[-1].step == 6
     assert tags["images"] == ["images"]
     assert events.Tensors("recipe/text_summary")
