@@ -172,7 +172,7 @@ class Configured(ABC):
     """The base class of methods and references, which have hyper-parameters."""
 
     Settings: ClassVar[type[Settings]]
-    profiled_with: ClassVar[Mapping[str, Any]] = {}
+    timed_with: ClassVar[Mapping[str, Any]] = {}
     """The settings that replace others when steps are timed. They shorten the work
     before the steps and do not change the cost of a step."""
 

@@ -14,10 +14,10 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 from filelock import FileLock
-from msgspec import Struct
+from msgspec import Struct, field
 
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.field_types import Profile, more_reduced
+from dcbench_bacon.field_types import Preset, more_reduced
 from dcbench_bacon.runtime import files
 from dcbench_bacon.runtime.files import write_atomically
 from dcbench_bacon.runtime.redo import Redo
@@ -31,7 +31,8 @@ class SetIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         cell: the cell that made the set.
         recipe: eight hex digits that identify how the set was distilled.
-        profile: the profile of the recipe that it was distilled with.
+        preset: the preset of the recipe that it was distilled with; in files, this
+            field is called ``profile``.
         sha256: the hash of its images, labels and partition.
         name: the name that tables print instead of the method, for a set from a file of
             another tool; empty, and not in the record, for others and older records.
@@ -39,7 +40,7 @@ class SetIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     cell: Cell
     recipe: str
-    profile: Profile
+    preset: Preset = field(name="profile")
     sha256: str
     name: str = ""
 
@@ -84,10 +85,10 @@ class Trained(Struct, frozen=True, kw_only=True):
         return str(self.source.cell) if self.source else f"{self.dataset}-whole"
 
     @property
-    def profile(self) -> str:
-        """The profile of the set or of the recipe, whichever is more reduced."""
-        own = self.source.profile if self.source else "paper"
-        return more_reduced(self.recipe.profile, own)
+    def preset(self) -> str:
+        """The preset of the set or of the recipe, whichever is more reduced."""
+        own = self.source.preset if self.source else "paper"
+        return more_reduced(self.recipe.preset, own)
 
     @property
     def digest(self) -> str:

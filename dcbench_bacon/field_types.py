@@ -10,7 +10,7 @@ Status = Literal["done", "failed", "diverged"]
 Selection = Literal["final", "best_val", "best_test"]
 CompileMode = Literal["auto", "on", "off"]
 Precision = Literal["fp32", "tf32", "bf16"]
-Profile = Literal["demo", "quick", "paper"]
+Preset = Literal["demo", "quick", "paper"]
 Optimiser = Literal["sgd", "adamw"]
 RateSchedule = Literal["drop", "cosine", "ssrs", "multistep"]
 Loss = Literal["ce", "kl", "mse"]
@@ -24,9 +24,9 @@ Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
 LabelKind = Literal["hard", "soft", "unknown"]
 
 
-_REDUCTION: tuple[Profile, ...] = ("paper", "quick", "demo")
+_REDUCTION: tuple[Preset, ...] = ("paper", "quick", "demo")
 
 
-def more_reduced(one: Profile, other: Profile) -> Profile:
-    """Return the profile that is further from the published settings."""
+def more_reduced(one: Preset, other: Preset) -> Preset:
+    """Return the preset that is further from the published settings."""
     return max(one, other, key=_REDUCTION.index)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from dcbench_bacon.field_types import Fraction, LabelKind, Positive, Profile, Status
+from dcbench_bacon.field_types import Fraction, LabelKind, Positive, Preset, Status
 from dcbench_bacon.protocol import Protocol
 
 
@@ -161,20 +161,21 @@ class Environment(Struct, frozen=True, kw_only=True):
     utc: str
 
 
-class Recipe(Struct, frozen=True, kw_only=True):
+class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
     """Everything that decides a cell's numbers apart from the cell itself.
 
     Attributes:
         settings: the values of the method's hyper-parameters.
         protocol: the protocol by which the set is evaluated.
-        profile: ``paper`` for the published settings. Tables leave out records of
-            ``demo`` and ``quick`` unless the user asks for them.
+        preset: ``paper`` for the published settings. Tables leave out records of
+            ``demo`` and ``quick`` unless the user asks for them. Files call this field
+            ``profile``.
         overrides: the values that ``--set`` changed, by key, as typed.
     """
 
     settings: dict[str, bool | int | float | str | None]
     protocol: Protocol
-    profile: Profile = "paper"
+    preset: Preset = "paper"
     overrides: dict[str, str] = field(default_factory=dict)
 
 

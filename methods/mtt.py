@@ -31,7 +31,7 @@ class MTT(Method):
     """Matches the path of networks in training on real images."""
 
     Settings = TrajectorySettings
-    profiled_with: ClassVar = {
+    timed_with: ClassVar = {
         "experts": 1,
         "expert_passes": 1,
         "expert_epochs": 1,

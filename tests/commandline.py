@@ -26,7 +26,7 @@ def tiny(*, steps: int = 6, epochs: int = 6, networks: int = 2) -> tuple[str, ..
         "protocol.networks": networks,
     }
     settings = [text for key, value in pairs.items() for text in settable(key, value)]
-    fixed = ("--profile", "demo", "--architectures", NETWORK, "--no-download")
+    fixed = ("--preset", "demo", "--architectures", NETWORK, "--no-download")
     return (*settings, *fixed, "--datasets", "digits", "--device", "cpu")
 
 

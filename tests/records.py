@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from dcbench_bacon.field_types import Profile, Selection, Status
+from dcbench_bacon.field_types import Preset, Selection, Status
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.schema import (
     Cell,
@@ -17,7 +17,7 @@ from dcbench_bacon.schema import (
 )
 
 KEY = [
-    *("dataset", "ipc", "method", "architecture", "protocol", "profile"),
+    *("dataset", "ipc", "method", "architecture", "protocol", "preset"),
     *("selection", "recipe"),
 ]
 ENVIRONMENT = Environment(
@@ -53,7 +53,7 @@ def record(
     accuracies: tuple[float, ...],
     *,
     architecture: str = "ConvNet",
-    profile: Profile = "paper",
+    preset: Preset = "paper",
     selection: Selection = "final",
     status: Status = "done",
     digest: str = "00000001",
@@ -68,7 +68,7 @@ def record(
         recipe=Recipe(
             settings={"steps": 100},
             protocol=Protocol(selection=selection, **rules),
-            profile=profile,
+            preset=preset,
             overrides=overrides or {},
         ),
         digest=digest,

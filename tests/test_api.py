@@ -67,7 +67,7 @@ def test_own_data_are_those_of_the_loader(caplog: pytest.LogCaptureFixture) -> N
 
 def test_a_cell_has_the_numbers_of_the_command(tmp_path: Path) -> None:
     words = ["run", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
-    words += ["--profile", "demo", "--device", "cpu", "--output", str(tmp_path)]
+    words += ["--preset", "demo", "--device", "cpu", "--output", str(tmp_path)]
     words += ["--architectures", "ConvNetD1W8", "--set", "steps=2"]
     words += ["--set", "protocol.networks=2", "--set", "protocol.epochs=3"]
     words += ["--set", "architecture=ConvNetD1W8"]

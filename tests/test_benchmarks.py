@@ -279,7 +279,7 @@ def test_every_method(
     recipe = resolve(Cell(name, "cifar10", 1), Request()).recipe
     method = method_class(name)
     assert issubclass(method, Method)
-    settings = {**recipe.settings, **method.profiled_with, "steps": 3}
+    settings = {**recipe.settings, **method.timed_with, "steps": 3}
     run = our_run(name, "off", ipc=1)
     run.policy = RunPolicy(warm_up=1)
     made = method.create(settings)

@@ -18,7 +18,7 @@ from dcbench_bacon.contract import Method, Settings
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.field_types import Profile
+from dcbench_bacon.field_types import Preset
 from dcbench_bacon.plugins import DATASETS, METHODS, Registry, canonical
 from dcbench_bacon.recipes import digests, protocols, toml_tables
 from dcbench_bacon.running import planning
@@ -54,7 +54,7 @@ def settings(method: str) -> dict[str, Any]:
     """A method's hyper-parameters, made small."""
     known = contract.method_class(method).Settings.__struct_fields__
     overrides = {key: value for key, value in SMALL.items() if key in known}
-    request = protocols.Request(profile="demo", overrides=overrides)
+    request = protocols.Request(preset="demo", overrides=overrides)
     cell = Cell(method, "random-images", IPC)
     return dict(planning.resolve(cell, request).recipe.settings)
 
@@ -134,18 +134,18 @@ def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
 @all_methods
 def test_every_value_in_force_has_an_origin(method: str) -> None:
     fields = set(contract.method_class(method).Settings.__struct_fields__)
-    cells = itertools.product(PAPER_DATASETS, (1, 10, 50), get_args(Profile))
-    for name, ipc, profile in cells:
-        with case(name, ipc, profile):
-            request = protocols.Request(profile=profile)
+    cells = itertools.product(PAPER_DATASETS, (1, 10, 50), get_args(Preset))
+    for name, ipc, preset in cells:
+        with case(name, ipc, preset):
+            request = protocols.Request(preset=preset)
             resolved = planning.resolve(Cell(method, name, ipc), request)
             assert set(resolved.recipe.settings) == fields
-            assert resolved.recipe.profile == profile
+            assert resolved.recipe.preset == preset
             for key in fields:
                 origin = resolved.origins[key]
                 assert origin.source or origin.table == "default of the code", key
             sources = " ".join(origin.source for origin in resolved.origins.values())
-            assert profile != "paper" or "reduced" not in sources
+            assert preset != "paper" or "reduced" not in sources
 
 
 @all_methods
@@ -255,7 +255,7 @@ RECORDS = sorted([*RESULTS.glob("records/*.json"), *RESULTS.glob("*/records/*.js
 def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
     record = store.read(path)
     request = protocols.Request(
-        profile=record.recipe.profile,
+        preset=record.recipe.preset,
         protocol=record.recipe.protocol.name,
         overrides=record.recipe.overrides,
         architectures=record.recipe.protocol.architectures,
@@ -273,7 +273,7 @@ def test_committed_records_are_those_of_todays_recipes(path: Path) -> None:
 def test_the_demo_has_all_to_do_in_a_clone() -> None:
     """``dcbench run`` there would skip cells whose records were committed."""
     for path in (RESULTS / "records").glob("*.json"):
-        assert store.read(path).recipe.profile != "demo", path
+        assert store.read(path).recipe.preset != "demo", path
 
 
 # What a plug-in may import of the harness: the API, and a family of methods.

@@ -126,9 +126,9 @@ def _references(
     sets: Sets, dataset: Dataset, names: Sequence[str], passes: int | None
 ) -> list[TrainingJob[Candidate]]:
     """Return the trainings of the same networks on the whole train split."""
-    request = protocols.Request(profile=sets.request.profile, protocol=REFERENCE)
+    request = protocols.Request(preset=sets.request.preset, protocol=REFERENCE)
     protocol = protocols.protocol(Cell("whole", dataset.info.name, 1), request)
-    given = Recipe(settings={}, protocol=protocol, profile=request.profile)
+    given = Recipe(settings={}, protocol=protocol, preset=request.preset)
     if passes is not None:
         given = msgspec.structs.replace(
             given,

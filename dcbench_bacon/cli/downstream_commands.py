@@ -15,7 +15,7 @@ from dcbench_bacon.cli.options import (
     device_option,
     options,
     output_option,
-    profile_option,
+    preset_option,
     protocol_option,
     set_option,
     table_format,
@@ -25,7 +25,7 @@ from dcbench_bacon.exchange.formats import Claims
 downstream_options = options(
     click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path)),
     claim_options,
-    profile_option,
+    preset_option,
     set_option,
     protocol_option("How networks are trained on the sets."),
     device_option,
@@ -43,7 +43,7 @@ downstream_options = options(
     epilog="""\b
 Examples:
   dcbench continual results/synthetic/cifar100-ipc10-*.safetensors --tasks 10
-  dcbench continual random.safetensors dm.safetensors --profile demo --orders 3
+  dcbench continual random.safetensors dm.safetensors --preset demo --orders 3
   dcbench table --what continual             the table again, from the records
 """
 )
@@ -87,7 +87,7 @@ def axis_option(
 @click.command(
     epilog="""\b
 Examples:
-  dcbench nas random.safetensors dm.safetensors --profile demo --widths 8,16,32
+  dcbench nas random.safetensors dm.safetensors --preset demo --widths 8,16,32
   dcbench nas dm.safetensors --depths 1,2,3,4 --norms IN,BN,LN,GN,NN --top 20
   dcbench table --what nas                   the table again, from the records
 """

@@ -60,7 +60,7 @@ class Sets:
         data_root: the folder of data sets; None for the default one.
         output: the results folder.
         fresh: whether trainings with a record are repeated.
-        request: profile, protocol and overrides.
+        request: preset, protocol and overrides.
     """
 
     files: Sequence[Path]
@@ -76,7 +76,7 @@ class Sets:
     def asked(
         cls,
         *,
-        profile: str | None,
+        preset: str | None,
         pairs: tuple[str, ...],
         protocol: str,
         architectures: tuple[str, ...] | None = None,
@@ -85,7 +85,7 @@ class Sets:
         """Return the sets that the options of a command ask for, checked."""
         request = request_of(
             "paper",
-            profile=profile,
+            preset=preset,
             pairs=pairs,
             protocol=protocol,
             architectures=architectures,
@@ -135,7 +135,7 @@ class Sets:
         return Recipe(
             settings=dict(settings),
             protocol=protocol,
-            profile=self.request.profile,
+            preset=self.request.preset,
             overrides=dict(self.request.overrides),
         )
 
@@ -164,7 +164,7 @@ def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
     return SetIdentity(
         cell=cell,
         recipe=digests.distillation_digest(made) if made else "",
-        profile=made.profile if made else "paper",
+        preset=made.preset if made else "paper",
         sha256=synthetic_file.digest(synthetic),
         name=str(synthetic.provenance.get("name") or ""),
     )

@@ -90,7 +90,7 @@ class _Judge:
     """A judge of opened sets, which records them.
 
     Attributes:
-        request: profile, protocol and overrides.
+        request: preset, protocol and overrides.
         as_method: the method whose evaluation the user wants; None if not stated.
         store: the results folder.
         options: device, data and policy.

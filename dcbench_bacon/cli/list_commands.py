@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from dcbench_bacon.cli.options import profile_option, protocol_options, set_option
+from dcbench_bacon.cli.options import preset_option, protocol_options, set_option
 from dcbench_bacon.plugins import METHODS
 
 
@@ -42,7 +42,7 @@ def list_(what: str) -> None:
 @click.argument("method")
 @click.argument("dataset")
 @click.argument("ipc", type=click.IntRange(min=1))
-@profile_option
+@preset_option
 @set_option
 @protocol_options
 def show(**given: Any) -> None:

@@ -56,7 +56,7 @@ def print_table(
     output: Path,
     form: str,
     what: str,
-    profiles: tuple[str, ...],
+    presets: tuple[str, ...],
     source: str | None,
     against: str,
 ) -> str:
@@ -67,7 +67,7 @@ def print_table(
         form: ``md``, ``csv``, ``latex`` or ``html``.
         what: ``accuracy``, ``spread``, ``transfer``, ``scores``, ``timing`` or
             ``unfinished``, or a downstream use: ``continual`` or ``nas``.
-        profiles: the profiles whose records are used; paper alone if empty.
+        presets: the presets whose records are used; paper alone if empty.
         source: the source of published numbers; if None, each method's own source
             where it is known.
         against: the method that ``scores`` compares the others with.
@@ -80,44 +80,42 @@ def print_table(
         tables,
     )
 
-    profiles = profiles or ("paper",)
+    presets = presets or ("paper",)
     if what in ("continual", "nas"):
-        return _downstream(output, form, what, profiles)
+        return _downstream(output, form, what, presets)
     published.named(source)  # reports a wrong name before anything is read
     records = _readable(Store(output).records)
     if what == "accuracy":
-        table = tables.summary(
-            longform.frame(records), profiles=profiles, source=source
-        )
+        table = tables.summary(longform.frame(records), presets=presets, source=source)
     elif what == "scores":
         name = METHODS.resolve(against)
         if name not in {record.cell.method for record in records}:
             logger.warning("no records of %s in %s", name, output / "records")
         frame = longform.frame(records)
-        table = comparison.scores(frame, profiles=profiles, against=name)
+        table = comparison.scores(frame, presets=presets, against=name)
     elif what in ("spread", "transfer"):
         maker = tables.spread if what == "spread" else comparison.transfer
-        table = maker(longform.frame(records), profiles=profiles)
+        table = maker(longform.frame(records), presets=presets)
     else:
         if what == "timing":
             records += Store(output).records([], "timing")
-        chosen = [each for each in records if each.recipe.profile in profiles]
+        chosen = [each for each in records if each.recipe.preset in presets]
         table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
     if table.empty and what == "unfinished" and chosen:
         logger.warning("all %d such records are of cells that are done", len(chosen))
     elif table.empty:
-        there = [each.recipe.profile for each in records]
-        _say_none(output / "records", there, profiles)
+        there = [each.recipe.preset for each in records]
+        _say_none(output / "records", there, presets)
     return "" if table.empty and form != "csv" else rendering.render(table, form)
 
 
-def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Path]:
+def plot_transfer(output: Path, form: str, presets: tuple[str, ...]) -> list[Path]:
     """Write heat maps of the records in a results folder.
 
     Args:
         output: the results folder; the figures go to ``figures`` in it.
         form: ``png``, ``svg`` or ``pdf``.
-        profiles: the profiles whose records are used.
+        presets: the presets whose records are used.
 
     Returns:
         The files, in the order of the table.
@@ -125,10 +123,10 @@ def plot_transfer(output: Path, form: str, profiles: tuple[str, ...]) -> list[Pa
     from dcbench_bacon.reporting import comparison, longform, plots
 
     records = _readable(Store(output).records)
-    table = comparison.transfer(longform.frame(records), profiles=profiles)
+    table = comparison.transfer(longform.frame(records), presets=presets)
     if table.empty:
-        there = [each.recipe.profile for each in records]
-        _say_none(output / "records", there, profiles)
+        there = [each.recipe.preset for each in records]
+        _say_none(output / "records", there, presets)
     return plots.transfer(table, output / "figures", form)
 
 
@@ -141,17 +139,17 @@ def _readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
     return records
 
 
-def _say_none(folder: Path, there: Iterable[str], profiles: tuple[str, ...]) -> None:
+def _say_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> None:
     """Warn that there are no such records, with their number and what to type.
 
     Args:
         folder: the folder of the records.
-        there: the profile of each record.
-        profiles: the profiles that were asked for.
+        there: the preset of each record.
+        presets: the presets that were asked for.
     """
     counts = sorted(Counter(there).items())
-    found = ", ".join(f"{count} of profile {name}" for name, count in counts)
-    tries = [f"--profile {name}" for name, _ in counts if name not in profiles]
+    found = ", ".join(f"{count} of preset {name}" for name, count in counts)
+    tries = [f"--preset {name}" for name, _ in counts if name not in presets]
     tries += [] if found else ["another --output"]
     hint = f" Try {' or '.join(tries)}." if tries else ""
     logger.warning("no such records in %s; it has %s.%s", folder, found or "none", hint)
@@ -194,7 +192,7 @@ def _format(each: Format) -> str:
     return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
 
 
-def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) -> str:
+def _downstream(output: Path, form: str, use: str, presets: tuple[str, ...]) -> str:
     """Return the table of a downstream use."""
     from dcbench_bacon import downstream_store as downstream
     from dcbench_bacon.reporting import downstream_tables
@@ -205,9 +203,9 @@ def _downstream(output: Path, form: str, use: str, profiles: tuple[str, ...]) ->
         every = _readable(downstream.continual_folder(store).records)
     else:
         every = _readable(downstream.search_folder(store).records)
-    chosen = [record for record in every if record.profile in profiles]
+    chosen = [record for record in every if record.preset in presets]
     if not chosen:
-        _say_none(output / use, [each.profile for each in every], profiles)
+        _say_none(output / use, [each.preset for each in every], presets)
         if form != "csv":
             return ""
     make = (

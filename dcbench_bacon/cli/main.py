@@ -1,9 +1,9 @@
 """The command line of dcbench; heavy modules load inside the commands."""
 
 import logging
-import shlex
+import os
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -12,10 +12,12 @@ from dcbench_bacon.cli import (
     data_commands,
     downstream_commands,
     list_commands,
+    old_spellings,
     report_commands,
     run_commands,
     set_commands,
 )
+from dcbench_bacon.cli.endings import INTERRUPTED, fail, going_on
 from dcbench_bacon.errors import (
     DcbenchError,
     InterruptedRunError,
@@ -27,6 +29,20 @@ from dcbench_bacon.errors import (
 class Commands(click.Group):
     """A group of commands that shows errors without a traceback."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the program; after an interruption, do not wait for threads of torch.
+
+        A compilation that was left has processes that Python would wait for.
+        """
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:
+            if end.code == INTERRUPTED and not args and not extra:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(INTERRUPTED)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn errors that a user can mend into messages and codes."""
         try:
@@ -34,39 +50,23 @@ class Commands(click.Group):
         except UsageError as error:
             fail(str(error), 2)
         except InterruptedRunError as error:
-            fail(f"{error}; {error.kept}. {going_on(noted=error.noted)}", 130)
+            fail(f"{error}; {error.kept}. {going_on(noted=error.noted)}", INTERRUPTED)
         except DcbenchError as error:
             fail(str(error), 1)
         except KeyboardInterrupt:
-            fail(f"interrupted at once. {going_on(noted=False)}", 130)
+            fail(f"interrupted at once. {going_on(noted=False)}", INTERRUPTED)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the named command; if there is none, name the nearest one."""
+        args = [*map(old_spellings.command_named, args[:1]), *args[1:]]
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             near, known = guess(args[0], self.commands), ", ".join(self.commands)
             raise click.UsageError(
                 f"no such command {args[0]!r}.{near} There are: {known}", ctx
             )
         return super().resolve_command(ctx, args)
-
-
-def going_on(*, noted: bool) -> str:
-    """Return the command that continues an interrupted one.
-
-    Args:
-        noted: whether the request of ``--fresh`` is on disk. The command then leaves
-            ``--fresh`` out, since that would start everything again.
-    """
-    words = [word for word in sys.argv[1:] if not (noted and word == "--fresh")]
-    return f"To go on:\n  {shlex.join(['dcbench', *words])}"
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Print a message and end the program with an exit code."""
-    click.echo(f"error: {message}", err=True)
-    raise SystemExit(code)
 
 
 @click.group(
@@ -96,7 +96,7 @@ for _command in (
     set_commands.quality,
     report_commands.table,
     report_commands.plot,
-    run_commands.profile,
+    run_commands.time,
     list_commands.list_,
     list_commands.show,
     data_commands.data,

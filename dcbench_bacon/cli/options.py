@@ -1,14 +1,16 @@
 """Options that several commands share, and the types of their values."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
+from dcbench_bacon.cli.old_spellings import with_profile
 from dcbench_bacon.cli.option_types import Classes, IntList, NameList, SetIndex, Texts
 from dcbench_bacon.exchange.formats import FORMATS, Labels
-from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Profile, Selection
+from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Preset, Selection
 from dcbench_bacon.plugins import DATASETS, METHODS
 
 PAPER_DATASETS = (
@@ -111,19 +113,25 @@ def table_format(name: str) -> Callable[[Command], Command]:
 
 
 format_option = table_format("form")
-profile_option = click.option(
-    "--profile",
-    type=click.Choice(get_args(Profile)),
-    help="demo and quick are reduced recipes; paper, the default, is the published one "
-    "(demo is the default of dcbench run without --datasets).",
+preset_option = options(
+    click.option(
+        "--preset",
+        type=click.Choice(get_args(Preset)),
+        help="demo and quick are reduced recipes; paper, the default, is the published "
+        "one (demo is the default of dcbench run without --datasets).",
+    ),
+    partial(with_profile, multiple=False),
 )
-profiles_option = click.option(
-    "--profile",
-    "profiles",
-    multiple=True,
-    type=click.Choice(get_args(Profile)),
-    help="The profiles whose records are shown; paper alone by default. May be "
-    "repeated.",
+presets_option = options(
+    click.option(
+        "--preset",
+        "presets",
+        multiple=True,
+        type=click.Choice(get_args(Preset)),
+        help="The presets whose records are shown; paper alone by default. May be "
+        "repeated.",
+    ),
+    partial(with_profile, multiple=True),
 )
 protocol_options = options(
     click.option(

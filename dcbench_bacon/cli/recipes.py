@@ -29,7 +29,7 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
     values |= {
         toml_tables.PROTOCOL_PREFIX + key: value for key, value in fields.items()
     }
-    lines = [f"{cell.method} on {cell.dataset}, ipc {ipc}, profile {request.profile}"]
+    lines = [f"{cell.method} on {cell.dataset}, ipc {ipc}, preset {request.preset}"]
     shown = {key: _toml(value) for key, value in values.items()}
     width = max(map(len, shown))
     wide = max(len(value) for value in shown.values())
@@ -52,8 +52,8 @@ def check_recipes() -> list[str]:
     for method in METHODS.names():
         path = plugins.recipe_file(method)
         try:
-            for cell, profile in _settings_of(method, toml_tables.read(path), known):
-                planning.resolve(cell, protocols.Request(profile=profile))
+            for cell, preset in _settings_of(method, toml_tables.read(path), known):
+                planning.resolve(cell, protocols.Request(preset=preset))
         except UsageError as error:
             problems.append(f"{method}: {error}")
     for name in protocols.protocol_names():
@@ -70,15 +70,15 @@ def check_recipes() -> list[str]:
 def _settings_of(
     method: str, document: toml_tables.Document, known: list[str]
 ) -> list[tuple[Cell, Any]]:
-    """Return a cell for every table of a recipe, in every profile that has it."""
+    """Return a cell for every table of a recipe, in every preset that has it."""
     found: list[tuple[Cell, Any]] = []
-    profiles = document.get("profiles", {})
-    for profile, tables_ in {"paper": document, **profiles}.items():
-        found.append((Cell(method, "digits", 10), profile))
+    presets = document.get("presets", {})
+    for preset, tables_ in {"paper": document, **presets}.items():
+        found.append((Cell(method, "digits", 10), preset))
         for label, dataset, ipc in toml_tables.tables(tables_):
             if dataset is not None and dataset not in known:
                 raise UsageError(f"[{label}]: no data set {dataset!r}")
-            found.append((Cell(method, dataset or "digits", ipc or 10), profile))
+            found.append((Cell(method, dataset or "digits", ipc or 10), preset))
     return found
 
 

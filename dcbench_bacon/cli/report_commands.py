@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dcbench_bacon.cli.options import format_option, output_option, profiles_option
+from dcbench_bacon.cli.options import format_option, output_option, presets_option
 from dcbench_bacon.errors import UsageError
 
 
@@ -13,7 +13,7 @@ from dcbench_bacon.errors import UsageError
     epilog="""\b
 Examples:
   dcbench table                                  paper records, as Markdown
-  dcbench table --profile quick --format csv
+  dcbench table --preset quick --format csv
   dcbench table --what timing
   dcbench table --what scores --against dm       intervals of the difference from DM
 """
@@ -33,7 +33,7 @@ Examples:
     "networks, every set on every network, scores relative to random images and the "
     "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
 )
-@profiles_option
+@presets_option
 @click.option(
     "--source",
     help="Compare with this source of published numbers instead of each method's own: "
@@ -59,7 +59,7 @@ def table(what: str, source: str | None, against: str, **given: Any) -> None:
     click.echo(print_table(what=what, source=source, against=against, **given))
 
 
-@click.group(epilog="Example: dcbench plot transfer --profile quick")
+@click.group(epilog="Example: dcbench plot transfer --preset quick")
 def plot() -> None:
     """Draw figures from the records alone."""
 
@@ -67,7 +67,7 @@ def plot() -> None:
 @plot.command(
     epilog="""\b
 Examples:
-  dcbench plot transfer --profile quick              PNG files in results/figures
+  dcbench plot transfer --preset quick              PNG files in results/figures
   dcbench plot transfer --format pdf --output elsewhere
 """
 )
@@ -79,14 +79,14 @@ Examples:
     show_default=True,
     help="Format of the files.",
 )
-@profiles_option
+@presets_option
 @output_option
-def transfer(form: str, profiles: tuple[str, ...], output: Path) -> None:
+def transfer(form: str, presets: tuple[str, ...], output: Path) -> None:
     """Draw the accuracy of every set on every network as heat maps.
 
-    There is one file per data set, number of images per class, profile and selection.
+    There is one file per data set, number of images per class, preset and selection.
     """
     from dcbench_bacon.cli.lists import plot_transfer
 
-    for path in plot_transfer(output, form, profiles or ("paper",)):
+    for path in plot_transfer(output, form, presets or ("paper",)):
         click.echo(path)

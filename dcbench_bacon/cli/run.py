@@ -1,4 +1,4 @@
-"""The running and timing of grids by ``dcbench run`` and ``dcbench profile``."""
+"""The running and timing of grids by ``dcbench run`` and ``dcbench time``."""
 
 import shlex
 from collections.abc import Sequence
@@ -50,21 +50,21 @@ def run_grid(*, references: bool, **given: Any) -> int:
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
     with setup.ready(console) as (store, options):
-        profile, count = grid.request.profile, len(jobs)
+        preset, count = grid.request.preset, len(jobs)
         cells = f"{count} cell{'s' * (count > 1)}"
         where = environment(options.device).device
-        options.tell(f"{cells}, profile {profile}, on {where}")
+        options.tell(f"{cells}, preset {preset}, on {where}")
         for result in run(jobs, store, options):
             results.append(result)
             options.tell(f"[{len(results)}/{count}] {_line(result)}")
-    _conclude(results, setup.output, profile)
+    _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
         options.tell(f"{failed} of {count} cells failed; see the lines above")
     return 1 if failed else 0
 
 
-def profile_grid(*, steps: int, form: str, **given: Any) -> str:
+def time_grid(*, steps: int, form: str, **given: Any) -> str:
     """Time steps, store the records and return the table.
 
     Args:
@@ -88,23 +88,23 @@ def profile_grid(*, steps: int, form: str, **given: Any) -> str:
     )
     records = []
     with setup.ready(Console(stderr=True)) as (store, options):
-        for record in step_timing.profile(grid, options, steps):
+        for record in step_timing.time_steps(grid, options, steps):
             store.write(record, "timing")
             records.append(record)
     return rendering.render(tables.timing(records), form)
 
 
-def _conclude(results: list[CellResult], output: Path, profile: str) -> None:
+def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
     """Print the table of a grid, and the command that prints it again."""
     records = [result.record for result in results if result.record.status == "done"]
     if not records:
         return
-    table = tables.summary(longform.frame(records), profiles=(profile,))
+    table = tables.summary(longform.frame(records), presets=(preset,))
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # a file or a pipe has no width of its own
     console.print(rendering.to_rich(table, console.width))
-    words = ["dcbench", "table", "--profile", profile, "--output", str(output)]
+    words = ["dcbench", "table", "--preset", preset, "--output", str(output)]
     again = shlex.join(words)
     Console(stderr=True).print(
         f"Records: {output / 'records'}   This table again: {again}",

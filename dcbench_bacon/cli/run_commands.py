@@ -1,5 +1,7 @@
-"""The commands that run cells: ``dcbench run`` and ``dcbench profile``."""
+"""The commands that run cells: ``dcbench run`` and ``dcbench time``."""
 
+from functools import partial
+from time import monotonic
 from typing import Any
 
 import click
@@ -14,10 +16,11 @@ from dcbench_bacon.cli.options import (
     ipc_option,
     methods_option,
     output_option,
-    profile_option,
+    preset_option,
     protocol_options,
     set_option,
 )
+from dcbench_bacon.runtime.notice import noticed
 
 
 @click.command(
@@ -25,7 +28,7 @@ from dcbench_bacon.cli.options import (
 Examples:
   dcbench run                                        the demo
   dcbench run --methods bacon,idm --datasets all     the paper's grid, IPC 1, 10, 50
-  dcbench run --methods dm --datasets folder:my/images --ipc 10 --profile quick
+  dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
 """
@@ -39,7 +42,7 @@ Examples:
     default="0",
     help="Seeds of the sets, one set per seed, such as 0,1,2,3,4.",
 )
-@profile_option
+@preset_option
 @set_option
 @protocol_options
 @device_option
@@ -66,7 +69,8 @@ Examples:
     "--time-budget",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Stop after this time, in the same way as on Ctrl-C.",
+    help="Stop within seconds after this time, in the same way as on Ctrl-C. It counts "
+    "from the start of the command, and includes compilation.",
 )
 def run(**given: Any) -> None:
     """Distil, evaluate, record and print the table.
@@ -75,16 +79,18 @@ def run(**given: Any) -> None:
     ones are tried again. Without --datasets, the command runs the demo: digits at IPC 1
     and 10, with reduced recipes.
     """
-    from dcbench_bacon.cli.run import run_grid
+    began = monotonic()
+    with noticed(partial(click.echo, err=True), "loading PyTorch"):
+        from dcbench_bacon.cli.run import run_grid
 
-    raise SystemExit(run_grid(**given))
+    raise SystemExit(run_grid(began=began, **given))
 
 
 @click.command(
     epilog="""\b
 Examples:
-  dcbench profile --methods bacon,idm,dm --datasets cifar10 --ipc 1,10,50
-  dcbench profile --methods bacon --datasets cifar10 --ipc 10 --steps 50 --format csv
+  dcbench time --methods bacon,idm,dm --datasets cifar10 --ipc 1,10,50
+  dcbench time --methods bacon --datasets cifar10 --ipc 10 --steps 50 --format csv
 """
 )
 @methods_option
@@ -97,7 +103,7 @@ Examples:
     show_default=True,
     help="Number of timed steps per cell, not counting the warm-up.",
 )
-@profile_option
+@preset_option
 @set_option
 @device_option
 @click.option(
@@ -111,12 +117,12 @@ Examples:
 @data_root_option
 @output_option
 @format_option
-def profile(**given: Any) -> None:
+def time(**given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
     Random pixels replace a data set that is not on disk. The records go to
     OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
     """
-    from dcbench_bacon.cli.run import profile_grid
+    from dcbench_bacon.cli.run import time_grid
 
-    click.echo(profile_grid(**given))
+    click.echo(time_grid(**given))

@@ -12,7 +12,7 @@ from dcbench_bacon.cli.options import (
     data_root_option,
     device_option,
     output_option,
-    profile_option,
+    preset_option,
     protocol_options,
     set_option,
     table_format,
@@ -35,7 +35,7 @@ Examples:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @claim_options
 @as_option
-@profile_option
+@preset_option
 @set_option
 @protocol_options
 @device_option

@@ -4,13 +4,15 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 
 from dcbench_bacon import field_types
+from dcbench_bacon.cli.endings import going_on
 from dcbench_bacon.running import interrupt, run
 from dcbench_bacon.runtime import progress
 from dcbench_bacon.runtime.compilation import Compiler
@@ -32,6 +34,7 @@ class Setup:
         no_download: whether only data on disk are used.
         checkpoint_every: seconds between two checkpoints.
         time_budget: seconds after which the command stops; None for no limit.
+        began: the value of ``time.monotonic()`` when the command began.
     """
 
     device: str
@@ -42,6 +45,7 @@ class Setup:
     no_download: bool = True
     checkpoint_every: float = 60.0
     time_budget: float | None = None
+    began: float = field(default_factory=time.monotonic)
 
     @classmethod
     def taken(cls, given: dict[str, Any]) -> "Setup":
@@ -53,17 +57,18 @@ class Setup:
     def ready(self, console: Console) -> Iterator[tuple[Store, run.Options]]:
         """Yield the store and the options of running cells.
 
-        Within the context, Ctrl-C stops after the current step. The time budget begins
-        when everything else is ready.
+        Within the context, Ctrl-C and the time budget stop the work within seconds.
         """
-        device = choose_device(self.device)
-        store = Store(self.output).open()
-        with interrupt.stoppable() as stop:
+        deadline = self.began + (self.time_budget or math.inf)
+        reporter = progress.reporter(console)
+        with interrupt.stoppable(deadline, reporter.tell, _farewell) as stop:
+            device = choose_device(self.device)
+            store = Store(self.output).open()
             policy = RunPolicy(
                 interval=self.checkpoint_every,
-                deadline=time.monotonic() + (self.time_budget or math.inf),
+                deadline=deadline,
                 stop=stop,
-                reporter=progress.reporter(console),
+                reporter=reporter,
                 compiler=Compiler(self.compiling),
             )
             options = run.Options(
@@ -74,3 +79,9 @@ class Setup:
                 policy=policy,
             )
             yield store, options
+
+
+def _farewell(reason: str) -> None:
+    """Print why the program ends at this moment, and how to continue."""
+    kept = f"error: {reason}; the last checkpoint is kept"
+    click.echo(f"{kept}. {going_on(noted=True)}", err=True)

@@ -22,7 +22,7 @@ _FIRST_FIELDS = frozenset(
 
 def digest(recipe: schema.Recipe) -> str:
     """Return eight hex digits that identify all values of a recipe."""
-    return _hash([recipe.settings, _decisive(recipe.protocol), recipe.profile])
+    return _hash([recipe.settings, _decisive(recipe.protocol), recipe.preset])
 
 
 def distillation_digest(recipe: schema.Recipe) -> str:

@@ -30,7 +30,7 @@ def request_from(
     try:
         return request_of(
             "paper",
-            profile=preset,
+            preset=preset,
             pairs=tuple(f"{key}={_text(value)}" for key, value in settings.items()),
             architectures=architectures,
             protocol=protocol,

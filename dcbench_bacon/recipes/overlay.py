@@ -2,7 +2,7 @@
 
 A method's TOML file contains tables, of which a later one overrides earlier ones:
 ``[defaults]``, ``["*"]``, ``["*".IPC]``, ``[DATASET]``, ``[DATASET.IPC]``; then the
-same tables under ``[profiles.NAME]``; then ``--set``. The tables of a file override
+same tables under ``[presets.NAME]``; then ``--set``. The tables of a file override
 those of the method that its ``base`` names. A quoted key ``"protocol.KEY"`` changes the
 published protocol ``dc`` for that method; the other protocols are the same for all
 methods.
@@ -82,7 +82,7 @@ def resolve(
         find: returns the TOML file of a method, the cell's own or one of its bases.
         settings: the struct of the method's hyper-parameters.
         cell: the method, the data set and the images per class.
-        request: the profile, the protocol and the overrides.
+        request: the preset, the protocol and the overrides.
 
     Raises:
         UsageError: a value does not fit its key, or a key is unknown.
@@ -91,7 +91,7 @@ def resolve(
     method = {
         key: value for key, value in request.overrides.items() if not is_protocol(key)
     }
-    values, origins = merge(_with_bases(path, find), cell, request.profile)
+    values, origins = merge(_with_bases(path, find), cell, request.preset)
     _override(values, origins, method, settings)
     judged = _judged(values, origins, cell, request)
     values = {key: value for key, value in values.items() if not is_protocol(key)}
@@ -99,7 +99,7 @@ def resolve(
     recipe = schema.Recipe(
         settings=msgspec.to_builtins(struct),
         protocol=judged.protocol,
-        profile=request.profile,
+        preset=request.preset,
         # Keys of other methods in the grid do not apply here.
         overrides={
             key: value
@@ -118,10 +118,10 @@ def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:
     Args:
         find: returns the TOML file of a method, the cell's own or one of its bases.
         cell: the method, the data set and the images per class.
-        request: the profile, the protocol and the overrides.
+        request: the preset, the protocol and the overrides.
     """
     layers = _with_bases(find(cell.method), find)
-    return _judged(*merge(layers, cell, request.profile), cell, request)
+    return _judged(*merge(layers, cell, request.preset), cell, request)
 
 
 def _judged(
@@ -224,7 +224,7 @@ def _override(
 def request_of(
     default: str,
     *,
-    profile: str | None,
+    preset: str | None,
     pairs: tuple[str, ...],
     architectures: tuple[str, ...] | None = None,
     protocol: str = protocols.PUBLISHED,
@@ -233,8 +233,8 @@ def request_of(
     """Return the request for the options of a command.
 
     Args:
-        default: the profile if none is given.
-        profile: the profile of the recipes.
+        default: the preset if none is given.
+        preset: the preset of the recipes.
         pairs: the ``key=value`` texts of ``--set``.
         architectures: the networks; by default those of the protocol.
         protocol: the name of the protocol as typed.
@@ -245,7 +245,7 @@ def request_of(
     """
     return msgspec.convert(
         {
-            "profile": profile or default,
+            "preset": preset or default,
             "protocol": protocols.protocol_name(protocol),
             "overrides": parse_overrides(pairs),
             "architectures": architectures or (),

@@ -31,14 +31,14 @@ class Request(Struct, frozen=True, kw_only=True):
     """The options that decide the values of a recipe, apart from method and cell.
 
     Attributes:
-        profile: the profile of the recipe.
+        preset: the preset of the recipe.
         protocol: the name of the protocol.
         overrides: the values of ``--set`` by key, as typed.
         architectures: the networks of the evaluation; empty for those of the protocol.
         selection: the pass that counts; None for the choice of the protocol.
     """
 
-    profile: field_types.Profile = "paper"
+    preset: field_types.Preset = "paper"
     protocol: str = PUBLISHED
     overrides: Mapping[str, str] = {}
     architectures: tuple[str, ...] = ()
@@ -76,18 +76,18 @@ def protocol_name(typed: str) -> str:
 
 
 def protocol_requests(name: str) -> Iterator[tuple[schema.Cell, Request]]:
-    """Yield a cell and a request for each table of a protocol, in each profile.
+    """Yield a cell and a request for each table of a protocol, in each preset.
 
     Raises:
         UsageError: the name of a table is not a number of images per class.
     """
     document = read(PROTOCOLS)[name]
-    for profile in get_args(field_types.Profile):
-        own = document.get("profiles", {}).get(profile, {})
-        yield schema.Cell("any", "digits", 10), Request(profile=profile, protocol=name)
-        for _, dataset, ipc in tables(document if profile == "paper" else own):
+    for preset in get_args(field_types.Preset):
+        own = document.get("presets", {}).get(preset, {})
+        yield schema.Cell("any", "digits", 10), Request(preset=preset, protocol=name)
+        for _, dataset, ipc in tables(document if preset == "paper" else own):
             cell = schema.Cell("any", dataset or "digits", ipc or 10)
-            yield cell, Request(profile=profile, protocol=name)
+            yield cell, Request(preset=preset, protocol=name)
 
 
 def asked_of_protocol(request: Request) -> dict[str, tuple[Any, str]]:
@@ -111,7 +111,7 @@ def protocol_in_force(
 
     Args:
         cell: the data set and the images per class.
-        request: the profile, the protocol and the changes of the user.
+        request: the preset, the protocol and the changes of the user.
         method: the values that the method's recipe changes, with prefixed keys.
 
     Returns:
@@ -121,7 +121,7 @@ def protocol_in_force(
         UsageError: a value does not fit its key, or a key is unknown.
     """
     name = protocol_name(request.protocol)
-    values, origins = merge(_protocol_layers(name), cell, request.profile)
+    values, origins = merge(_protocol_layers(name), cell, request.preset)
     for key, value in (method or {}).items():
         values[key.removeprefix(PROTOCOL_PREFIX)] = value
     for key, (value, option) in asked_of_protocol(request).items():

@@ -1,5 +1,6 @@
 """The tables of recipe files: how they are read, merged and checked."""
 
+import logging
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -13,6 +14,7 @@ from dcbench_bacon import schema
 from dcbench_bacon.errors import UsageError
 
 PROTOCOL_PREFIX = "protocol."
+logger = logging.getLogger(__name__)
 _ABOUT = ("source", "sources", "inherited")  # keys that describe a table's values
 Document = Mapping[str, Any]
 T = TypeVar("T", bound=Struct)
@@ -39,13 +41,17 @@ def read(path: Path) -> Document:
     """
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            document = tomllib.load(file)
     except FileNotFoundError as error:
         raise UsageError(
             f"{path}: this recipe file is missing; install its package again"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}") from error
+    if "profiles" in document:  # their name until version 0.1
+        logger.warning("%s: rename the tables [profiles. ...] to [presets. ...]", path)
+        document["presets"] = document.pop("profiles")
+    return document
 
 
 def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
@@ -55,7 +61,7 @@ def tables(document: Document) -> Iterator[tuple[str, str | None, int | None]]:
         UsageError: the name of a table is not a number of images per class.
     """
     for key, table in document.items():
-        if key == "profiles" or not isinstance(table, dict):
+        if key == "presets" or not isinstance(table, dict):
             continue
         dataset = None if key in ("defaults", "*") else key
         yield key, dataset, None
@@ -86,14 +92,14 @@ def _layers(document: Document, cell: schema.Cell) -> Iterator[tuple[str, Docume
 
 
 def merge(
-    documents: list[tuple[str, Document]], cell: schema.Cell, profile: str
+    documents: list[tuple[str, Document]], cell: schema.Cell, preset: str
 ) -> tuple[dict[str, Any], dict[str, Origin]]:
     """Return the values of a cell from merged tables, and the origin of each value.
 
     Args:
         documents: the names and contents of files; later ones override earlier ones.
         cell: the data set and the images per class.
-        profile: the name of the profile.
+        preset: the name of the preset.
 
     Raises:
         UsageError: a table states the source of a key that it does not set.
@@ -102,7 +108,7 @@ def merge(
     origins: dict[str, Origin] = {}
     singly: set[str] = set()  # keys that have a source of their own
     reduced = [
-        (f"{name} profiles.{profile}", each.get("profiles", {}).get(profile, {}))
+        (f"{name} presets.{preset}", each.get("presets", {}).get(preset, {}))
         for name, each in documents
     ]
     for name, document in documents + reduced:

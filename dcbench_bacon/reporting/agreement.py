@@ -14,7 +14,7 @@ Obstacle = Literal["evaluation", "network", "preset", "settings", "selection"]
 """An obstacle to a comparison.
 
 It is an evaluation that differs or is not known, a network that differs or is not
-stated, a reduced profile, settings changed by ``--set``, or a choice on the test images
+stated, a reduced preset, settings changed by ``--set``, or a choice on the test images
 that the source did not make.
 """
 
@@ -36,7 +36,7 @@ class MeasuredRow(NamedTuple):
     Attributes:
         family: family of the protocol; see ``published.family``.
         architecture: the network trained on the set.
-        profile: ``paper`` for the published recipes.
+        preset: ``paper`` for the published recipes.
         changed: whether ``--set`` changed the recipe.
         selection: the pass whose accuracy counts.
         augmentation: augmentation of the evaluation.
@@ -46,7 +46,7 @@ class MeasuredRow(NamedTuple):
 
     family: str
     architecture: str
-    profile: str
+    preset: str
     changed: bool
     selection: Selection
     augmentation: str
@@ -62,7 +62,7 @@ def obstacles(measured: MeasuredRow, row: PublishedNumber) -> tuple[Obstacle, ..
     found: dict[Obstacle, bool] = {
         "evaluation": not known or not _is_same(measured, row),
         "network": row.architecture != measured.architecture,
-        "preset": measured.profile != "paper",
+        "preset": measured.preset != "paper",
         "settings": measured.changed,
         "selection": known and chosen,
     }

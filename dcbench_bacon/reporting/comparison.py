@@ -23,7 +23,7 @@ __all__ = ["SCORES", "TRANSFER", "scores", "transfer"]
 
 TRANSFER = [
     *("dataset", "ipc", "method", "distilled_on", "architecture", "protocol"),
-    *("accuracy_mean", "accuracy_std", "sets", "n", "profile", "selection"),
+    *("accuracy_mean", "accuracy_std", "sets", "n", "preset", "selection"),
 ]
 SCORES = [
     *("dataset", "ipc", "method", "architecture", "protocol", "accuracy_mean"),
@@ -38,7 +38,7 @@ SCORES = [
         "against",
     ),
     *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
-    *("set_bytes", "label_bytes", "profile", "selection"),
+    *("set_bytes", "label_bytes", "preset", "selection"),
     *("against_recipe", "random_recipe", "whole_recipe"),
 ]
 _NUMBERS = [
@@ -55,7 +55,7 @@ def _table(results: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 
 
 def transfer(
-    frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
+    frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)
 ) -> pd.DataFrame:
     """Return the accuracy in percent, one row per set and network.
 
@@ -64,10 +64,10 @@ def transfer(
 
     Args:
         frame: the long form of ``longform.frame``; only records that are done count.
-        profiles: the profiles whose records are used.
+        presets: the presets whose records are used.
     """
     rows = []
-    for result in results_of(frame, profiles):
+    for result in results_of(frame, presets):
         percent = result.rows["accuracy"] * 100
         rows.append(
             {
@@ -84,7 +84,7 @@ def transfer(
 def scores(
     frame: pd.DataFrame,
     *,
-    profiles: Sequence[str] = ("paper",),
+    presets: Sequence[str] = ("paper",),
     against: str = RANDOM,
 ) -> pd.DataFrame:
     """Return accuracies with both deviations, scores, and cost, one row per set.
@@ -100,10 +100,10 @@ def scores(
 
     Args:
         frame: the long form of ``longform.frame``; only records that are done count.
-        profiles: the profiles whose records are used.
+        presets: the presets whose records are used.
         against: the method that ``gain`` is measured from.
     """
-    results = results_of(frame, profiles)
+    results = results_of(frame, presets)
     rows, notes = [], []
     for result in results:
         references = {

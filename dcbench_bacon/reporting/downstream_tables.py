@@ -16,17 +16,17 @@ from dcbench_bacon.reporting.longform import different
 TOP = 5
 CONTINUAL = [
     *("dataset", "ipc", "method", "architecture", "protocol", "tasks", "classes_seen"),
-    *("accuracy_mean", "accuracy_std", "n", "profile", "recipe"),
+    *("accuracy_mean", "accuracy_std", "n", "preset", "recipe"),
 ]
 SEARCH = [
     *("dataset", "ipc", "method", "protocol", "seed", "networks"),
     *("spearman", "kendall"),
     *("top", "spearman_top", "kendall_top", "best", "whole_accuracy", "seconds"),
-    *("profile", "recipe"),
+    *("preset", "recipe"),
 ]
 _ROW = [
     *("dataset", "ipc", "method", "architecture", "protocol", "tasks"),
-    *("profile", "recipe"),
+    *("preset", "recipe"),
 ]
 _HEADINGS = {
     **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "n": "n"},
@@ -34,7 +34,7 @@ _HEADINGS = {
     **{"protocol": "Protocol"},
     **{"networks": "Networks", "spearman": "Spearman", "kendall": "Kendall"},
     **{"best": "Best found", "whole_accuracy": "Its whole-set accuracy (%)"},
-    **{"seconds": "Search (s)", "profile": "Profile", "recipe": "Recipe"},
+    **{"seconds": "Search (s)", "preset": "Preset", "recipe": "Recipe"},
 }
 _CORRELATIONS = ("spearman", "kendall")
 _CONTINUAL_NOTES = (
@@ -119,7 +119,7 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
         if _comparable(own, whole)
     ]
     table = pd.DataFrame(rows, columns=[*SEARCH, "whole"])
-    key = ["dataset", "whole", "ipc", "method", "seed", "profile", "recipe"]
+    key = ["dataset", "whole", "ipc", "method", "seed", "preset", "recipe"]
     return longform.ordered(table, key)[SEARCH]
 
 
@@ -172,7 +172,7 @@ def _identity(record: Trained) -> dict[str, Any]:
         "ipc": source.cell.ipc if source else 0,
         "method": source.method if source else "whole",
         "protocol": record.recipe.protocol.name,
-        "profile": record.profile + longform.CHANGED * bool(record.recipe.overrides),
+        "preset": record.preset + longform.CHANGED * bool(record.recipe.overrides),
         "recipe": _recipes(record),
     }
 
@@ -190,13 +190,13 @@ def _training(record: Candidate) -> str:
 
 
 def _comparable(own: Sequence[Candidate], whole: Sequence[Candidate]) -> bool:
-    """Return whether a group and a reference share data, profile and a network."""
+    """Return whether a group and a reference share data, preset and a network."""
     if own[0].source is None:
         return own is whole
     shared = _by_architecture(own).keys() & _by_architecture(whole).keys()
     same_data = own[0].dataset_sha256 == whole[0].dataset_sha256
-    same_profile = own[0].recipe.profile == whole[0].recipe.profile
-    return bool(shared) and same_data and same_profile
+    same_preset = own[0].recipe.preset == whole[0].recipe.preset
+    return bool(shared) and same_data and same_preset
 
 
 def _by_architecture(records: Sequence[Candidate]) -> dict[str, Candidate]:
@@ -267,12 +267,12 @@ def _accuracy(cell: Mapping[Hashable, Any] | None, most: int) -> str:
 def _page(table: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:
     """Return a table with headings and notes.
 
-    Recipe and profile are shown only where rows differ in them.
+    Recipe and preset are shown only where rows differ in them.
     """
-    profiles = " ".join(table["profile"]).split()
-    reduced = [name for name in ("quick", "demo", "set") if name in profiles]
+    presets = " ".join(table["preset"]).split()
+    reduced = [name for name in ("quick", "demo", "set") if name in presets]
     identity = [name for name in (*_ROW[:-1], "seed") if name in table]
-    hidden = ["profile"] * (not reduced)
+    hidden = ["preset"] * (not reduced)
     if not table.duplicated(identity).any():
         hidden.append("recipe")
     page = table.drop(columns=hidden).rename(columns=_HEADINGS)

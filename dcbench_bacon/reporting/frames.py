@@ -77,4 +77,4 @@ def table(
         RecordError: a record cannot be read.
         UsageError: there is no such folder or source.
     """
-    return tables.summary(records(folder), profiles=tuple(presets), source=source)
+    return tables.summary(records(folder), presets=tuple(presets), source=source)

@@ -1,6 +1,6 @@
 """Records in long form, one row per evaluation, from which every table is made.
 
-Names of data sets, methods, networks and profiles have one order in all tables.
+Names of data sets, methods, networks and presets have one order in all tables.
 """
 
 import re
@@ -14,7 +14,7 @@ from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
 from dcbench_bacon.reporting.published import family
 from dcbench_bacon.schema import Record
 
-CHANGED = " + set"  # ends the name of a profile whose recipe ``--set`` has changed
+CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has changed
 
 # Rows come in these orders; all other names follow alphabetically.
 _ORDER: dict[str, tuple[str, ...]] = {
@@ -28,7 +28,7 @@ _ORDER: dict[str, tuple[str, ...]] = {
     ),
     "architecture": ("ConvNet", "ConvNetD4"),
     "protocol": ("dc", "dc_2021"),
-    "profile": ("paper", "quick", "demo"),
+    "preset": ("paper", "quick", "demo"),
 }
 CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
@@ -45,7 +45,7 @@ _ORIGIN = (
     *("hard", "epochs", "passes", "own_passes", "changed", "made"),
     *("distillation_seconds", "set_bytes", "label_bytes"),
 )
-GROUP = [*CELL, "architecture", "protocol", "profile", "selection", "digest"]
+GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
 # The sets of these methods have hard labels, also in records that do not state it.
 _HARD_LABELS = frozenset(
     {
@@ -151,7 +151,7 @@ def identity(record: Record) -> dict[str, object]:
         "method": record.name or cell.method,
         **{"seed": cell.seed, "digest": record.digest, "status": record.status},
         **{"protocol": record.recipe.protocol.name},
-        "profile": record.recipe.profile + CHANGED * bool(record.recipe.overrides),
+        "preset": record.recipe.preset + CHANGED * bool(record.recipe.overrides),
         "selection": record.recipe.protocol.selection,
     }
 
@@ -210,7 +210,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     """
     columns = [
         *(*CELL, "seed", "architecture", "trial", "accuracy", "seconds"),
-        *("protocol", "profile", "selection", "digest", "status", *_ORIGIN),
+        *("protocol", "preset", "selection", "digest", "status", *_ORIGIN),
     ]
     rows = [
         {

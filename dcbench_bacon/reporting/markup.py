@@ -10,7 +10,7 @@ from tabulate import tabulate
 from dcbench_bacon.reporting.wording import LETTERS
 
 _LEFT = {
-    *("Data set", "Method", "Network", "Profile", "Recipe", "Selection"),
+    *("Data set", "Method", "Network", "Preset", "Recipe", "Selection"),
     *("Stage", "Status", "Error", "Device", "torch", "Distilled on"),
     *("Set", "Features", "Protocol"),
 }

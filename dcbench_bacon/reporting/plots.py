@@ -51,17 +51,17 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
         form: ``png``, ``svg`` or ``pdf``.
 
     Returns:
-        The files: one per data set, images per class, profile and selection. The whole
+        The files: one per data set, images per class, preset and selection. The whole
         training set is a row in each file of its data set.
 
     Raises:
         OutputError: a file cannot be written.
     """
     paths = []
-    keys = ["dataset", "ipc", "profile", "selection"]
+    keys = ["dataset", "ipc", "preset", "selection"]
     for key, group in _with_whole(table).groupby(keys, sort=False):
-        dataset, ipc, profile, selection = map(str, tuple(key))
-        name = f"transfer-{dataset}-ipc{ipc}-{profile}-{selection}"
+        dataset, ipc, preset, selection = map(str, tuple(key))
+        name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
         path = folder / f"{_slug(name.replace(' + ', '-'))}.{form}"
         with rc_context(_STYLE):
             content = _written(heat_map(group), form)
@@ -75,7 +75,7 @@ def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
 
     Where nothing else was measured on a data set, its rows stay as they are.
     """
-    same = ["dataset", "profile", "selection"]
+    same = ["dataset", "preset", "selection"]
     whole, sets = table[table["ipc"] == 0], table[table["ipc"] > 0]
     wanted = sets[[*same, "ipc"]].drop_duplicates()
     index = whole.index.name
@@ -100,7 +100,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
 
     Args:
         table: made by ``comparison.transfer``, of one data set, number of images per
-            class, profile and selection.
+            class, preset and selection.
     """
     columns = list(dict.fromkeys(table["architecture"]))
     labels = _labels(table)
@@ -220,12 +220,12 @@ def _headline(row: "pd.Series[Any]") -> str:
 
 
 def _details(table: pd.DataFrame) -> str:
-    """Return the second line of the title: selection, networks and profile."""
+    """Return the second line of the title: selection, networks and preset."""
     first = table.iloc[0]
     counts = sorted({int(table["n"].min()), int(table["n"].max())})
     networks = " to ".join(map(str, counts))
     selected = _SELECTED[first["selection"]]
-    told = f"{selected}; n = {networks} networks; profile {first['profile']}"
+    told = f"{selected}; n = {networks} networks; preset {first['preset']}"
     framed = bool((table["architecture"] == table["distilled_on"]).any())
     return told + "; framed: the network of the distillation" * framed
 

@@ -15,7 +15,7 @@ from dcbench_bacon.reporting.wording import title
 
 RANDOM, WHOLE = "random", "whole"  # the methods that others are compared with
 _SET = [
-    *("dataset", "ipc", "method", "distilled_on", "protocol", "profile", "selection"),
+    *("dataset", "ipc", "method", "distilled_on", "protocol", "preset", "selection"),
     *("set", "judged", "comparable", "but_for_augmentation", "but_for_passes"),
     *("augmented", "taught", "copy"),
 ]
@@ -57,9 +57,9 @@ class SetResults(NamedTuple):
         return bool(self.rows[column].all())
 
 
-def results_of(frame: pd.DataFrame, profiles: Sequence[str]) -> list[SetResults]:
+def results_of(frame: pd.DataFrame, presets: Sequence[str]) -> list[SetResults]:
     """Return finished evaluations by set and network, each network of a set once."""
-    chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
+    chosen = frame["preset"].str.removesuffix(CHANGED).isin(list(presets))
     kept = frame[(frame["status"] == "done") & chosen]
     kept = kept.assign(copy=_copies(kept))
     keys = [*_SET, "architecture"]
@@ -136,7 +136,7 @@ def reference(
     found = [
         other
         for other in results
-        if _profile(other) == _profile(result) and wanted.items() <= other.key.items()
+        if _preset(other) == _preset(result) and wanted.items() <= other.key.items()
     ]
     if not found:
         return None
@@ -154,9 +154,9 @@ def _plainest(result: SetResults) -> tuple[bool, str, str]:
     return not result.changed, str(result.rows["made"].max()), result.recipe
 
 
-def _profile(result: SetResults) -> str:
-    """Return the profile without the mark of ``--set``.
+def _preset(result: SetResults) -> str:
+    """Return the preset without the mark of ``--set``.
 
     The digests of set and protocol already show what was overridden.
     """
-    return str(result.key["profile"]).removesuffix(CHANGED)
+    return str(result.key["preset"]).removesuffix(CHANGED)

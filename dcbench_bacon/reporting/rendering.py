@@ -18,7 +18,7 @@ from dcbench_bacon.reporting.wording import HEADINGS, MARKS, NOTES, title
 
 FORMATS = ("md", "csv", "latex", "html")
 _CELL = ("dataset", "ipc", "method", "architecture", "protocol")
-_SHOWN = (*_CELL, "profile")
+_SHOWN = (*_CELL, "preset")
 _KEYS = (*_SHOWN, "selection", "seed", "stage")
 _SHORT = {"Difference": "Diff."}  # headings on a terminal
 _PERCENT = ("accuracy_mean", "std_sets", "std_networks")
@@ -48,8 +48,8 @@ def _ambiguous(table: pd.DataFrame, columns: Sequence[str]) -> bool:
 
 def _reduced(table: pd.DataFrame) -> list[str]:
     """Return the words for what differs from the published recipes."""
-    profiles = " ".join(table["profile"]).split()
-    return [name for name in ("quick", "demo", "set") if name in profiles]
+    presets = " ".join(table["preset"]).split()
+    return [name for name in ("quick", "demo", "set") if name in presets]
 
 
 def _chosen(table: pd.DataFrame) -> list[str]:
@@ -109,13 +109,13 @@ def _compare(table: pd.DataFrame) -> Page:
     headings = [*(HEADINGS[name] for name in _CELL), "Measured (%)"]
     headings += ["Published (%)"] * bool(cited) + ["Difference"] * compared
     reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
-    headings += ["Profile"] * bool(reduced) + ["Recipe"] * recipe
+    headings += ["Preset"] * bool(reduced) + ["Recipe"] * recipe
     footnotes, rows = Footnotes(), []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         texts = [_number(row[name], name) for name in _CELL] + [_accuracy(row)]
         texts += [_published(row, cited, footnotes)] * bool(cited)
         texts += [_difference(row["difference"])] * compared
-        texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
+        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
     told = ["std", *_chosen(table), *reduced, *["difference"] * compared]
     told.append("published" if cited else "unpublished")
@@ -129,7 +129,7 @@ def _matrix(table: pd.DataFrame) -> Page:
     networks = list(dict.fromkeys(table["architecture"]))
     reduced = _reduced(table)
     shown = ["dataset", "ipc", "method", "distilled_on", "protocol"]
-    shown += ["profile"] * bool(reduced)
+    shown += ["preset"] * bool(reduced)
     sets = table[~table.index.duplicated()]  # each is one row of the page
     recipe = _ambiguous(sets, (*shown, "selection"))
     headings = [HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
@@ -158,7 +158,7 @@ def _scored(table: pd.DataFrame) -> Page:
         f"Over {title(against)}",
         *(HEADINGS[name] for name in (*fractions, *costs)),
     ]
-    headings += ["Size (kB)"] + ["Profile"] * bool(reduced) + ["Recipe"] * recipe
+    headings += ["Size (kB)"] + ["Preset"] * bool(reduced) + ["Recipe"] * recipe
     rows = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         texts = [_number(row[name], name) for name in _CELL]
@@ -167,7 +167,7 @@ def _scored(table: pd.DataFrame) -> Page:
         texts += [str(row["sets"]), str(row["n"]), _interval(row)]
         texts += [_score(row[name]) for name in fractions]
         texts += [_number(row[name]) for name in costs] + [_size(row)]
-        texts += [str(row["profile"])] * bool(reduced) + [str(index)] * recipe
+        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
     told = ("sets", *_chosen(table), *reduced)
     notes = (*told, "gain", "scores", "references", "cost")

@@ -50,17 +50,17 @@ _PUBLISHED = (
 SUMMARY = [
     *("dataset", "ipc", "method", "architecture", "protocol"),
     *("accuracy_mean", "accuracy_std", "n", *_PUBLISHED),
-    *("difference", "not_compared", "remarks", "profile", "selection"),
+    *("difference", "not_compared", "remarks", "preset", "selection"),
 ]
 PHASES = ("data", "augmentation", "real forward", "synthetic", "queue", "update")
 _PHASE_COLUMNS = {name: f"{name.replace(' ', '_')}_ms" for name in PHASES}
 
 
 def _groups(
-    frame: pd.DataFrame, profiles: Sequence[str]
+    frame: pd.DataFrame, presets: Sequence[str]
 ) -> list[tuple[dict[str, object], pd.DataFrame]]:
     """Return finished evaluations that may be averaged, with their common values."""
-    chosen = frame["profile"].str.removesuffix(CHANGED).isin(list(profiles))
+    chosen = frame["preset"].str.removesuffix(CHANGED).isin(list(presets))
     kept = frame[(frame["status"] == "done") & chosen]
     return [
         (dict(zip(GROUP, tuple(key), strict=True)), group)
@@ -71,7 +71,7 @@ def _groups(
 def summary(
     frame: pd.DataFrame,
     *,
-    profiles: Sequence[str] = ("paper",),
+    presets: Sequence[str] = ("paper",),
     source: str | None = None,
 ) -> pd.DataFrame:
     """Return mean, deviation and n in percent, beside the published number.
@@ -83,11 +83,11 @@ def summary(
 
     Args:
         frame: the long form of ``longform.frame``; only records that are done count.
-        profiles: the profiles whose records are used.
+        presets: the presets whose records are used.
         source: a name of ``published.named``; None for the order of preference.
     """
     rows: list[dict[str, object]] = []
-    for key, group in _groups(frame, profiles):
+    for key, group in _groups(frame, presets):
         mean, deviation = moments(list(group["accuracy"]))
         rows.append(
             {
@@ -122,7 +122,7 @@ def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[st
     measured = MeasuredRow(
         family=first["family"],
         architecture=first["architecture"],
-        profile=str(first["profile"]).removesuffix(CHANGED),
+        preset=str(first["preset"]).removesuffix(CHANGED),
         changed=bool(first["changed"]),
         selection=first["selection"],
         augmentation=first["augmentation"],
@@ -146,9 +146,7 @@ def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[st
     }
 
 
-def spread(
-    frame: pd.DataFrame, *, profiles: Sequence[str] = ("paper",)
-) -> pd.DataFrame:
+def spread(frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)) -> pd.DataFrame:
     """Return the deviations between synthetic sets and between networks, in percent.
 
     ``std_sets`` is the deviation over seeds of the means per seed, ``std_networks`` the
@@ -156,10 +154,10 @@ def spread(
 
     Args:
         frame: the long form of ``longform.frame``; only records that are done count.
-        profiles: the profiles whose records are used.
+        presets: the presets whose records are used.
     """
     rows: list[dict[str, object]] = []
-    for key, group in _groups(frame, profiles):
+    for key, group in _groups(frame, presets):
         seeds = (group["accuracy"] * 100).groupby(group["seed"])
         means = seeds.mean()
         rows.append(
@@ -173,20 +171,20 @@ def spread(
         )
     columns = [
         *(*CELL, "architecture", "protocol", "accuracy_mean", "std_sets", "sets"),
-        *("std_networks", "networks", "profile", "selection"),
+        *("std_networks", "networks", "preset", "selection"),
     ]
     return indexed(build(rows, [*columns, "digest"]), columns)
 
 
 def unfinished(records: Iterable[Record]) -> pd.DataFrame:
     """Return the records that are not done, each with its error."""
-    columns = [*CELL, "seed", "protocol", "profile", "status", "error"]
+    columns = [*CELL, "seed", "protocol", "preset", "status", "error"]
     rows = [
         {**identity(record), "error": record.error or ""}
         for record in told_apart(records)
         if record.status != "done"
     ]
-    order = [*CELL, "seed", "protocol", "profile", "digest", "error"]
+    order = [*CELL, "seed", "protocol", "preset", "digest", "error"]
     table = build(rows, [*columns, "digest"]).sort_values(order, key=rank)
     return indexed(table, columns)
 
@@ -226,7 +224,7 @@ def timing(records: Iterable[Record]) -> pd.DataFrame:
     done and stages without steps are left out.
     """
     columns = [
-        *(*CELL, "seed", "stage", "protocol", "profile", "steps", "median_seconds"),
+        *(*CELL, "seed", "stage", "protocol", "preset", "steps", "median_seconds"),
         *("iqr_seconds", *_PHASE_COLUMNS.values(), "other_ms"),
         *("images_per_second", "tflops", "share", "peak_gb", "device", "torch"),
     ]
@@ -240,7 +238,7 @@ def timing(records: Iterable[Record]) -> pd.DataFrame:
         for stage, cost in record.distillation.items()
         if record.status == "done" and cost.steps
     ]
-    order = [*CELL, "seed", "stage", "protocol", "profile", "device", "torch", "digest"]
+    order = [*CELL, "seed", "stage", "protocol", "preset", "device", "torch", "digest"]
     table = build(rows, [*columns, "digest"])
     table = table.sort_values([*order, "median_seconds"], key=rank)
     numbers = dict.fromkeys((*_PHASE_COLUMNS.values(), "tflops", "share"), float)

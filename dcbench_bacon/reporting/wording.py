@@ -21,9 +21,9 @@ NOTES = {
     "best_test": "† Chosen on the test set: optimistic.",
     "best_val": "‡ Pass chosen on a validation split held out of train.",
     "final": "Without a mark: accuracy after the last pass (selection final).",
-    "quick": "Profile quick: a reduced recipe, not comparable with published numbers.",
-    "demo": "Profile demo: a reduced recipe, not comparable with published numbers.",
-    "set": "Profile with set: keys of the recipe were overridden with --set.",
+    "quick": "Preset quick: a reduced recipe, not comparable with published numbers.",
+    "demo": "Preset demo: a reduced recipe, not comparable with published numbers.",
+    "set": "Preset with set: keys of the recipe were overridden with --set.",
     "std": "Accuracy in percent: mean ± sample standard deviation (n - 1 in the "
     "denominator) over n trained networks, all networks and seeds pooled.",
     "difference": "Difference: measured minus published, in percentage points.",
@@ -83,7 +83,7 @@ LETTERS = dict(
 
 HEADINGS = {
     **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "error": "Error"},
-    **{"architecture": "Network", "profile": "Profile", "selection": "Selection"},
+    **{"architecture": "Network", "preset": "Preset", "selection": "Selection"},
     **{"protocol": "Protocol"},
     **{"seed": "Seed", "status": "Status", "stage": "Stage", "steps": "Steps"},
     **{"accuracy_mean": "Mean (%)", "sets": "Sets", "networks": "Networks"},

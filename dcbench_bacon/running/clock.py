@@ -15,8 +15,11 @@ from torch import Tensor
 from dcbench_bacon.contract import Learner
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
+from dcbench_bacon.running.interrupt import PATIENCE
 from dcbench_bacon.runtime import checkpoint
 from dcbench_bacon.runtime.cuda_graphs import Function, GraphedFunction, P, T
+from dcbench_bacon.runtime.notice import noticed
+from dcbench_bacon.runtime.pace import Pace
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.runtime.stopwatch import Stopwatch, reset_peak
@@ -100,7 +103,9 @@ class Clock:
     def compiled(self, function: Callable[P, T], flops: float) -> Callable[P, T]:
         """See ``Run.compiled``; the decision is part of the next stage's timing."""
         compiler = self.policy.compiler
-        obstacle = compiler.obstacle(self.device, flops)
+        line = f"{self.key}: trying whether torch.compile works (once, some seconds)"
+        with noticed(self.policy.reporter.tell, line):
+            obstacle = compiler.obstacle(self.device, flops)
         self._compilation = f"no: {obstacle}" if obstacle else "yes"
         return function if obstacle else compiler.wrap(function)
 
@@ -127,8 +132,9 @@ class Clock:
             line = f"{title}: goes on after step {index:,} of {count:,}"
             self.policy.reporter.tell(line)
         self.policy.reporter.start(title, index, count)
+        pace = self._pace(title, count)
         saved = looked = time.monotonic()
-        wait, warm_up = self.policy.interval, 0.0
+        cost = warm_up = 0.0
         try:
             if self._due(index, state):  # killed between checkpoint and evaluation
                 self._evaluate(index, state)
@@ -138,17 +144,21 @@ class Clock:
                     warm_up = self._stopwatch.timing().seconds
                     launches = self._launches
                     self._stopwatch = self._stopwatch.anew()
+                pace.begin()
                 with self._stopwatch.step():
                     yield index
                 index += 1
+                # A step this long may be left, so the one before it must not be lost.
+                wait = 0.0 if pace.end() > PATIENCE else self.policy.interval
                 now = time.monotonic()
                 stop = self.policy.stop() or now > self.policy.deadline
                 due = self._due(index, state)
+                if self.policy.interval > 0:  # a large state is not saved all the time
+                    wait = max(wait, SAVE_SHARE * cost)
                 if stop or due or now - saved > wait:
                     self._save(stage, index, count, state)
                     saved = time.monotonic()
-                    if wait > 0:  # a large state must not be saved all the time
-                        wait = max(self.policy.interval, SAVE_SHARE * (saved - now))
+                    cost = saved - now
                 if now - looked > REPORT_SECONDS or index == 1:
                     self.policy.reporter.update(index, self._look())
                     looked = now
@@ -160,6 +170,7 @@ class Clock:
             self._save(stage, index, count, state)
             self.policy.reporter.update(index, self._look())
         finally:
+            pace.close()
             self.timings[stage] = msgspec.structs.replace(
                 self._stopwatch.timing(),
                 warm_up=warm_up,
@@ -168,6 +179,16 @@ class Clock:
             )
             self._stopwatch, self._watched, self._first = outer
             self.policy.reporter.stop()
+
+    def _pace(self, title: str, count: int) -> Pace:
+        """Return what watches the pace of a stage's steps."""
+        return Pace(
+            title,
+            count,
+            self.device,
+            self.policy.reporter.tell,
+            compiles=self._compilation == "yes",
+        )
 
     def spent(self, stage: str, seconds: float) -> None:
         """See ``Run.spent``."""

@@ -83,13 +83,14 @@ def at_work() -> Iterator[None]:
     """Turn an immediate stop while a cell runs into an error of dcbench.
 
     Raises:
-        InterruptedRunError: the user pressed Ctrl-C a second time.
+        InterruptedRunError: a step was left because it did not end soon, or the user
+            pressed Ctrl-C a second time.
     """
     try:
         yield
     except KeyboardInterrupt as error:
         raise InterruptedRunError(
-            "interrupted at once", kept="the last checkpoint is kept"
+            str(error) or "interrupted at once", kept="the last checkpoint is kept"
         ) from error
 
 

@@ -57,7 +57,7 @@ def distill(
         dataset: not whitened, on the device of the options.
         ipc: images per class, at least 1.
         seed: which repetition, from 0.
-        request: profile and overrides.
+        request: preset and overrides.
         options: how it runs.
 
     Raises:

@@ -21,7 +21,7 @@ class Grid(Struct, frozen=True, kw_only=True):
         datasets: names of data sets as typed, such as ``cifar10`` or ``folder:PATH``.
         ipc: numbers of images per class.
         seeds: seeds of the repetitions.
-        request: profile, protocol and overrides.
+        request: preset, protocol and overrides.
     """
 
     methods: tuple[str, ...]

@@ -45,7 +45,7 @@ def judging(
 
     Args:
         opened: the set.
-        request: profile, protocol and overrides.
+        request: preset, protocol and overrides.
         as_method: the method whose evaluation the user wants; none if not said.
 
     Raises:
@@ -71,7 +71,7 @@ def judging(
     found = msgspec.structs.replace(
         own,
         protocol=protocol,
-        profile=field_types.more_reduced(own.profile, asked.profile),
+        preset=field_types.more_reduced(own.preset, asked.preset),
         overrides={**own.overrides, **asked.overrides},
     )
     return Judging(found, describe(known, judged))

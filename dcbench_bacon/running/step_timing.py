@@ -38,7 +38,7 @@ PRODUCTS = 10  # number of matrix products, of which the fastest counts
 STAND_IN = 1000  # random images per class for a data set that is not on disk
 
 
-def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
+def time_steps(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
     """Time distillation steps; yield one record without evaluations per cell.
 
     The steps are timed by the same clock as in every run. A data set that is not on
@@ -65,7 +65,7 @@ def profile(grid: Grid, options: Options, steps: int) -> Iterator[Record]:
     jobs = plan(msgspec.structs.replace(grid, request=request), options.data_root)
     keep_freed_memory()
     for job in jobs:
-        yield _profile(job, options)
+        yield _time_cell(job, options)
 
 
 def takes_steps(name: str) -> bool:
@@ -108,7 +108,7 @@ def stand_in(info: DatasetInfo, device: torch.device) -> Dataset:
     return Dataset(info, split, split, "random pixels")
 
 
-def _profile(job: CellJob, options: Options) -> Record:
+def _time_cell(job: CellJob, options: Options) -> Record:
     """Time one cell, and count the operations per step."""
     named = job.resolved.recipe.settings.get("precision", "fp32")
     precision = msgspec.convert(named, Precision)
@@ -149,7 +149,7 @@ def _distill(
     method = method_class(job.cell.method)
     assert issubclass(method, Method)  # a reference takes no steps
     steps = steps or int(settings["steps"] or 0)
-    changed = {**settings, **method.profiled_with, "steps": steps}
+    changed = {**settings, **method.timed_with, "steps": steps}
     method.create(changed).distill(run)
     return run.timings
 

@@ -287,7 +287,7 @@ def test_a_broken_record(
     (path,) = (tmp_path / "records").glob("*dm*.json")
     good = path.read_bytes()
     path.write_bytes(content)
-    table = invoke("table", "--output", tmp_path, "--profile", "demo")
+    table = invoke("table", "--output", tmp_path, "--preset", "demo")
     assert table.exit_code == 0
     assert "Random" in table.stdout
     assert "DM" not in table.stdout

@@ -28,7 +28,7 @@ from dcbench_bacon.schema import Cell
 
 COMMANDS = [
     *("run", "evaluate", "table", "list", "show", "data", "check"),
-    *("continual", "nas", "quality", "convert", "profile", "plot"),
+    *("continual", "nas", "quality", "convert", "time", "plot"),
 ]
 SIX = "color_crop_cutout_flip_scale_rotate"
 FIVE = SIX.replace("flip_", "")
@@ -275,7 +275,7 @@ def test_check_finds_no_problem() -> None:
         ("[cifar10]\nstep = 3", "step"),
         ("[cifar10.10]\nsteps = 'many'", "steps"),
         ("[cifar10.ten]\nsteps = 3", "ten"),
-        ("[profiles.demo.cifar10]\nimage_lr = -1", "image_lr"),
+        ("[presets.demo.cifar10]\nimage_lr = -1", "image_lr"),
         ("[defaults", "dm.toml"),
     ],
 )
@@ -333,14 +333,14 @@ def test_show_gives_the_source() -> None:
     assert "BACON command.txt, CIFAR100 ipc 50; IDM has 10" in line
 
 
-@pytest.mark.parametrize("profile", ["demo", "quick"])
+@pytest.mark.parametrize("preset", ["demo", "quick"])
 @pytest.mark.parametrize("method", ["dm", "idm", "bacon"])
-def test_reduced_profiles_are_smaller_and_say_so(method: str, profile: Any) -> None:
-    assert settings(method, "digits", 10, profile=profile)["steps"] < 20_000
-    request = Request(profile=profile)
+def test_reduced_presets_are_smaller_and_say_so(method: str, preset: Any) -> None:
+    assert settings(method, "digits", 10, preset=preset)["steps"] < 20_000
+    request = Request(preset=preset)
     resolved = planning.resolve(Cell(method, "digits", 10), request)
     for key in ("steps", "protocol.epochs", "protocol.architectures"):
-        assert f"profiles.{profile}" in resolved.origins[key].table
+        assert f"presets.{preset}" in resolved.origins[key].table
         assert "reduced" in resolved.origins[key].source
     assert resolved.recipe.protocol.epochs < 1000
 
@@ -358,10 +358,10 @@ def test_all_data_sets_are_the_papers_six(monkeypatch: pytest.MonkeyPatch) -> No
     assert seen[0].datasets == PAPER_DATASETS
     assert len(PAPER_DATASETS) == 6
     assert seen[0].methods == tuple(METHODS.names())
-    assert (seen[0].ipc, seen[0].request.profile) == ((1, 10, 50), "paper")
+    assert (seen[0].ipc, seen[0].request.preset) == ((1, 10, 50), "paper")
     assert seen[1].datasets == ("digits",)
     assert seen[1].methods == ("random", "dm", "idm", "bacon")
-    assert (seen[1].ipc, seen[1].request.profile) == ((1, 10), "demo")
+    assert (seen[1].ipc, seen[1].request.preset) == ((1, 10), "demo")
 
 
 def test_what_is_asked_for_is_recorded(results: Path) -> None:
@@ -377,7 +377,7 @@ def test_what_is_asked_for_is_recorded(results: Path) -> None:
         assert asked.overrides["protocol.epochs"] == "6"
         assert (asked.protocol.epochs, asked.protocol.networks) == (6, 2)
         assert asked.protocol.architectures == (commandline.NETWORK,)
-        assert asked.profile == "demo"
+        assert asked.preset == "demo"
         assert [entry.trial for entry in record.evaluations] == [0, 1]
         assert [entry.epoch for entry in record.evaluations] == [6, 6]
         assert record.environment.torch
@@ -396,7 +396,7 @@ def test_a_run_prints_results_and_table(results: Path) -> None:
     result = invoke(*grid, *tiny(), "--output", results)
     assert result.exit_code == 0
     assert result.stderr.count("already done") == 4
-    assert f"dcbench table --profile demo --output {results}" in result.stderr
+    assert f"dcbench table --preset demo --output {results}" in result.stderr
     assert "Digits" in result.stdout
     assert "Random" in result.stdout
 
@@ -421,7 +421,7 @@ def test_fresh_runs_again(tmp_path: Path) -> None:
     ],
 )
 def test_table(results: Path, form: str, begins: str) -> None:
-    arguments = ("table", "--output", results, "--profile", "demo", "--format", form)
+    arguments = ("table", "--output", results, "--preset", "demo", "--format", form)
     result = invoke(*arguments)
     assert result.exit_code == 0
     assert any(line.startswith(begins) for line in result.output.splitlines())
@@ -430,9 +430,7 @@ def test_table(results: Path, form: str, begins: str) -> None:
 
 
 def test_table_as_csv_holds_what_was_measured(results: Path) -> None:
-    output = invoke(
-        "table", "--output", results, "--profile", "demo", "--format", "csv"
-    )
+    output = invoke("table", "--output", results, "--preset", "demo", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(output.stdout)))
     assert [row["method"] for row in rows] == ["random", "dm"]
     values = [
@@ -450,7 +448,7 @@ def test_table_as_csv_holds_what_was_measured(results: Path) -> None:
 def test_other_tables(
     results: Path, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    arguments = ("table", "--output", results, "--profile", "demo", "--what", what)
+    arguments = ("table", "--output", results, "--preset", "demo", "--what", what)
     result = invoke(*arguments, "--format", "csv")
     assert result.exit_code == 0
     assert ("digits" in result.stdout) == (what != "unfinished")
@@ -466,7 +464,7 @@ def test_records_of_the_demo_enter_no_paper_table(
         assert result.exit_code == 0
         assert "igits" not in result.stdout
         count = len(found(results))
-        assert f"it has {count} of profile demo. Try --profile demo." in caplog.text
+        assert f"it has {count} of preset demo. Try --preset demo." in caplog.text
 
 
 def test_a_folder_without_records_is_told(
@@ -481,7 +479,7 @@ def test_a_folder_without_records_is_told(
 def test_evaluate_a_saved_set(results: Path) -> None:
     record = found(results)[0]
     path = next((results / "synthetic").glob(f"{record.cell}-*"))
-    result = invoke("evaluate", path, "--profile", "demo", *PROTOCOL)
+    result = invoke("evaluate", path, "--preset", "demo", *PROTOCOL)
     assert result.exit_code == 0, result.output
     name, network, mean, *_ = result.stdout.split()
     assert (name, network) == (str(path), commandline.NETWORK)
@@ -573,7 +571,7 @@ def test_a_mistyped_command_is_guessed() -> None:
         "run --set steps",
         "run --set =3",
         "run --protocol nobody",
-        "run --profile huge",
+        "run --preset huge",
         "run --time-budget 0",
         "run --methods ,",
         "run surplus",
@@ -614,7 +612,7 @@ def test_references_are_added_on_request(tmp_path: Path) -> None:
     names = {("dm", 1), ("random", 1), ("whole", 0)}
     assert {(cell.method, cell.ipc) for cell in cells} == names
     shown = invoke(
-        "table", "--what", "scores", "--profile", "demo", "--output", tmp_path
+        "table", "--what", "scores", "--preset", "demo", "--output", tmp_path
     )
     (row,) = (line for line in shown.stdout.splitlines() if "| DM" in line)
     assert row.count("—") == 2  # between sets, of which there is one; and ARS

@@ -148,7 +148,7 @@ def mtt(output: Path, *options: object, zca: bool) -> Path:
     chosen = {**SMALL, **PROTOCOL, "zca": str(zca).lower()}
     pairs = [text for key, value in chosen.items() for text in settable(key, value)]
     fixed = ("run", "--methods", "mtt", "--datasets", "digits", "--ipc", 2)
-    small = ("--profile", "demo", "--architectures", "ConvNetD1W8", "--device", "cpu")
+    small = ("--preset", "demo", "--architectures", "ConvNetD1W8", "--device", "cpu")
     done = invoke(*fixed, *small, *pairs, *options, "--output", output)
     assert done.exit_code == 0, done.output
     return min((output / "synthetic").glob("*.safetensors"))

@@ -247,7 +247,7 @@ def command(output: Path, *extra: str) -> list[str]:
     small = {**SETTINGS, "protocol.epochs": 4, "protocol.networks": 2}
     pairs = [text for key, value in small.items() for text in settable(key, value)]
     fixed = ["run", "--methods", "mtt", "--datasets", "digits", "--ipc", "1"]
-    fixed += ["--profile", "demo", "--architectures", "ConvNetD1W8", "--device", "cpu"]
+    fixed += ["--preset", "demo", "--architectures", "ConvNetD1W8", "--device", "cpu"]
     return [*fixed, *pairs, "--output", str(output), "--checkpoint-every", "0", *extra]
 
 
@@ -326,7 +326,7 @@ def test_a_step_is_timed_without_the_experts_of_the_recipe(
             overrides={"architecture": "ConvNetW8D2", "student_steps": "3"}
         ),
     )
-    (record,) = step_timing.profile(grid, Options(torch.device("cpu")), 2)
+    (record,) = step_timing.time_steps(grid, Options(torch.device("cpu")), 2)
     experts, match = (record.distillation[name] for name in ("experts", "match"))
     assert experts.steps == 1  # one pass of one expert, not 50 of 100
     assert experts.step_flops is None
@@ -368,9 +368,9 @@ def test_settings_that_cannot_work_are_refused(
 def test_published_settings_fit_each_other() -> None:
     for name in ("cifar10", "cifar100", "tiny_imagenet"):
         for ipc in (1, 10, 50):
-            for profile in ("paper", "quick", "demo"):
+            for preset in ("paper", "quick", "demo"):
                 resolved = planning.resolve(
-                    Cell("mtt", name, ipc), protocols.Request(profile=profile)
+                    Cell("mtt", name, ipc), protocols.Request(preset=preset)
                 )
                 settings = resolved.recipe.settings
                 msgspec.convert(settings, TrajectorySettings).check()

@@ -503,8 +503,8 @@ def test_published_protocols(
 )
 def test_digits_are_not_mirrored(name: str, images: str) -> None:
     cell = Cell("dm", images, 10)
-    for profile in get_args(field_types.Profile):
-        request = protocols.Request(protocol=name, profile=profile)
+    for preset in get_args(field_types.Preset):
+        request = protocols.Request(protocol=name, preset=preset)
         augmentation = protocols.protocol(cell, request).augmentation
         built = policies.build(augmentation, REAL.info)
         if isinstance(built, policies.AugmentationPolicy):
@@ -521,24 +521,24 @@ def test_digits_are_not_mirrored(name: str, images: str) -> None:
         assert augmentation == without
 
 
-@pytest.mark.parametrize("profile", ["demo", "quick", "paper"])
+@pytest.mark.parametrize("preset", ["demo", "quick", "paper"])
 @pytest.mark.parametrize("name", NAMES)
-def test_profiles_are_shorter_and_keep_what_a_protocol_is(
-    name: str, profile: field_types.Profile
+def test_presets_are_shorter_and_keep_what_a_protocol_is(
+    name: str, preset: field_types.Preset
 ) -> None:
     cell = Cell("dm", "digits", 10)
     full = protocols.protocol(cell, protocols.Request(protocol=name))
-    found = protocols.protocol(cell, protocols.Request(protocol=name, profile=profile))
+    found = protocols.protocol(cell, protocols.Request(protocol=name, preset=preset))
     alone = ("dc", "dc_2021", "hard", "reference")
     assert bool(found.teachers) == (name not in alone)
     assert (found.loss, found.mixing, found.ema) == (full.loss, full.mixing, full.ema)
-    assert (found.epochs < full.epochs) == (profile != "paper")
+    assert (found.epochs < full.epochs) == (preset != "paper")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_table_has_a_source(name: str) -> None:
     document = toml_tables.read(protocols.PROTOCOLS)[name]
-    for tables in (document, *document.get("profiles", {}).values()):
+    for tables in (document, *document.get("presets", {}).values()):
         for label, _, _ in toml_tables.tables(tables):
             if "." not in label:
                 assert tables[label]["source"]
@@ -562,7 +562,7 @@ def test_a_methods_own_keys_change_the_published_protocol_alone() -> None:
         ("[x]\ntitle = 'x'\n[x.defaults]\nteachers = ['Convnet']", "Convnet"),
         ("[x]\ntitle = 'x'\n[x.nowhere]\nepochs = 3", "nowhere"),
         ("[x]\ntitle = 'x'\n[x.digits.ten]\nepochs = 3", "ten"),
-        ("[x]\ntitle = 'x'\n[x.profiles.quick.digits]\nema = 1.0", "ema"),
+        ("[x]\ntitle = 'x'\n[x.presets.quick.digits]\nema = 1.0", "ema"),
         ("[x]\ntitle = 'x'\nbase = 'y'", "base"),
         ("[x]\ntitle = 'x'\nbase = 'x'", "base"),
     ],
@@ -808,7 +808,7 @@ def _cache(digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 ONE = (
     *("--methods", "random", "--datasets", "digits", "--ipc", 2),
-    *("--profile", "demo", "--device", "cpu", "--no-download"),
+    *("--preset", "demo", "--device", "cpu", "--no-download"),
     *("--architectures", SMALL),
     *settable("protocol.epochs", 3),
     *settable("protocol.networks", 2),
@@ -845,7 +845,7 @@ def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
     record = commandline.only_record(tmp_path)
     (path,) = (tmp_path / "synthetic").glob("*.safetensors")
     options = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))
-    again = ("--profile", "demo", "--architectures", SMALL, *chosen, *options)
+    again = ("--preset", "demo", "--architectures", SMALL, *chosen, *options)
     result = invoke("evaluate", path, *again)
     assert result.exit_code == 0, result.output
     first, second = seen

@@ -26,7 +26,7 @@ from dcbench_bacon.schema import Evaluation, Record
 from dcbench_bacon.training.task import Task
 
 FEW = (*settable("protocol.epochs", 2), *settable("protocol.networks", 2))
-FIXED = ("--profile", "demo", "--architectures", NETWORK, "--device", "cpu", *FEW)
+FIXED = ("--preset", "demo", "--architectures", NETWORK, "--device", "cpu", *FEW)
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +170,7 @@ def test_a_name_for_tables(tmp_path: Path) -> None:
     assert only_record(output).name == "digits-mtt/images_best.pt"
     assert evaluate(path, output, "--no-zca", "--name", "Theirs, run 2") == before
     assert only_record(output).name == "Theirs, run 2"
-    table = invoke("table", "--profile", "demo", "--output", output).stdout
+    table = invoke("table", "--preset", "demo", "--output", output).stdout
     assert "Theirs, run 2" in table
     refused = invoke("evaluate", path, *FIXED, "--name", "random")
     assert refused.exit_code == 2
@@ -191,7 +191,7 @@ def test_all_sets_of_a_file_are_sets_of_one_method(tmp_path: Path) -> None:
         == (lines[1].split("  ")[1:])
     )
     shown = invoke(
-        *("table", "--what", "spread", "--profile", "demo", "--output", tmp_path),
+        *("table", "--what", "spread", "--preset", "demo", "--output", tmp_path),
         *("--format", "csv"),
     ).stdout.splitlines()
     row = dict(zip(shown[0].split(","), shown[1].split(","), strict=True))
@@ -305,7 +305,7 @@ def test_real_sets_of_dc(
     assert record.recipe.settings["scale"] == "normalised"
     found_ = adopt.every_set(path, Claims(index="all"))
     assert [claim.index for claim in found_] == list(range(count))
-    table = invoke("table", "--profile", "demo", "--output", output).stdout
+    table = invoke("table", "--preset", "demo", "--output", output).stdout
     assert name in table
 
 
@@ -336,6 +336,6 @@ def test_the_real_set_of_datm(
     for each in record.evaluations:
         assert each.learning_rate == pytest.approx(0.0184, abs=1e-4)
     assert record.name == "DATM_CIFAR10_ZCA_IPC10"
-    table = invoke("table", "--profile", "demo", "--output", output).stdout
+    table = invoke("table", "--preset", "demo", "--output", output).stdout
     assert record.name in table
     shutil.rmtree(output)

@@ -71,7 +71,7 @@ def records() -> list[Record]:
         made("dm", (0.30, 0.31), network="MLP"),
         made("bacon", (0.45,), network="MLP", selection="best_test"),
         made("idm", (0.5, 0.52), network="ResNet18", distilled_on="ConvNetD4"),
-        made("dm", (0.9,), profile="quick", digest="00000009"),
+        made("dm", (0.9,), preset="quick", digest="00000009"),
         made("dm", (), status="failed"),
     ]
 
@@ -174,9 +174,9 @@ def test_random_images_are_as_many_and_the_whole_set_is_one() -> None:
     assert row["hlr"] == pytest.approx(0.3)
 
 
-def test_other_profiles_are_no_reference() -> None:
-    found = [made("dm", (0.5,)), made("random", (0.2,), profile="quick")]
-    table = comparison.scores(longform.frame(found), profiles=("paper", "quick"))
+def test_other_presets_are_no_reference() -> None:
+    found = [made("dm", (0.5,)), made("random", (0.2,), preset="quick")]
+    table = comparison.scores(longform.frame(found), presets=("paper", "quick"))
     assert table["ior"].isna().all()
 
 
@@ -193,7 +193,7 @@ def test_what_was_overridden_is_compared_by_what_it_is() -> None:
         for each in plain
     ]
     found = [made("dm", (0.5,)), made("random", (0.1,)), *overridden]
-    row = scored(found, method="dm", profile="paper")
+    row = scored(found, method="dm", preset="paper")
     assert row["ars"] == pytest.approx(scores.augmentation_robust_score(0.4, 0.2))
 
 
@@ -530,10 +530,10 @@ def test_the_commands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = [Path(line) for line in result.stdout.split()]
     assert len(paths) == 2
     assert all(path.read_text().startswith("<?xml") for path in paths)
-    result = invoke("plot", "transfer", "--output", tmp_path, "--profile", "demo")
+    result = invoke("plot", "transfer", "--output", tmp_path, "--preset", "demo")
     assert result.exit_code == 0
     assert result.stdout == ""
-    assert "Try --profile paper" in caplog.text
+    assert "Try --preset paper" in caplog.text
 
 
 if __name__ == "__main__":

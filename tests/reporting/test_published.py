@@ -30,9 +30,9 @@ PLAIN = {"augmentation": "none", "epochs": 300}
 def row_of(cell: Cell, accuracy: float = 0.5, **given: Any) -> "pd.Series[Any]":
     """The row of a summary of one record."""
     source = given.pop("source", None)
-    profiles = ("paper", "quick", "demo")
+    presets = ("paper", "quick", "demo")
     frame = longform.frame([record(cell, (accuracy,), **given)])
-    (_, row), *_ = tables.summary(frame, profiles=profiles, source=source).iterrows()
+    (_, row), *_ = tables.summary(frame, presets=presets, source=source).iterrows()
     return row
 
 
@@ -178,7 +178,7 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
     compared = set()
     # What an obstacle looks at, once.
     rows = {(row.evaluation, row.architecture): row for row in COMPARABLE}.values()
-    for row, family, network, profile, changed, selection, epochs in itertools.product(
+    for row, family, network, preset, changed, selection, epochs in itertools.product(
         rows,
         sorted(families),
         sorted(networks),
@@ -188,7 +188,7 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
         (300, 1000),
     ):
         measured = MeasuredRow(
-            family, network, profile, changed, selection, DSA, (), epochs
+            family, network, preset, changed, selection, DSA, (), epochs
         )
         if agreement.obstacles(measured, row):
             continue
@@ -196,7 +196,7 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
         assert behind.protocol == family
         assert behind.epochs in (None, epochs)
         assert row.architecture == network
-        assert (profile, changed) == ("paper", False)
+        assert (preset, changed) == ("paper", False)
         assert selection != "best_test" or behind.selection == "best_test"
         compared.add(family)
     assert compared == {"dc", "dc_2021", "mtt", "sre2l", "rded", "gvbsm", "edc"}
@@ -240,13 +240,13 @@ def test_dm_under_rded_is_shown_and_not_compared() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"profile": "quick"}, "preset"),
+        ({"preset": "quick"}, "preset"),
         ({"overrides": {"steps": "7"}}, "settings"),
         ({"architecture": "ConvNetD4"}, "network"),
         ({"selection": "best_test"}, "selection"),
         ({"protocol": PLAIN}, "evaluation"),
         ({"protocol": {"epochs": 300}}, "evaluation"),
-        ({"profile": "demo", "architecture": "ConvNetW32"}, "network preset"),
+        ({"preset": "demo", "architecture": "ConvNetW32"}, "network preset"),
     ],
 )
 def test_reasons(given: dict[str, Any], reason: str) -> None:

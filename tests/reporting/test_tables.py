@@ -29,7 +29,7 @@ COLUMNS = (
     "published_mean,published_std,published_metric,published_source,"
     "published_architecture,published_protocol,published_augmentation,"
     "published_epochs,published_selection,published_teachers,published_evaluation,"
-    "published_certainty,difference,not_compared,remarks,profile,selection,recipe"
+    "published_certainty,difference,not_compared,remarks,preset,selection,recipe"
 )
 
 
@@ -63,8 +63,8 @@ def records() -> list[Record]:
         record(Cell("dm", "tiny_imagenet", 1), (0.03,), architecture="ConvNet"),
         record(Cell("new|<b>", "a_&_b", 1), (1.0, 0.0), digest="00000006"),
         record(Cell("bacon", "cifar10-jpeg", 10), (0.6,)),
-        record(Cell("bacon", "cifar10", 1), (0.4,), profile="quick", digest="00000007"),
-        record(Cell("dm", "digits", 1), (0.8, 0.9), profile="demo", digest="00000008"),
+        record(Cell("bacon", "cifar10", 1), (0.4,), preset="quick", digest="00000007"),
+        record(Cell("dm", "digits", 1), (0.8, 0.9), preset="demo", digest="00000008"),
         record(
             Cell("dm", "cifar10", 10),
             (0.61,),
@@ -105,7 +105,7 @@ def outputs() -> dict[str, str]:
     """The text of every golden file."""
     long = longform.frame(records())
     paper = tables.summary(long)
-    every = tables.summary(long, profiles=("paper", "quick", "demo"))
+    every = tables.summary(long, presets=("paper", "quick", "demo"))
     texts = {f"table.{kind}": rendering.render(paper, kind) for kind in ("csv", "md")}
     texts |= {f"all.{kind}": rendering.render(every, kind) for kind in ("csv", "md")}
     texts |= {"table.tex": rendering.render(paper, "latex")}
@@ -182,10 +182,10 @@ def test_one_network_has_no_deviation() -> None:
 
 def test_quick_and_demo_enter_only_when_asked() -> None:
     long = longform.frame(records())
-    assert set(tables.summary(long)["profile"]) == {"paper", "paper + set"}
-    quick = tables.summary(long, profiles=("quick",))
-    assert set(quick["profile"]) == {"quick"}
-    assert "Profile quick" in rendering.render(quick, "md")
+    assert set(tables.summary(long)["preset"]) == {"paper", "paper + set"}
+    quick = tables.summary(long, presets=("quick",))
+    assert set(quick["preset"]) == {"quick"}
+    assert "Preset quick" in rendering.render(quick, "md")
 
 
 def test_recipes_never_average() -> None:

@@ -123,9 +123,9 @@ def test_checkpoints_come_at_the_interval(
 
     monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     monkeypatch.setattr(checkpoint, "write", kept)
-    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path, interval=25.0))
+    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path, interval=2.5))
     for _ in runner.steps("match", 8):
-        now[0] += 10.0
+        now[0] += 1.0
     assert written == [3, 6, 8]
 
 

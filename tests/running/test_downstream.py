@@ -20,7 +20,7 @@ from foreign_files import MAKERS
 from support import dataset
 
 from dcbench_bacon.cli import downstream as downstream_commands
-from dcbench_bacon.cli import main
+from dcbench_bacon.cli import endings
 from dcbench_bacon.data import loading, synthetic_file
 from dcbench_bacon.data.dataset import Dataset, as_set, normalize
 from dcbench_bacon.data.synthetic import SyntheticSet
@@ -34,7 +34,7 @@ from dcbench_bacon.downstream_store import (
 )
 from dcbench_bacon.errors import DataError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.downstream import continual, nas
-from dcbench_bacon.field_types import Profile
+from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting import downstream_tables
 from dcbench_bacon.running import run, trainings
@@ -49,7 +49,7 @@ from dcbench_bacon.training.task import Task, accuracy
 GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")
 SHORT = (*settable("protocol.epochs", 4), *settable("protocol.networks", 2))
-COMMON = (*SHORT, "--profile", "demo", "--device", "cpu")
+COMMON = (*SHORT, "--preset", "demo", "--device", "cpu")
 TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--passes", 2)
 REAL = dataset()
 
@@ -91,7 +91,7 @@ def identity(method: str, seed: int = 0, recipe: str = "aaaaaaaa") -> SetIdentit
     return SetIdentity(
         cell=Cell(method, "cifar10", 10, seed),
         recipe=recipe,
-        profile="paper",
+        preset="paper",
         sha256=f"{method}{seed}{recipe}",
     )
 
@@ -117,14 +117,14 @@ def stage(
     seen: int,
     accuracies: Sequence[float],
     order: int = 0,
-    profile: Profile = "paper",
+    preset: Preset = "paper",
 ) -> Stage:
     return Stage(
         dataset="cifar10",
         dataset_sha256="cifar10",
         source=source,
         recipe=Recipe(
-            settings={"tasks": 2}, protocol=Protocol(name="dc"), profile=profile
+            settings={"tasks": 2}, protocol=Protocol(name="dc"), preset=preset
         ),
         evaluations=evaluations(accuracies),
         order=order,
@@ -224,7 +224,7 @@ def test_two_recipes_are_two_rows_and_never_one_mean() -> None:
     text = downstream_tables.render(table, "md")
     assert "Recipe" in text
     assert "bbbbbbbb" in text
-    reduced = [stage(identity("dm"), 5, (0.3,), profile="demo"), *stages()]
+    reduced = [stage(identity("dm"), 5, (0.3,), preset="demo"), *stages()]
     text = downstream_tables.render(downstream_tables.continual(reduced), "md")
     assert "not comparable with published numbers" in text
 
@@ -499,7 +499,7 @@ def test_continual_end_to_end(
         (method, seen) for method in ("random", "dm") for seen in (4, 7, 10)
     ]
     assert all(row["n"] == "4" for row in table)
-    assert all(row["profile"] == "demo + set" for row in table)
+    assert all(row["preset"] == "demo + set" for row in table)
     found = list(continual_folder(Store(tmp_path)).records([]))
     assert len(found) == 2 * 2 * 3
     for order in (0, 1):  # the same orders for both methods
@@ -508,12 +508,12 @@ def test_continual_end_to_end(
     monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
     assert learned(files, tmp_path, *given) == table
     args = ("table", "--what", "continual", "--output", tmp_path)
-    printed = invoke(*args, "--profile", "demo", "--format", "csv")
+    printed = invoke(*args, "--preset", "demo", "--format", "csv")
     assert rows(printed.stdout.strip()) == table
     text = invoke("table", "--what", "continual", "--output", tmp_path)
     assert text.stdout.strip() == ""  # paper records alone
     for form in ("md", "latex", "html"):
-        shown = invoke(*args, "--profile", "demo", "--format", form).stdout
+        shown = invoke(*args, "--preset", "demo", "--format", form).stdout
         assert "7 classes" in shown
 
 
@@ -596,7 +596,7 @@ def test_nas_end_to_end(
     monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
     assert searched(files, tmp_path, "--top", 2) == table
     assert len(searched(files[:1], tmp_path)) == 2
-    args = ("table", "--what", "nas", "--profile", "demo", "--output", tmp_path)
+    args = ("table", "--what", "nas", "--preset", "demo", "--output", tmp_path)
     again = rows(invoke(*args, "--format", "csv").stdout.strip())
     assert [row["whole_accuracy"] for row in again] == [
         row["whole_accuracy"] for row in table
@@ -720,7 +720,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch.setattr(trainings, "_wait", stopped)
     result = invoke("continual", files[0], *COMMON, "--output", tmp_path)
     assert result.exit_code == 130
-    assert main.going_on(noted=True) in result.output
+    assert endings.going_on(noted=True) in result.output
 
 
 def test_no_test_image_of_two_classes_is_missing(tmp_path: Path) -> None:

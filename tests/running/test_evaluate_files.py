@@ -33,7 +33,7 @@ def made(tmp_path: Path) -> Path:
 
 def evaluate(path: Path, output: Path, *options: object, network: str = NETWORK) -> str:
     """Runs the command; what it printed about the set."""
-    fixed = ("--profile", "demo", "--architectures", network, *CPU, *FEW)
+    fixed = ("--preset", "demo", "--architectures", network, *CPU, *FEW)
     done = invoke("evaluate", path, *fixed, *options, "--output", output)
     assert done.exit_code == 0, done.output
     return done.stdout
@@ -55,7 +55,7 @@ def test_other_networks_stand_in_the_transfer_table(made: Path, tmp_path: Path) 
     evaluate(made, output, network="MLP")
     assert len(found(output)) == 2
     shown = invoke(
-        "table", "--what", "transfer", "--profile", "demo", "--output", output
+        "table", "--what", "transfer", "--preset", "demo", "--output", output
     )
     heading, _, row, *_ = shown.stdout.splitlines()
     assert NETWORK in heading
@@ -170,8 +170,8 @@ def test_sets_of_other_tools_are_rows_of_their_own(made: Path, tmp_path: Path) -
         assert (
             each.name == {False: "digits-one", True: "digits-two"}[each is records[1]]
         )
-        assert each.recipe.profile == "demo"
-    shown = invoke("table", "--profile", "demo", "--output", output).stdout
+        assert each.recipe.preset == "demo"
+    shown = invoke("table", "--preset", "demo", "--output", output).stdout
     assert "digits-one" in shown
     assert "digits-two" in shown
 
@@ -192,7 +192,7 @@ def test_an_interrupted_evaluation_goes_on(
         epoch(self, index)
 
     monkeypatch.setattr(SetTrainer, "epoch", killed)
-    fixed = ("--profile", "demo", "--architectures", NETWORK, *CPU, *FEW)
+    fixed = ("--preset", "demo", "--architectures", NETWORK, *CPU, *FEW)
     stopped = invoke("evaluate", made, *fixed, "--output", output)
     assert stopped.exit_code == 130
     assert not found(output)
@@ -207,5 +207,5 @@ def test_a_paper_set_under_a_reduced_protocol_is_no_paper_record(
 ) -> None:
     """And the other way round: the more reduced of both counts."""
     fixed = ("--architectures", NETWORK, *CPU, *FEW, "--output", tmp_path / "again")
-    assert invoke("evaluate", made, *fixed).exit_code == 0  # profile paper
-    assert only_record(tmp_path / "again").recipe.profile == "demo"
+    assert invoke("evaluate", made, *fixed).exit_code == 0  # preset paper
+    assert only_record(tmp_path / "again").recipe.preset == "demo"

@@ -31,7 +31,7 @@ from dcbench_bacon.store import Store
 from dcbench_bacon.training.task import Task
 
 pytestmark = pytest.mark.usefixtures("cache", "stubbed")
-FIXED = ("--profile", "demo", "--device", "cpu")
+FIXED = ("--preset", "demo", "--device", "cpu")
 RANDOM = contract.method_class("random")
 
 
@@ -317,7 +317,7 @@ def test_a_failure_stands_beside_the_last_result(
     assert failure.error == "ValueError: something odd"
     assert "in broken" in str(failure.traceback)
     shown = invoke(
-        *("table", "--what", "unfinished", "--profile", "demo"), "--output", tmp_path
+        *("table", "--what", "unfinished", "--preset", "demo"), "--output", tmp_path
     )
     assert "something odd" in shown.stdout
     assert run(tmp_path).exit_code == 0
@@ -356,7 +356,7 @@ def test_folders_of_one_name_are_different_data_sets(tmp_path: Path) -> None:
     together = run(output, datasets=",".join(sources))
     assert together.exit_code == 0
     assert together.stderr.count("already done") == 2
-    options = ("--profile", "demo", "--output", output)
+    options = ("--preset", "demo", "--output", output)
     rows = invoke("table", *options, "--format", "csv").stdout.strip().splitlines()[1:]
     assert len({row.split(",")[0] for row in rows}) == 2
     assert done(output) == [one, two]

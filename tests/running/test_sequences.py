@@ -328,7 +328,7 @@ def change_data(world: World) -> None:
 
 def invoke(arguments: list[str], output: Path) -> tuple[str, int | None]:
     """The output of a command and its status; none if it was killed."""
-    fast = ("--device", "cpu", "--profile", "demo") if arguments[0] != "convert" else ()
+    fast = ("--device", "cpu", "--preset", "demo") if arguments[0] != "convert" else ()
     place = ("--output", str(output)) if arguments[0] != "convert" else ()
     try:
         result = CliRunner().invoke(main, [*arguments, *fast, *place])

@@ -1,4 +1,4 @@
-"""Profiling: what is timed, what is counted, where it goes."""
+"""Timing of steps: what is timed, what is counted, where it goes."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ OVERRIDES = {"architecture": "ConvNetW32", "batch_real": "20"}
 QUEUE = {"queue_train_steps": "2", "queue_batch": "32"}
 
 
-def profile(
+def time_steps(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
@@ -36,7 +36,7 @@ def profile(
         seeds=(0,),
         request=protocols.Request(overrides={**OVERRIDES, **more}),
     )
-    (record,) = step_timing.profile(grid, Options(torch.device("cpu")), 3)
+    (record,) = step_timing.time_steps(grid, Options(torch.device("cpu")), 3)
     return record
 
 
@@ -45,7 +45,7 @@ def test_dm_step_is_timed_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The count by hand: 3x3 convolutions, two operations a multiplication."""
-    timing = profile(tmp_path, monkeypatch, "dm").distillation["match"]
+    timing = time_steps(tmp_path, monkeypatch, "dm").distillation["match"]
     assert timing.steps == 3  # the warm-up is left out
     assert timing.images == 3 * 10 * (20 + 2)
     layers = [(3, 32), (32, 16), (32, 8)]  # channels in, pixels a side
@@ -62,7 +62,7 @@ def test_dm_step_is_timed_and_counted(
 def test_queue_is_a_phase_of_idm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = profile(tmp_path, monkeypatch, "idm", **QUEUE)
+    record = time_steps(tmp_path, monkeypatch, "idm", **QUEUE)
     assert not record.evaluations
     (row,) = tables.timing([record]).to_dict("records")
     assert row["queue_ms"] > row["update_ms"] > 0
@@ -75,7 +75,7 @@ def test_selection_has_no_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="none of these takes steps"):
-        profile(tmp_path, monkeypatch, "random")
+        time_steps(tmp_path, monkeypatch, "random")
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_what_has_no_steps_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
-    command = ["profile", "--methods", "random,dm,whole", "--datasets", "digits"]
+    command = ["time", "--methods", "random,dm,whole", "--datasets", "digits"]
     small = ["--ipc", "1", "--steps", "1", "--set", "architecture=ConvNetW32D2"]
     rest = ["--compile", "off", "--format", "csv", "--output", str(tmp_path)]
     done = invoke(*command, *small, *rest)
@@ -118,7 +118,7 @@ def test_command_stores_and_table_prints_again(
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     output = ["--output", str(tmp_path)]
-    command = ["profile", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
+    command = ["time", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
     small = ["--steps", "2", "--set", "architecture=ConvNetW32D2", "--format", "csv"]
     small += ["--compile", "off"]  # the checks of shapes cannot be compiled
     first = invoke(*command, *small, *output)

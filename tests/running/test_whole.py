@@ -15,7 +15,7 @@ from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import as_set, normalize
 from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.evaluation.evaluate import evaluate
-from dcbench_bacon.field_types import Profile
+from dcbench_bacon.field_types import Preset
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.recipes import protocols
@@ -42,7 +42,7 @@ PLAIN = Training(
 )
 AUGMENTED = msgspec.structs.replace(PLAIN, augmentation="color_crop_cutout_scale")
 RUN = (
-    *("run", "--datasets", "digits", "--profile", "demo", "--no-download"),
+    *("run", "--datasets", "digits", "--preset", "demo", "--no-download"),
     *("--architectures", NETWORK, "--device", "cpu"),
     *(*settable("protocol.epochs", 1), *settable("protocol.networks", 2)),
 )
@@ -222,9 +222,9 @@ def test_the_row_stands_last_beside_its_published_number() -> None:
     assert "0" in rendering.render(table, "csv").splitlines()[-1].split(",")[1]
 
 
-@pytest.mark.parametrize("profile", ["paper", "quick", "demo"])
-def test_a_reference_has_one_recipe(profile: str) -> None:
-    request = protocols.Request(profile=msgspec.convert(profile, Profile))
+@pytest.mark.parametrize("preset", ["paper", "quick", "demo"])
+def test_a_reference_has_one_recipe(preset: str) -> None:
+    request = protocols.Request(preset=msgspec.convert(preset, Preset))
     digests = {
         digest(planning.resolve(cell, request).recipe)
         for cell in (contract.cell_of("whole", "cifar10", ipc) for ipc in (1, 10, 50))

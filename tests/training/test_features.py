@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_is_begun_again(tmp_path: Path) -> None:
 
 
 CHOSEN = (
-    *("run", "--datasets", "digits", "--profile", "demo", "--device", "cpu"),
+    *("run", "--datasets", "digits", "--preset", "demo", "--device", "cpu"),
     *("--no-download", "--architectures", commandline.NETWORK),
     *settable("architecture", commandline.NETWORK),
     *settable("network_epochs", 1),
