@@ -20,7 +20,7 @@ class RDED(Method):
     """Chooses the crops of real images that an observer finds most realistic."""
 
     Settings = CropSettings
-    profiled_with: ClassVar = {"observer_passes": 1}
+    timed_with: ClassVar = {"observer_passes": 1}
 
     def distill(self, run: Run) -> SyntheticSet:
         """Train or find the observer, then choose and join crops."""

@@ -21,7 +21,7 @@ class SRe2L(Method):
     """Optimises images through one observer's labels and batch norms."""
 
     Settings = RecoverySettings
-    profiled_with: ClassVar = {"observer_passes": 1}
+    timed_with: ClassVar = {"observer_passes": 1}
 
     def distill(self, run: Run) -> SyntheticSet:
         """Train or find the observer, then recover images from it."""

@@ -98,7 +98,7 @@ class StatisticsMatching:
         ]
 
     def __call__(
-        self, inputs: Sequence[Float[Tensor, "n c h w"]], dropped: Sequence[bool]
+        self, inputs: Sequence[Float[Tensor, "_ _ _ _"]], dropped: Sequence[bool]
     ) -> Float[Tensor, ""]:
         """Return the loss of a batch.
 
