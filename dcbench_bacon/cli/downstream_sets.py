@@ -14,15 +14,15 @@ from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.downstream_store import Folder, R, SetIdentity
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluation.judged import in_force
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.evaluation.judged import protocol_for_set
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.networks import pools
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running import interrupt, trainings
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.running.trainings import TrainingJob, TrainingOutcome
 from dcbench_bacon.runtime import progress
 from dcbench_bacon.runtime.compilation import Compiler
@@ -54,7 +54,7 @@ class Sets:
 
     Attributes:
         files: files of synthetic sets.
-        claims: what the user states about the files.
+        stated: what the user states about the files.
         device: the device as typed.
         compiling: whether networks are compiled.
         data_root: the folder of data sets; None for the default one.
@@ -64,7 +64,7 @@ class Sets:
     """
 
     files: Sequence[Path]
-    claims: Claims
+    stated: ReadingOptions
     device: str
     compiling: CompileMode
     data_root: Path | None
@@ -77,7 +77,7 @@ class Sets:
         cls,
         *,
         preset: str | None,
-        pairs: tuple[str, ...],
+        overrides: tuple[str, ...],
         protocol: str,
         architectures: tuple[str, ...] | None = None,
         **given: Any,
@@ -86,7 +86,7 @@ class Sets:
         request = request_of(
             "paper",
             preset=preset,
-            pairs=pairs,
+            overrides=overrides,
             protocol=protocol,
             architectures=architectures,
         )
@@ -101,7 +101,7 @@ class Sets:
         found: dict[str, MemorySet] = {}
         for path in self.files:
             synthetic, cell, loaded, _ = open_set(
-                path, self.claims, where, self.data_root
+                path, self.stated, where, self.data_root
             )
             loaded = kept.setdefault(loaded.fingerprint, loaded)
             identity = _identity(synthetic, cell)
@@ -128,7 +128,7 @@ class Sets:
                 f"--set protocol.selection={protocol.selection}: leave it out, because "
                 "downstream uses report the last pass"
             )
-        return in_force(protocol, synthetic)
+        return protocol_for_set(protocol, synthetic)
 
     def recipe(self, protocol: Protocol, **settings: int) -> Recipe:
         """Return the recipe for the records of a downstream use."""
@@ -151,8 +151,8 @@ class Sets:
                 compiler=Compiler(self.compiling),
             )
             where = choose_device(self.device)
-            options = Options(where, fresh=self.fresh, policy=policy)
-            return trainings.run(jobs, folder, options)
+            config = RunConfig(where, fresh=self.fresh, policy=policy)
+            return trainings.run(jobs, folder, config)
 
 
 def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:

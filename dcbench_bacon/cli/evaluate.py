@@ -16,19 +16,21 @@ from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.exchange import adopt
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running import grid, planning, run, saved_sets
-from dcbench_bacon.running.cell import Work
+from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.runtime.memory import keep_freed_memory
 from dcbench_bacon.runtime.redo import Redo
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 
-def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> None:
+def evaluate_files(
+    *, files: Sequence[Path], stated: ReadingOptions, **given: Any
+) -> None:
     """Judge saved sets, and print one line per network.
 
     Tables show the records beside those of ``dcbench run``; evaluations that are
@@ -36,36 +38,36 @@ def evaluate_files(*, files: Sequence[Path], claims: Claims, **given: Any) -> No
 
     Args:
         files: the files of the sets.
-        claims: what the user states about them.
+        stated: what the user states about them.
         given: the fields of ``Setup`` and of a request.
     """
     keep_freed_memory()
-    setup = Setup.taken(given)
+    setup = Setup.pop_from(given)
     request = request_of("paper", **given)
     pools.check_architectures(request.architectures)
     overlay.check_overrides(request.overrides, [])
     console = Console(stderr=True)
-    with setup.ready(console) as (store, options):
+    with setup.ready(console) as (store, config):
         asked = [
-            (path, claim)
+            (path, reading)
             for path in dict.fromkeys(files)
-            for claim in adopt.every_set(path, claims)
+            for reading in adopt.every_set(path, stated)
         ]
-        judge = _Judge(request, claims.as_method, store, options)
+        judge = _Judge(request, stated.as_method, store, config)
         told: set[Any] = set()
         every: Iterable[run.OpenedSet] = (
-            open_set(path, claim, options.device, setup.data_root, told)
-            for path, claim in asked
+            open_set(path, reading, config.device, setup.data_root, told)
+            for path, reading in asked
         )
-        if options.fresh:
+        if config.fresh:
             every = list(every)
             judge.ask_anew(every)
         pooled: dict[Path, list[Record]] = {}
-        for (path, claim), opened in zip(asked, every, strict=True):
+        for (path, reading), opened in zip(asked, every, strict=True):
             record = judge.judge(path, opened)
             pooled.setdefault(path, []).append(record)
-            chosen = claims.index == "all" and claim.index is not None
-            _print(f"{path} [{claim.index}]" if chosen else f"{path}", [record])
+            chosen = stated.index == "all" and reading.index is not None
+            _print(f"{path} [{reading.index}]" if chosen else f"{path}", [record])
         for path, records in pooled.items():
             if len(records) > 1:
                 _print(f"{path} [{len(records)} sets]", records)
@@ -93,29 +95,29 @@ class _Judge:
         request: preset, protocol and overrides.
         as_method: the method whose evaluation the user wants; None if not stated.
         store: the results folder.
-        options: device, data and policy.
+        config: device, data and policy.
         said: lines that were already shown to the user.
     """
 
     request: protocols.Request
     as_method: str | None
     store: Store
-    options: run.Options
+    config: run.RunConfig
     said: set[str] = field(default_factory=set)
 
     def say_once(self, line: str) -> None:
         """Show a line once, although it applies to several sets of a file."""
         if line not in self.said:
-            self.options.tell(line)
+            self.config.tell(line)
         self.said.add(line)
 
     def ask_anew(self, every: Sequence[run.OpenedSet]) -> None:
         """Leave a request for each set, before the first of them is judged."""
         for opened in every:
-            Redo(self.worker(opened).folder).ask()
+            Redo(self.runner(opened).folder).ask()
 
-    def worker(self, opened: run.OpenedSet) -> Work:
-        """Return the worker of a set, with a folder of checkpoints of its own."""
+    def runner(self, opened: run.OpenedSet) -> CellRunner:
+        """Return the runner of a set, with a folder of checkpoints of its own."""
         job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
         digest = synthetic_file.digest(opened.synthetic)
         rate = opened.synthetic.provenance.get("learning_rate")
@@ -127,9 +129,9 @@ class _Judge:
             known = self.store.find(job.cell, job.digest, fingerprint)
             if known is None or _is_of(known, digest, rate):
                 break
-        worker = Work(job, fingerprint, self.store, self.options)
-        worker.folder = worker.folder.with_name(f"{worker.folder.name}-{digest[:8]}")
-        return worker
+        runner = CellRunner(job, fingerprint, self.store, self.config)
+        runner.folder = runner.folder.with_name(f"{runner.folder.name}-{digest[:8]}")
+        return runner
 
     @grid.at_work()
     def judge(self, path: Path, opened: run.OpenedSet) -> Record:
@@ -139,7 +141,7 @@ class _Judge:
         recorded under a digest of its own.
         """
         job, judged = self._job(opened)
-        fingerprint, tell = opened.dataset.raw_fingerprint, self.options.tell
+        fingerprint, tell = opened.dataset.raw_fingerprint, self.config.tell
         if self.request.protocol == protocols.PUBLISHED:
             self.say_once(f"{path}: {judged}")
         protocol = job.resolved.recipe.protocol
@@ -149,16 +151,16 @@ class _Judge:
         # A run that makes such a set and its record takes the same lock.
         with self.store.lock(job.cell, job.distillation_digest, fingerprint):
             # Looked up under the lock, since another set may now have the record.
-            worker = self.worker(opened)
-            redo = Redo(worker.folder)
-            known = self.store.find(job.cell, worker.job.digest, fingerprint)
+            runner = self.runner(opened)
+            redo = Redo(runner.folder)
+            known = self.store.find(job.cell, runner.job.digest, fingerprint)
             if not redo.begin() and known:
                 tell(f"{path}: already recorded; --fresh trains again")
                 return _renamed(known, opened.synthetic, self.store)
-            record = worker.judge(opened)
+            record = runner.judge(opened)
             self.store.write(record)
             redo.end()
-            shutil.rmtree(worker.folder, ignore_errors=True)
+            shutil.rmtree(runner.folder, ignore_errors=True)
         return record
 
     def _job(self, opened: run.OpenedSet) -> tuple[planning.CellJob, str]:

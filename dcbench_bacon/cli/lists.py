@@ -40,7 +40,7 @@ def listing(what: str) -> str:
             "torchvision:NAME": "a classifier of torchvision, without weights",
             "timm:NAME": "a classifier of timm (pip install timm), without weights",
         }
-        return "\n".join([*names, "", _columns(more | pools.described(len(names)))])
+        return "\n".join([*names, "", _columns(more | pools.descriptions(len(names)))])
     if what == "augmentations":
         return _augmentations()
     if what == "protocols":
@@ -54,7 +54,7 @@ def listing(what: str) -> str:
 def print_table(
     *,
     output: Path,
-    form: str,
+    format: str,
     what: str,
     presets: tuple[str, ...],
     source: str | None,
@@ -64,7 +64,7 @@ def print_table(
 
     Args:
         output: the results folder.
-        form: ``md``, ``csv``, ``latex`` or ``html``.
+        format: ``md``, ``csv``, ``latex`` or ``html``.
         what: ``accuracy``, ``spread``, ``transfer``, ``scores``, ``timing`` or
             ``unfinished``, or a downstream use: ``continual`` or ``nas``.
         presets: the presets whose records are used; paper alone if empty.
@@ -82,7 +82,7 @@ def print_table(
 
     presets = presets or ("paper",)
     if what in ("continual", "nas"):
-        return _downstream(output, form, what, presets)
+        return _downstream(output, format, what, presets)
     published.named(source)  # reports a wrong name before anything is read
     records = _readable(Store(output).records)
     if what == "accuracy":
@@ -106,15 +106,15 @@ def print_table(
     elif table.empty:
         there = [each.recipe.preset for each in records]
         _say_none(output / "records", there, presets)
-    return "" if table.empty and form != "csv" else rendering.render(table, form)
+    return "" if table.empty and format != "csv" else rendering.render(table, format)
 
 
-def plot_transfer(output: Path, form: str, presets: tuple[str, ...]) -> list[Path]:
+def plot_transfer(output: Path, format: str, presets: tuple[str, ...]) -> list[Path]:
     """Write heat maps of the records in a results folder.
 
     Args:
         output: the results folder; the figures go to ``figures`` in it.
-        form: ``png``, ``svg`` or ``pdf``.
+        format: ``png``, ``svg`` or ``pdf``.
         presets: the presets whose records are used.
 
     Returns:
@@ -127,7 +127,7 @@ def plot_transfer(output: Path, form: str, presets: tuple[str, ...]) -> list[Pat
     if table.empty:
         there = [each.recipe.preset for each in records]
         _say_none(output / "records", there, presets)
-    return plots.transfer(table, output / "figures", form)
+    return plots.transfer(table, output / "figures", format)
 
 
 def _readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
@@ -192,7 +192,7 @@ def _format(each: Format) -> str:
     return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
 
 
-def _downstream(output: Path, form: str, use: str, presets: tuple[str, ...]) -> str:
+def _downstream(output: Path, format: str, use: str, presets: tuple[str, ...]) -> str:
     """Return the table of a downstream use."""
     from dcbench_bacon import downstream_store as downstream
     from dcbench_bacon.reporting import downstream_tables
@@ -206,12 +206,12 @@ def _downstream(output: Path, form: str, use: str, presets: tuple[str, ...]) -> 
     chosen = [record for record in every if record.preset in presets]
     if not chosen:
         _say_none(output / use, [each.preset for each in every], presets)
-        if form != "csv":
+        if format != "csv":
             return ""
     make = (
         downstream_tables.continual if use == "continual" else downstream_tables.search
     )
-    return downstream_tables.render(make(chosen), form)
+    return downstream_tables.render(make(chosen), format)
 
 
 def _columns(lines: dict[str, str]) -> str:

@@ -8,13 +8,13 @@ import torch
 from dcbench_bacon.data import loading
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import adopt
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.running import run, saved_sets
 
 
 def open_set(
     path: Path,
-    claims: Claims,
+    stated: ReadingOptions,
     device: torch.device,
     root: Path | None,
     told: set[Any] | None = None,
@@ -23,7 +23,7 @@ def open_set(
 
     Args:
         path: of the set.
-        claims: what the user states about it.
+        stated: what the user states about it.
         device: where both are to lie.
         root: the folder of data sets; None for the default one.
         told: tables that were shown before, which are not shown again.
@@ -31,10 +31,10 @@ def open_set(
     Raises:
         DataError: the file does not name its data set, or the data do not fit it.
     """
-    synthetic = adopt.read(path, claims, root, told).to(device)
+    synthetic = adopt.read(path, stated, root, told).to(device)
     cell, made_for = saved_sets.origin(path, synthetic)
     # A header names no folder of this machine: only --dataset does.
-    name = claims.dataset or cell.dataset.partition(":")[0]
+    name = stated.dataset or cell.dataset.partition(":")[0]
     try:
         loaded = loading.load(name, root, device)
     except UsageError as error:

@@ -75,7 +75,7 @@ compile_option = click.option(
 )
 set_option = click.option(
     "--set",
-    "pairs",
+    "overrides",
     multiple=True,
     metavar="KEY=VALUE",
     help="Override a recipe key, or protocol.KEY; may be repeated. The record contains "
@@ -112,7 +112,7 @@ def table_format(name: str) -> Callable[[Command], Command]:
     )
 
 
-format_option = table_format("form")
+format_option = table_format("format")
 preset_option = options(
     click.option(
         "--preset",
@@ -157,7 +157,7 @@ as_option = click.option(
     "networks under protocol dc; by default that of the method which made a set, if it "
     "is known.",
 )
-claim_options = options(
+reading_options = options(
     click.option(
         "--dataset",
         help="The data set that the set was made from; by default the one that the "
@@ -165,7 +165,7 @@ claim_options = options(
     ),
     click.option(
         "--from",
-        "form",
+        "format",
         type=click.Choice(["auto", *(n for n, each in FORMATS.items() if each.reads)]),
         default="auto",
         show_default=True,

@@ -9,7 +9,7 @@ from rich.console import Console
 from dcbench_bacon.cli.opening import open_set
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation import quality
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.reporting import rendering
 from dcbench_bacon.running.quality_of_files import appraise_files
@@ -23,7 +23,7 @@ from dcbench_bacon.store import Store
 def quality_of_files(
     *,
     files: Sequence[Path],
-    claims: Claims,
+    stated: ReadingOptions,
     device: str,
     data_root: Path | None,
     output: Path,
@@ -35,7 +35,7 @@ def quality_of_files(
     where = choose_device(device)
     request = quality.QualityRequest(**requested)
     pools.check_architectures([request.architecture])
-    read = [open_set(path, claims, where, data_root) for path in files]
+    read = [open_set(path, stated, where, data_root) for path in files]
     sets = [(path, each.synthetic) for path, each in zip(files, read, strict=True)]
     opened = [each.dataset for each in read]
     names = sorted({each.info.name for each in opened})

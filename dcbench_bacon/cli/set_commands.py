@@ -7,17 +7,17 @@ import click
 
 from dcbench_bacon.cli.options import (
     as_option,
-    claim_options,
     compile_option,
     data_root_option,
     device_option,
     output_option,
     preset_option,
     protocol_options,
+    reading_options,
     set_option,
     table_format,
 )
-from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 
 
 @click.command(
@@ -33,7 +33,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@claim_options
+@reading_options
 @as_option
 @preset_option
 @set_option
@@ -62,7 +62,7 @@ def evaluate(**given: Any) -> None:
     """
     from dcbench_bacon.cli.evaluate import evaluate_files
 
-    evaluate_files(claims=Claims.taken(given), **given)
+    evaluate_files(stated=ReadingOptions.pop_from(given), **given)
 
 
 @click.command(
@@ -93,7 +93,7 @@ Examples:
     is_flag=True,
     help="Replace an output that exists, once the new one is complete.",
 )
-@claim_options
+@reading_options
 @data_root_option
 def convert(**given: Any) -> None:
     """Turn a synthetic set of any format into another, or into a picture.
@@ -103,7 +103,7 @@ def convert(**given: Any) -> None:
     """
     from dcbench_bacon.exchange.conversion import convert_file
 
-    click.echo(convert_file(claims=Claims.taken(given), **given))
+    click.echo(convert_file(stated=ReadingOptions.pop_from(given), **given))
 
 
 @click.command(
@@ -115,7 +115,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@claim_options
+@reading_options
 @click.option(
     "--architecture",
     default="ConvNet",
@@ -163,4 +163,4 @@ def quality(**given: Any) -> None:
     """
     from dcbench_bacon.cli.quality import quality_of_files
 
-    click.echo(quality_of_files(claims=Claims.taken(given), **given))
+    click.echo(quality_of_files(stated=ReadingOptions.pop_from(given), **given))

@@ -48,13 +48,13 @@ class Setup:
     began: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def taken(cls, given: dict[str, Any]) -> "Setup":
+    def pop_from(cls, given: dict[str, Any]) -> "Setup":
         """Take these options out of all options of a command."""
         names = [each.name for each in fields(cls) if each.name in given]
         return cls(**{name: given.pop(name) for name in names})
 
     @contextmanager
-    def ready(self, console: Console) -> Iterator[tuple[Store, run.Options]]:
+    def ready(self, console: Console) -> Iterator[tuple[Store, run.RunConfig]]:
         """Yield the store and the options of running cells.
 
         Within the context, Ctrl-C and the time budget stop the work within seconds.
@@ -71,14 +71,14 @@ class Setup:
                 reporter=reporter,
                 compiler=Compiler(self.compiling),
             )
-            options = run.Options(
+            config = run.RunConfig(
                 device=device,
                 data_root=self.data_root,
                 download=not self.no_download,
                 fresh=self.fresh,
                 policy=policy,
             )
-            yield store, options
+            yield store, config
 
 
 def _farewell(reason: str) -> None:

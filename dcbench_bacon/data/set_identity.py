@@ -12,7 +12,7 @@ from dcbench_bacon.field_types import LabelKind
 from dcbench_bacon.schema import Timing
 
 
-def described(synthetic: SyntheticSet) -> dict[str, Any]:
+def set_facts(synthetic: SyntheticSet) -> dict[str, Any]:
     """Return the fields of a record that state a set's cost, content and size."""
     cost = synthetic.provenance.get("distillation", {})
     return {

@@ -12,7 +12,7 @@ from dcbench_bacon.networks.pools import check_architectures
 from dcbench_bacon.protocol import Protocol
 
 
-def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
+def protocol_for_set(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
     """Return the protocol, with the learning rate of the set if it asks for that.
 
     Raises:

@@ -45,11 +45,11 @@ FORMATS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claims:
+class ReadingOptions:
     """The statements of the user about a file; None where nothing was stated.
 
     Attributes:
-        form: name of the format of the file; it is guessed if None.
+        format: name of the format of the file; it is guessed if None.
         dataset: the data set that the set was made from, as typed.
         index: index of the set among several in the file, from 0, or ``all``.
         partition: parts along each side: each image contains ``partition**2`` smaller
@@ -67,7 +67,7 @@ class Claims:
         as_method: the method whose evaluation is used for the set.
     """
 
-    form: str | None = None
+    format: str | None = None
     dataset: str | None = None
     index: int | Literal["all"] | None = None
     partition: int | None = None
@@ -81,8 +81,8 @@ class Claims:
     as_method: str | None = None
 
     @classmethod
-    def taken(cls, given: dict[str, Any]) -> "Claims":
-        """Take the claims out of the options of a command."""
+    def pop_from(cls, given: dict[str, Any]) -> "ReadingOptions":
+        """Take these options out of all options of a command."""
         names = [each.name for each in fields(cls) if each.name in given]
         return cls(**{name: given.pop(name) for name in names})
 

@@ -42,7 +42,7 @@ def expand(
     return tuple(dict.fromkeys(found))
 
 
-def described(every: int) -> dict[str, str]:
+def descriptions(every: int) -> dict[str, str]:
     """Return a description of each pool by its letter.
 
     Args:
@@ -61,7 +61,7 @@ def check_architectures(names: Iterable[str]) -> None:
     Raises:
         UsageError: a name is neither; the message lists the networks.
     """
-    for name in plain(names, DISTILLED_ON):
+    for name in network_names(names, DISTILLED_ON):
         builder.check(name)
 
 
@@ -70,7 +70,7 @@ def distilled_on(found: Recipe) -> str:
     return str(found.settings.get("architecture") or DISTILLED_ON)
 
 
-def plain(names: Iterable[str], source: str) -> tuple[str, ...]:
+def network_names(names: Iterable[str], source: str) -> tuple[str, ...]:
     """Return the names of networks for names of networks and pools.
 
     Args:

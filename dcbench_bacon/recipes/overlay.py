@@ -147,16 +147,16 @@ def augmentation_of_real(cell: schema.Cell) -> str:
     return protocol(cell, Request()).augmentation
 
 
-def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_overrides(texts: tuple[str, ...]) -> dict[str, str]:
     """Return the values by key for the ``key=value`` texts of ``--set``.
 
     Raises:
         UsageError: a text has no key or no ``=``.
     """
-    split = [pair.partition("=") for pair in pairs]
-    for pair, (key, equals, _) in zip(pairs, split, strict=True):
+    split = [text.partition("=") for text in texts]
+    for text, (key, equals, _) in zip(texts, split, strict=True):
         if not (key and equals):
-            raise UsageError(f"--set {pair}: write --set key=value")
+            raise UsageError(f"--set {text}: write --set key=value")
     return {key.strip(): value.strip() for key, _, value in split}
 
 
@@ -225,7 +225,7 @@ def request_of(
     default: str,
     *,
     preset: str | None,
-    pairs: tuple[str, ...],
+    overrides: tuple[str, ...],
     architectures: tuple[str, ...] | None = None,
     protocol: str = protocols.PUBLISHED,
     selection: str | None = None,
@@ -235,7 +235,7 @@ def request_of(
     Args:
         default: the preset if none is given.
         preset: the preset of the recipes.
-        pairs: the ``key=value`` texts of ``--set``.
+        overrides: the ``key=value`` texts of ``--set``.
         architectures: the networks; by default those of the protocol.
         protocol: the name of the protocol as typed.
         selection: the selection; by default that of the protocol.
@@ -247,7 +247,7 @@ def request_of(
         {
             "preset": preset or default,
             "protocol": protocols.protocol_name(protocol),
-            "overrides": parse_overrides(pairs),
+            "overrides": parse_overrides(overrides),
             "architectures": architectures or (),
             "selection": selection,
         },

@@ -42,13 +42,13 @@ _SELECTED = {
 }
 
 
-def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
+def transfer(table: pd.DataFrame, folder: Path, format: str) -> list[Path]:
     """Write heat maps of the accuracies of sets on networks.
 
     Args:
         table: made by ``comparison.transfer``.
         folder: the folder for the files.
-        form: ``png``, ``svg`` or ``pdf``.
+        format: ``png``, ``svg`` or ``pdf``.
 
     Returns:
         The files: one per data set, images per class, preset and selection. The whole
@@ -62,9 +62,9 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
     for key, group in _with_whole(table).groupby(keys, sort=False):
         dataset, ipc, preset, selection = map(str, tuple(key))
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
-        path = folder / f"{_slug(name.replace(' + ', '-'))}.{form}"
+        path = folder / f"{_slug(name.replace(' + ', '-'))}.{format}"
         with rc_context(_STYLE):
-            content = _written(heat_map(group), form)
+            content = _written(heat_map(group), format)
         write_atomically(path, content)
         paths.append(path)
     return paths
@@ -230,8 +230,8 @@ def _details(table: pd.DataFrame) -> str:
     return told + "; framed: the network of the distillation" * framed
 
 
-def _written(figure: Figure, form: str) -> bytes:
+def _written(figure: Figure, format: str) -> bytes:
     """Return the content of the file, the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=200, metadata=_UNDATED[form])
+    figure.savefig(buffer, format=format, dpi=200, metadata=_UNDATED[format])
     return buffer.getvalue()

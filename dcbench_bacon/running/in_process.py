@@ -17,7 +17,7 @@ from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.running import planning
-from dcbench_bacon.running.run import CellRun, OpenedSet, Options
+from dcbench_bacon.running.run import CellRun, OpenedSet, RunConfig
 from dcbench_bacon.running.stages import (
     Images,
     check_finite,
@@ -31,7 +31,7 @@ from dcbench_bacon.schema import Cell, Evaluation
 from dcbench_bacon.training import teachers
 
 
-def options_of(device: torch.device, *, shown: bool) -> Options:
+def config_of(device: torch.device, *, shown: bool) -> RunConfig:
     """Return how a notebook runs: no checkpoints, and nothing compiled.
 
     Args:
@@ -39,7 +39,7 @@ def options_of(device: torch.device, *, shown: bool) -> Options:
         shown: show progress on standard error.
     """
     reporter = progress.reporter(Console(stderr=True)) if shown else progress.Silent()
-    return Options(device, policy=RunPolicy(reporter=reporter))
+    return RunConfig(device, policy=RunPolicy(reporter=reporter))
 
 
 def distill(
@@ -48,17 +48,17 @@ def distill(
     ipc: int,
     seed: int,
     request: protocols.Request,
-    options: Options,
+    config: RunConfig,
 ) -> SyntheticSet:
     """Return the set of a cell, with its provenance.
 
     Args:
         method: as typed.
-        dataset: not whitened, on the device of the options.
+        dataset: not whitened, on the device of ``config``.
         ipc: images per class, at least 1.
         seed: which repetition, from 0.
         request: preset and overrides.
-        options: how it runs.
+        config: how it runs.
 
     Raises:
         DataError: what the method returned is no set.
@@ -75,7 +75,7 @@ def distill(
     if recipe.settings.get("zca"):
         dataset = whitening.whiten(dataset)
     images = images_for(cell, dataset, recipe.protocol)
-    run = CellRun(cell, images.dataset, options, None)
+    run = CellRun(cell, images.dataset, config, None)
     synthetic = made.create(recipe.settings).distill(run)
     check_finite(synthetic)
     try:
@@ -86,20 +86,20 @@ def distill(
 
 
 def evaluate(
-    opened: OpenedSet, protocol: Protocol, options: Options
+    opened: OpenedSet, protocol: Protocol, config: RunConfig
 ) -> list[Evaluation]:
     """Return what networks reach that are trained on a set.
 
     Args:
-        opened: the set, and the real images, on the device of the options.
+        opened: the set, and the real images, on the device of ``config``.
         protocol: how networks are trained and which.
-        options: how that runs.
+        config: how that runs.
 
     Raises:
         DivergedError: a loss stopped being finite.
     """
     images = Images(opened.dataset, opened.validation)
-    parts = (opened.cell, opened.dataset, options, None)
+    parts = (opened.cell, opened.dataset, config, None)
     found = teachers.find(CellRun(*parts), protocol)
     task = task_of(opened.synthetic, images, protocol, found.networks)
     return evaluation.evaluate(CellRun(*parts), task)

@@ -17,21 +17,21 @@ from dcbench_bacon.evaluation.quality import (
     limited,
     table,
 )
-from dcbench_bacon.running.run import CellRun, Options
+from dcbench_bacon.running.run import CellRun, RunConfig
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
 
 
-def run_on(dataset: Dataset, options: Options, shared: Path | None = None) -> Run:
+def run_on(dataset: Dataset, config: RunConfig, shared: Path | None = None) -> Run:
     """Return the run that trains the network and draws real images for all sets.
 
     Args:
         dataset: the real images.
-        options: device, data and policy.
+        config: device, data and policy.
         shared: the folder in which the trained network is kept; None keeps none.
     """
     cell = Cell("quality", dataset.info.name, 1)
-    return CellRun(cell, dataset, options, None, shared)
+    return CellRun(cell, dataset, config, None, shared)
 
 
 def appraise_files(
@@ -54,7 +54,7 @@ def appraise_files(
         UsageError: a network, a model or its weights do not exist, or an image-text
             model is asked for on whitened images.
     """
-    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
+    run = run_on(dataset, RunConfig(dataset.test.labels.device, policy=policy), shared)
     if dataset.zca and request.clip_weights:
         raise UsageError(
             "an image-text model sees pixels, and these images are ZCA-whitened: "

@@ -18,7 +18,7 @@ from dcbench_bacon.schema import Cell, Timing
 
 
 @dataclass(frozen=True)
-class Options:
+class RunConfig:
     """Options of running cells; on one kind of device, none changes their numbers.
 
     Attributes:
@@ -47,7 +47,7 @@ class CellRun(Clock):
     Args:
         cell: method, data set, images per class and seed.
         dataset: the data set that the cell runs on.
-        options: device, data and policy.
+        config: device, data and policy.
         folder: the folder of its checkpoints; None writes none.
         shared: the folder of results that several cells need; None keeps none.
         key: the name that random streams derive from, instead of the cell's.
@@ -57,20 +57,20 @@ class CellRun(Clock):
         self,
         cell: Cell,
         dataset: Dataset,
-        options: Options,
+        config: RunConfig,
         folder: Path | None,
         shared: Path | None = None,
         *,
         key: str | None = None,
     ) -> None:
         """Join the clock and the data."""
-        policy = replace(options.policy, folder=folder)
-        super().__init__(key or str(cell), options.device, policy)
+        policy = replace(config.policy, folder=folder)
+        super().__init__(key or str(cell), config.device, policy)
         self.cell = cell
         self.info = dataset.info
         self.train = dataset.train
         self.shared = shared
-        self._parts = (cell, dataset, options)
+        self._parts = (cell, dataset, config)
 
     def once(self, name: str, make: Callable[[Run], State]) -> State:
         """See ``Run.once``."""

@@ -59,7 +59,7 @@ def judging(
         )
     cell, made = opened.cell, made_by(opened.synthetic)
     distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
-    names = pools.plain(request.architectures, distilled_on)
+    names = pools.network_names(request.architectures, distilled_on)
     asked = msgspec.structs.replace(request, architectures=names)
     known = method_of(cell, opened.synthetic, as_method)
     judged = planning.judged_as(known.method, cell, asked) if known else None

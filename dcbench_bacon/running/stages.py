@@ -10,7 +10,7 @@ from dcbench_bacon import plugins
 from dcbench_bacon.data.dataset import Dataset, check_ipc, held_out_sha256, hold_out
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import DivergedError
-from dcbench_bacon.evaluation.judged import in_force
+from dcbench_bacon.evaluation.judged import protocol_for_set
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.running.run import CellRun
@@ -108,7 +108,7 @@ def task_of(
         replace(synthetic, provenance=provenance),
         images.dataset.test,
         images.dataset.info,
-        in_force(protocol, synthetic),
+        protocol_for_set(protocol, synthetic),
         images.validation,
         teachers,
     )

@@ -12,7 +12,7 @@ from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.grid import at_work
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.schema import Evaluation
@@ -48,7 +48,7 @@ class TrainingOutcome(Generic[R]):
 
 
 def run(
-    jobs: Sequence[TrainingJob[R]], folder: Folder[R], options: Options
+    jobs: Sequence[TrainingJob[R]], folder: Folder[R], config: RunConfig
 ) -> TrainingOutcome[R]:
     """Run jobs one after another; one that diverges does not stop the others.
 
@@ -56,7 +56,7 @@ def run(
         InterruptedRunError: the user stopped the run; the same jobs can continue later.
         OutputError: results can no longer be written.
     """
-    if options.fresh:
+    if config.fresh:
         for job in jobs:
             folder.redo(job.plan).ask()
     done: list[R] = []
@@ -64,13 +64,13 @@ def run(
     for number, job in enumerate(jobs, 1):
         where = f"[{number}/{len(jobs)}] {job.plan.label}"
         try:
-            record, note = _attempt(job, folder, options)
+            record, note = _attempt(job, folder, config)
         except DivergedError as error:
             failures += 1
-            options.tell(f"{where}: diverged: {error}")
+            config.tell(f"{where}: diverged: {error}")
             continue
         done.append(record)
-        options.tell(f"{where}: {spread(record.evaluations)}  ({note})")
+        config.tell(f"{where}: {spread(record.evaluations)}  ({note})")
     return TrainingOutcome(done, failures)
 
 
@@ -81,22 +81,24 @@ def spread(found: Sequence[Evaluation]) -> str:
 
 
 @at_work()
-def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[R, str]:
+def _attempt(
+    job: TrainingJob[R], folder: Folder[R], config: RunConfig
+) -> tuple[R, str]:
     """Return the record of a job, which is trained if need be, and a note.
 
     The note states how long the training took, or that it was already done.
     """
     lock = folder.lock(job.plan)
-    _wait(lock, options)
+    _wait(lock, config)
     try:
         redo = folder.redo(job.plan)
         if redo.begin():
-            if not options.fresh:
-                options.tell(f"{job.plan.label}: runs anew, as --fresh has asked")
-        elif (known := _finished(job, folder, options)) is not None:
+            if not config.fresh:
+                config.tell(f"{job.plan.label}: runs anew, as --fresh has asked")
+        elif (known := _finished(job, folder, config)) is not None:
             folder.clear(job.plan)  # a kill may come between a record and the tidying
             return known, "already done"
-        record = _train(job, folder, options)
+        record = _train(job, folder, config)
         folder.write(record)
         redo.end()
         folder.clear(job.plan)
@@ -106,31 +108,31 @@ def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[
         lock.release()
 
 
-def _wait(lock: FileLock, options: Options) -> None:
+def _wait(lock: FileLock, config: RunConfig) -> None:
     """Wait for the lock, which another process may hold for the same training."""
     while True:
-        if options.policy.stop():
+        if config.policy.stop():
             raise InterruptedRunError("stopped between two trainings")
         if acquire(lock, PATIENCE):
             return
 
 
-def _finished(job: TrainingJob[R], folder: Folder[R], options: Options) -> R | None:
+def _finished(job: TrainingJob[R], folder: Folder[R], config: RunConfig) -> R | None:
     """Return the record of a job, if there is one that can be read."""
     try:
         return folder.find(job.plan)
     except RecordError as error:
-        options.tell(f"warning: {error}")
+        config.tell(f"warning: {error}")
         return None
 
 
-def _train(job: TrainingJob[R], folder: Folder[R], options: Options) -> R:
+def _train(job: TrainingJob[R], folder: Folder[R], config: RunConfig) -> R:
     """Train and test the networks of a job."""
     checkpoints = folder.checkpoint_folder(job.plan)
-    policy = replace(options.policy, folder=checkpoints)
-    clock = Clock(job.plan.label, options.device, policy)
+    policy = replace(config.policy, folder=checkpoints)
+    clock = Clock(job.plan.label, config.device, policy)
     return msgspec.structs.replace(
         job.plan,
         evaluations=tuple(evaluate(clock, job.task())),
-        environment=environment(options.device),
+        environment=environment(config.device),
     )

@@ -18,7 +18,7 @@ from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.running import planning, run
@@ -205,7 +205,7 @@ def test_a_plain_cell_frees_what_was_whitened() -> None:
         request = protocols.Request(overrides={"zca": zca})
         return planning.CellJob(cell, "digits", planning.resolve(cell, request))
 
-    datasets = Datasets(run.Options(torch.device("cpu")))
+    datasets = Datasets(run.RunConfig(torch.device("cpu")))
     kept = weakref.ref(datasets.of(job("true")))
     assert datasets.of(job("true")) is kept()
     assert datasets.of(job("false")) is datasets["digits"]
@@ -225,8 +225,8 @@ def test_a_whitened_set_is_tested_on_whitened_images(
     assert done.exit_code == 0, done.output
     device = torch.device("cpu")
     for zca in (True, False):
-        claims = Claims(dataset="digits", zca=zca, pixels=False)
-        read, _, tested, _ = open_set(exported, claims, device, None)
+        stated = ReadingOptions(dataset="digits", zca=zca, pixels=False)
+        read, _, tested, _ = open_set(exported, stated, device, None)
         assert torch.equal(read.images, synthetic_file.read(path).images)
         assert (tested.zca is not None) == zca
         assert (tested.test.images.dtype == torch.float32) == zca

@@ -23,7 +23,7 @@ from dcbench_bacon.evaluation import quality
 from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
 from dcbench_bacon.evaluation.quality import Judge, Labelled, QualityRequest
 from dcbench_bacon.running import quality_of_files
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.training.features import Features, FeatureSettings
 
@@ -198,17 +198,17 @@ def test_zero_shot_agreement_by_hand(channels: int) -> None:
 def test_the_network_is_trained_on_train_alone() -> None:
     source = dataset(channels=3, per_class=20)
     first = quality.trained_network(
-        quality_of_files.run_on(source, Options(CPU)), QUICK
+        quality_of_files.run_on(source, RunConfig(CPU)), QUICK
     )
     other_test = replace(source, test=replace(source.test, labels=source.test.labels))
     images = normalize(source.train.images[:5], source.info)
     again = quality.trained_network(
-        quality_of_files.run_on(other_test, Options(CPU)), QUICK
+        quality_of_files.run_on(other_test, RunConfig(CPU)), QUICK
     )
     assert torch.equal(first.encode(images), again.encode(images))
     changed = replace(source.train, images=255 - source.train.images)
     third = quality.trained_network(
-        quality_of_files.run_on(replace(source, train=changed), Options(CPU)), QUICK
+        quality_of_files.run_on(replace(source, train=changed), RunConfig(CPU)), QUICK
     )
     assert not torch.equal(first.encode(images), third.encode(images))
     assert "of train right" in first.title
@@ -237,7 +237,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:
 
 
 def test_what_needs_weights_says_so(tmp_path: Path) -> None:
-    run = quality_of_files.run_on(dataset(channels=3), Options(CPU))
+    run = quality_of_files.run_on(dataset(channels=3), RunConfig(CPU))
     missing = QUICK._replace(clip_weights=str(tmp_path / "none.pt"))
     with pytest.raises(UsageError, match=r"^--clip-weights .*none.pt: no such file"):
         next(quality.judges(run, missing))
@@ -281,5 +281,5 @@ def test_the_network_of_digits_is_not_trained_on_mirrored_ones(
     real = dataset()
     for name in ("mnist", "svhn", "digits", "cifar10"):
         named = replace(real, info=msgspec.structs.replace(real.info, name=name))
-        quality.trained_network(quality_of_files.run_on(named, Options(CPU)), QUICK)
+        quality.trained_network(quality_of_files.run_on(named, RunConfig(CPU)), QUICK)
     assert ["flip" in each for each in seen] == [False, False, False, True]

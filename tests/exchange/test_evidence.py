@@ -17,7 +17,7 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange import adopt, image_folder
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation import guesses
 from dcbench_bacon.exchange.interpretation.content import Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
@@ -25,8 +25,8 @@ from dcbench_bacon.exchange.interpretation.evidence import measure
 DIGITS = adopt.facts("digits", None)
 
 
-def read(path: Path, **claims: Any) -> SyntheticSet:
-    return adopt.read(path, Claims(**{"dataset": "digits", **claims}))
+def read(path: Path, **stated: Any) -> SyntheticSet:
+    return adopt.read(path, ReadingOptions(**{"dataset": "digits", **stated}))
 
 
 def reading(found: SyntheticSet) -> dict[str, Any]:
@@ -62,11 +62,11 @@ def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claims", "factor", "shift", "words"),
+    ("stated", "factor", "shift", "words"),
     [
         ({"pixels": True}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--normalized"),
-        ({"form": "idc"}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--from"),
-        ({"form": "idc"}, 255, 0, "not in"),
+        ({"format": "idc"}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--from"),
+        ({"format": "idc"}, 255, 0, "not in"),
         ({}, 265, -3, "neither normalised images nor pixels.*clip"),
         ({"pixels": True}, 265, -3, "neither normalised images nor pixels.*clip"),
         ({"pixels": False}, 1, 0, "no normalised images have.*--pixels"),
@@ -75,22 +75,22 @@ def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
     ],
 )
 def test_what_contradicts_the_numbers_is_refused(
-    claims: dict[str, Any], factor: float, shift: float, words: str, tmp_path: Path
+    stated: dict[str, Any], factor: float, shift: float, words: str, tmp_path: Path
 ) -> None:
     path = saved(smooth() * factor + shift, tmp_path / "a.pt")
     with pytest.raises(DataError, match=words):
-        read(path, **claims)
+        read(path, **stated)
 
 
 def test_bytes_are_pixels_whatever_is_said(tmp_path: Path) -> None:
     path = saved((smooth() * 255).to(torch.uint8), tmp_path / "a.pt")
     assert reading(read(path))["scale"] == "pixels 0..255"
-    for claims, option in (
+    for stated, option in (
         ({"pixels": False}, "--normalized"),
         ({"zca": True}, "--zca"),
     ):
         with pytest.raises(DataError, match=option):
-            read(path, **claims)
+            read(path, **stated)
 
 
 @pytest.mark.parametrize("place", ["file", "parent", "grandparent"])
@@ -176,11 +176,11 @@ def test_the_data_set_decides_on_grey_or_colour(tmp_path: Path) -> None:
 def test_the_table_fits_a_narrow_terminal() -> None:
     said: list[str] = []
     reason = "from its name; " * 20
-    known = {"zca": Guess(True, reason), "form": Guess("vico", "so", "certain")}
+    known = {"zca": Guess(True, reason), "format": Guess("vico", "so", "certain")}
     path = Path("a.pt")
 
-    def say(form: str, *given: object) -> None:
-        said.append(form % given)
+    def say(text: str, *given: object) -> None:
+        said.append(text % given)
 
     guesses.tell(path, known, ["a note"], say)
     lines = said[0].splitlines()
@@ -194,8 +194,8 @@ def test_sets_of_one_file_share_a_table(tmp_path: Path) -> None:
     said: list[str] = []
     told: set[Any] = set()
 
-    def say(form: str, *given: object) -> None:
-        said.append(form % given)
+    def say(text: str, *given: object) -> None:
+        said.append(text % given)
 
     for value, reason in (
         (True, "deviation 0.5"),
@@ -207,7 +207,7 @@ def test_sets_of_one_file_share_a_table(tmp_path: Path) -> None:
     path = files.res(tmp_path / "res_DM_digits.pt")
     told.clear()
     for index in range(5):
-        adopt.read(path, Claims(dataset="digits", index=index), None, told)
+        adopt.read(path, ReadingOptions(dataset="digits", index=index), None, told)
     assert len(told) == 1
 
 

@@ -77,14 +77,14 @@ def files(
 # Records for tables
 
 
-def telling(told: list[str]) -> run.Options:
+def telling(told: list[str]) -> run.RunConfig:
     """Options under which lines for the user are kept."""
 
     class Kept(Silent):
         def tell(self, line: str) -> None:
             told.append(line)
 
-    return run.Options(CPU, policy=RunPolicy(reporter=Kept()))
+    return run.RunConfig(CPU, policy=RunPolicy(reporter=Kept()))
 
 
 def identity(method: str, seed: int = 0, recipe: str = "aaaaaaaa") -> SetIdentity:
@@ -379,14 +379,14 @@ def values(records: Sequence[Candidate | Stage]) -> list[tuple[float, float | No
 
 def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
     jobs = [job(), job("ConvNetD1W12")]
-    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), run.Options(CPU))
+    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), run.RunConfig(CPU))
     folder = search_folder(Store(tmp_path / "disturbed"))
     count = 0
     for stops in range(100):
         asked = iter([False] * 3 + [True])
         policy = RunPolicy(stop=lambda asked=asked: next(asked, False))  # type: ignore[misc]
         try:
-            found = trainings.run(jobs, folder, run.Options(CPU, policy=policy))
+            found = trainings.run(jobs, folder, run.RunConfig(CPU, policy=policy))
             break
         except InterruptedRunError:
             count = stops + 1
@@ -400,14 +400,14 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     folder = search_folder(Store(tmp_path))
     told: list[str] = []
-    options = telling(told)
-    first = trainings.run([job()], folder, options)
+    config = telling(told)
+    first = trainings.run([job()], folder, config)
     with monkeypatch.context() as patch:
         patch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
-        assert trainings.run([job()], folder, options) == first
+        assert trainings.run([job()], folder, config) == first
     assert "already done" in told[-1]
     folder.path(job().plan).write_bytes(b"{")
-    again = trainings.run([job()], folder, options)
+    again = trainings.run([job()], folder, config)
     assert values(again.records) == values(first.records)
     assert any("warning" in line for line in told)
     epochs: list[int] = []
@@ -418,7 +418,7 @@ def test_what_is_done_is_not_done_again(
         plain(self, index)
 
     monkeypatch.setattr(SetTrainer, "epoch", counted)
-    fresh = run.Options(CPU, fresh=True)
+    fresh = run.RunConfig(CPU, fresh=True)
     assert values(trainings.run([job()], folder, fresh).records) == values(
         first.records
     )
@@ -447,9 +447,9 @@ def test_a_training_of_another_process_is_waited_for(
     asked = iter([False] * 5 + [True])
     policy = RunPolicy(stop=lambda: next(asked))
     with pytest.raises(InterruptedRunError, match="between"):
-        trainings.run([job()], folder, run.Options(CPU, policy=policy))
+        trainings.run([job()], folder, run.RunConfig(CPU, policy=policy))
     lock.release()
-    assert trainings.run([job()], folder, run.Options(CPU)).records
+    assert trainings.run([job()], folder, run.RunConfig(CPU)).records
 
 
 def test_halves_of_test_are_disjoint_and_alike() -> None:
@@ -512,8 +512,8 @@ def test_continual_end_to_end(
     assert rows(printed.stdout.strip()) == table
     text = invoke("table", "--what", "continual", "--output", tmp_path)
     assert text.stdout.strip() == ""  # paper records alone
-    for form in ("md", "latex", "html"):
-        shown = invoke(*args, "--preset", "demo", "--format", form).stdout
+    for format in ("md", "latex", "html"):
+        shown = invoke(*args, "--preset", "demo", "--format", format).stdout
         assert "7 classes" in shown
 
 

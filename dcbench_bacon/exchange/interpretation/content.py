@@ -49,7 +49,8 @@ class Content:
         class_names: names of the classes in the order of the labels, if the file has
             them.
         channels_last: whether images are (n, h, w, c).
-        says: values that the file or its format states, by the names of ``Claims``.
+        says: values that the file or its format states, by the names of
+            ``ReadingOptions``.
         guesses: values that the file leaves open.
         notes: further lines for the user.
         index: index of this set in the file, from 0.

@@ -17,14 +17,13 @@ from dcbench_bacon.exchange.interpretation.settling import OPTIONS
 WIDTH = 80
 _KEPT = "\0"  # a space at which no line breaks, so that an option can be copied
 _NAMES = {
-    "form": "format",
     "dataset": "data set",
     "index": "set",
     "pixels": "values",
     "zca": "whitened",
     "learning_rate": "learned rate",
 }
-_ORDER = ("form", "dataset", "index", "pixels", "zca", "partition")
+_ORDER = ("format", "dataset", "index", "pixels", "zca", "partition")
 
 
 def tell(
@@ -40,7 +39,7 @@ def tell(
 
     Args:
         path: the file.
-        guesses: the guessed values, by the names of ``Claims``.
+        guesses: the guessed values, by the names of ``ReadingOptions``.
         notes: further lines.
         say: prints plain lines, as a logger's method does.
         told: what was shown before, which is not shown again; this is added to it.

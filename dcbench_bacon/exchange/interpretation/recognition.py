@@ -27,7 +27,7 @@ def guess(path: Path) -> str:
     """
     if path.is_dir():
         names = {"images_best*.pt": "mtt", "images.pt": "dd_ranking"}
-        found = [form for name, form in names.items() if any(path.glob(name))]
+        found = [format for name, format in names.items() if any(path.glob(name))]
         return found[0] if found else "folder"
     if path.suffix == ".safetensors":
         return "dcbench"

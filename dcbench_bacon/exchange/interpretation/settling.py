@@ -1,7 +1,7 @@
-"""The meaning of a foreign file, settled from claims, format, names and values.
+"""The meaning of a foreign file, settled from options, format, names and values.
 
-A claim of the user counts first, then what the file or its format states, then what its
-name and its values indicate. Whatever the values contradict is refused.
+What the user states counts first, then what the file or its format states, then what
+its name and its values indicate. Whatever the values contradict is refused.
 """
 
 import re
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation.content import Content, Doubt, Guess
 from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT, Evidence
 from dcbench_bacon.schema import DatasetInfo
 
 SCALES = ("normalised", "pixels 0..1", "pixels 0..255", "whitened")
 OPTIONS = {
-    "form": "--from",
+    "format": "--from",
     "dataset": "--dataset",
     "index": "--index",
     "partition": "--partition",
@@ -41,7 +41,7 @@ class Reading:
     """How a file is read, and which parts of that were guessed.
 
     Attributes:
-        settled: the settled values by the names of ``Claims``.
+        settled: the settled values by the names of ``ReadingOptions``.
         scale: the scale of the images, one of ``SCALES``.
         guesses: the values that the user did not state.
         notes: further lines for the user.
@@ -60,13 +60,17 @@ def nearby_names(path: Path) -> tuple[str, ...]:
 
 
 def settle(
-    path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
+    path: Path,
+    stated: ReadingOptions,
+    content: Content,
+    evidence: Evidence,
+    whole: bool,
 ) -> Reading:
     """Return how a file is read.
 
     Args:
         path: the file as the user named it.
-        claims: what the user states about the file.
+        stated: what the user states about the file.
         content: the content of the file, with the guesses of its format.
         evidence: measurements of its images.
         whole: whether its images are bytes.
@@ -76,23 +80,23 @@ def settle(
             their range.
     """
     said = dict(content.says)
-    claimed = {key: getattr(claims, key) for key in OPTIONS}
-    said |= {key: value for key, value in claimed.items() if value is not None}
+    given = {key: getattr(stated, key) for key in OPTIONS}
+    said |= {key: value for key, value in given.items() if value is not None}
     guesses = {key: g for key, g in content.guesses.items() if key not in said}
     guesses |= {
         key: Guess(value, "the format states it", "certain")
         for key, value in content.says.items()
-        if claimed.get(key) is None
+        if given.get(key) is None
     }
     reading = Reading({}, "", guesses, list(content.notes))
-    scale = _scale(path, claims, content, evidence, whole)
-    if claims.pixels is None:
+    scale = _scale(path, stated, content, evidence, whole)
+    if stated.pixels is None:
         doubt = "certain" if "pixels" in content.says else scale.doubt
         guesses["pixels"] = scale._replace(doubt=doubt)
     reading.scale = str(scale.value)
     _settle_whitening(path, said, reading, evidence)
     if "partition" not in said:
-        guesses["partition"] = _partition(guesses["partition"], claims, evidence)
+        guesses["partition"] = _partition(guesses["partition"], stated, evidence)
     defaults = {"statistics": None, "labels": "stored", "learning_rate": None}
     found = {key: guess.value for key, guess in guesses.items()}
     reading.settled = defaults | found | said
@@ -100,7 +104,11 @@ def settle(
 
 
 def _scale(
-    path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
+    path: Path,
+    stated: ReadingOptions,
+    content: Content,
+    evidence: Evidence,
+    whole: bool,
 ) -> Guess:
     """Return the scale of the images, whitening apart.
 
@@ -109,31 +117,31 @@ def _scale(
     """
     seen = f"values {evidence.span}, {evidence.moments}"
     if whole:
-        if claims.pixels is False:
+        if stated.pixels is False:
             raise DataError(f"{path}: its images are bytes; leave out --normalized")
         return Guess("pixels 0..255", "its images are bytes", "certain")
     over = OVERSHOOT * 255  # resizing moves pixels from 0 to 255 as far
     far = evidence.low >= -over and _FAR < evidence.high <= 255 + over
-    stated = claims.pixels if claims.pixels is not None else content.says.get("pixels")
-    if far and evidence.scale == "normalised" and stated is not False:
+    pixels = stated.pixels if stated.pixels is not None else content.says.get("pixels")
+    if far and evidence.scale == "normalised" and pixels is not False:
         raise DataError(
             f"{path}: {seen}, which neither normalised images nor pixels have; clip "
             "pixels to 0 to 255 before you save them, or name the right format with "
             "--from"
         )
-    if stated is None:
+    if pixels is None:
         least, most = min(evidence.deviations), max(evidence.deviations)
         normal = _SPREAD[0] < least and most < _SPREAD[1]
         sure = normal if evidence.scale == "normalised" else True
         return Guess(evidence.scale, seen, "likely" if sure else "doubtful")
-    if not stated:
+    if not pixels:
         if evidence.low >= 0:  # normalised pixels lie on both sides of the mean
             raise DataError(
                 f"{path}: {seen}, which no normalised images have; if they are pixels, "
                 "state that with --pixels"
             )
         return Guess("normalised", seen)
-    by_user = claims.pixels is not None
+    by_user = stated.pixels is not None
     beyond = OVERSHOOT if by_user else content.beyond
     if evidence.low >= -beyond and evidence.high <= 1 + beyond:
         return Guess("pixels 0..1", seen)
@@ -217,7 +225,7 @@ def _named_whitened(names: Iterable[str]) -> str | None:
     return None
 
 
-def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
+def _partition(guess: Guess, stated: ReadingOptions, evidence: Evidence) -> Guess:
     """Return the format's guess of the parts, corrected by what the images show.
 
     The images outweigh a doubtful guess alone. Images with dark margins have no seam
@@ -229,7 +237,7 @@ def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
         return guess
     if found == guess.value:
         return Guess(found, evidence.seams)
-    if guess.doubt != "doubtful" or claims.form is not None:
+    if guess.doubt != "doubtful" or stated.format is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
         )
