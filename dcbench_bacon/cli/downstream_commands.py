@@ -19,6 +19,7 @@ from dcbench_bacon.cli.options import (
     reading_options,
     set_option,
     table_format,
+    time_budget_option,
 )
 from dcbench_bacon.exchange.formats import ReadingOptions
 
@@ -32,6 +33,7 @@ downstream_options = options(
     compile_option,
     data_root_option,
     output_option,
+    time_budget_option,
     table_format("table"),
     click.option(
         "--fresh", is_flag=True, help="Repeat trainings that already have a record."

@@ -100,6 +100,15 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
     )
 
 
+time_budget_option = click.option(
+    "--time-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop within seconds after this time, in the same way as on Ctrl-C. It counts "
+    "from the start of the command, and includes compilation.",
+)
+
+
 def table_format(name: str) -> Callable[[Command], Command]:
     """Return the option of a table's format, as the parameter of the given name."""
     return click.option(
@@ -166,7 +175,9 @@ reading_options = options(
     click.option(
         "--from",
         "format",
-        type=click.Choice(["auto", *(n for n, each in FORMATS.items() if each.reads)]),
+        type=click.Choice(
+            ["auto", *(n for n, format in FORMATS.items() if format.reads)]
+        ),
         default="auto",
         show_default=True,
         callback=lambda _, __, name: None if name == "auto" else name,

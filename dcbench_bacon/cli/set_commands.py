@@ -16,6 +16,7 @@ from dcbench_bacon.cli.options import (
     reading_options,
     set_option,
     table_format,
+    time_budget_option,
 )
 from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 
@@ -42,6 +43,7 @@ Examples:
 @compile_option
 @data_root_option
 @output_option
+@time_budget_option
 @click.option(
     "--fresh", is_flag=True, help="Repeat evaluations that already have a record."
 )
@@ -49,7 +51,9 @@ def evaluate(**given: Any) -> None:
     """Train fresh networks on saved sets and test them on real images.
 
     Each set leaves a record in OUTPUT/records, which dcbench table shows from then on.
-    Recorded evaluations are not repeated, interrupted ones continue.
+    Recorded evaluations are not repeated, interrupted ones continue. A file that cannot
+    be used does not stop the others; its error goes to OUTPUT/failures, and the exit
+    status is 1.
 
     Sets of other tools are read as well, without running any code in a pickle. What
     such a file does not state is guessed from its name and its values; a table shows
@@ -62,7 +66,7 @@ def evaluate(**given: Any) -> None:
     """
     from dcbench_bacon.cli.evaluate import evaluate_files
 
-    evaluate_files(stated=ReadingOptions.pop_from(given), **given)
+    raise SystemExit(evaluate_files(stated=ReadingOptions.pop_from(given), **given))
 
 
 @click.command(
@@ -78,7 +82,7 @@ Examples:
 @click.option(
     "--to",
     required=True,
-    type=click.Choice([name for name, each in FORMATS.items() if each.writes]),
+    type=click.Choice([name for name, format in FORMATS.items() if format.writes]),
     help="The format to write.",
 )
 @click.option(
@@ -163,4 +167,4 @@ def quality(**given: Any) -> None:
     """
     from dcbench_bacon.cli.quality import quality_of_files
 
-    click.echo(quality_of_files(stated=ReadingOptions.pop_from(given), **given))
+    raise SystemExit(quality_of_files(stated=ReadingOptions.pop_from(given), **given))

@@ -74,6 +74,12 @@ class Datasets:
         if not job.resolved.recipe.settings.get("zca"):
             self.whitened = None
             return dataset
+        return self.whiten(dataset)
+
+    def whiten(self, dataset: Dataset) -> Dataset:
+        """Return the data set in memory, whitened."""
+        if dataset is not self.loaded:
+            return whitening.whiten(dataset)
         if self.whitened is None:
             self.whitened = whitening.whiten(dataset)
         return self.whitened

@@ -12,7 +12,7 @@ from PIL import Image
 from support import dataset
 from torch import Tensor
 
-from dcbench_bacon.cli.opening import open_set
+from dcbench_bacon.cli.opening import SetReader
 from dcbench_bacon.data import loading, synthetic_file, whitening
 from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
@@ -226,7 +226,9 @@ def test_a_whitened_set_is_tested_on_whitened_images(
     device = torch.device("cpu")
     for zca in (True, False):
         stated = ReadingOptions(dataset="digits", zca=zca, pixels=False)
-        read, _, tested, _ = open_set(exported, stated, device, None)
+        reader = SetReader(stated, Datasets(run.RunConfig(device)))
+        (from_file,) = reader.read_all([exported])
+        read, _, tested, _ = reader.open(from_file)
         assert torch.equal(read.images, synthetic_file.read(path).images)
         assert (tested.zca is not None) == zca
         assert (tested.test.images.dtype == torch.float32) == zca
