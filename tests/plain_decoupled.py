@@ -95,7 +95,7 @@ def optimise(
         angle = torch.pi * torch.tensor(step / steps, dtype=torch.float64)
         adam.param_groups[0]["lr"] = rate * 0.5 * (1 + float(angle.cos()))
         adam.zero_grad()
-        loss(step, images).backward()
+        torch.autograd.backward(loss(step, images))
         adam.step()
         with torch.no_grad():
             images.clamp_(*ends)

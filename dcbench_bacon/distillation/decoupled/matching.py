@@ -44,7 +44,7 @@ class Members:
     @staticmethod
     def of(labels: Int64[Tensor, "n"]) -> "Members":
         """Return the classes of a batch's labels."""
-        classes, position = labels.unique(return_inverse=True)
+        classes, position = torch.unique(labels, return_inverse=True)
         rows = torch.nn.functional.one_hot(position, len(classes)).float().T
         counts = rows.sum(1)
         return Members(classes, counts / len(labels), rows / counts[:, None])

@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
     def distance(self, other: "Moments") -> Float[Tensor, "*g"]:
         """Return the sum of the norms of the four differences, of each group."""
-        norms = [
+        norms: list[Tensor] = [
             torch.linalg.vector_norm(own - others, dim=-1)
             for own, others in zip(self, other, strict=True)
         ]

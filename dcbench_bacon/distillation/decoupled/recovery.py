@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import cos, pi
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,6 +20,7 @@ from dcbench_bacon.distillation.decoupled.real_statistics import real_statistics
 from dcbench_bacon.distillation.decoupled.settings import RecoverySettings
 from dcbench_bacon.distillation.decoupled.squeeze import Observers
 from dcbench_bacon.distillation.decoupled.views import View, draw_view
+from dcbench_bacon.networks.base import Network
 from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.training.optimisers import FlatAdamW
 
@@ -90,9 +92,7 @@ class Recovery:
         """The updates of all batches."""
         return len(self.batches) * self.settings.steps
 
-    def _matching(
-        self, network: torch.nn.Module, origin: dict[str, object]
-    ) -> StatisticsMatching:
+    def _matching(self, network: Network, origin: dict[str, Any]) -> StatisticsMatching:
         """Return the matching loss of an observer."""
         settings = self.settings
         real = None
@@ -131,7 +131,7 @@ class Recovery:
             (gradient,) = torch.autograd.grad(loss, images)
         with run.phase("update"), torch.no_grad():
             rate = settings.image_lr * (1 + cos(pi * share)) / 2
-            adam = ImageAdam(rate, 0.0, taken=done)
+            adam = ImageAdam(rate, 0.0, steps_taken=done)
             adam.step(self.present.view(-1), self.moments, gradient.flatten())
             self.present.clamp_(self.least, self.most)
             self.average.lerp_(self.present, 1 - settings.flatness_momentum)

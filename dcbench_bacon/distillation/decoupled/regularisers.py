@@ -26,7 +26,8 @@ def total_variation(images: Images) -> Scalar:
 
 def mean_norm(images: Images) -> Scalar:
     """Return the mean norm of the images of a batch (SRe2L)."""
-    return torch.linalg.vector_norm(images.flatten(1), dim=1).mean()
+    norms: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    return norms.mean()
 
 
 def density(images: Images, counts: tuple[int, ...], temperature: float) -> Scalar:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import plain_decoupled as plain
 import pytest
 import torch
@@ -31,8 +32,7 @@ from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.running import planning
-from dcbench_bacon.running.run import CellRun, Options
-from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.running.run import CellRun, RunConfig, RunContext
 from dcbench_bacon.schema import Cell
 
 SQUEEZE: dict[str, Any] = {
@@ -222,7 +222,8 @@ def test_gvbsm_and_edc_are_plain_loops(kind: str, tmp_path: Path) -> None:
         if kind == "gvbsm":
             return result + spectrum(seen, 3)
         first, second = ((each / 4).softmax(1) for each in (logits, net(see(average))))
-        return result + 0.25 * (first * (first / second).log()).sum(1).mean()
+        flatness = (first * (first / second).log()).sum(1).mean()
+        return torch.add(result, flatness, alpha=0.25)
 
     def after(images: Tensor) -> None:
         average.copy_(0.99 * average + 0.01 * images)
@@ -246,10 +247,8 @@ def test_rded_is_a_plain_loop(tmp_path: Path) -> None:
         choice.step(step)
     images = normalize(run.train.images[choice.index], run.info)
     best = []
-    for position, (image, box) in enumerate(
-        zip(images, choice.boxes.tolist(), strict=True)
-    ):
-        crop = resized_crop(image, *box, [4, 4], antialias=True)
+    for position, box in enumerate(choice.boxes.tolist()):
+        crop = resized_crop(images[position], *box, [4, 4], antialias=True)
         logits = net(F.pad(crop, (2, 2, 2, 2))[None])
         label = torch.tensor([position // 12])
         best.append((float(F.cross_entropy(logits, label)), crop))
@@ -257,12 +256,12 @@ def test_rded_is_a_plain_loop(tmp_path: Path) -> None:
         crops = [
             crop for _, crop in sorted(best[12 * label : 12 * label + 12], key=_loss)
         ]
-        for image in range(2):
+        for number in range(2):
             rows = [
-                torch.cat([crops[image], crops[2 + image]], 2),
-                torch.cat([crops[4 + image], crops[6 + image]], 2),
+                torch.cat([crops[number], crops[2 + number]], 2),
+                torch.cat([crops[4 + number], crops[6 + number]], 2),
             ]
-            assert close(made.images[2 * label + image], torch.cat(rows, 1))
+            assert close(made.images[2 * label + number], torch.cat(rows, 1))
 
 
 def _loss(pair: tuple[float, Tensor]) -> float:
@@ -274,7 +273,7 @@ def _values(settings: Any) -> dict[str, Any]:
 
 
 def distil(
-    folder: Path, shared: Path, policy: RunPolicy | None = None, **changes: Any
+    folder: Path, shared: Path, context: RunContext | None = None, **changes: Any
 ) -> SyntheticSet:
     """A recovery with every kind of state, from crops, of three batches."""
     settings = RecoverySettings(
@@ -294,9 +293,9 @@ def distil(
         **{**SQUEEZE, **changes},
     )
     source = dataset()
-    options = Options(torch.device("cpu"), policy=policy or RunPolicy())
+    context = context or RunConfig(torch.device("cpu")).here()
     cell = Cell("edc", source.info.name, 3)
-    run = CellRun(cell, source, options, folder, shared)
+    run = CellRun(cell, source, context, folder, shared)
     return recover(run, settings)
 
 
@@ -312,7 +311,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     after: int, quiet: SyntheticSet, tmp_path: Path
 ) -> None:
     asked: Iterator[int] = iter(range(1, 1000))
-    stopped = RunPolicy(interval=0.0, stop=lambda: next(asked) >= after)
+    config = RunConfig(torch.device("cpu"), checkpoint_every=0.0)
+    stopped = config.here(stop=lambda: next(asked) >= after)
     with pytest.raises(InterruptedRunError):
         distil(tmp_path / "c", tmp_path / "shared", stopped)
     again = distil(tmp_path / "c", tmp_path / "shared")
@@ -347,15 +347,15 @@ def test_observers_recognise_recovered_digits(
     """The last iterate of SRe2L's demo, rounded to bytes."""
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     source: Dataset = loading.load("digits", None, torch.device("cpu"))
-    cell = Cell("sre2l", "digits", 10)
+    cell = Cell("sre2l", "digits", 2)
     recipe = planning.resolve(cell, protocols.Request(preset="demo")).recipe
-    run = CellRun(cell, source, Options(torch.device("cpu")), tmp_path)
+    run = CellRun(cell, source, RunConfig(torch.device("cpu")).here(), tmp_path)
     made = create("sre2l", dict(recipe.settings)).distill(run)
     pixels = denormalize(made.images, source.info)
     assert float(pixels.min()) > -1e-5
     assert float(pixels.max()) < 1 + 1e-5
     stored = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
-    settings = RecoverySettings(**recipe.settings)
+    settings = msgspec.convert(recipe.settings, RecoverySettings)
     (net,) = observers(run, settings).networks
     seen = net(normalize(stored, source.info)).argmax(1)
     assert float((seen == made.labels.argmax(1)).float().mean()) >= 0.95
