@@ -33,9 +33,10 @@ class Observers(NamedTuple):
         self, images: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n classes"]:
         """Return the plain mean of the observers' logits."""
-        most = images_per_call(images.device, images.shape[-1])
         total = torch.zeros((), device=images.device)
         for network in self.networks:
+            demand = network.memory_demand
+            most = images_per_call(images.device, images.shape[-1], demand)
             with tensor_cores(network.precision):
                 logits = [network(piece) for piece in torch.split(images, most)]
             total = total + torch.cat(logits)

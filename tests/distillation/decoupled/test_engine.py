@@ -347,7 +347,7 @@ def test_observers_recognise_recovered_digits(
     """The last iterate of SRe2L's demo, rounded to bytes."""
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     source: Dataset = loading.load("digits", None, torch.device("cpu"))
-    cell = Cell("sre2l", "digits", 2)
+    cell = Cell("sre2l", "digits", 1)
     recipe = planning.resolve(cell, protocols.Request(preset="demo")).recipe
     run = CellRun(cell, source, RunConfig(torch.device("cpu")).here(), tmp_path)
     made = create("sre2l", dict(recipe.settings)).distill(run)
