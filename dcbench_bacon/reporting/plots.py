@@ -23,6 +23,7 @@ from dcbench_bacon.runtime.files import write_atomically
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
+_FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
 _LETTER = 0.08  # width of a letter in inches
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -58,16 +59,24 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
         OutputError: a file cannot be written.
     """
     paths = []
-    keys = ["dataset", "ipc", "preset", "selection"]
-    for key, group in _with_whole(table).groupby(keys, sort=False):
-        dataset, ipc, preset, selection = map(str, tuple(key))
+    for group in by_figure(table):
+        dataset, ipc, preset, selection = map(str, group[_FIGURE].iloc[0])
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
         path = folder / f"{_slug(name.replace(' + ', '-'))}.{form}"
-        with rc_context(_STYLE):
-            content = _written(heat_map(group), form)
-        write_atomically(path, content)
+        write_atomically(path, drawn(group, form))
         paths.append(path)
     return paths
+
+
+def by_figure(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each heat map of a table made by ``comparison.transfer``."""
+    return [group for _, group in _with_whole(table).groupby(_FIGURE, sort=False)]
+
+
+def drawn(table: pd.DataFrame, form: str) -> bytes:
+    """Return the heat map of the rows of ``by_figure``, as the content of a file."""
+    with rc_context(_STYLE):
+        return _written(heat_map(table), form)
 
 
 def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
