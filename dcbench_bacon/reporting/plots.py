@@ -24,9 +24,11 @@ from dcbench_bacon.runtime.files import write_atomically
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
 _FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
+_LONGEST = 32  # letters of a name; longer ones are cut
 _LETTER = 0.08  # width of a letter in inches
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "svg.fonttype": "none",  # keeps text as text
     "svg.hashsalt": "dcbench",  # gives the same file for the same records
     "pdf.fonttype": 42,
@@ -139,7 +141,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
 def _labels(table: pd.DataFrame) -> list[str]:
     """Return each row's label: method, network, and recipe where there are several."""
     names = [
-        title(method) + (f"\n({network})" if network else "")
+        _cut(title(method)) + (f"\n({_cut(network)})" if network else "")
         for method, network in zip(table["method"], table["distilled_on"], strict=True)
     ]
     recipes: dict[str, set[str]] = {}
@@ -149,6 +151,11 @@ def _labels(table: pd.DataFrame) -> list[str]:
         f"{name}\n{recipe}" if len(recipes[name]) > 1 else name
         for name, recipe in zip(names, table.index, strict=True)
     ]
+
+
+def _cut(name: str) -> str:
+    """Return a name that leaves room for the figure; records may have any names."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
 
 
 def _scale(means: "pd.Series[float]") -> Normalize:
@@ -194,7 +201,7 @@ def _finish(
     """Add labels, the title and lines between the cells."""
     first = table.iloc[0]
     turned = max(map(len, columns)) > 9
-    axes.set_xticks(range(len(columns)), columns)
+    axes.set_xticks(range(len(columns)), map(_cut, columns))
     if turned:
         axes.tick_params(axis="x", rotation=35)
         for label in axes.get_xticklabels():
@@ -222,10 +229,10 @@ def _finish(
 
 def _headline(row: "pd.Series[Any]") -> str:
     """Return the first line of the title: data set and images per class."""
-    ipc = int(row["ipc"])
+    ipc, name = int(row["ipc"]), _cut(title(row["dataset"]))
     if ipc == 0:
-        return f"{title(row['dataset'])}, all images"
-    return f"{title(row['dataset'])}, {ipc} image{'s' * (ipc > 1)} per class"
+        return f"{name}, all images"
+    return f"{name}, {ipc} image{'s' * (ipc > 1)} per class"
 
 
 def _details(table: pd.DataFrame) -> str:

@@ -36,12 +36,14 @@ class Panel:
         dots: the rows, the best first.
         ticks: the accuracies on the scale in percent, with their places.
         more: the number of rows that are in the table alone.
+        changes: the overridden values, where they are those of all rows.
     """
 
     facets: Facets
     dots: tuple[Dot, ...]
     ticks: tuple[tuple[int, float], ...]
     more: int
+    changes: str
 
 
 def panels(rows: Sequence[Accuracy]) -> list[Panel]:
@@ -81,9 +83,11 @@ def _panel(rows: Sequence[Accuracy]) -> Panel:
         )
         for row in shown
     ]
-    ticks = [(value, place(value)) for value in range(low, high + 1, step)]
+    ticks = [(value, place(float(value))) for value in range(low, high + 1, step)]
     more = len(rows) - len(shown)
-    return Panel(shown[0].facets, tuple(dots), tuple(ticks), more)
+    changes = {row.changes for row in shown}
+    common = changes.pop() if len(changes) == 1 else ""
+    return Panel(shown[0].facets, tuple(dots), tuple(ticks), more, common)
 
 
 def _scale(rows: Iterable[Accuracy]) -> tuple[int, int, int]:
@@ -116,7 +120,7 @@ def heat_maps(records: Sequence[Record]) -> list[HeatMap]:
     for group in plots.by_figure(table):
         if group["architecture"].nunique() < 2:
             continue
-        first = group.iloc[0]
+        first = group.iloc[0].to_dict()
         of = facets(first)
         svg = _inline(plots.drawn(group, "svg"), len(made))
         what = f"{of.ipc} images per class of {of.dataset}, preset {first['preset']}"

@@ -87,7 +87,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["signed"] = lambda value: f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    environment.filters["signed"] = _signed
     environment.filters["duration"] = _duration
     environment.globals["named"] = rows.named
     return environment.get_template("report.html.jinja")
@@ -100,6 +100,11 @@ def _policy(script: str) -> str:
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
+
+
+def _signed(value: float) -> str:
+    """Return a difference with its sign."""
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _duration(seconds: float) -> str:
@@ -137,7 +142,7 @@ def _tiles(
     ]
 
 
-def _many(word: str, count: float) -> str:
+def _many(word: str, count: int | float) -> str:
     """Return a word in the number that suits a count."""
     first, *rest = word.split(" of ")
     return " of ".join([first + "s" * (count != 1), *rest])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.plugins import DATASETS, METHODS, recipe_file
+from dcbench_bacon.plugins import DATASETS, METHODS, Registry, recipe_file
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.recipes.protocols import DEFAULT, Request
@@ -93,7 +93,7 @@ def command(record: Record) -> Command:
         words += ["--set", f"{key}={text}"]
     words += ["--device", "cuda" if record.environment.cuda else "cpu"]
     words += ["--output", "again"]
-    if not of_file and cell.method not in METHODS.names():
+    if not of_file and cell.method not in _names(METHODS):
         notes.append(f"The method {cell.method} is not installed here.")
     return Command(f"dcbench {shlex.join(words)}", (*notes, *_circumstances(record)))
 
@@ -120,7 +120,7 @@ def _is_of_a_file(record: Record) -> bool:
 
 def _data_set(name: str) -> tuple[str, list[str]]:
     """Return a data set as it is typed, and a note where the path is not known."""
-    if name in DATASETS.names():
+    if name in _names(DATASETS):
         return name, []
     return "folder:PATH", [f"PATH is the folder of the data set {name}."]
 
@@ -154,11 +154,17 @@ def _tables(record: Record) -> Tables:
 
 
 @cache
+def _names(registry: Registry) -> frozenset[str]:
+    """Return the names in a registry, which is asked once for all records."""
+    return frozenset(registry.names())
+
+
+@cache
 def _stated(cell: Cell, preset: Any, name: str) -> Tables:
     """Return the tables for a cell; empty where a name is not installed here."""
     request = Request(preset=preset, protocol=name)
     try:
-        if cell.method in METHODS.names():
+        if cell.method in _names(METHODS):
             own, judged, origins = overlay.stated(recipe_file, cell, request)
             return Tables({**own, **_prefixed(judged.protocol)}, origins)
         protocol, origins = protocols.protocol_in_force(cell, request)

@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import accumulate
 from typing import Any, get_args
 
 import pandas as pd
 
 from dcbench_bacon.field_types import Preset
+from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
 from dcbench_bacon.reporting import longform, tables
 from dcbench_bacon.reporting.footnotes import Footnotes
 from dcbench_bacon.reporting.longform import CHANGED
@@ -61,7 +63,7 @@ class Accuracy:
         n: the number of networks.
         published: the published mean in percent; None where there is none.
         published_std: its deviation; None where it has none.
-        changes: the values that were overridden, as typed.
+        changes: the values that were overridden.
         source: the name of the source.
         marks: the marks of footnotes.
         difference: measured minus published; None where they cannot be compared.
@@ -149,8 +151,9 @@ def _accuracy(
 
 
 def _changes(record: Record) -> str:
-    """Return the overridden values of a record as they were typed."""
-    return ", ".join(f"{k}={v}" for k, v in record.recipe.overrides.items())
+    """Return the overridden values of a record, without the prefix of a protocol."""
+    changes = record.recipe.overrides.items()
+    return ", ".join(f"{k.removeprefix(PROTOCOL_PREFIX)}={v}" for k, v in changes)
 
 
 def _records_behind(records: Sequence[Record]) -> dict[Any, list[int]]:
@@ -229,6 +232,19 @@ class Cost:
     def total(self) -> float:
         """The milliseconds of a mean step."""
         return sum(self.phases.values())
+
+    @property
+    def spoken(self) -> str:
+        """The phases in words."""
+        phases = self.phases.items()
+        return ", ".join(f"{k.replace('_', ' ')} {v:.3g} ms" for k, v in phases)
+
+    @property
+    def stripes(self) -> str:
+        """The phases as stripes of a gradient in CSS, by their share of a step."""
+        ends = [100 * end / self.total for end in accumulate(self.phases.values())]
+        edges = zip(self.phases, [0.0, *ends], ends, strict=False)
+        return ",".join(f"var(--{k}) {low:.4g}% {high:.4g}%" for k, low, high in edges)
 
 
 def costs(records: Sequence[Record]) -> list[Cost]:
