@@ -18,10 +18,15 @@ import pandas as pd
 
 from dcbench_bacon.contract import Learner, Method, Reference, Run, Settings, State
 from dcbench_bacon.data.dataset import Dataset, RawSplit, as_set
-from dcbench_bacon.data.image_files import decode_images
+from dcbench_bacon.data.image_files import decode_images, sides
 from dcbench_bacon.data.in_memory import statistics
-from dcbench_bacon.data.loading import MissingDataError, damaged, locate, opened
-from dcbench_bacon.data.natural_order import visible_folders
+from dcbench_bacon.data.natural_order import left_behind, visible_folders
+from dcbench_bacon.data.source_files import (
+    MissingDataError,
+    damaged,
+    locate,
+    opened,
+)
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import (
     DataError,
@@ -32,6 +37,7 @@ from dcbench_bacon.errors import (
 )
 from dcbench_bacon.exchange.files_of_sets import read_set, write_set
 from dcbench_bacon.reporting.frames import published, records, table
+from dcbench_bacon.runtime.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 __all__ = [
@@ -59,12 +65,15 @@ __all__ = [
     "decode_images",
     "distill",
     "evaluate",
+    "left_behind",
     "locate",
     "opened",
     "own_dataset",
+    "printable",
     "published",
     "read_set",
     "records",
+    "sides",
     "statistics",
     "table",
     "visible_folders",
@@ -170,8 +179,8 @@ def distill(
         raise UsageError(f"{foreign[0]} is of an evaluation; give it to evaluate")
     loaded = _loaded(dataset, data_root, device)
     request = request_from(preset, "dc", (), settings)
-    options = in_process.options_of(loaded.train.images.device, shown=progress)
-    return in_process.distill(method, loaded, ipc, seed, request, options)
+    context = in_process.context_of(loaded.train.images.device, shown=progress)
+    return in_process.distill(method, loaded, ipc, seed, request, context)
 
 
 def evaluate(
@@ -252,15 +261,15 @@ def evaluate(
         )
     where, here = "the set", loaded.train.images.device
     cell, made_for = saved_sets.origin(where, synthetic)
-    found = saved_sets.beside(where, synthetic.to(here), cell, made_for, loaded)
-    judging = saved_sets.judging(found, request, as_method)
-    options = in_process.options_of(here, shown=progress)
+    opened = saved_sets.beside(where, synthetic.to(here), cell, made_for, loaded)
+    judging = saved_sets.judging(opened, request, as_method)
+    context = in_process.context_of(here, shown=progress)
     if request.protocol == protocols.PUBLISHED:
-        options.tell(f"{where}: {judging.line}")
+        context.tell(f"{where}: {judging.line}")
     if judging.recipe.protocol.held_out:
-        found = saved_sets.held_out(where, found)
-    adopt.caution(where, found.synthetic, judging.recipe.protocol)
-    results = in_process.evaluate(found, judging.recipe.protocol, options)
+        opened = saved_sets.held_out(where, opened)
+    adopt.caution(where, opened.synthetic, judging.recipe.protocol)
+    results = in_process.evaluate(opened, judging.recipe.protocol, context)
     columns = ["architecture", "trial", "accuracy", "seconds"]
     rows = [[getattr(result, name) for name in columns] for result in results]
     frame = pd.DataFrame(rows, columns=columns)

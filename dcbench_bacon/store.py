@@ -126,9 +126,9 @@ class Store:
         """
         name = _name(cell, digest, None)
         paths = self.root.joinpath("records").glob(f"{name}*.json")
-        found = [record for record in map(_readable, paths) if record]
-        found = [each for each in found if _is_result(each, cell, digest)]
-        return found[0] if len(found) == 1 else None
+        records = [record for record in map(_readable, paths) if record]
+        records = [result for result in records if _is_result(result, cell, digest)]
+        return records[0] if len(records) == 1 else None
 
     def write(self, record: Record, folder: str | None = None) -> Path:
         """Write a record under its cell, digest and data set, and return its path.
@@ -144,10 +144,13 @@ class Store:
 
         Raises:
             OutputError: the file cannot be written.
+            RecordError: its name is taken by the result of another cell or data set.
         """
         folder = folder or ("records" if record.status == "done" else "failures")
         name = _name(record.cell, record.digest, record.dataset_sha256)
         path = self.root / folder / f"{name}.json"
+        if folder == "records":
+            self.check_name(record.cell, record.digest, record.dataset_sha256)
         encoded = msgspec.json.format(msgspec.json.encode(record), indent=1)
         write_atomically(path, encoded + b"\n")
         if folder == "records":
@@ -156,6 +159,29 @@ class Store:
             self.forgive(record.cell, record.digest, None)
             self._supersede(record)
         return path
+
+    def check_name(self, cell: Cell, digest: str, fingerprint: str | None) -> None:
+        """Make sure that a result does not have the file name of another result.
+
+        Two data sets whose names differ in special characters, or whose fingerprints
+        begin alike, would give one name to two results.
+
+        Raises:
+            RecordError: the name is taken by the result of another cell or data set.
+        """
+        path = self.record_path(cell, digest, fingerprint)
+        known = _readable(path)
+        if known is None:
+            return
+        made_from = {known.dataset_sha256, fingerprint} - {None}
+        if (known.cell, known.digest) == (cell, digest) and len(made_from) < 2:
+            return
+        raise RecordError(
+            f"{path} is the result of {known.cell}, digest {known.digest}, on the "
+            f"images {known.dataset_sha256 or 'of an unknown data set'}; the result of "
+            f"{cell}, digest {digest}, on the images {fingerprint} "
+            "would have the same name: choose another folder with --output"
+        )
 
     def forgive(self, cell: Cell, digest: str, fingerprint: str | None) -> None:
         """Remove the failure record of a cell, a recipe and a data set."""
@@ -189,7 +215,9 @@ class Store:
             RecordError: a record cannot be read, and ``broken`` is None.
         """
         folders = ("records", "failures") if folder == "records" else (folder,)
-        paths = [path for each in folders for path in (self.root / each).glob("*.json")]
+        paths = [
+            path for place in folders for path in (self.root / place).glob("*.json")
+        ]
         for path in sorted(paths, key=lambda path: (path.name, path)):
             try:
                 yield read(path)
@@ -214,7 +242,9 @@ class Store:
     def names_set(self, sha256: str) -> bool:
         """Return whether a record, readable or not, contains the hash of a set."""
         folders = ("records", "failures", "continual", "nas")
-        paths = (path for each in folders for path in (self.root / each).glob("*.json"))
+        paths = (
+            path for folder in folders for path in (self.root / folder).glob("*.json")
+        )
         return any(sha256.encode() in path.read_bytes() for path in paths)
 
     def clear(self, cell: Cell, digest: str, fingerprint: str) -> None:

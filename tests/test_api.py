@@ -209,7 +209,7 @@ def test_names_and_values_that_do_not_exist_are_refused(tmp_path: Path) -> None:
         "use small letters": lambda: api.own_dataset(
             stripes(4), stripes(4), name="../x"
         ),
-        "no claim 'pixel'": lambda: api.read_set(tmp_path / "x.pt", pixel=True),
+        "no option 'pixel'": lambda: api.read_set(tmp_path / "x.pt", pixel=True),
         "no column": lambda: api.published(data="cifar10"),
         "is no folder": lambda: api.records(tmp_path / "nothing"),
     }

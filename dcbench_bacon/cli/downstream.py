@@ -20,10 +20,10 @@ from dcbench_bacon.evaluation.downstream import continual, nas
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.reporting import downstream_tables
+from dcbench_bacon.running import trainings
 from dcbench_bacon.running.trainings import TrainingJob
 from dcbench_bacon.runtime.seeds import stream
 from dcbench_bacon.schema import Cell, Recipe
-from dcbench_bacon.store import Store
 from dcbench_bacon.training.task import Task
 
 REFERENCE = "reference"  # the protocol of the whole train split in a search
@@ -36,15 +36,15 @@ def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> i
         The exit status: 0 when all is done, 1 when some trainings diverged.
     """
     sets = Sets.asked(**given)
-    jobs = [
-        job
-        for opened in sets.open()
-        for job in _stages(sets, opened, tasks=tasks, orders=orders)
-    ]
-    folder = continual_folder(Store(sets.output).open())
-    outcome = sets.run(jobs, folder)
-    found = downstream_tables.continual(outcome.records)
-    print(downstream_tables.render(found, table), end="", flush=True)
+    with sets.ready() as (store, context):
+        jobs = [
+            job
+            for opened in sets.open(context)
+            for job in _stages(sets, opened, tasks=tasks, orders=orders)
+        ]
+        outcome = trainings.run(jobs, continual_folder(store), context)
+    rows = downstream_tables.continual(outcome.records)
+    print(downstream_tables.render(rows, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -63,14 +63,15 @@ def search_architectures(
         raise UsageError(f"{names[0]} alone cannot be ranked: give more --widths")
     sets = Sets.asked(**given)
     pools.check_architectures(names)
-    every = sets.open()
-    jobs = [job for opened in every for job in _candidates(sets, opened, names)]
-    for dataset in {each.dataset.fingerprint: each.dataset for each in every}.values():
-        jobs += _references(sets, dataset, names, passes)
-    folder = search_folder(Store(sets.output).open())
-    outcome = sets.run(jobs, folder)
-    found = downstream_tables.search(outcome.records, top)
-    print(downstream_tables.render(found, table), end="", flush=True)
+    with sets.ready() as (store, context):
+        every = sets.open(context)
+        jobs = [job for opened in every for job in _candidates(sets, opened, names)]
+        datasets = {memory.dataset.fingerprint: memory.dataset for memory in every}
+        for dataset in datasets.values():
+            jobs += _references(sets, dataset, names, passes)
+        outcome = trainings.run(jobs, search_folder(store), context)
+    rows = downstream_tables.search(outcome.records, top)
+    print(downstream_tables.render(rows, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -172,7 +173,10 @@ def _search(
         msgspec.structs.replace(plan, recipe=shared, architecture=name)
         for name in names
     ]
-    return [TrainingJob(each, partial(task, each.architecture)) for each in plans]
+    return [
+        TrainingJob(candidate, partial(task, candidate.architecture))
+        for candidate in plans
+    ]
 
 
 def halves(dataset: Dataset) -> tuple[Split, Split]:

@@ -9,7 +9,6 @@ import click
 from dcbench_bacon.cli.option_types import IntList, Texts
 from dcbench_bacon.cli.options import (
     Command,
-    claim_options,
     compile_option,
     data_root_option,
     device_option,
@@ -17,14 +16,16 @@ from dcbench_bacon.cli.options import (
     output_option,
     preset_option,
     protocol_option,
+    reading_options,
     set_option,
     table_format,
+    time_budget_option,
 )
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 
 downstream_options = options(
     click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path)),
-    claim_options,
+    reading_options,
     preset_option,
     set_option,
     protocol_option("How networks are trained on the sets."),
@@ -32,6 +33,7 @@ downstream_options = options(
     compile_option,
     data_root_option,
     output_option,
+    time_budget_option,
     table_format("table"),
     click.option(
         "--fresh", is_flag=True, help="Repeat trainings that already have a record."
@@ -74,7 +76,7 @@ def continual(**given: Any) -> None:
     """
     from dcbench_bacon.cli.downstream import learn_continually
 
-    raise SystemExit(learn_continually(claims=Claims.taken(given), **given))
+    raise SystemExit(learn_continually(stated=ReadingOptions.pop_from(given), **given))
 
 
 def axis_option(
@@ -122,4 +124,6 @@ def nas(**given: Any) -> None:
     """
     from dcbench_bacon.cli.downstream import search_architectures
 
-    raise SystemExit(search_architectures(claims=Claims.taken(given), **given))
+    raise SystemExit(
+        search_architectures(stated=ReadingOptions.pop_from(given), **given)
+    )

@@ -1,6 +1,7 @@
 """The sets of a downstream command, and the training of networks on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,28 +9,24 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
-from dcbench_bacon.cli.opening import open_set
+from dcbench_bacon.cli.opening import SetReader
+from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.downstream_store import Folder, R, SetIdentity
+from dcbench_bacon.downstream_store import SetIdentity
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.evaluation.judged import in_force
-from dcbench_bacon.exchange.formats import Claims
-from dcbench_bacon.field_types import CompileMode
+from dcbench_bacon.evaluation.judged import protocol_for_set
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running import interrupt, trainings
-from dcbench_bacon.running.run import Options
-from dcbench_bacon.running.trainings import TrainingJob, TrainingOutcome
-from dcbench_bacon.runtime import progress
-from dcbench_bacon.runtime.compilation import Compiler
-from dcbench_bacon.runtime.devices import choose_device
+from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.runtime.memory import keep_freed_memory
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell, Recipe
+from dcbench_bacon.store import Store
 
 
 class MemorySet(NamedTuple):
@@ -54,60 +51,53 @@ class Sets:
 
     Attributes:
         files: files of synthetic sets.
-        claims: what the user states about the files.
-        device: the device as typed.
-        compiling: whether networks are compiled.
-        data_root: the folder of data sets; None for the default one.
-        output: the results folder.
-        fresh: whether trainings with a record are repeated.
+        stated: what the user states about the files.
+        setup: where the command works and how.
         request: preset, protocol and overrides.
     """
 
     files: Sequence[Path]
-    claims: Claims
-    device: str
-    compiling: CompileMode
-    data_root: Path | None
-    output: Path
-    fresh: bool
+    stated: ReadingOptions
+    setup: Setup
     request: protocols.Request
 
     @classmethod
     def asked(
-        cls,
-        *,
-        preset: str | None,
-        pairs: tuple[str, ...],
-        protocol: str,
-        architectures: tuple[str, ...] | None = None,
-        **given: Any,
+        cls, *, files: Sequence[Path], stated: ReadingOptions, **given: Any
     ) -> "Sets":
-        """Return the sets that the options of a command ask for, checked."""
-        request = request_of(
-            "paper",
-            preset=preset,
-            pairs=pairs,
-            protocol=protocol,
-            architectures=architectures,
-        )
+        """Return the sets that the options of a command ask for, checked.
+
+        Args:
+            files: files of synthetic sets.
+            stated: what the user states about the files.
+            given: the fields of ``Setup`` and of a request.
+        """
+        setup = Setup.pop_from(given)
+        request = request_of("paper", **given)
         overlay.check_overrides(request.overrides, [])
         pools.check_architectures(request.architectures)
-        return cls(request=request, **given)
+        return cls(files=files, stated=stated, setup=setup, request=request)
 
-    def open(self) -> list[MemorySet]:
-        """Read every file and its data set; keep equal data sets once."""
-        where = choose_device(self.device)
-        kept: dict[str, Dataset] = {}
-        found: dict[str, MemorySet] = {}
-        for path in self.files:
-            synthetic, cell, loaded, _ = open_set(
-                path, self.claims, where, self.data_root
-            )
-            loaded = kept.setdefault(loaded.fingerprint, loaded)
+    @contextmanager
+    def ready(self) -> Iterator[tuple[Store, RunContext]]:
+        """Yield the store and the options of training; Ctrl-C stops after a step."""
+        keep_freed_memory()
+        with self.setup.ready(Console(stderr=True)) as ready:
+            yield ready
+
+    def open(self, context: RunContext) -> list[MemorySet]:
+        """Read every file and its data set; keep equal sets once."""
+        reader = SetReader(self.stated, Datasets(context.config))
+        opened: dict[Path, MemorySet] = {}
+        for read in reader.read_all(self.files):
+            synthetic, cell, loaded, _ = reader.open(read)
             identity = _identity(synthetic, cell)
-            opened = MemorySet(path, synthetic, identity, loaded)
-            found.setdefault(identity.sha256 + loaded.fingerprint, opened)
-        return list(found.values())
+            opened[read.path] = MemorySet(read.path, synthetic, identity, loaded)
+        different: dict[str, MemorySet] = {}
+        for path in self.files:
+            key = opened[path].identity.sha256 + opened[path].dataset.fingerprint
+            different.setdefault(key, opened[path])
+        return list(different.values())
 
     def protocol(
         self, cell: Cell, dataset: Dataset, synthetic: SyntheticSet
@@ -128,7 +118,7 @@ class Sets:
                 f"--set protocol.selection={protocol.selection}: leave it out, because "
                 "downstream uses report the last pass"
             )
-        return in_force(protocol, synthetic)
+        return protocol_for_set(protocol, synthetic)
 
     def recipe(self, protocol: Protocol, **settings: int) -> Recipe:
         """Return the recipe for the records of a downstream use."""
@@ -138,21 +128,6 @@ class Sets:
             preset=self.request.preset,
             overrides=dict(self.request.overrides),
         )
-
-    def run(
-        self, jobs: Sequence[TrainingJob[R]], folder: Folder[R]
-    ) -> TrainingOutcome[R]:
-        """Run jobs and show progress; Ctrl-C loses nothing."""
-        keep_freed_memory()
-        with interrupt.stoppable() as stop:
-            policy = RunPolicy(
-                stop=stop,
-                reporter=progress.reporter(Console(stderr=True)),
-                compiler=Compiler(self.compiling),
-            )
-            where = choose_device(self.device)
-            options = Options(where, fresh=self.fresh, policy=policy)
-            return trainings.run(jobs, folder, options)
 
 
 def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:

@@ -40,13 +40,13 @@ def listing(what: str) -> str:
             "torchvision:NAME": "a classifier of torchvision, without weights",
             "timm:NAME": "a classifier of timm (pip install timm), without weights",
         }
-        return "\n".join([*names, "", _columns(more | pools.described(len(names)))])
+        return "\n".join([*names, "", _columns(more | pools.descriptions(len(names)))])
     if what == "augmentations":
         return _augmentations()
     if what == "protocols":
         return _columns(protocols.protocol_titles())
     if what == "formats":
-        return _columns({name: _format(each) for name, each in FORMATS.items()})
+        return _columns({name: _format(format) for name, format in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS
     return _columns({name: registry.summary(name) for name in registry.names()})
 
@@ -54,7 +54,7 @@ def listing(what: str) -> str:
 def print_table(
     *,
     output: Path,
-    form: str,
+    format: str,
     what: str,
     presets: tuple[str, ...],
     source: str | None,
@@ -64,7 +64,7 @@ def print_table(
 
     Args:
         output: the results folder.
-        form: ``md``, ``csv``, ``latex`` or ``html``.
+        format: ``md``, ``csv``, ``latex`` or ``html``.
         what: ``accuracy``, ``spread``, ``transfer``, ``scores``, ``timing`` or
             ``unfinished``, or a downstream use: ``continual`` or ``nas``.
         presets: the presets whose records are used; paper alone if empty.
@@ -82,7 +82,7 @@ def print_table(
 
     presets = presets or ("paper",)
     if what in ("continual", "nas"):
-        return _downstream(output, form, what, presets)
+        return _downstream(output, format, what, presets)
     published.named(source)  # reports a wrong name before anything is read
     records = _readable(Store(output).records)
     if what == "accuracy":
@@ -99,22 +99,22 @@ def print_table(
     else:
         if what == "timing":
             records += Store(output).records([], "timing")
-        chosen = [each for each in records if each.recipe.preset in presets]
+        chosen = [entry for entry in records if entry.recipe.preset in presets]
         table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
     if table.empty and what == "unfinished" and chosen:
         logger.warning("all %d such records are of cells that are done", len(chosen))
     elif table.empty:
-        there = [each.recipe.preset for each in records]
+        there = [entry.recipe.preset for entry in records]
         _say_none(output / "records", there, presets)
-    return "" if table.empty and form != "csv" else rendering.render(table, form)
+    return "" if table.empty and format != "csv" else rendering.render(table, format)
 
 
-def plot_transfer(output: Path, form: str, presets: tuple[str, ...]) -> list[Path]:
+def plot_transfer(output: Path, format: str, presets: tuple[str, ...]) -> list[Path]:
     """Write heat maps of the records in a results folder.
 
     Args:
         output: the results folder; the figures go to ``figures`` in it.
-        form: ``png``, ``svg`` or ``pdf``.
+        format: ``png``, ``svg`` or ``pdf``.
         presets: the presets whose records are used.
 
     Returns:
@@ -125,9 +125,9 @@ def plot_transfer(output: Path, form: str, presets: tuple[str, ...]) -> list[Pat
     records = _readable(Store(output).records)
     table = comparison.transfer(longform.frame(records), presets=presets)
     if table.empty:
-        there = [each.recipe.preset for each in records]
+        there = [record.recipe.preset for record in records]
         _say_none(output / "records", there, presets)
-    return plots.transfer(table, output / "figures", form)
+    return plots.transfer(table, output / "figures", format)
 
 
 def _readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
@@ -148,11 +148,18 @@ def _say_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
         presets: the presets that were asked for.
     """
     counts = sorted(Counter(there).items())
-    found = ", ".join(f"{count} of preset {name}" for name, count in counts)
+    available = ", ".join(f"{count} of preset {name}" for name, count in counts)
     tries = [f"--preset {name}" for name, _ in counts if name not in presets]
-    tries += [] if found else ["another --output"]
+    tries += [] if available else ["another --output"]
     hint = f" Try {' or '.join(tries)}." if tries else ""
-    logger.warning("no such records in %s; it has %s.%s", folder, found or "none", hint)
+    if available and not tries:
+        hint = (
+            " These are of another kind than this table shows; `dcbench table --help` "
+            "says what each shows."
+        )
+    logger.warning(
+        "no such records in %s; it has %s.%s", folder, available or "none", hint
+    )
 
 
 def _augmentations() -> str:
@@ -165,12 +172,13 @@ def _augmentations() -> str:
     operations = {
         "none": "No augmentation.",
         **{
-            name: each.__doc__ or "" for name, each in kornia_modules.OPERATIONS.items()
+            name: entry.__doc__ or ""
+            for name, entry in kornia_modules.OPERATIONS.items()
         },
     }
     listed = {
-        name: f"{each.title} ({each.source})"
-        for name, each in policies.POLICIES.items()
+        name: f"{entry.title} ({entry.source})"
+        for name, entry in policies.POLICIES.items()
     }
     return "\n".join(
         [
@@ -186,13 +194,13 @@ def _augmentations() -> str:
     )
 
 
-def _format(each: Format) -> str:
+def _format(format: Format) -> str:
     """Return whether a format is read or written, and its title."""
-    uses = ["read" * each.reads, "written" * each.writes]
-    return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
+    uses = ["read" * format.reads, "written" * format.writes]
+    return f"{' and '.join(filter(None, uses)):<16}  {format.title}"
 
 
-def _downstream(output: Path, form: str, use: str, presets: tuple[str, ...]) -> str:
+def _downstream(output: Path, format: str, use: str, presets: tuple[str, ...]) -> str:
     """Return the table of a downstream use."""
     from dcbench_bacon import downstream_store as downstream
     from dcbench_bacon.reporting import downstream_tables
@@ -205,13 +213,13 @@ def _downstream(output: Path, form: str, use: str, presets: tuple[str, ...]) -> 
         every = _readable(downstream.search_folder(store).records)
     chosen = [record for record in every if record.preset in presets]
     if not chosen:
-        _say_none(output / use, [each.preset for each in every], presets)
-        if form != "csv":
+        _say_none(output / use, [entry.preset for entry in every], presets)
+        if format != "csv":
             return ""
     make = (
         downstream_tables.continual if use == "continual" else downstream_tables.search
     )
-    return downstream_tables.render(make(chosen), form)
+    return downstream_tables.render(make(chosen), format)
 
 
 def _columns(lines: dict[str, str]) -> str:

@@ -1,53 +1,80 @@
 """The comparison of saved sets with real images by ``dcbench quality``."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 
-from dcbench_bacon.cli.opening import open_set
+from dcbench_bacon.cli.opening import SetReader
+from dcbench_bacon.cli.setup import Setup
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation import quality
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.reporting import rendering
+from dcbench_bacon.running import run
+from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.failures import FileFailures
 from dcbench_bacon.running.quality_of_files import appraise_files
-from dcbench_bacon.runtime import progress
-from dcbench_bacon.runtime.devices import choose_device
 from dcbench_bacon.runtime.memory import keep_freed_memory
-from dcbench_bacon.runtime.policy import RunPolicy
-from dcbench_bacon.store import Store
 
 
 def quality_of_files(
-    *,
-    files: Sequence[Path],
-    claims: Claims,
-    device: str,
-    data_root: Path | None,
-    output: Path,
-    table: str,
-    **requested: Any,
-) -> str:
-    """Return the table of distances of the images of saved sets from real ones."""
+    *, files: Sequence[Path], stated: ReadingOptions, table: str, **given: Any
+) -> int:
+    """Print the table of distances of the images of saved sets from real ones.
+
+    Args:
+        files: the files of the sets; one that cannot be used does not stop the others.
+        stated: what the user states about them.
+        table: the format of the table.
+        given: the fields of ``Setup`` and of ``QualityRequest``.
+
+    Returns:
+        The exit status: 0 when all files are in the table.
+    """
     keep_freed_memory()
-    where = choose_device(device)
-    request = quality.QualityRequest(**requested)
+    setup = Setup.pop_from(given)
+    request = quality.QualityRequest(**given)
     pools.check_architectures([request.architecture])
-    read = [open_set(path, claims, where, data_root) for path in files]
-    sets = [(path, each.synthetic) for path, each in zip(files, read, strict=True)]
-    opened = [each.dataset for each in read]
-    names = sorted({each.info.name for each in opened})
+    with setup.ready(Console(stderr=True)) as (store, context):
+        failures = FileFailures(store, context.tell)
+        reader = SetReader(stated, Datasets(context.config))
+        opened: dict[Path, run.OpenedSet] = {}
+        for read in reader.read_all(files, failures):
+            with failures.noted(read.path):
+                opened[read.path] = reader.open(read)
+                failures.forget(read.path)
+        named = [(path, opened[path]) for path in files if path in opened]
+        if named:
+            dataset = _dataset([opened_set for _, opened_set in named])
+            sets: list[tuple[Path, SyntheticSet]] = [
+                (path, opened_set.synthetic) for path, opened_set in named
+            ]
+            rows = appraise_files(sets, dataset, request, context, store.shared)
+            sys.stderr.flush()
+            click.echo(rendering.render(rows, table))
+    return failures.status(len(set(files)))
+
+
+def _dataset(opened: Sequence[run.OpenedSet]) -> Dataset:
+    """Return the data set of all sets.
+
+    Raises:
+        UsageError: they are of several data sets, or some are whitened and some not.
+    """
+    names = sorted({opened_set.dataset.info.name for opened_set in opened})
     if len(names) > 1:
         raise UsageError(
             f"these files are of {' and '.join(names)}: give those of one data set"
         )
-    if len({each.fingerprint for each in opened}) > 1:
+    if len({opened_set.dataset.fingerprint for opened_set in opened}) > 1:
         raise UsageError(
             "some of these sets are ZCA-whitened: give them in a command of their own"
         )
-    policy = RunPolicy(reporter=progress.reporter(Console(stderr=True)))
-    shared = Store(output).shared
-    found = appraise_files(sets, opened[0], request, policy, shared)
-    return rendering.render(found, table)
+    return opened[0].dataset

@@ -74,7 +74,7 @@ Examples:
 )
 @click.option(
     "--format",
-    "form",
+    "format",
     type=click.Choice(["png", "svg", "pdf"]),
     default="png",
     show_default=True,
@@ -82,14 +82,14 @@ Examples:
 )
 @presets_option
 @output_option
-def transfer(form: str, presets: tuple[str, ...], output: Path) -> None:
+def transfer(format: str, presets: tuple[str, ...], output: Path) -> None:
     """Draw the accuracy of every set on every network as heat maps.
 
     There is one file per data set, number of images per class, preset and selection.
     """
     from dcbench_bacon.cli.lists import plot_transfer
 
-    for path in plot_transfer(output, form, presets or ("paper",)):
+    for path in plot_transfer(output, format, presets or ("paper",)):
         click.echo(path)
 
 

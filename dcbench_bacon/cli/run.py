@@ -35,7 +35,7 @@ def run_grid(*, references: bool, **given: Any) -> int:
     Returns:
         The exit status: 0 when all is done, 1 when some cells failed.
     """
-    setup = Setup.taken(given)
+    setup = Setup.pop_from(given)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
@@ -49,30 +49,30 @@ def run_grid(*, references: bool, **given: Any) -> int:
     pools.check_architectures(grid.request.architectures)
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
-    with setup.ready(console) as (store, options):
+    with setup.ready(console) as (store, context):
         preset, count = grid.request.preset, len(jobs)
         cells = f"{count} cell{'s' * (count > 1)}"
-        where = environment(options.device).device
-        options.tell(f"{cells}, preset {preset}, on {where}")
-        for result in run(jobs, store, options):
+        where = environment(context.device).device
+        context.tell(f"{cells}, preset {preset}, on {where}")
+        for result in run(jobs, store, context):
             results.append(result)
-            options.tell(f"[{len(results)}/{count}] {_line(result)}")
+            context.tell(f"[{len(results)}/{count}] {_line(result)}")
     _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
-        options.tell(f"{failed} of {count} cells failed; see the lines above")
+        context.tell(f"{failed} of {count} cells failed; see the lines above")
     return 1 if failed else 0
 
 
-def time_grid(*, steps: int, form: str, **given: Any) -> str:
+def time_grid(*, steps: int, format: str, **given: Any) -> str:
     """Time steps, store the records and return the table.
 
     Args:
         steps: number of timed steps per cell.
-        form: format of the table: ``md``, ``csv``, ``latex`` or ``html``.
+        format: format of the table: ``md``, ``csv``, ``latex`` or ``html``.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
     """
-    setup = Setup.taken(given)
+    setup = Setup.pop_from(given)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     if methods is None or datasets is None:
         raise UsageError(
@@ -87,11 +87,11 @@ def time_grid(*, steps: int, form: str, **given: Any) -> str:
         request=request_of("paper", **given),
     )
     records = []
-    with setup.ready(Console(stderr=True)) as (store, options):
-        for record in step_timing.time_steps(grid, options, steps):
+    with setup.ready(Console(stderr=True)) as (store, context):
+        for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)
-    return rendering.render(tables.timing(records), form)
+    return rendering.render(tables.timing(records), format)
 
 
 def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
@@ -119,8 +119,8 @@ def _line(result: CellResult) -> str:
     if record.status != "done":
         return f"{result.job.cell}: {result.outcome}: {record.error}"
     parts = [
-        f"{architecture} {spread(found)}"
-        for architecture, found in by_architecture(record.evaluations).items()
+        f"{architecture} {spread(evaluations)}"
+        for architecture, evaluations in by_architecture(record.evaluations).items()
     ]
     seconds = [
         sum(timing.seconds for timing in stages.values())
@@ -131,15 +131,15 @@ def _line(result: CellResult) -> str:
     return f"{result.job.cell}: {', '.join(parts)}  ({note})"
 
 
-def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+def by_architecture(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
     """Return the evaluations of each network."""
-    names = dict.fromkeys(entry.architecture for entry in found)
-    return {name: [e for e in found if e.architecture == name] for name in names}
+    names = dict.fromkeys(entry.architecture for entry in evaluations)
+    return {name: [e for e in evaluations if e.architecture == name] for name in names}
 
 
-def spread(found: Sequence[Evaluation]) -> str:
+def spread(evaluations: Sequence[Evaluation]) -> str:
     """Return mean and deviation between networks in percent, as tables print them."""
-    return in_percent([entry.accuracy for entry in found])
+    return in_percent([entry.accuracy for entry in evaluations])
 
 
 def in_percent(fractions: Sequence[float]) -> str:

@@ -19,6 +19,7 @@ from dcbench_bacon.cli.options import (
     preset_option,
     protocol_options,
     set_option,
+    time_budget_option,
 )
 from dcbench_bacon.runtime.notice import noticed
 
@@ -65,13 +66,7 @@ Examples:
     metavar="SECONDS",
     help="Time between checkpoints; a killed run loses at most this much.",
 )
-@click.option(
-    "--time-budget",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Stop within seconds after this time, in the same way as on Ctrl-C. It counts "
-    "from the start of the command, and includes compilation.",
-)
+@time_budget_option
 def run(**given: Any) -> None:
     """Distil, evaluate, record and print the table.
 

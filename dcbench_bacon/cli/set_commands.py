@@ -7,17 +7,18 @@ import click
 
 from dcbench_bacon.cli.options import (
     as_option,
-    claim_options,
     compile_option,
     data_root_option,
     device_option,
     output_option,
     preset_option,
     protocol_options,
+    reading_options,
     set_option,
     table_format,
+    time_budget_option,
 )
-from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 
 
 @click.command(
@@ -33,7 +34,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@claim_options
+@reading_options
 @as_option
 @preset_option
 @set_option
@@ -42,6 +43,7 @@ Examples:
 @compile_option
 @data_root_option
 @output_option
+@time_budget_option
 @click.option(
     "--fresh", is_flag=True, help="Repeat evaluations that already have a record."
 )
@@ -49,7 +51,9 @@ def evaluate(**given: Any) -> None:
     """Train fresh networks on saved sets and test them on real images.
 
     Each set leaves a record in OUTPUT/records, which dcbench table shows from then on.
-    Recorded evaluations are not repeated, interrupted ones continue.
+    Recorded evaluations are not repeated, interrupted ones continue. A file that cannot
+    be used does not stop the others; its error goes to OUTPUT/failures, and the exit
+    status is 1.
 
     Sets of other tools are read as well, without running any code in a pickle. What
     such a file does not state is guessed from its name and its values; a table shows
@@ -62,7 +66,7 @@ def evaluate(**given: Any) -> None:
     """
     from dcbench_bacon.cli.evaluate import evaluate_files
 
-    evaluate_files(claims=Claims.taken(given), **given)
+    raise SystemExit(evaluate_files(stated=ReadingOptions.pop_from(given), **given))
 
 
 @click.command(
@@ -78,7 +82,7 @@ Examples:
 @click.option(
     "--to",
     required=True,
-    type=click.Choice([name for name, each in FORMATS.items() if each.writes]),
+    type=click.Choice([name for name, format in FORMATS.items() if format.writes]),
     help="The format to write.",
 )
 @click.option(
@@ -93,7 +97,7 @@ Examples:
     is_flag=True,
     help="Replace an output that exists, once the new one is complete.",
 )
-@claim_options
+@reading_options
 @data_root_option
 def convert(**given: Any) -> None:
     """Turn a synthetic set of any format into another, or into a picture.
@@ -103,7 +107,7 @@ def convert(**given: Any) -> None:
     """
     from dcbench_bacon.exchange.conversion import convert_file
 
-    click.echo(convert_file(claims=Claims.taken(given), **given))
+    click.echo(convert_file(stated=ReadingOptions.pop_from(given), **given))
 
 
 @click.command(
@@ -115,7 +119,7 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@claim_options
+@reading_options
 @click.option(
     "--architecture",
     default="ConvNet",
@@ -163,4 +167,4 @@ def quality(**given: Any) -> None:
     """
     from dcbench_bacon.cli.quality import quality_of_files
 
-    click.echo(quality_of_files(claims=Claims.taken(given), **given))
+    raise SystemExit(quality_of_files(stated=ReadingOptions.pop_from(given), **given))

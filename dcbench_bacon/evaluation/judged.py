@@ -12,7 +12,7 @@ from dcbench_bacon.networks.pools import check_architectures
 from dcbench_bacon.protocol import Protocol
 
 
-def in_force(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
+def protocol_for_set(protocol: Protocol, synthetic: SyntheticSet) -> Protocol:
     """Return the protocol, with the learning rate of the set if it asks for that.
 
     Raises:
@@ -37,7 +37,7 @@ def check_protocol(protocol: Protocol) -> None:
         UsageError: one does not exist; the message lists those that do.
     """
     policies.check(protocol.augmentation)
-    for each in protocol.exemptions:
-        policies.check(each.augmentation or "none")
-        builder.check(each.architecture)
+    for exemption in protocol.exemptions:
+        policies.check(exemption.augmentation or "none")
+        builder.check(exemption.architecture)
     check_architectures((*protocol.architectures, *protocol.teachers))

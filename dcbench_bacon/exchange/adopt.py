@@ -1,9 +1,10 @@
 """Synthetic sets made of the content of foreign files, once its meaning is settled.
 
-A claim of the user counts first, then what the file or its format states, then what its
-name and its values indicate (see ``interpretation.settling``). Everything that was not
-stated is shown in one table, with the evidence and the option that states it. How the
-file was read is part of the set's provenance, and of the identity of all its results.
+What the user states counts first, then what the file or its format states, then what
+its name and its values indicate (see ``interpretation.settling``). Everything that was
+not stated is shown in one table, with the evidence and the option that states it. How
+the file was read is part of the set's provenance, and of the identity of all its
+results.
 """
 
 import logging
@@ -21,9 +22,10 @@ from dcbench_bacon.data import loading, synthetic_file
 from dcbench_bacon.data.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 from dcbench_bacon.exchange.image_folder import ImageFiles
 from dcbench_bacon.exchange.interpretation import paired_classes
+from dcbench_bacon.exchange.interpretation.channel_statistics import normalised_with
 from dcbench_bacon.exchange.interpretation.content import Content, Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell
@@ -33,7 +35,6 @@ from dcbench_bacon.exchange.interpretation.settling import (
     OPTIONS,
     nearby_names,
     settle,
-    statistics_of,
 )
 from dcbench_bacon.exchange.interpretation.values import (
     check_shapes,
@@ -46,6 +47,7 @@ from dcbench_bacon.exchange.readers import READERS, SEVERAL
 from dcbench_bacon.field_types import MOST_PARTS
 from dcbench_bacon.plugins import DATASETS
 from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.runtime.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 def read(
     path: Path,
-    claims: Claims,
+    stated: ReadingOptions,
     root: Path | None = None,
     told: set[Any] | None = None,
 ) -> SyntheticSet:
@@ -61,7 +63,7 @@ def read(
 
     Args:
         path: a file, or a folder for the formats that take one.
-        claims: what the user states about the file.
+        stated: what the user states about the file.
         root: the folder of data sets; None for the default one.
         told: see ``guesses.tell``.
 
@@ -71,53 +73,55 @@ def read(
         RecordError: the file is a damaged one of dcbench's own.
     """
     with damaged(path):
-        form = claims.form or guess(path)
-    if form == "dcbench":
-        _check_claims(path, claims)
+        format = stated.format or guess(path)
+    if format == "dcbench":
+        _check_stated(path, stated)
         synthetic = synthetic_file.read(path)
-        if claims.name is None:
+        if stated.name is None:
             return synthetic
-        named = {**synthetic.provenance, "name": name_of(path, claims)}
+        named = {**synthetic.provenance, "name": name_of(path, stated)}
         return replace(synthetic, provenance=named)
-    if form not in READERS:
-        known = ", ".join(name for name, each in FORMATS.items() if each.reads)
+    if format not in READERS:
+        known = ", ".join(name for name, entry in FORMATS.items() if entry.reads)
         raise UsageError(
-            f"--from {form}: dcbench does not read this format; there are: {known}"
+            f"--from {format}: dcbench does not read this format; there are: {known}"
         )
-    if claims.index == "all":
+    if stated.index == "all":
         raise UsageError(
             f"{path}: --index all evaluates every set of a file; it goes with dcbench "
             "evaluate alone: name one set with --index 0"
         )
-    if claims.index not in (None, 0, -1) and form not in SEVERAL:
-        raise UsageError(f"{path}: --index {claims.index}: a {form} file holds one set")
+    if stated.index not in (None, 0, -1) and format not in SEVERAL:
+        raise UsageError(
+            f"{path}: --index {stated.index}: a {format} file holds one set"
+        )
     with damaged(path):
-        content = READERS[form](path, claims.index)
-    if claims.form is None:
-        recognised = {"form": Guess(form, "from its name and content")}
+        content = READERS[format](path, stated.index)
+    if stated.format is None:
+        recognised = {"format": Guess(format, "from its name and content")}
         content = replace(content, guesses={**recognised, **content.guesses})
-    return adopt(path, form, content, claims, root, told)
+    return adopt(path, format, content, stated, root, told)
 
 
-def every_set(path: Path, claims: Claims) -> list[Claims]:
-    """Return the claims for each requested set: one, or all sets of a file.
+def every_set(path: Path, stated: ReadingOptions) -> list[ReadingOptions]:
+    """Return the options for each requested set: one, or all sets of a file.
 
     Raises:
         DataError: the file cannot be read.
     """
-    if claims.index != "all":
-        return [claims]
+    if stated.index != "all":
+        return [stated]
     with damaged(path):
-        form = claims.form or guess(path)
-        several = form in SEVERAL
-        count = READERS[form](path, 0).count if several else 1
-    return [replace(claims, index=i if several else None) for i in range(count)]
+        format = stated.format or guess(path)
+        several = format in SEVERAL
+        count = READERS[format](path, 0).count if several else 1
+    return [replace(stated, index=i if several else None) for i in range(count)]
 
 
-def _check_claims(path: Path, claims: Claims) -> None:
+def _check_stated(path: Path, stated: ReadingOptions) -> None:
     """Make sure that no option states what dcbench's own file already states."""
     for key, option in OPTIONS.items():
-        if key not in ("form", "dataset") and getattr(claims, key) is not None:
+        if key not in ("format", "dataset") and getattr(stated, key) is not None:
             raise UsageError(
                 f"{path} is a file of dcbench, which states this itself; leave out "
                 f"{option}"
@@ -135,7 +139,7 @@ def _fixed(name: str, root: Path | None) -> DatasetInfo | None:
     return info
 
 
-def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
+def dataset_of(path: Path, stated: ReadingOptions) -> tuple[str, Guess | None]:
     """Return the name of the data set that a file was made from, and the guess.
 
     Returns:
@@ -144,8 +148,8 @@ def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
     Raises:
         UsageError: neither the user nor the name of the file states the data set.
     """
-    if claims.dataset is not None:
-        return claims.dataset, None
+    if stated.dataset is not None:
+        return stated.dataset, None
     names = sorted(DATASETS.names(), key=len, reverse=True)
     for part in nearby_names(path):
         for name in names:
@@ -162,9 +166,9 @@ def dataset_of(path: Path, claims: Claims) -> tuple[str, Guess | None]:
 
 def adopt(
     path: Path,
-    form: str,
+    format: str,
     content: Content,
-    claims: Claims,
+    stated: ReadingOptions,
     root: Path | None,
     told: set[Any] | None = None,
 ) -> SyntheticSet:
@@ -172,9 +176,9 @@ def adopt(
 
     Args:
         path: the file as the user named it.
-        form: the name of its format.
+        format: the name of its format.
         content: what its reader found.
-        claims: what the user states about the file.
+        stated: what the user states about the file.
         root: the folder of data sets; None for the default one.
         told: see ``guesses.tell``.
 
@@ -183,26 +187,28 @@ def adopt(
             wrong and the option that may mend it.
         UsageError: the data set is not known, or an option does not fit.
     """
-    name, named = dataset_of(path, claims)
+    name, named = dataset_of(path, stated)
     info = facts(name, root)
     content = replace(
         content,
         images=tuple(
-            each.in_channels(info.channels) if isinstance(each, ImageFiles) else each
-            for each in content.images
+            member.in_channels(info.channels)
+            if isinstance(member, ImageFiles)
+            else member
+            for member in content.images
         ),
     )
     check_shapes(path, content, info)
     with damaged(path):
-        images = stored_images(path, content)
+        images = stored_images(path, content, info)
     evidence = measure(images)
     whole = content.images[0].dtype == torch.uint8
-    reading = settle(path, claims, content, evidence, whole)
+    reading = settle(path, stated, content, evidence, info, whole)
     settled, guesses = reading.settled, reading.guesses
     statistics = facts(settled["statistics"], root) if settled["statistics"] else info
     with damaged(path):
         images = normalised(images, reading.scale, info, statistics)
-        labels = labels_of(path, content, info, settled["labels"], claims.classes or ())
+        labels = labels_of(path, content, info, settled["labels"], stated.classes or ())
     partition = int(settled["partition"])
     if not 1 <= partition <= MOST_PARTS or info.size % partition:
         raise UsageError(
@@ -212,18 +218,18 @@ def adopt(
     if named:
         guesses["dataset"] = named
     if reading.scale == "normalised" and settled["statistics"] is None:
-        guesses["statistics"] = statistics_of(evidence, info)
-    if content.class_names and claims.classes is None:
+        guesses["statistics"] = normalised_with(evidence, info)
+    if content.class_names and stated.classes is None:
         names = content.class_names
         guesses["classes"] = paired_classes.by_name(names, labels.order, info)
-    elif claims.classes is None and not _fixed(name, root):
+    elif stated.classes is None and not _fixed(name, root):
         guesses["classes"] = paired_classes.by_position(info)
     counts = count(labels.rows)
-    cell = Cell(f"{form}-file", info.name, counts.ipc(info.classes), content.index)
-    source = _source(form, content, claims, guesses)
+    cell = Cell(f"{format}-file", info.name, counts.ipc(info.classes), content.index)
+    source = _source(format, content, stated, guesses)
     source["reading"] = {
         "classes": paired_classes.recorded(labels.order, info),
-        "format": form,
+        "format": format,
         "labels": labels.kind,
         "learning_rate": settled["learning_rate"],
         "partition": partition,
@@ -236,10 +242,10 @@ def adopt(
         "cell": msgspec.to_builtins(cell),
         "dataset": msgspec.to_builtins(info),
         "source": source,
-        "name": name_of(path, claims),
+        "name": name_of(path, stated),
         "zca": {"assumed": "MTT"} if settled["zca"] else None,
         "learning_rate": settled["learning_rate"],
-        "accuracies": {name: list(each) for name, each in content.accuracies.items()},
+        "accuracies": {k: list(v) for k, v in content.accuracies.items()},
     }
     synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):
@@ -249,14 +255,14 @@ def adopt(
 
 
 def _source(
-    form: str, content: Content, claims: Claims, guesses: Mapping[str, Guess]
+    format: str, content: Content, stated: ReadingOptions, guesses: Mapping[str, Guess]
 ) -> dict[str, Any]:
     """Return the files of a set, what was stated about them, and what was guessed."""
-    given = {key: getattr(claims, key) for key in OPTIONS}
+    given = {key: getattr(stated, key) for key in OPTIONS}
     return {
-        "files": [file.name for file in content.files[:10]],
+        "files": [printable(file.name) for file in content.files[:10]],
         "sha256": sha256(content.files),
-        "format": form,
+        "format": format,
         "given": {key: value for key, value in given.items() if value is not None},
         "guessed": {k: g.value for k, g in guesses.items() if g.doubt != "certain"},
     }

@@ -12,7 +12,7 @@ from dcbench_bacon.data import loading, synthetic_file, whitening
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, OutputError, UsageError
 from dcbench_bacon.exchange import adopt, writers
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.runtime.files import temporary_name
 from dcbench_bacon.schema import DatasetInfo
 
@@ -35,7 +35,7 @@ def convert_file(
     output: Path,
     decode: bool,
     data_root: Path | None,
-    claims: Claims,
+    stated: ReadingOptions,
     force: bool = False,
 ) -> str:
     """Read a set in any format and write it in another.
@@ -48,7 +48,7 @@ def convert_file(
         output: the file or folder to write.
         decode: whether partitioned images are cut apart first.
         data_root: the folder of data sets; None for the default one.
-        claims: what the user states about the set.
+        stated: what the user states about the set.
         force: whether an existing output is replaced, once the new one is complete.
 
     Returns:
@@ -63,7 +63,7 @@ def convert_file(
     if output.suffix != wanted and output.suffix in (*_ENDINGS.values(), *_OTHERS):
         raise UsageError(f"--output {output}: --to {to} writes {wanted} files")
     _check_output(output, to, force=force)
-    synthetic = adopt.read(file, claims, data_root)
+    synthetic = adopt.read(file, stated, data_root)
     _check_spared(output, file, synthetic)
     try:
         info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
@@ -75,7 +75,7 @@ def convert_file(
     synthetic_file.check_fits(file, synthetic, info)
     if synthetic.provenance.get("zca") and to in FOR_THE_EYE:
         # A file's header must not name a folder of this machine; only --dataset may.
-        name = claims.dataset or info.name.partition(":")[0]
+        name = stated.dataset or info.name.partition(":")[0]
         loaded = loading.load(name, data_root)
         synthetic_file.check_fits(file, synthetic, loaded.info)
         synthetic = whitening.unwhiten(synthetic, loaded)
@@ -114,9 +114,9 @@ def _check_output(output: Path, to: str, *, force: bool) -> None:
             "another"
         )
     if output.is_dir():
-        others = [each for each in output.rglob("*") if not _is_ours(each, output, to)]
+        others = [path for path in output.rglob("*") if not _is_ours(path, output, to)]
         if others:
-            other = min(each.relative_to(output).as_posix() for each in others)
+            other = min(path.relative_to(output).as_posix() for path in others)
             raise UsageError(
                 f"--output {output} contains {other}, which --to {to} does not "
                 "write: it is left alone, also with --force; name another"
@@ -162,8 +162,8 @@ def _files(path: Path) -> Iterable[Path]:
 
 def _ids(paths: Iterable[Path]) -> set[tuple[int, int]]:
     """Return the identities of files, which do not depend on their names."""
-    found = (path.stat() for path in paths if path.is_file())
-    return {(each.st_dev, each.st_ino) for each in found}
+    statuses = (path.stat() for path in paths if path.is_file())
+    return {(status.st_dev, status.st_ino) for status in statuses}
 
 
 def _replace_folder(

@@ -6,7 +6,7 @@ from typing import Any
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError, guess
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 
 
 def read_set(
@@ -14,7 +14,7 @@ def read_set(
     dataset: str | None = None,
     *,
     data_root: str | Path | None = None,
-    **claims: Any,
+    **stated: Any,
 ) -> SyntheticSet:
     """Return a synthetic set from a file of any format.
 
@@ -24,8 +24,8 @@ def read_set(
         path: a file, or a folder for the formats that take one.
         dataset: what it was made from; by default what the file tells.
         data_root: where data sets lie; ``DCBENCH_DATA`` by default.
-        claims: what is known of the file, after the options of ``dcbench evaluate``:
-            ``form`` (``--from``), ``index``, ``partition``, ``zca``, ``pixels``,
+        stated: what is known of the file, after the options of ``dcbench evaluate``:
+            ``format`` (``--from``), ``index``, ``partition``, ``zca``, ``pixels``,
             ``statistics``, ``labels``, ``learning_rate``, ``classes``, ``name``.
 
     Returns:
@@ -34,17 +34,19 @@ def read_set(
     Raises:
         DataError: it cannot be read; says why and which option may help.
         RecordError: it is a damaged file of dcbench's own.
-        UsageError: there is no such claim, or it does not fit.
+        UsageError: there is no such option, or it does not fit.
     """
     from dcbench_bacon.exchange import adopt  # its readers take time to import
 
-    known = set(Claims.__dataclass_fields__) - {"as_method", "dataset"}
-    for key in claims:
+    known = set(ReadingOptions.__dataclass_fields__) - {"as_method", "dataset"}
+    for key in stated:
         if key not in known:
             there = ", ".join(sorted(known))
-            raise UsageError(f"no claim {key!r}.{guess(key, known)} There are: {there}")
+            raise UsageError(
+                f"no option {key!r}.{guess(key, known)} There are: {there}"
+            )
     root = None if data_root is None else Path(data_root)
-    return adopt.read(Path(path), Claims(dataset=dataset, **claims), root)
+    return adopt.read(Path(path), ReadingOptions(dataset=dataset, **stated), root)
 
 
 def write_set(synthetic: SyntheticSet, path: str | Path) -> None:

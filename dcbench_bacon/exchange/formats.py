@@ -39,17 +39,20 @@ FORMATS = {
     "kip": Format("npz of KIP: images with channels last, real-valued labels"),
     "dd_ranking": Format("DD-Ranking's image tensor, labels.pt beside it", True, True),
     "npz": Format("numpy arrays images and labels, and what they mean", True, True),
+    "dict": Format("torch.save or pickle of a dictionary of images and labels"),
+    "npy": Format("images.npy with labels.npy beside it, or X.npy with y.npy"),
+    "safetensors": Format("safetensors of any tool with images and labels"),
     "folder": Format("one folder per class, of images such as PNG", True, True),
     "picture": Format("one PNG of the whole set, one row per class", False, True),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claims:
+class ReadingOptions:
     """The statements of the user about a file; None where nothing was stated.
 
     Attributes:
-        form: name of the format of the file; it is guessed if None.
+        format: name of the format of the file; it is guessed if None.
         dataset: the data set that the set was made from, as typed.
         index: index of the set among several in the file, from 0, or ``all``.
         partition: parts along each side: each image contains ``partition**2`` smaller
@@ -67,7 +70,7 @@ class Claims:
         as_method: the method whose evaluation is used for the set.
     """
 
-    form: str | None = None
+    format: str | None = None
     dataset: str | None = None
     index: int | Literal["all"] | None = None
     partition: int | None = None
@@ -81,9 +84,9 @@ class Claims:
     as_method: str | None = None
 
     @classmethod
-    def taken(cls, given: dict[str, Any]) -> "Claims":
-        """Take the claims out of the options of a command."""
-        names = [each.name for each in fields(cls) if each.name in given]
+    def pop_from(cls, given: dict[str, Any]) -> "ReadingOptions":
+        """Take these options out of all options of a command."""
+        names = [option.name for option in fields(cls) if option.name in given]
         return cls(**{name: given.pop(name) for name in names})
 
 

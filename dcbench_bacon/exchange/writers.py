@@ -44,7 +44,7 @@ _REMEDIES = {
 
 def write(
     path: Path,
-    form: str,
+    format: str,
     synthetic: SyntheticSet,
     info: DatasetInfo,
     *,
@@ -54,7 +54,7 @@ def write(
 
     Args:
         path: a file, or for ``mtt``, ``dd_ranking`` and ``folder`` a folder.
-        form: the name of the format.
+        format: the name of the format.
         synthetic: the set.
         info: the facts of the data set that the set was made from.
         called: the name of the path in messages, if it will be renamed.
@@ -63,11 +63,11 @@ def write(
         UsageError: the format cannot store the set, or does not exist.
         OutputError: the files cannot be written.
     """
-    if form not in WRITERS:
-        known = ", ".join(name for name, each in FORMATS.items() if each.writes)
-        raise UsageError(f"--to {form}: not written; there are: {known}")
+    if format not in WRITERS:
+        known = ", ".join(name for name, entry in FORMATS.items() if entry.writes)
+        raise UsageError(f"--to {format}: not written; there are: {known}")
     try:
-        WRITERS[form](path, synthetic, info)
+        WRITERS[format](path, synthetic, info)
     except OSError as error:
         raise OutputError.of(path, error) from error
     held = {
@@ -76,7 +76,7 @@ def write(
         "learning_rate": synthetic.provenance.get("learning_rate"),
     }
     for key, value in held.items():
-        if value and key not in _SAYS.get(form, ()):
+        if value and key not in _SAYS.get(format, ()):
             remedy = _REMEDIES[key].format(value)
             logger.warning(
                 "%s does not store this; give it when you read the file: %s",
@@ -176,7 +176,7 @@ def _is_hard(labels: Tensor) -> bool:
     return bool(((labels == 0) | (labels == 1)).all())
 
 
-def _indices(labels: Tensor, form: str) -> Tensor:
+def _indices(labels: Tensor, format: str) -> Tensor:
     """Return the class indices of one-hot rows.
 
     Raises:
@@ -184,7 +184,7 @@ def _indices(labels: Tensor, form: str) -> Tensor:
     """
     if not _is_hard(labels):
         raise UsageError(
-            f"soft labels do not fit into {form}, which keeps class indices; "
+            f"soft labels do not fit into {format}, which keeps class indices; "
             "choose --to mtt, dd_ranking, npz or dcbench"
         )
     return _plain(labels).argmax(1)

@@ -38,11 +38,11 @@ def expand(
     same = {"S": distilled_on.replace("BN", ""), "SS": distilled_on}
     choices = POOLS | {key: (name,) for key, name in same.items()}
     choices[EVERY] = tuple(every)
-    found = (name for given in names for name in choices.get(given, (given,)))
-    return tuple(dict.fromkeys(found))
+    networks = (name for given in names for name in choices.get(given, (given,)))
+    return tuple(dict.fromkeys(networks))
 
 
-def described(every: int) -> dict[str, str]:
+def descriptions(every: int) -> dict[str, str]:
     """Return a description of each pool by its letter.
 
     Args:
@@ -61,16 +61,16 @@ def check_architectures(names: Iterable[str]) -> None:
     Raises:
         UsageError: a name is neither; the message lists the networks.
     """
-    for name in plain(names, DISTILLED_ON):
+    for name in network_names(names, DISTILLED_ON):
         builder.check(name)
 
 
-def distilled_on(found: Recipe) -> str:
+def distilled_on(recipe: Recipe) -> str:
     """Return the network of a recipe, or ``DISTILLED_ON`` if it has none."""
-    return str(found.settings.get("architecture") or DISTILLED_ON)
+    return str(recipe.settings.get("architecture") or DISTILLED_ON)
 
 
-def plain(names: Iterable[str], source: str) -> tuple[str, ...]:
+def network_names(names: Iterable[str], source: str) -> tuple[str, ...]:
     """Return the names of networks for names of networks and pools.
 
     Args:

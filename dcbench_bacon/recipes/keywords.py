@@ -31,7 +31,7 @@ def request_from(
         return request_of(
             "paper",
             preset=preset,
-            pairs=tuple(f"{key}={_text(value)}" for key, value in settings.items()),
+            overrides=tuple(f"{key}={_text(value)}" for key, value in settings.items()),
             architectures=architectures,
             protocol=protocol,
         )

@@ -65,12 +65,12 @@ class Judged(NamedTuple):
     Attributes:
         protocol: the protocol.
         origins: the origins of its keys, which have the prefix ``protocol.``.
-        own: the values that the method's recipe changes, by the name of the field.
+        changes: the values that the method's recipe changes, by the name of the field.
     """
 
     protocol: Protocol
     origins: dict[str, Origin]
-    own: dict[str, Any]
+    changes: dict[str, Any]
 
 
 def resolve(
@@ -151,15 +151,15 @@ def _judged(
     values: Document, origins: Mapping[str, Origin], cell: schema.Cell, request: Request
 ) -> Judged:
     """Return the protocol; a method's values change the published protocol only."""
-    own = {key: value for key, value in values.items() if is_protocol(key)}
+    changes = {key: value for key, value in values.items() if is_protocol(key)}
     if request.protocol != PUBLISHED:
-        own = {}
-    found, given = protocol_in_force(cell, request, own)
+        changes = {}
+    protocol, given = protocol_in_force(cell, request, changes)
     explicit = asked_of_protocol(request)
-    names = [key.removeprefix(PROTOCOL_PREFIX) for key in own]
+    names = [key.removeprefix(PROTOCOL_PREFIX) for key in changes]
     kept = [name for name in names if name not in explicit]
     given |= {PROTOCOL_PREFIX + name: origins[PROTOCOL_PREFIX + name] for name in kept}
-    return Judged(found, given, {name: getattr(found, name) for name in kept})
+    return Judged(protocol, given, {name: getattr(protocol, name) for name in kept})
 
 
 def augmentation_of_real(cell: schema.Cell) -> str:
@@ -170,16 +170,16 @@ def augmentation_of_real(cell: schema.Cell) -> str:
     return protocol(cell, Request()).augmentation
 
 
-def parse_overrides(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_overrides(texts: tuple[str, ...]) -> dict[str, str]:
     """Return the values by key for the ``key=value`` texts of ``--set``.
 
     Raises:
         UsageError: a text has no key or no ``=``.
     """
-    split = [pair.partition("=") for pair in pairs]
-    for pair, (key, equals, _) in zip(pairs, split, strict=True):
+    split = [text.partition("=") for text in texts]
+    for text, (key, equals, _) in zip(texts, split, strict=True):
         if not (key and equals):
-            raise UsageError(f"--set {pair}: write --set key=value")
+            raise UsageError(f"--set {text}: write --set key=value")
     return {key.strip(): value.strip() for key, _, value in split}
 
 
@@ -195,7 +195,9 @@ def check_overrides(
     Raises:
         UsageError: a key is unknown; the message names the nearest key and lists all.
     """
-    known = {field.name for each in settings for field in msgspec.structs.fields(each)}
+    known = {
+        field.name for struct in settings for field in msgspec.structs.fields(struct)
+    }
     known |= {
         PROTOCOL_PREFIX + field.name
         for field in msgspec.structs.fields(Protocol)
@@ -248,7 +250,7 @@ def request_of(
     default: str,
     *,
     preset: str | None,
-    pairs: tuple[str, ...],
+    overrides: tuple[str, ...],
     architectures: tuple[str, ...] | None = None,
     protocol: str = protocols.PUBLISHED,
     selection: str | None = None,
@@ -258,7 +260,7 @@ def request_of(
     Args:
         default: the preset if none is given.
         preset: the preset of the recipes.
-        pairs: the ``key=value`` texts of ``--set``.
+        overrides: the ``key=value`` texts of ``--set``.
         architectures: the networks; by default those of the protocol.
         protocol: the name of the protocol as typed.
         selection: the selection; by default that of the protocol.
@@ -270,7 +272,7 @@ def request_of(
         {
             "preset": preset or default,
             "protocol": protocols.protocol_name(protocol),
-            "overrides": parse_overrides(pairs),
+            "overrides": parse_overrides(overrides),
             "architectures": architectures or (),
             "selection": selection,
         },

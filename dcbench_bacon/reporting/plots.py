@@ -45,13 +45,13 @@ _SELECTED = {
 }
 
 
-def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
+def transfer(table: pd.DataFrame, folder: Path, format: str) -> list[Path]:
     """Write heat maps of the accuracies of sets on networks.
 
     Args:
         table: made by ``comparison.transfer``.
         folder: the folder for the files.
-        form: ``png``, ``svg`` or ``pdf``.
+        format: ``png``, ``svg`` or ``pdf``.
 
     Returns:
         The files: one per data set, images per class, preset and selection. The whole
@@ -64,8 +64,8 @@ def transfer(table: pd.DataFrame, folder: Path, form: str) -> list[Path]:
     for group in by_figure(table):
         dataset, ipc, preset, selection = map(str, group[_FIGURE].iloc[0])
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
-        path = folder / f"{_slug(name.replace(' + ', '-'))}.{form}"
-        write_atomically(path, drawn(group, form))
+        path = folder / f"{_slug(name.replace(' + ', '-'))}.{format}"
+        write_atomically(path, drawn(group, format))
         paths.append(path)
     return paths
 
@@ -75,10 +75,10 @@ def by_figure(table: pd.DataFrame) -> list[pd.DataFrame]:
     return [group for _, group in _with_whole(table).groupby(_FIGURE, sort=False)]
 
 
-def drawn(table: pd.DataFrame, form: str) -> bytes:
+def drawn(table: pd.DataFrame, format: str) -> bytes:
     """Return the heat map of the rows of ``by_figure``, as the content of a file."""
     with rc_context(_STYLE):
-        return _written(heat_map(table), form)
+        return _written(heat_map(table), format)
 
 
 def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
@@ -246,8 +246,8 @@ def _details(table: pd.DataFrame) -> str:
     return told + "; framed: the network of the distillation" * framed
 
 
-def _written(figure: Figure, form: str) -> bytes:
+def _written(figure: Figure, format: str) -> bytes:
     """Return the content of the file, the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=200, metadata=_UNDATED[form])
+    figure.savefig(buffer, format=format, dpi=200, metadata=_UNDATED[format])
     return buffer.getvalue()

@@ -1,5 +1,6 @@
 """One cell on its way from data to record."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,14 @@ import msgspec
 from dcbench_bacon.contract import Method, Reference, method_class
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset, held_out_sha256
-from dcbench_bacon.data.set_identity import described
+from dcbench_bacon.data.set_identity import set_facts
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.clock import Clock, Schedule
-from dcbench_bacon.running.planning import CellJob, say_if_changed
-from dcbench_bacon.running.run import CellRun, OpenedSet, Options
+from dcbench_bacon.running.planning import CellJob, report_changed_method
+from dcbench_bacon.running.run import CellRun, OpenedSet, RunContext
 from dcbench_bacon.running.stages import (
     Images,
     check_finite,
@@ -33,14 +34,14 @@ from dcbench_bacon.training.task import Task
 from dcbench_bacon.training.teachers import Teachers, find
 
 
-class Work:
+class CellRunner:
     """Runs one cell.
 
     Args:
         job: the cell and its recipe.
         fingerprint: of its data set before whitening; None if that is not at hand.
         store: where its files go.
-        options: how it runs.
+        context: how it runs.
         anew: make its set although there is one, which stays until the new one has
             been judged.
     """
@@ -53,7 +54,7 @@ class Work:
         job: CellJob,
         fingerprint: str | None,
         store: Store,
-        options: Options,
+        context: RunContext,
         *,
         anew: bool = False,
     ) -> None:
@@ -61,7 +62,7 @@ class Work:
         self.job = job
         self.fingerprint = fingerprint
         self.store = store
-        self.options = options
+        self.context = context
         self.anew = anew
         self.recipe = job.resolved.recipe
         self.folder = store.checkpoint_folder(job.cell, job.digest, fingerprint)
@@ -81,9 +82,9 @@ class Work:
             assert isinstance(method, Method)
             path = self._made(method)
             synthetic = self._read(path)
-            facts = self._judge(synthetic) | described(synthetic)
+            facts = self._judge(synthetic) | set_facts(synthetic)
             made_by = synthetic.provenance.get("method_sha256")
-            say_if_changed(cell, made_by, self.options.tell)
+            report_changed_method(cell, made_by, self.context.tell)
             facts["method_sha256"] = made_by
             if path != self.set_path:
                 set_files.replace(self.set_path, path)
@@ -93,7 +94,7 @@ class Work:
         """Evaluate a set that was read from a file, and return the record."""
         self.images = Images(opened.dataset, opened.validation)
         synthetic = opened.synthetic
-        return self.record("done", **self._judge(synthetic), **described(synthetic))
+        return self.record("done", **self._judge(synthetic), **set_facts(synthetic))
 
     @property
     def set_path(self) -> Path:
@@ -120,7 +121,7 @@ class Work:
         try:
             made_from = synthetic_file.read(path).provenance.get("dataset_sha256")
         except RecordError as error:
-            self.options.tell(f"warning: {error}; distilled again")
+            self.context.tell(f"warning: {error}; distilled again")
             return None
         return path if made_from == self.images.dataset.fingerprint else None
 
@@ -147,7 +148,7 @@ class Work:
         return CellRun(
             self.job.cell,
             self.images.dataset,
-            self.options,
+            self.context,
             self.folder,
             self.store.shared,
         )
@@ -166,7 +167,7 @@ class Work:
             RecordError: it is damaged, or not what its name says.
         """
         try:
-            synthetic = synthetic_file.read(path, self.options.device)
+            synthetic = synthetic_file.read(path, self.context.device)
         except RecordError as error:
             raise RecordError(f"{error}; distil it again with --fresh") from error
         if (
@@ -192,7 +193,7 @@ class Work:
             recipe=self.recipe,
             digest=self.job.digest,
             status=status,
-            environment=environment(self.options.device),
+            environment=environment(self.context.device),
             dataset_sha256=self.fingerprint,
             **fields,
         )
@@ -211,7 +212,7 @@ class Work:
                 int(self.recipe.settings.get("steps") or 0), synthetic
             )
             synthetic = synthetic_file.read(
-                self.folder / "best.set", self.options.device
+                self.folder / "best.set", self.context.device
             )
         synthetic = with_provenance(run, synthetic, self.recipe, self.images)
         try:
@@ -224,8 +225,10 @@ class Work:
         history = self._read_history()
         if any(entry.step == step for entry in history):
             return
-        policy = replace(self.options.policy, folder=None)
-        clock = Clock(f"{self.job.cell}@{step}", self.options.device, policy)
+        # The networks of a snapshot have checkpoints too: a kill repeats none of them.
+        checkpoints = self.folder / f"snapshot-{step}"
+        policy = replace(self.context.policy, folder=checkpoints)
+        clock = Clock(f"{self.job.cell}@{step}", self.context.device, policy)
         new = [
             msgspec.structs.replace(entry, step=step)
             for entry in evaluate(clock, self._task(synthetic), f"step {step}")
@@ -235,6 +238,7 @@ class Work:
             synthetic_file.write(self.folder / "best.set", synthetic)
         encoded = msgspec.json.encode([*history, *new])
         write_atomically(self.folder / "history.json", encoded)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _task(self, synthetic: SyntheticSet) -> Task:
         """Return the task of evaluating a set of this cell."""

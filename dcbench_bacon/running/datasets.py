@@ -4,7 +4,7 @@ from dcbench_bacon.data import loading, whitening
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.running.planning import CellJob
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 
 
 class Datasets:
@@ -15,9 +15,9 @@ class Datasets:
     data set that could not be loaded is not tried again.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, config: RunConfig) -> None:
         """Start with no data set in memory."""
-        self.options = options
+        self.config = config
         self.name: str | None = None
         self.loaded: Dataset | None = None
         self.whitened: Dataset | None = None
@@ -34,7 +34,7 @@ class Datasets:
         if name not in self.fingerprints:
             if name in self.missing:
                 raise self.missing[name]
-            known = loading.known_fingerprint(name, self.options.data_root)
+            known = loading.known_fingerprint(name, self.config.data_root)
             self.fingerprints[name] = known or self[name].raw_fingerprint
         return self.fingerprints[name]
 
@@ -52,9 +52,9 @@ class Datasets:
             try:
                 loaded = loading.load(
                     name,
-                    self.options.data_root,
-                    self.options.device,
-                    download=self.options.download,
+                    self.config.data_root,
+                    self.config.device,
+                    download=self.config.download,
                 )
             except DataError as error:
                 self.missing[name] = error
@@ -74,6 +74,12 @@ class Datasets:
         if not job.resolved.recipe.settings.get("zca"):
             self.whitened = None
             return dataset
+        return self.whiten(dataset)
+
+    def whiten(self, dataset: Dataset) -> Dataset:
+        """Return the data set in memory, whitened."""
+        if dataset is not self.loaded:
+            return whitening.whiten(dataset)
         if self.whitened is None:
             self.whitened = whitening.whiten(dataset)
         return self.whitened

@@ -1,27 +1,24 @@
 """Running of the cells of a grid; a cell that fails does not stop the others."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from traceback import format_exception
 from typing import Literal, NamedTuple
 
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import held_out_sha256
 from dcbench_bacon.errors import (
     DataError,
-    DcbenchError,
-    DivergedError,
     InterruptedRunError,
     OutputError,
     RecordError,
 )
 from dcbench_bacon.running import set_files
-from dcbench_bacon.running.cell import Work
+from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.running.datasets import Datasets
-from dcbench_bacon.running.planning import CellJob, say_if_changed
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.failures import fields_of
+from dcbench_bacon.running.planning import CellJob, report_changed_method
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.running.stages import images_for
 from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.runtime.memory import keep_freed_memory
@@ -32,7 +29,6 @@ from dcbench_bacon.store import Store
 logger = logging.getLogger(__name__)
 
 
-MOST_TRACEBACK = 20_000  # most characters of a traceback that a record keeps
 Outcome = Literal["done", "skipped", "failed", "diverged"]
 
 
@@ -45,7 +41,7 @@ class CellResult(NamedTuple):
 
 
 def run(
-    jobs: Sequence[CellJob], store: Store, options: Options
+    jobs: Sequence[CellJob], store: Store, context: RunContext
 ) -> Iterator[CellResult]:
     """Run jobs, and yield each result as soon as it is known.
 
@@ -57,14 +53,14 @@ def run(
         OutputError: results can no longer be written.
     """
     keep_freed_memory()
-    runner = _Runner(store, options)
-    if options.fresh:
+    runner = _Runner(store, context)
+    if context.fresh:
         runner.ask_anew(jobs)
     postponed: list[CellJob] = []
     for job in jobs:
         result = runner.attempt(job)
         if result is None:
-            options.tell(
+            context.tell(
                 f"{job.cell}: another process is working on it, so it comes later (if "
                 "that process is on this machine, divide the processor cores with "
                 "OMP_NUM_THREADS)"
@@ -97,17 +93,17 @@ def at_work() -> Iterator[None]:
 class _Runner:
     """A run of cells, one after another."""
 
-    def __init__(self, store: Store, options: Options) -> None:
+    def __init__(self, store: Store, context: RunContext) -> None:
         """Start with no data in memory."""
         self.store = store
-        self.options = options
-        self.datasets = Datasets(options)
+        self.context = context
+        self.datasets = Datasets(context.config)
         self.trusted: set[str] = set()
 
     def ask_anew(self, jobs: Sequence[CellJob]) -> None:
         """Leave a request for each cell, before the first of them runs."""
         for job in jobs:
-            if self.options.policy.stop():
+            if self.context.policy.stop():
                 raise InterruptedRunError("stopped before anything ran", noted=False)
             try:
                 self._redo(job, self._fingerprint(job)).ask()
@@ -127,14 +123,13 @@ class _Runner:
             job: the cell and its recipe.
             patience: seconds to wait for the lock.
         """
-        policy = self.options.policy
-        if policy.stop() or time.monotonic() > policy.deadline:
+        if self.context.policy.stopped():
             raise InterruptedRunError(f"stopped before {job.cell}")
         try:
             fingerprint = self._fingerprint(job)
         except DataError as error:
             return self._taken_as_it_is(job, error) or self._failed(
-                Work(job, None, self.store, self.options), "failed", error
+                CellRunner(job, None, self.store, self.context), error
             )
         # Cells that share a set share its lock, so that it is distilled once.
         lock = self.store.lock(job.cell, job.distillation_digest, fingerprint)
@@ -143,8 +138,8 @@ class _Runner:
         try:
             redo = self._redo(job, fingerprint)
             if redo.begin():
-                if not self.options.fresh:
-                    self.options.tell(f"{job.cell}: runs anew, as --fresh has asked")
+                if not self.context.fresh:
+                    self.context.tell(f"{job.cell}: runs anew, as --fresh has asked")
                 return self._run(job, fingerprint, redo)
             return self._skipped(job, fingerprint) or self._run(job, fingerprint)
         finally:
@@ -161,7 +156,7 @@ class _Runner:
 
     def _only_record(self, job: CellJob) -> Record | None:
         """Return the only record of a cell, whatever images it was made from."""
-        return None if self.options.fresh else self.store.only(job.cell, job.digest)
+        return None if self.context.fresh else self.store.only(job.cell, job.digest)
 
     def _taken_as_it_is(self, job: CellJob, error: DataError) -> CellResult | None:
         """Return the only result of a cell whose data set is not on disk."""
@@ -170,7 +165,7 @@ class _Runner:
             return None
         if job.source not in self.trusted:
             self.trusted.add(job.source)
-            self.options.tell(
+            self.context.tell(
                 f"{job.source} is not on disk, so its finished records could not be "
                 "compared with its images"
             )
@@ -181,18 +176,18 @@ class _Runner:
         try:
             record = self.store.find(job.cell, job.digest, fingerprint)
         except RecordError as error:
-            self.options.tell(f"warning: {error}")
+            self.context.tell(f"warning: {error}")
             return None
         if record is None:
             return None
         if record.dataset_sha256 is None:
-            self.options.tell(
+            self.context.tell(
                 f"{job.cell}: its record does not name the images it was made from, so "
                 f"they could not be compared with those of {job.source}"
             )
         if job.resolved.recipe.protocol.held_out and not self._same_split(job, record):
             return None
-        say_if_changed(job.cell, record.method_sha256, self.options.tell)
+        report_changed_method(job.cell, record.method_sha256, self.context.tell)
         # A kill may come between a record and the tidying after it.
         self._tidy(job, fingerprint)
         return CellResult(job, "skipped", record)
@@ -200,7 +195,7 @@ class _Runner:
     def _same_split(self, job: CellJob, record: Record) -> bool:
         """Return whether a record has the validation split of today, or say why not."""
         if record.validation_sha256 is None:
-            self.options.tell(
+            self.context.tell(
                 f"{job.cell}: its record does not name the images that were held out, "
                 "so they could not be compared with those of today; --fresh runs it "
                 "again"
@@ -210,7 +205,7 @@ class _Runner:
         images = images_for(job.cell, self.datasets.of(job), protocol)
         if record.validation_sha256 == held_out_sha256(images.validation):
             return True
-        self.options.tell(
+        self.context.tell(
             f"{job.cell}: its record was made with other images held out for "
             "validation, so it runs again"
         )
@@ -227,58 +222,42 @@ class _Runner:
     ) -> CellResult:
         """Run a cell and record it, also when it fails."""
         anew = redo is not None
-        work = Work(job, fingerprint, self.store, self.options, anew=anew)
+        runner = CellRunner(job, fingerprint, self.store, self.context, anew=anew)
         try:
-            record = work.run(self.datasets.of(job))
+            self.store.check_name(job.cell, job.digest, fingerprint)
+            record = runner.run(self.datasets.of(job))
+            self.store.write(record)
         except (InterruptedRunError, OutputError):
             raise
-        except DivergedError as error:
-            return self._failed(work, "diverged", error, redo)
         except Exception as error:  # torch's, or a mistake in anyone's method
             logger.debug("%s failed", job.cell, exc_info=True)
-            return self._failed(work, "failed", error, redo)
-        self.store.write(record)
+            return self._failed(runner, error, redo)
         if redo:
-            set_files.tidy(self.store, work.set_path)
+            set_files.tidy(self.store, runner.set_path)
             redo.end()
         self._tidy(job, fingerprint)
         return CellResult(job, "done", record)
 
     def _failed(
-        self,
-        work: Work,
-        status: Literal["failed", "diverged"],
-        error: Exception,
-        redo: Redo | None = None,
+        self, runner: CellRunner, error: Exception, redo: Redo | None = None
     ) -> CellResult:
         """Record that a cell ended without a result, which also fulfils a request.
 
         Otherwise a cell that always fails would never return its earlier result.
         """
-        known = isinstance(error, DcbenchError)
-        said = str(error) if known else f"{type(error).__name__}: {error}"
-        told = shortened("".join(format_exception(error)))
-        record = work.record(status, error=said, traceback=told)
+        record = runner.record(**fields_of(error))
         self.store.write(record)
         if redo:
             redo.end()
-        if self._has_result(work):
-            self.options.tell(f"{work.job.cell}: its earlier result is kept")
-        return CellResult(work.job, status, record)
+        if self._has_result(runner):
+            self.context.tell(f"{runner.job.cell}: its earlier result is kept")
+        return CellResult(runner.job, record.status, record)
 
-    def _has_result(self, work: Work) -> bool:
+    def _has_result(self, runner: CellRunner) -> bool:
         """Return whether an earlier run of a cell, on the same images, has a result."""
-        cell, digest, fingerprint = work.job.cell, work.job.digest, work.fingerprint
+        job, fingerprint = runner.job, runner.fingerprint
         if fingerprint is None:
-            return self.store.only(cell, digest) is not None
+            return self.store.only(job.cell, job.digest) is not None
         with suppress(RecordError):
-            return self.store.find(cell, digest, fingerprint) is not None
+            return self.store.find(job.cell, job.digest, fingerprint) is not None
         return False
-
-
-def shortened(text: str) -> str:
-    """Return a text without its middle, if it is longer than a record may hold."""
-    if len(text) <= MOST_TRACEBACK:
-        return text
-    half = MOST_TRACEBACK // 2
-    return f"{text[:half]}\n[...]\n{text[-half:]}"

@@ -2,23 +2,19 @@
 
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
 from dcbench_bacon.contract import State
-from dcbench_bacon.errors import InterruptedRunError, RecordError
+from dcbench_bacon.errors import RecordError
+from dcbench_bacon.running.waiting import wait_for
 from dcbench_bacon.runtime import checkpoint
 from dcbench_bacon.runtime.files import slug
-from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.runtime.policy import RunPolicy
 
 logger = logging.getLogger(__name__)
-
-
-LOOK_SECONDS = 1.0  # seconds between two checks of whether to stop waiting
 
 
 def once(
@@ -42,17 +38,15 @@ def once(
     path = folder / f"{slug(name)}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{slug(name)}.lock")
-    while not acquire(lock, LOOK_SECONDS):
-        if policy.stop() or time.monotonic() > policy.deadline:
-            raise InterruptedRunError(f"stopped while another process makes {name}")
+    wait_for(lock, policy, f"makes {name}")
     try:
-        found = _read(path)
-        if found is None:
-            found = _made(path.with_suffix(""), make)
-            checkpoint.write(path, found)
-            found = dict(checkpoint.read(path))  # on the CPU, as for the next reader
+        content = _read(path)
+        if content is None:
+            content = _made(path.with_suffix(""), make)
+            checkpoint.write(path, content)
+            content = dict(checkpoint.read(path))  # on the CPU, as for the next reader
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        return found
+        return content
     finally:
         lock.release()
 

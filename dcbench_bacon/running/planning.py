@@ -14,7 +14,11 @@ from dcbench_bacon.contract import (
 )
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.judged import check_protocol
-from dcbench_bacon.networks.pools import check_architectures, distilled_on, plain
+from dcbench_bacon.networks.pools import (
+    check_architectures,
+    distilled_on,
+    network_names,
+)
 from dcbench_bacon.plugins import METHODS, has_changed, recipe_file
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.schema import Cell
@@ -50,7 +54,9 @@ class CellJob(NamedTuple):
         return digests.distillation_digest(self.resolved.recipe)
 
 
-def say_if_changed(cell: Cell, made_by: Any, tell: Callable[[str], None]) -> None:
+def report_changed_method(
+    cell: Cell, made_by: Any, tell: Callable[[str], None]
+) -> None:
     """Tell the user if the code of a method has changed since it made a set.
 
     Args:
@@ -89,11 +95,11 @@ def judged_as(method: str, cell: Cell, request: protocols.Request) -> overlay.Ju
     Raises:
         UsageError: the protocol has a network or an augmentation that does not exist.
     """
-    found = overlay.judged_as(
+    judged = overlay.judged_as(
         recipe_file, msgspec.structs.replace(cell, method=method), request
     )
-    check_protocol(found.protocol)
-    return found
+    check_protocol(judged.protocol)
+    return judged
 
 
 def resolve(cell: Cell, request: protocols.Request) -> overlay.Resolved:
@@ -101,7 +107,7 @@ def resolve(cell: Cell, request: protocols.Request) -> overlay.Resolved:
     settings = method_class(cell.method).Settings
     resolved = overlay.resolve(recipe_file, settings, cell, request)
     check_names(resolved, recipe_file(cell.method))
-    found = resolved.recipe
-    names = plain(found.protocol.architectures, distilled_on(found))
-    protocol = msgspec.structs.replace(found.protocol, architectures=names)
-    return resolved._replace(recipe=msgspec.structs.replace(found, protocol=protocol))
+    recipe = resolved.recipe
+    names = network_names(recipe.protocol.architectures, distilled_on(recipe))
+    protocol = msgspec.structs.replace(recipe.protocol, architectures=names)
+    return resolved._replace(recipe=msgspec.structs.replace(recipe, protocol=protocol))

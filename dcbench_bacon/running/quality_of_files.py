@@ -17,28 +17,27 @@ from dcbench_bacon.evaluation.quality import (
     limited,
     table,
 )
-from dcbench_bacon.running.run import CellRun, Options
-from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.running.run import CellRun, RunContext
 from dcbench_bacon.schema import Cell
 
 
-def run_on(dataset: Dataset, options: Options, shared: Path | None = None) -> Run:
+def run_on(dataset: Dataset, context: RunContext, shared: Path | None = None) -> Run:
     """Return the run that trains the network and draws real images for all sets.
 
     Args:
         dataset: the real images.
-        options: device, data and policy.
+        context: the configuration in this process.
         shared: the folder in which the trained network is kept; None keeps none.
     """
     cell = Cell("quality", dataset.info.name, 1)
-    return CellRun(cell, dataset, options, None, shared)
+    return CellRun(cell, dataset, context, None, shared)
 
 
 def appraise_files(
     named: Sequence[tuple[Path, SyntheticSet]],
     dataset: Dataset,
     request: QualityRequest,
-    policy: RunPolicy,
+    context: RunContext,
     shared: Path | None = None,
 ) -> pd.DataFrame:
     """Return the table of image quality of several files of one data set.
@@ -47,14 +46,14 @@ def appraise_files(
         named: the files and the sets in them.
         dataset: the real images.
         request: the options of the measurement.
-        policy: checkpoints, progress and stopping.
+        context: device, checkpoints, progress and stopping.
         shared: the folder in which the trained network is kept; None keeps none.
 
     Raises:
         UsageError: a network, a model or its weights do not exist, or an image-text
             model is asked for on whitened images.
     """
-    run = run_on(dataset, Options(dataset.test.labels.device, policy=policy), shared)
+    run = run_on(dataset, context, shared)
     if dataset.zca and request.clip_weights:
         raise UsageError(
             "an image-text model sees pixels, and these images are ZCA-whitened: "
@@ -64,5 +63,5 @@ def appraise_files(
     sets = [(path.name, synthetic) for path, synthetic in named]
     stream = run.generator("training images", "cpu")
     order = torch.randperm(len(dataset.train.labels), generator=stream)
-    found = [appraise(fewer, sets, judge, order) for judge in judges(run, request)]
-    return table([row for rows in found for row in rows])
+    appraisals = [appraise(fewer, sets, judge, order) for judge in judges(run, request)]
+    return table([row for rows in appraisals for row in rows])

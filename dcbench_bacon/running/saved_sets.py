@@ -1,6 +1,7 @@
 """Sets that were made before: where they come from, and how they are judged."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -51,30 +52,39 @@ def judging(
     Raises:
         UsageError: a method was named, and the protocol is the same for all.
     """
+    check_as(request, as_method)
+    cell, made = opened.cell, made_by(opened.synthetic)
+    distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
+    names = pools.network_names(request.architectures, distilled_on)
+    asked = msgspec.structs.replace(request, architectures=names)
+    known = method_of(cell, opened.synthetic, as_method)
+    judged = planning.judged_as(known.method, cell, asked) if known else None
+    # Without one: made by another tool, or by a method that is not installed here.
+    protocol = judged.protocol if judged else protocols.protocol(cell, asked)
+    base = made or Recipe(
+        settings=set_identity.settings_of(opened.synthetic), protocol=protocol
+    )
+    recipe = msgspec.structs.replace(
+        base,
+        protocol=protocol,
+        preset=field_types.more_reduced(base.preset, asked.preset),
+        overrides={**base.overrides, **asked.overrides},
+    )
+    return Judging(recipe, describe(known, judged))
+
+
+def check_as(request: protocols.Request, as_method: str | None) -> None:
+    """Make sure that a method is named only where protocols depend on the method.
+
+    Raises:
+        UsageError: a method was named, and the protocol is the same for all.
+    """
     if as_method and request.protocol != protocols.PUBLISHED:
         raise UsageError(
             f"--as {as_method}: protocol {request.protocol} is the same for all "
             "methods; leave one of both out, or say --protocol "
             f"{protocols.PUBLISHED}"
         )
-    cell, made = opened.cell, made_by(opened.synthetic)
-    distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
-    names = pools.plain(request.architectures, distilled_on)
-    asked = msgspec.structs.replace(request, architectures=names)
-    known = method_of(cell, opened.synthetic, as_method)
-    judged = planning.judged_as(known.method, cell, asked) if known else None
-    # Without one: made by another tool, or by a method that is not installed here.
-    protocol = judged.protocol if judged else protocols.protocol(cell, asked)
-    own = made or Recipe(
-        settings=set_identity.settings_of(opened.synthetic), protocol=protocol
-    )
-    found = msgspec.structs.replace(
-        own,
-        protocol=protocol,
-        preset=field_types.more_reduced(own.preset, asked.preset),
-        overrides={**own.overrides, **asked.overrides},
-    )
-    return Judging(found, describe(known, judged))
 
 
 def made_by(synthetic: SyntheticSet) -> Recipe | None:
@@ -163,6 +173,7 @@ def beside(
     cell: Cell,
     made_for: DatasetInfo,
     loaded: Dataset,
+    whiten: Callable[[Dataset], Dataset] = whitening.whiten,
 ) -> OpenedSet:
     """Return a set beside the data set that it is to be tested on.
 
@@ -175,13 +186,14 @@ def beside(
         cell: what it was made as.
         made_for: the facts of the data set that it was made from.
         loaded: what it is to be tested on, not whitened.
+        whiten: whitens that data set if the set is whitened.
 
     Raises:
         DataError: the data set has images of another size, other classes, or other
             statistics.
     """
-    found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
-    if found != (made_for.channels, made_for.size, made_for.classes):
+    shape = (loaded.info.channels, loaded.info.size, loaded.info.classes)
+    if shape != (made_for.channels, made_for.size, made_for.classes):
         raise DataError(
             f"{path} was made from {made_for.name} ({_shape(made_for)}), "
             f"{loaded.info.name} has {_shape(loaded.info)}; "
@@ -194,7 +206,7 @@ def beside(
         )
     synthetic = _in_order_of(path, synthetic, made_for, loaded.info)
     if synthetic.provenance.get("zca"):
-        loaded = whitening.whiten(loaded)
+        loaded = whiten(loaded)
     if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
         loaded.fingerprint
     ):
@@ -206,6 +218,12 @@ def beside(
             made,
             loaded.info.name,
             effect,
+        )
+    elif whitening.other_fit(synthetic, loaded):
+        logger.warning(
+            "%s was whitened with another fit of the same images, as on another kind "
+            "of device: the accuracy may differ in its last digits",
+            path,
         )
     return OpenedSet(synthetic, cell, loaded)
 

@@ -10,7 +10,7 @@ from dcbench_bacon import plugins
 from dcbench_bacon.data.dataset import Dataset, check_ipc, held_out_sha256, hold_out
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import DivergedError
-from dcbench_bacon.evaluation.judged import in_force
+from dcbench_bacon.evaluation.judged import protocol_for_set
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.running.run import CellRun
@@ -45,9 +45,9 @@ def images_for(cell: Cell, dataset: Dataset, protocol: Protocol) -> Images:
     train, validation = dataset.train, None
     if protocol.held_out:
         train, validation = hold_out(cell, train, protocol.validation)
-    found = Images(replace(dataset, train=train), validation)
-    check_ipc(cell, found.dataset)
-    return found
+    images = Images(replace(dataset, train=train), validation)
+    check_ipc(cell, images.dataset)
+    return images
 
 
 def check_finite(synthetic: SyntheticSet) -> None:
@@ -108,7 +108,7 @@ def task_of(
         replace(synthetic, provenance=provenance),
         images.dataset.test,
         images.dataset.info,
-        in_force(protocol, synthetic),
+        protocol_for_set(protocol, synthetic),
         images.validation,
         teachers,
     )

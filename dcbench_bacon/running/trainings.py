@@ -5,20 +5,17 @@ from dataclasses import dataclass, replace
 from typing import Generic
 
 import msgspec
-from filelock import FileLock
 
 from dcbench_bacon.downstream_store import Folder, R
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.grid import at_work
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunContext
+from dcbench_bacon.running.waiting import wait_for
 from dcbench_bacon.runtime.environment import environment
-from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training.task import Task
-
-PATIENCE = 1.0  # seconds between two checks of whether to stop waiting
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class TrainingOutcome(Generic[R]):
 
 
 def run(
-    jobs: Sequence[TrainingJob[R]], folder: Folder[R], options: Options
+    jobs: Sequence[TrainingJob[R]], folder: Folder[R], context: RunContext
 ) -> TrainingOutcome[R]:
     """Run jobs one after another; one that diverges does not stop the others.
 
@@ -56,7 +53,7 @@ def run(
         InterruptedRunError: the user stopped the run; the same jobs can continue later.
         OutputError: results can no longer be written.
     """
-    if options.fresh:
+    if context.fresh:
         for job in jobs:
             folder.redo(job.plan).ask()
     done: list[R] = []
@@ -64,73 +61,70 @@ def run(
     for number, job in enumerate(jobs, 1):
         where = f"[{number}/{len(jobs)}] {job.plan.label}"
         try:
-            record, note = _attempt(job, folder, options)
+            record, note = _attempt(job, folder, context)
         except DivergedError as error:
             failures += 1
-            options.tell(f"{where}: diverged: {error}")
+            context.tell(f"{where}: diverged: {error}")
             continue
         done.append(record)
-        options.tell(f"{where}: {spread(record.evaluations)}  ({note})")
+        context.tell(f"{where}: {spread(record.evaluations)}  ({note})")
     return TrainingOutcome(done, failures)
 
 
-def spread(found: Sequence[Evaluation]) -> str:
+def spread(evaluations: Sequence[Evaluation]) -> str:
     """Return the mean accuracy in percent and the number of networks, as text."""
-    mean = 100 * sum(each.accuracy for each in found) / len(found)
-    return f"{mean:.2f} % (n={len(found)})"
+    mean = (
+        100 * sum(evaluation.accuracy for evaluation in evaluations) / len(evaluations)
+    )
+    return f"{mean:.2f} % (n={len(evaluations)})"
 
 
 @at_work()
-def _attempt(job: TrainingJob[R], folder: Folder[R], options: Options) -> tuple[R, str]:
+def _attempt(
+    job: TrainingJob[R], folder: Folder[R], context: RunContext
+) -> tuple[R, str]:
     """Return the record of a job, which is trained if need be, and a note.
 
     The note states how long the training took, or that it was already done.
     """
+    if context.policy.stopped():
+        raise InterruptedRunError("stopped between two trainings")
     lock = folder.lock(job.plan)
-    _wait(lock, options)
+    wait_for(lock, context.policy, f"trains {job.plan.label}")
     try:
         redo = folder.redo(job.plan)
         if redo.begin():
-            if not options.fresh:
-                options.tell(f"{job.plan.label}: runs anew, as --fresh has asked")
-        elif (known := _finished(job, folder, options)) is not None:
+            if not context.fresh:
+                context.tell(f"{job.plan.label}: runs anew, as --fresh has asked")
+        elif (known := _finished(job, folder, context)) is not None:
             folder.clear(job.plan)  # a kill may come between a record and the tidying
             return known, "already done"
-        record = _train(job, folder, options)
+        record = _train(job, folder, context)
         folder.write(record)
         redo.end()
         folder.clear(job.plan)
-        seconds = sum(each.seconds for each in record.evaluations)
+        seconds = sum(evaluation.seconds for evaluation in record.evaluations)
         return record, f"{seconds:.1f} s"
     finally:
         lock.release()
 
 
-def _wait(lock: FileLock, options: Options) -> None:
-    """Wait for the lock, which another process may hold for the same training."""
-    while True:
-        if options.policy.stop():
-            raise InterruptedRunError("stopped between two trainings")
-        if acquire(lock, PATIENCE):
-            return
-
-
-def _finished(job: TrainingJob[R], folder: Folder[R], options: Options) -> R | None:
+def _finished(job: TrainingJob[R], folder: Folder[R], context: RunContext) -> R | None:
     """Return the record of a job, if there is one that can be read."""
     try:
         return folder.find(job.plan)
     except RecordError as error:
-        options.tell(f"warning: {error}")
+        context.tell(f"warning: {error}")
         return None
 
 
-def _train(job: TrainingJob[R], folder: Folder[R], options: Options) -> R:
+def _train(job: TrainingJob[R], folder: Folder[R], context: RunContext) -> R:
     """Train and test the networks of a job."""
     checkpoints = folder.checkpoint_folder(job.plan)
-    policy = replace(options.policy, folder=checkpoints)
-    clock = Clock(job.plan.label, options.device, policy)
+    policy = replace(context.policy, folder=checkpoints)
+    clock = Clock(job.plan.label, context.device, policy)
     return msgspec.structs.replace(
         job.plan,
         evaluations=tuple(evaluate(clock, job.task())),
-        environment=environment(options.device),
+        environment=environment(context.device),
     )

@@ -1,5 +1,7 @@
 """Locks that end with their process."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,3 +22,29 @@ def acquire(lock: FileLock, patience: float) -> bool:
     except OSError as error:
         raise OutputError.of(Path(lock.lock_file), error) from error
     return True
+
+
+def holder(lock: FileLock) -> str:
+    """Return who holds a lock, as far as this machine knows.
+
+    Returns:
+        The number of the process and its command, or ``another process`` if it runs on
+        another machine or the system does not list its locks.
+    """
+    with suppress(OSError, ValueError):
+        place = Path(lock.lock_file).stat()
+        device = f"{os.major(place.st_dev):02x}:{os.minor(place.st_dev):02x}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            number, file = line.replace("-> ", "").split()[4:6]
+            if file == f"{device}:{place.st_ino}" and "->" not in line:
+                return f"process {number}{_command(number)}"
+    return "another process"
+
+
+def _command(process: str) -> str:
+    """Return the command of a process of this machine in brackets, if it is known."""
+    with suppress(OSError):
+        words = Path("/proc", process, "cmdline").read_bytes().split(b"\0")
+        text = " ".join(Path(word.decode(errors="replace")).name for word in words[:3])
+        return f" ({text.strip()} ...)"
+    return ""

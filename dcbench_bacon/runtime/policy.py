@@ -1,6 +1,7 @@
 """The settings of a run's stages: checkpoints, stopping, progress and compilation."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,3 +32,7 @@ class RunPolicy:
     reporter: Reporter = field(default_factory=Silent)
     warm_up: int = 0
     compiler: Compiler = field(default_factory=Compiler)
+
+    def stopped(self) -> bool:
+        """Return whether the user has asked to stop, or the time budget is spent."""
+        return self.stop() or time.monotonic() > self.deadline

@@ -84,7 +84,8 @@ class SetTrainer:
         protocol = self.protocol
         self.vector = self.flat.vector()
         # Networks with batch statistics want the batch whole.
-        fit = images_per_call(self.images.device, self.task.info.size)
+        demand = self.network.memory_demand
+        fit = images_per_call(self.images.device, self.task.info.size, demand)
         most = fit if self.stackable else None
         self.update = TrainingStep(self.flat, self.criterion, most)
         # AdamW has two moments a parameter, SGD one velocity.
@@ -123,10 +124,10 @@ class SetTrainer:
         since = index - schedules.last_restart(protocol, index)
         return schedules.learning_rate(protocol, index), since * batches
 
-    def optimiser(self, rate: Scalar, taken: Scalar) -> FlatSGD | FlatAdamW:
+    def optimiser(self, rate: Scalar, steps_taken: Scalar) -> FlatSGD | FlatAdamW:
         """Return the optimiser at a rate, after so many steps."""
         if self.protocol.optimiser == "adamw":
-            return FlatAdamW(rate, self.decay, taken)
+            return FlatAdamW(rate, self.decay, steps_taken)
         return FlatSGD(rate, self.protocol.momentum, self.decay)
 
     def batches(self) -> tuple[Int64[Tensor, "n"], ...]:
@@ -165,7 +166,7 @@ class SetTrainer:
     def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:
         """Update the network once on the images at ``index``."""
         batch = prepare([self], index[None])
-        targets = Targets(*(each[0] for each in batch.targets))
+        targets = Targets(*(target[0] for target in batch.targets))
         with self.clock.phase("train"):
             self.update.attach(self.vector)  # a measurement has let go of the gradient
             outcome = self.update(optimiser, self.velocity, batch.images[0], targets)
@@ -233,7 +234,8 @@ def prepare(
     first, count = trainers[0], index.shape[1]
     with first.clock.phase("augmentation"):
         draws = [
-            each.augmentation.draw(1, each.drawing, samples=count) for each in trainers
+            trainer.augmentation.draw(1, trainer.drawing, samples=count)
+            for trainer in trainers
         ]
         images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
         # All of one kind, that of the augmentation that drew them.
@@ -241,7 +243,7 @@ def prepare(
         images = first.augmentation.apply(images, joined)
         labels = original = first.labels[index]
         if first.mixer is not None:
-            mixes = [first.mixer.draw(count, each.pairing) for each in trainers]
+            mixes = [first.mixer.draw(count, trainer.pairing) for trainer in trainers]
             mix = Mix.cat(mixes)
             images, labels = mix.images(images), mix.labels(labels)
     if first.task.teachers:
@@ -254,7 +256,9 @@ def prepare(
 @torch.no_grad()
 def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     """Return the plain mean of the teachers' logits."""
-    pieces = torch.split(images, images_per_call(images.device, task.info.size))
+    demand = max(teacher.memory_demand for teacher in task.teachers)
+    most = images_per_call(images.device, task.info.size, demand)
+    pieces = torch.split(images, most)
     logits = [
         torch.cat([teacher.eval()(piece) for piece in pieces])
         for teacher in task.teachers

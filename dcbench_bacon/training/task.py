@@ -69,7 +69,7 @@ def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
     The arithmetic has the precision of the network. Nothing is compiled, because this
     is called too rarely to compile for its batch sizes.
     """
-    most = images_per_call(split.images.device, info.size)
+    most = images_per_call(split.images.device, info.size, network.memory_demand)
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
     with (
@@ -77,7 +77,7 @@ def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
         torch.compiler.set_stance("force_eager"),
         tensor_cores(network.precision),
     ):
-        pieces = (torch.split(each, most) for each in (split.images, split.labels))
+        pieces = (torch.split(tensor, most) for tensor in (split.images, split.labels))
         for images, labels in zip(*pieces, strict=True):
             logits = network(normalize(images, info))
             correct += (logits.argmax(1) == labels).sum()

@@ -412,7 +412,7 @@ def test_fresh_runs_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "begins"),
+    ("format", "begins"),
     [
         ("md", "| "),
         ("csv", ",".join([*SUMMARY, "recipe"])),
@@ -420,8 +420,8 @@ def test_fresh_runs_again(tmp_path: Path) -> None:
         ("html", "<"),
     ],
 )
-def test_table(results: Path, form: str, begins: str) -> None:
-    arguments = ("table", "--output", results, "--preset", "demo", "--format", form)
+def test_table(results: Path, format: str, begins: str) -> None:
+    arguments = ("table", "--output", results, "--preset", "demo", "--format", format)
     result = invoke(*arguments)
     assert result.exit_code == 0
     assert any(line.startswith(begins) for line in result.output.splitlines())
@@ -458,9 +458,9 @@ def test_other_tables(
 def test_records_of_the_demo_enter_no_paper_table(
     results: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for form in ("md", "csv"):
+    for format in ("md", "csv"):
         caplog.clear()
-        result = invoke("table", "--output", results, "--format", form)
+        result = invoke("table", "--output", results, "--format", format)
         assert result.exit_code == 0
         assert "igits" not in result.stdout
         count = len(found(results))

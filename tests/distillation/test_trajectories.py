@@ -34,14 +34,14 @@ from dcbench_bacon.distillation.trajectories import (
 from dcbench_bacon.distillation.unrolled import Student, StudentBatch, StudentMatch
 from dcbench_bacon.errors import DataError, InterruptedRunError, UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
-from dcbench_bacon.evaluation.judged import in_force
+from dcbench_bacon.evaluation.judged import protocol_for_set
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.running import cell, planning, step_timing
 from dcbench_bacon.running.planning_of_grids import Grid
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
 
@@ -326,7 +326,7 @@ def test_a_step_is_timed_without_the_experts_of_the_recipe(
             overrides={"architecture": "ConvNetW8D2", "student_steps": "3"}
         ),
     )
-    (record,) = step_timing.time_steps(grid, Options(torch.device("cpu")), 2)
+    (record,) = step_timing.time_steps(grid, RunConfig(torch.device("cpu")).here(), 2)
     experts, match = (record.distillation[name] for name in ("experts", "match"))
     assert experts.steps == 1  # one pass of one expert, not 50 of 100
     assert experts.step_flops is None
@@ -346,8 +346,8 @@ def test_a_set_without_a_learning_rate_is_not_judged_at_it(learned: object) -> N
     made = SyntheticSet(images, labels, provenance={"learning_rate": learned})
     protocol = Protocol(name="dc", use_learned_rate=True)
     with pytest.raises(DataError, match="use_learned_rate=false"):
-        in_force(protocol, made)
-    assert in_force(Protocol(name="dc"), made).learning_rate == 0.01
+        protocol_for_set(protocol, made)
+    assert protocol_for_set(Protocol(name="dc"), made).learning_rate == 0.01
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,13 @@ def evaluate(path: Path, output: Path, *options: object) -> tuple[Any, str]:
     return only_record(output).recipe.protocol, done.stderr
 
 
-def of_file(name: str, form: str = "vico", partition: int = 1) -> JudgedAs | None:
+def of_file(name: str, format: str = "vico", partition: int = 1) -> JudgedAs | None:
     """The method that a file of another tool tells."""
-    source = {"files": [name], "format": form}
+    source = {"files": [name], "format": format}
     made = SyntheticSet(
         torch.zeros(1, 1, 8, 8), torch.ones(1, 1), partition, {"source": source}
     )
-    return method_of(Cell(f"{form}-file", "mnist", 1), made, None)
+    return method_of(Cell(f"{format}-file", "mnist", 1), made, None)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_four_parts_in_a_file_named_dm_are_idms_or_bacons() -> None:
     found = of_file("res_DM_MNIST_ConvNet_10ipc.pt", partition=2)
     assert found is not None
     assert found.method == "idm"
-    assert (of_file("acc_0.45.pkl", form="best") or found).method == "idm"
+    assert (of_file("acc_0.45.pkl", format="best") or found).method == "idm"
 
 
 @pytest.mark.parametrize(

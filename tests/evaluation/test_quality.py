@@ -23,11 +23,13 @@ from dcbench_bacon.evaluation import quality
 from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
 from dcbench_bacon.evaluation.quality import Judge, Labelled, QualityRequest
 from dcbench_bacon.running import quality_of_files
-from dcbench_bacon.running.run import Options
-from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.training import features
 from dcbench_bacon.training.features import Features, FeatureSettings
 
 CPU = torch.device("cpu")
+HERE = RunConfig(CPU).here()
+measured = features._seconds_per_image
 QUICK = QualityRequest(architecture="ConvNetD1W8", passes=2)
 
 
@@ -197,21 +199,37 @@ def test_zero_shot_agreement_by_hand(channels: int) -> None:
 
 def test_the_network_is_trained_on_train_alone() -> None:
     source = dataset(channels=3, per_class=20)
-    first = quality.trained_network(
-        quality_of_files.run_on(source, Options(CPU)), QUICK
-    )
+    first = quality.trained_network(quality_of_files.run_on(source, HERE), QUICK)
     other_test = replace(source, test=replace(source.test, labels=source.test.labels))
     images = normalize(source.train.images[:5], source.info)
-    again = quality.trained_network(
-        quality_of_files.run_on(other_test, Options(CPU)), QUICK
-    )
+    again = quality.trained_network(quality_of_files.run_on(other_test, HERE), QUICK)
     assert torch.equal(first.encode(images), again.encode(images))
     changed = replace(source.train, images=255 - source.train.images)
     third = quality.trained_network(
-        quality_of_files.run_on(replace(source, train=changed), Options(CPU)), QUICK
+        quality_of_files.run_on(replace(source, train=changed), HERE),
+        QUICK,
     )
     assert not torch.equal(first.encode(images), third.encode(images))
     assert "of train right" in first.title
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_long_training_is_told_before_it_begins(
+    slow: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = 60.0 if slow else 0.0
+    monkeypatch.setattr(features, "_seconds_per_image", lambda *_: seconds)
+    run = quality_of_files.run_on(dataset(), HERE)
+    count = len(run.train.labels)
+    quality.trained_network(run, QUICK)
+    text = f"2 passes over {count} images"
+    assert (text in caplog.text) == slow
+    if slow:
+        hours, minutes = divmod(2 * count, 60)
+        about = f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
+        assert about in caplog.text
+        assert "--passes" in caplog.text
+    assert 0 < measured(run, "ConvNetD1W8") < 1
 
 
 def test_fewer_test_images_are_drawn() -> None:
@@ -226,7 +244,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:
     source = dataset(channels=3)
     request = QUICK._replace(clip_model=registered, clip_weights=str(weights))
     named = [(Path("a.safetensors"), decoded_set()), (Path("b"), decoded_set())]
-    table = quality_of_files.appraise_files(named, source, request, RunPolicy())
+    table = quality_of_files.appraise_files(named, source, request, HERE)
     assert list(table["set"]) == ["a.safetensors"] * 2 + ["b"] * 2
     assert next(iter(table["features"])) == f"CLIP {registered}"
     clip = table[table["features"].str.startswith("CLIP")]
@@ -237,7 +255,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:
 
 
 def test_what_needs_weights_says_so(tmp_path: Path) -> None:
-    run = quality_of_files.run_on(dataset(channels=3), Options(CPU))
+    run = quality_of_files.run_on(dataset(channels=3), HERE)
     missing = QUICK._replace(clip_weights=str(tmp_path / "none.pt"))
     with pytest.raises(UsageError, match=r"^--clip-weights .*none.pt: no such file"):
         next(quality.judges(run, missing))
@@ -281,5 +299,5 @@ def test_the_network_of_digits_is_not_trained_on_mirrored_ones(
     real = dataset()
     for name in ("mnist", "svhn", "digits", "cifar10"):
         named = replace(real, info=msgspec.structs.replace(real.info, name=name))
-        quality.trained_network(quality_of_files.run_on(named, Options(CPU)), QUICK)
+        quality.trained_network(quality_of_files.run_on(named, HERE), QUICK)
     assert ["flip" in each for each in seen] == [False, False, False, True]

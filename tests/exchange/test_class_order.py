@@ -16,7 +16,7 @@ from dcbench_bacon.data.dataset import denormalize
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import adopt
-from dcbench_bacon.exchange.formats import Claims, stated_classes
+from dcbench_bacon.exchange.formats import ReadingOptions, stated_classes
 from dcbench_bacon.running import saved_sets
 from dcbench_bacon.schema import Cell
 
@@ -57,7 +57,7 @@ def test_folders_of_digits_have_their_labels(
 ) -> None:
     """By position only 1 of 10 of the words would: 10.7 % instead of 76.1."""
     path = pictures(tmp_path / "set", names)
-    assert right(adopt.read(path, Claims(dataset="digits"))).all()
+    assert right(adopt.read(path, ReadingOptions(dataset="digits"))).all()
     assert f"{names[0]} = 0" in caplog.text
 
 
@@ -99,11 +99,11 @@ def test_numbers_for_folders_are_told(
     values = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.save([values, torch.arange(12)], tmp_path / "a.pt")
     name = f"folder:{tmp_path / 'twelve'}"
-    adopt.read(tmp_path / "a.pt", Claims(dataset=name))
+    adopt.read(tmp_path / "a.pt", ReadingOptions(dataset=name))
     told = " ".join(caplog.text.split())
     assert f"classes in order: {doubt} ({shown}" in told
     caplog.clear()
-    adopt.read(tmp_path / "a.pt", Claims(dataset=name, classes=("order",)))
+    adopt.read(tmp_path / "a.pt", ReadingOptions(dataset=name, classes=("order",)))
     assert "classes in order" not in caplog.text
 
 
@@ -151,7 +151,7 @@ def test_own_sets_keep_their_classes_in_another_order() -> None:
 def test_a_class_may_be_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = adopt.read(pictures(tmp_path, WORDS[:9]), Claims(dataset="digits"))
+    found = adopt.read(pictures(tmp_path, WORDS[:9]), ReadingOptions(dataset="digits"))
     assert right(found).all()
     assert found.labels.shape == (9, 10)
 
@@ -167,10 +167,12 @@ def test_a_class_may_be_missing(
 def test_other_names_want_the_option(names: list[str], tmp_path: Path) -> None:
     path = pictures(tmp_path / "set", names)
     with pytest.raises(DataError, match="--classes"):
-        adopt.read(path, Claims(dataset="digits"))
+        adopt.read(path, ReadingOptions(dataset="digits"))
     order = sorted(names)
     stated = tuple(str(names.index(name)) for name in order)
-    assert right(adopt.read(path, Claims(dataset="digits", classes=stated))).all()
+    assert right(
+        adopt.read(path, ReadingOptions(dataset="digits", classes=stated))
+    ).all()
 
 
 def test_numbers_of_classes_with_names_want_the_option() -> None:
@@ -195,7 +197,7 @@ def test_the_option_moves_the_columns_of_any_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=values.numpy(), labels=rows.numpy())
     stated = tuple(WORDS[::-1])
     found = adopt.read(
-        tmp_path / "a.npz", Claims(dataset="digits", classes=stated, zca=False)
+        tmp_path / "a.npz", ReadingOptions(dataset="digits", classes=stated, zca=False)
     )
     assert torch.equal(found.labels, rows.flip(1))
     reading = found.provenance["source"]["reading"]

@@ -17,7 +17,7 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange import adopt, image_folder
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation import guesses
 from dcbench_bacon.exchange.interpretation.content import Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
@@ -25,8 +25,8 @@ from dcbench_bacon.exchange.interpretation.evidence import measure
 DIGITS = adopt.facts("digits", None)
 
 
-def read(path: Path, **claims: Any) -> SyntheticSet:
-    return adopt.read(path, Claims(**{"dataset": "digits", **claims}))
+def read(path: Path, **stated: Any) -> SyntheticSet:
+    return adopt.read(path, ReadingOptions(**{"dataset": "digits", **stated}))
 
 
 def reading(found: SyntheticSet) -> dict[str, Any]:
@@ -62,35 +62,37 @@ def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claims", "factor", "shift", "words"),
+    ("stated", "factor", "shift", "words"),
     [
         ({"pixels": True}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--normalized"),
-        ({"form": "idc"}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--from"),
-        ({"form": "idc"}, 255, 0, "not in"),
+        ({"format": "idc"}, 2.65, -0.8, r"pixels from -0\.\d+ to 1\.\d+.*--from"),
+        ({"format": "idc"}, 255, 0, "not in"),
         ({}, 265, -3, "neither normalised images nor pixels.*clip"),
         ({"pixels": True}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": False}, 265, -3, "no normalised images have.*leave out --norm"),
+        ({}, 2.5, 0, r"look like pixels 0..255, but.*0\.00.*digits 0\.31.*--pixels"),
         ({"pixels": False}, 1, 0, "no normalised images have.*--pixels"),
         ({"pixels": False}, 255, 0, "no normalised images have.*--pixels"),
         ({"zca": True}, 1, 0, "are pixels.*--zca"),
     ],
 )
 def test_what_contradicts_the_numbers_is_refused(
-    claims: dict[str, Any], factor: float, shift: float, words: str, tmp_path: Path
+    stated: dict[str, Any], factor: float, shift: float, words: str, tmp_path: Path
 ) -> None:
     path = saved(smooth() * factor + shift, tmp_path / "a.pt")
     with pytest.raises(DataError, match=words):
-        read(path, **claims)
+        read(path, **stated)
 
 
 def test_bytes_are_pixels_whatever_is_said(tmp_path: Path) -> None:
     path = saved((smooth() * 255).to(torch.uint8), tmp_path / "a.pt")
     assert reading(read(path))["scale"] == "pixels 0..255"
-    for claims, option in (
+    for stated, option in (
         ({"pixels": False}, "--normalized"),
         ({"zca": True}, "--zca"),
     ):
         with pytest.raises(DataError, match=option):
-            read(path, **claims)
+            read(path, **stated)
 
 
 @pytest.mark.parametrize("place", ["file", "parent", "grandparent"])
@@ -135,6 +137,34 @@ def test_statistics_of_another_data_set_are_doubted(
     assert "statistics digits" not in caplog.text
 
 
+def test_pixels_are_compared_with_those_of_the_data_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only normalised images were once compared."""
+    plain = smooth()
+    like_digits = (plain - plain.mean()) / plain.std() * DIGITS.std[0] + DIGITS.mean[0]
+    fitting = like_digits.clamp(0, 1)
+    for values, near in ((fitting, True), (fitting * 0.2 + 0.7, False)):
+        for most in (1, 255):
+            path = saved(values * most, tmp_path / "a.pt")
+            caplog.clear()
+            read(path, format="tuple")
+            doubt = "likely" if near else "doubtful"
+            table = " ".join(caplog.text.split())
+            assert f"values pixels 0..{most}: {doubt}" in table
+            assert "those of digits 0.31/0.38" in table
+            caplog.clear()
+            read(path, format="tuple", pixels=True)
+            assert ("name the right data set" in caplog.text) == (not near)
+
+
+def test_a_single_far_value_is_no_contradiction(tmp_path: Path) -> None:
+    values = dataset.standardize(smooth(), DIGITS)
+    values[0, 0, 0, 0] = 200
+    found = read(saved(values, tmp_path / "a.pt"), pixels=False)
+    assert reading(found)["scale"] == "normalised"
+
+
 @pytest.mark.parametrize("name", ["acc_9.pkl", "data_best.pt", "res_IDM_2ipc.pt"])
 def test_a_missing_seam_leaves_four_parts_in_doubt(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -165,7 +195,7 @@ def test_the_data_set_decides_on_grey_or_colour(tmp_path: Path) -> None:
     )
     assert again.in_channels(3).read().shape == (10, 3, 8, 8)
     last = tmp_path / "set" / "9" / "a.png"
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(last)
+    Image.new("RGB", (8, 8), (1, 2, 30)).save(last)
     with pytest.raises(DataError, match=r"a\.png: a coloured image.*--dataset"):
         read(tmp_path / "set")
     Image.new("I;16", (8, 8), 1000).save(last)
@@ -176,11 +206,11 @@ def test_the_data_set_decides_on_grey_or_colour(tmp_path: Path) -> None:
 def test_the_table_fits_a_narrow_terminal() -> None:
     said: list[str] = []
     reason = "from its name; " * 20
-    known = {"zca": Guess(True, reason), "form": Guess("vico", "so", "certain")}
+    known = {"zca": Guess(True, reason), "format": Guess("vico", "so", "certain")}
     path = Path("a.pt")
 
-    def say(form: str, *given: object) -> None:
-        said.append(form % given)
+    def say(text: str, *given: object) -> None:
+        said.append(text % given)
 
     guesses.tell(path, known, ["a note"], say)
     lines = said[0].splitlines()
@@ -194,8 +224,8 @@ def test_sets_of_one_file_share_a_table(tmp_path: Path) -> None:
     said: list[str] = []
     told: set[Any] = set()
 
-    def say(form: str, *given: object) -> None:
-        said.append(form % given)
+    def say(text: str, *given: object) -> None:
+        said.append(text % given)
 
     for value, reason in (
         (True, "deviation 0.5"),
@@ -207,7 +237,7 @@ def test_sets_of_one_file_share_a_table(tmp_path: Path) -> None:
     path = files.res(tmp_path / "res_DM_digits.pt")
     told.clear()
     for index in range(5):
-        adopt.read(path, Claims(dataset="digits", index=index), None, told)
+        adopt.read(path, ReadingOptions(dataset="digits", index=index), None, told)
     assert len(told) == 1
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.exchange import adopt
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation import accuracies
 from dcbench_bacon.reporting.rendering import accuracy, moments
 from dcbench_bacon.running import cell
@@ -237,7 +237,7 @@ def test_stored_accuracies_stand_beside_the_measured(tmp_path: Path) -> None:
 def test_a_changed_copy_of_a_file_of_ours_is_another_set(tmp_path: Path) -> None:
     """Its header still says how the original was read."""
     path = files.res(tmp_path / "res_DC_digits_ConvNet_2ipc.pt", 1)
-    made = adopt.read(path, Claims(dataset="digits"))
+    made = adopt.read(path, ReadingOptions(dataset="digits"))
     synthetic_file.write(tmp_path / "a.safetensors", made)
     synthetic_file.write(
         tmp_path / "b.safetensors", replace(made, images=made.images * 0.1)
@@ -303,8 +303,8 @@ def test_real_sets_of_dc(
     record = only_record(output)
     assert (record.cell.ipc, record.cell.seed, record.name) == (1, 0, name)
     assert record.recipe.settings["scale"] == "normalised"
-    found_ = adopt.every_set(path, Claims(index="all"))
-    assert [claim.index for claim in found_] == list(range(count))
+    found_ = adopt.every_set(path, ReadingOptions(index="all"))
+    assert [options.index for options in found_] == list(range(count))
     table = invoke("table", "--preset", "demo", "--output", output).stdout
     assert name in table
 
@@ -318,7 +318,7 @@ def test_the_real_set_of_datm(
     refused = invoke("evaluate", folder, *FIXED, "--output", tmp_path / "out")
     assert refused.exit_code == 1
     assert "--labels softmax" in refused.stderr
-    made = adopt.read(folder, Claims(labels="softmax"))
+    made = adopt.read(folder, ReadingOptions(labels="softmax"))
     for told in (
         "format dd_ranking: likely",
         "data set cifar10: likely (from the name DATM_CIFAR10_ZCA_IPC10)",

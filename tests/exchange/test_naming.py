@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation.naming import name_of
 from dcbench_bacon.reporting import published
 
@@ -17,8 +17,11 @@ def test_no_published_number_stands_beside_a_set_of_another_tool(
     """Neither a stated name nor that of a folder is the name of a method."""
     assert published.sources(method, "cifar10", 10)
     with pytest.raises(UsageError, match="no method"):
-        name_of(tmp_path / "x.pt", Claims(name=method))
+        name_of(tmp_path / "x.pt", ReadingOptions(name=method))
     folder = tmp_path / method
     folder.mkdir()
-    assert name_of(folder, Claims()) == f"{tmp_path.name}/{method}"
-    assert name_of(tmp_path / "x.pt", Claims(name=f"my {method}")) == f"my {method}"
+    assert name_of(folder, ReadingOptions()) == f"{tmp_path.name}/{method}"
+    assert (
+        name_of(tmp_path / "x.pt", ReadingOptions(name=f"my {method}"))
+        == f"my {method}"
+    )

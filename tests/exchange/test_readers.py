@@ -30,7 +30,7 @@ from dcbench_bacon.data import dataset, synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, DcbenchError, RecordError, UsageError
 from dcbench_bacon.exchange import adopt
-from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 from dcbench_bacon.exchange.image_folder import ImageFiles
 from dcbench_bacon.exchange.interpretation.recognition import guess
 from dcbench_bacon.exchange.pickles.archives import load_arrays
@@ -39,12 +39,12 @@ from dcbench_bacon.exchange.readers import READERS
 from dcbench_bacon.plugins import DATASETS
 
 DIGITS = adopt.facts("digits", None)
-QUIET = Claims(dataset="digits", partition=1, zca=False, pixels=False)
+QUIET = ReadingOptions(dataset="digits", partition=1, zca=False, pixels=False)
 
 
-def read(path: Path, **claims: Any) -> SyntheticSet:
+def read(path: Path, **stated: Any) -> SyntheticSet:
     """Reads a file that was made from digits."""
-    return adopt.read(path, Claims(**{"dataset": "digits", **claims}))
+    return adopt.read(path, ReadingOptions(**{"dataset": "digits", **stated}))
 
 
 def standardized(pixels: Tensor) -> Tensor:
@@ -65,22 +65,22 @@ def test_every_format_has_its_reader() -> None:
     assert set(MAKERS) == set(READERS)
 
 
-@pytest.mark.parametrize("form", READERS)
+@pytest.mark.parametrize("format", READERS)
 @pytest.mark.parametrize("stated", [True, False])
-def test_a_set_is_read_as_it_is(form: str, stated: bool, tmp_path: Path) -> None:
-    path = MAKERS[form](tmp_path)
-    assert guess(path) == form
-    found = read(path, form=form if stated else None)
-    expected = EXPECTED.get(form, images)()
-    if form == "folder":
+def test_a_set_is_read_as_it_is(format: str, stated: bool, tmp_path: Path) -> None:
+    path = MAKERS[format](tmp_path)
+    assert guess(path) == format
+    found = read(path, format=format if stated else None)
+    expected = EXPECTED.get(format, images)()
+    if format == "folder":
         torch.testing.assert_close(found.images, expected)
     else:
         assert torch.equal(found.images, expected)
     assert torch.equal(found.labels, F.one_hot(labels(), 10).float())
-    assert found.partition == (2 if form in ("best", "idc") else 1)
+    assert found.partition == (2 if format in ("best", "idc") else 1)
     source = found.provenance["source"]
-    assert source["format"] == form
-    assert ("form" in source["guessed"]) == (not stated)
+    assert source["format"] == format
+    assert ("format" in source["guessed"]) == (not stated)
     assert found.provenance["cell"]["ipc"] == 2
     synthetic_file.check(found)
     json.dumps(found.provenance)
@@ -94,7 +94,7 @@ def test_the_source_is_recorded(tmp_path: Path) -> None:
     assert source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert source["files"] == [path.name]
     assert source["given"] == {"dataset": "digits", "partition": 2, "index": 3}
-    guessed = {"form": "vico", "zca": False, "pixels": "normalised"}
+    guessed = {"format": "vico", "zca": False, "pixels": "normalised"}
     guessed["statistics"] = "digits"
     assert source["guessed"] == guessed
 
@@ -111,10 +111,10 @@ def test_one_of_several(
     assert found.provenance["cell"]["seed"] == seed_of_cell
 
 
-@pytest.mark.parametrize("form", ["vico", "mtt"])
-def test_an_index_out_of_range(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["vico", "mtt"])
+def test_an_index_out_of_range(format: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--index"):
-        read(MAKERS[form](tmp_path), index=5)
+        read(MAKERS[format](tmp_path), index=5)
 
 
 def test_old_files_of_torch(tmp_path: Path) -> None:
@@ -145,12 +145,12 @@ def test_a_partition_is_asked_for(
     assert "--partition" not in caplog.text
 
 
-@pytest.mark.parametrize("form", READERS)
+@pytest.mark.parametrize("format", READERS)
 def test_parts_and_whitening_are_never_taken_in_silence(
-    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    format: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = MAKERS[form](tmp_path)
-    pixels = form in ("idc", "folder")  # which whitened images are not
+    path = MAKERS[format](tmp_path)
+    pixels = format in ("idc", "folder")  # which whitened images are not
     read(path)
     assert "state it with --partition" in caplog.text
     assert ("state it with --zca or --no-zca" in caplog.text) != pixels
@@ -284,9 +284,9 @@ def test_the_name_tells_the_data_set(tmp_path: Path) -> None:
         "SVHN_ipc_1_aug_True/acc_0.6.pkl": "svhn",
     }
     for name, expected in names.items():
-        assert adopt.dataset_of(tmp_path / name, Claims())[0] == expected
+        assert adopt.dataset_of(tmp_path / name, ReadingOptions())[0] == expected
     with pytest.raises(UsageError, match="--dataset"):
-        adopt.dataset_of(Path("/nowhere/at/all.pt"), Claims())
+        adopt.dataset_of(Path("/nowhere/at/all.pt"), ReadingOptions())
 
 
 def saved(value: Any, path: Path) -> Path:
@@ -337,20 +337,20 @@ def test_what_is_no_set_is_refused(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [{}, {"data": []}, {"data": 3}, [], 7, "a", None])
 def test_other_objects_are_refused(value: Any, tmp_path: Path) -> None:
     path = saved(value, tmp_path / "a.pt")
-    for form in (None, *READERS):
+    for format in (None, *READERS):
         with pytest.raises(DataError, match=r"a\.pt"):
-            read(path, form=form)
+            read(path, format=format)
 
 
 def test_normalised_images_are_no_pixels(tmp_path: Path) -> None:
     path = saved([images() * 3, labels()], tmp_path / "data_best.pt")
-    refused: tuple[dict[str, Any], ...] = ({"form": "idc"}, {"pixels": True})
-    for claim in refused:
+    refused: tuple[dict[str, Any], ...] = ({"format": "idc"}, {"pixels": True})
+    for stated in refused:
         with pytest.raises(DataError, match=r"pixels from -\d.*--normalized"):
-            read(path, **claim)
-    taken: tuple[dict[str, Any], ...] = ({"form": "idc", "pixels": False}, {})
-    for claim in taken:
-        assert torch.equal(read(path, **claim).images, images() * 3)
+            read(path, **stated)
+    taken: tuple[dict[str, Any], ...] = ({"format": "idc", "pixels": False}, {})
+    for stated in taken:
+        assert torch.equal(read(path, **stated).images, images() * 3)
 
 
 def test_images_that_do_not_divide(tmp_path: Path) -> None:
@@ -411,12 +411,12 @@ def test_our_own_files(tmp_path: Path) -> None:
     synthetic_file.write(path, made)
     shutil.copy(path, tmp_path / "named otherwise")
     for place in (path, tmp_path / "named otherwise"):
-        found = adopt.read(place, Claims())
+        found = adopt.read(place, ReadingOptions())
         assert torch.equal(found.images, made.images)
         assert found.provenance == json.loads(json.dumps(made.provenance))
-        for claim in ({"partition": 1}, {"zca": True}, {"index": 0}):
+        for stated in ({"partition": 1}, {"zca": True}, {"index": 0}):
             with pytest.raises(UsageError, match="states this itself"):
-                adopt.read(place, Claims(**claim))
+                adopt.read(place, ReadingOptions(**stated))
 
 
 def test_a_header_of_eight_gigabytes(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_a_header_of_eight_gigabytes(tmp_path: Path) -> None:
     for size in (8 * 2**30, 2**63, 2**64 - 1, 99_000_000):
         path.write_bytes(struct.pack("<Q", size) + b'{"images": ' + b" " * 100)
         with pytest.raises(RecordError, match=r"a\.safetensors"):
-            adopt.read(path, Claims())
+            adopt.read(path, ReadingOptions())
 
 
 def test_a_pickle_in_any_format_is_not_run(tmp_path: Path) -> None:
@@ -443,9 +443,9 @@ def test_a_pickle_in_any_format_is_not_run(tmp_path: Path) -> None:
     ):
         for value in (Bomb(target), {"data": [Bomb(target)]}, [images(), Bomb(target)]):
             write(value)
-            for form in (None, *READERS):
+            for format in (None, *READERS):
                 with pytest.raises(DataError):
-                    read(path, form=form)
+                    read(path, format=format)
                 assert not target.exists()
 
 
@@ -455,50 +455,50 @@ SEEDS: dict[str, bytes] = {}
 @pytest.fixture(scope="module", autouse=True)
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One good file of each format that is a file."""
-    for form, make in MAKERS.items():
+    for format, make in MAKERS.items():
         path = make(tmp_path_factory.mktemp("seed"))
         if path.is_file():
-            SEEDS[form] = path.read_bytes()
+            SEEDS[format] = path.read_bytes()
 
 
 FORMS = sorted(set(READERS) - {"folder"})
 quickly = settings(REPEATABLE, max_examples=40)
 
 
-def survives(path: Path, form: str) -> None:
+def survives(path: Path, format: str) -> None:
     """Reads a set that is one, or raises our own error; says no more of it."""
-    for stated in (form, None):
+    for stated in (format, None):
         with suppress(DcbenchError):
-            synthetic_file.check(adopt.read(path, replace(QUIET, form=stated)))
+            synthetic_file.check(adopt.read(path, replace(QUIET, format=stated)))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("format", FORMS)
 @quickly
 @given(data_=st.data())
-def test_mutated_sets(form: str, data_: st.DataObject, tmp_path: Path) -> None:
+def test_mutated_sets(format: str, data_: st.DataObject, tmp_path: Path) -> None:
     path = tmp_path / "images_best.pt"
-    path.write_bytes(data_.draw(mutated(SEEDS[form])))
+    path.write_bytes(data_.draw(mutated(SEEDS[format])))
     torch.save(labels(), tmp_path / "labels_best.pt")
-    survives(path, form)
+    survives(path, format)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_truncated_sets(form: str, tmp_path: Path) -> None:
-    content = SEEDS[form]
+@pytest.mark.parametrize("format", FORMS)
+def test_truncated_sets(format: str, tmp_path: Path) -> None:
+    content = SEEDS[format]
     path = tmp_path / "a_images.pt"
     torch.save(labels(), tmp_path / "a_labels.pt")
     for share in (0.0, 0.01, 0.1, 0.5, 0.9, 0.99):
         path.write_bytes(content[: int(len(content) * share)])
         with pytest.raises(DataError, match=r"a_images\.pt"):
-            read(path, form=form)
+            read(path, format=format)
 
 
 @quickly
-@given(content=st.binary(max_size=200), form=st.sampled_from(FORMS))
-def test_random_files(content: bytes, form: str, tmp_path: Path) -> None:
+@given(content=st.binary(max_size=200), format=st.sampled_from(FORMS))
+def test_random_files(content: bytes, format: str, tmp_path: Path) -> None:
     (tmp_path / "images_best.pt").write_bytes(content)
     torch.save(labels(), tmp_path / "labels_best.pt")
-    survives(tmp_path / "images_best.pt", form)
+    survives(tmp_path / "images_best.pt", format)
 
 
 _COUNT = """
@@ -507,7 +507,7 @@ _COUNT = """
     import torch
     from dcbench_bacon.exchange import adopt
     from dcbench_bacon.errors import DcbenchError
-    from dcbench_bacon.exchange.formats import Claims
+    from dcbench_bacon.exchange.formats import ReadingOptions
     adopt.facts("digits", None)
     status = Path("/proc/self/status").read_text()
     used = int(status.partition("VmData:")[2].split()[0]) * 1024
@@ -515,7 +515,7 @@ _COUNT = """
     resource.setrlimit(resource.RLIMIT_DATA, (used + 2**27, used + 2**27))
     for name in sys.argv[1:]:
         try:
-            adopt.read(Path(name), Claims(dataset="digits"))
+            adopt.read(Path(name), ReadingOptions(dataset="digits"))
         except DcbenchError as error:
             assert name in str(error), str(error)
             assert "memory" not in str(error).lower(), str(error)
@@ -655,9 +655,9 @@ def test_own_files_whose_header_does_not_fit(
     told = {**made.provenance, "dataset": {**made.provenance["dataset"], **facts}}
     path = tmp_path / "own.safetensors"
     synthetic_file.write(path, replace(made, provenance=told))
-    for form in ("picture", "folder"):
-        out = tmp_path / form
-        result = invoke("convert", path, "--to", form, "--output", out)
+    for format in ("picture", "folder"):
+        out = tmp_path / format
+        result = invoke("convert", path, "--to", format, "--output", out)
         assert result.exit_code == 1
         assert "fit" in result.stderr
         assert str(path) in result.stderr

@@ -20,7 +20,7 @@ from dcbench_bacon.data import dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError, UsageError
 from dcbench_bacon.exchange import adopt, picture, writers
-from dcbench_bacon.exchange.formats import FORMATS, Claims
+from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 from dcbench_bacon.exchange.writers import WRITERS
 from dcbench_bacon.schema import DatasetInfo
 
@@ -28,42 +28,42 @@ DIGITS = adopt.facts("digits", None)
 EXACT = ("dcbench", "vico", "mtt", "dd_ranking", "npz")
 
 
-def example(tmp_path: Path, **claims: Any) -> SyntheticSet:
+def example(tmp_path: Path, **stated: Any) -> SyntheticSet:
     """A set that came from a file."""
     path = MAKERS["vico"](tmp_path)
-    return adopt.read(path, Claims(dataset="digits", index=0, **claims))
+    return adopt.read(path, ReadingOptions(dataset="digits", index=0, **stated))
 
 
-def back(path: Path, form: str, **claims: Any) -> SyntheticSet:
+def back(path: Path, format: str, **stated: Any) -> SyntheticSet:
     """What importers read."""
-    if form == "dcbench":
-        return adopt.read(path, Claims(form=form))
-    return adopt.read(path, Claims(form=form, dataset="digits", **claims))
+    if format == "dcbench":
+        return adopt.read(path, ReadingOptions(format=format))
+    return adopt.read(path, ReadingOptions(format=format, dataset="digits", **stated))
 
 
 def test_every_format_has_its_writer() -> None:
     assert set(WRITERS) == {name for name, each in FORMATS.items() if each.writes}
 
 
-@pytest.mark.parametrize("form", EXACT)
-def test_round_trips_are_exact(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", EXACT)
+def test_round_trips_are_exact(format: str, tmp_path: Path) -> None:
     original = example(tmp_path)
     odd = torch.tensor([1e-45, -0.0, 3.4e38, -3.4e38])
     original.images[3, 0, 0, :4] = odd
-    writers.write(tmp_path / "out", form, original, DIGITS)
-    found = back(tmp_path / "out", form)
+    writers.write(tmp_path / "out", format, original, DIGITS)
+    found = back(tmp_path / "out", format)
     assert torch.equal(
         found.images.view(torch.int32), original.images.view(torch.int32)
     )
     assert torch.equal(found.labels, original.labels)
 
 
-@pytest.mark.parametrize("form", ["dcbench", "mtt", "dd_ranking", "npz"])
-def test_soft_labels_are_kept(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["dcbench", "mtt", "dd_ranking", "npz"])
+def test_soft_labels_are_kept(format: str, tmp_path: Path) -> None:
     order = SOFT.argmax(1).argsort(stable=True)
     original = replace(example(tmp_path), labels=SOFT[order])
-    writers.write(tmp_path / "out", form, original, DIGITS)
-    found = back(tmp_path / "out", form)
+    writers.write(tmp_path / "out", format, original, DIGITS)
+    found = back(tmp_path / "out", format)
     assert torch.equal(found.labels, SOFT[order])
     assert torch.equal(found.images, original.images)
 
@@ -72,12 +72,12 @@ def test_soft_labels_are_kept(form: str, tmp_path: Path) -> None:
 @given(
     bits=st.binary(min_size=4 * 64, max_size=4 * 64),
     partition=st.sampled_from([1, 2, 4]),
-    forms=st.lists(st.sampled_from(EXACT), min_size=1, max_size=4),
+    formats=st.lists(st.sampled_from(EXACT), min_size=1, max_size=4),
 )
 def test_chains_of_conversions(
     bits: bytes,
     partition: int,
-    forms: list[str],
+    formats: list[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     pixels = torch.frombuffer(bytearray(bits), dtype=torch.float32).clone()
@@ -85,11 +85,11 @@ def test_chains_of_conversions(
     root = tmp_path_factory.mktemp("chain")
     start = replace(example(root), images=pixels, partition=partition)
     current = start
-    for number, form in enumerate(forms):
+    for number, format in enumerate(formats):
         path = root / f"step {number}"
-        writers.write(path, form, current, DIGITS)
-        said = {} if form in ("dcbench", "npz") else {"partition": partition}
-        current = back(path, form, **said)
+        writers.write(path, format, current, DIGITS)
+        said = {} if format in ("dcbench", "npz") else {"partition": partition}
+        current = back(path, format, **said)
     assert current.images.view(torch.int32).equal(start.images.view(torch.int32))
     assert current.labels.equal(start.labels)
     assert current.partition == partition
@@ -111,18 +111,18 @@ def test_vico_as_vico_writes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "pattern"), [("mtt", "{}_best"), ("dd_ranking", "{}")]
+    ("format", "pattern"), [("mtt", "{}_best"), ("dd_ranking", "{}")]
 )
-def test_folders_of_tensors(form: str, pattern: str, tmp_path: Path) -> None:
+def test_folders_of_tensors(format: str, pattern: str, tmp_path: Path) -> None:
     made = example(tmp_path, learning_rate=0.02)
-    writers.write(tmp_path / "a", form, made, DIGITS)
+    writers.write(tmp_path / "a", format, made, DIGITS)
     names = [pattern.format(name) + ".pt" for name in ("images", "labels", "lr")]
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
     syn, target, rate = (load(tmp_path / "a" / name) for name in names)
     assert torch.equal(syn, images())
     assert torch.equal(target, labels())
     assert rate.item() == 0.02
-    assert back(tmp_path / "a", form).provenance["learning_rate"] == 0.02
+    assert back(tmp_path / "a", format).provenance["learning_rate"] == 0.02
 
 
 def test_dd_ranking_is_in_the_order_of_classes(tmp_path: Path) -> None:
@@ -164,26 +164,26 @@ def test_pictures_of_every_image(tmp_path: Path) -> None:
     assert torch.equal(found.labels, made.labels)
 
 
-@pytest.mark.parametrize("form", ["vico", "folder"])
-def test_soft_labels_that_do_not_fit(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["vico", "folder"])
+def test_soft_labels_that_do_not_fit(format: str, tmp_path: Path) -> None:
     made = replace(example(tmp_path), labels=SOFT)
     with pytest.raises(UsageError, match="--to mtt"):
-        writers.write(tmp_path / "a", form, made, DIGITS)
+        writers.write(tmp_path / "a", format, made, DIGITS)
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("form", sorted(WRITERS))
+@pytest.mark.parametrize("format", sorted(WRITERS))
 def test_what_a_format_does_not_say_is_said(
-    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    format: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    claims = {"zca": True} if form != "folder" else {}
-    made = example(tmp_path, partition=2, learning_rate=0.25, **claims)
+    stated = {"zca": True} if format != "folder" else {}
+    made = example(tmp_path, partition=2, learning_rate=0.25, **stated)
     caplog.clear()
-    writers.write(tmp_path / "a", form, made, DIGITS)
-    says = form in ("dcbench", "npz", "picture")
+    writers.write(tmp_path / "a", format, made, DIGITS)
+    says = format in ("dcbench", "npz", "picture")
     assert ("--partition 2" in caplog.text) == (not says)
-    assert ("--zca" in caplog.text) == (not says and form != "folder")
-    lost = form in ("vico", "folder")
+    assert ("--zca" in caplog.text) == (not says and format != "folder")
+    lost = format in ("vico", "folder")
     assert ("--learned-rate 0.25" in caplog.text) == lost
 
 
@@ -192,20 +192,20 @@ def test_whitened_images_are_no_pictures(tmp_path: Path) -> None:
         writers.write(tmp_path / "a", "folder", example(tmp_path, zca=True), DIGITS)
 
 
-@pytest.mark.parametrize("form", ["mtt", "dd_ranking", "folder"])
-def test_a_full_folder_is_left_alone(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["mtt", "dd_ranking", "folder"])
+def test_a_full_folder_is_left_alone(format: str, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine").touch()
     with pytest.raises(UsageError, match="--output"):
-        writers.write(tmp_path / "a", form, example(tmp_path), DIGITS)
+        writers.write(tmp_path / "a", format, example(tmp_path), DIGITS)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("form", sorted(WRITERS))
-def test_a_place_that_cannot_be_written(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", sorted(WRITERS))
+def test_a_place_that_cannot_be_written(format: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises((OutputError, UsageError), match="--output"):
-        writers.write(tmp_path / "file" / "a", form, example(tmp_path), DIGITS)
+        writers.write(tmp_path / "file" / "a", format, example(tmp_path), DIGITS)
 
 
 def drawn(synthetic: SyntheticSet, info: DatasetInfo = DIGITS) -> Image.Image:
@@ -256,7 +256,7 @@ def test_convert_and_decode(tmp_path: Path) -> None:
     whole = tmp_path / "res.pt"
     result = invoke("convert", own, "--to", "vico", "--output", whole, "--decode")
     assert result.exit_code == 0, result.output
-    expected = adopt.read(own, Claims()).decode()
+    expected = adopt.read(own, ReadingOptions()).decode()
     ((syn, target),) = load(whole)["data"]
     assert torch.equal(syn, expected.images)
     assert torch.equal(F.one_hot(target, 10).float(), expected.labels)

@@ -84,9 +84,9 @@ def outputs() -> dict[str, str]:
         "scores": comparison.scores(long),
     }
     return {
-        f"{name}.{kind}": RECIPE.sub("set-protocol", rendering.render(table, form))
+        f"{name}.{kind}": RECIPE.sub("set-protocol", rendering.render(table, format))
         for name, table in found.items()
-        for kind, form in (("csv", "csv"), ("md", "md"), ("tex", "latex"))
+        for kind, format in (("csv", "csv"), ("md", "md"), ("tex", "latex"))
     }
 
 
@@ -329,7 +329,7 @@ def test_a_record_says_what_its_labels_are() -> None:
     smooth[4] = torch.tensor([0.9, 0.1, 0.0])
     for labels, kind in ((one_hot, "hard"), (smooth, "soft")):
         synthetic = SyntheticSet(torch.zeros(6, 1, 8, 8), labels)
-        assert set_identity.described(synthetic)["label_kind"] == kind
+        assert set_identity.set_facts(synthetic)["label_kind"] == kind
 
 
 def test_ars_is_of_one_way_of_augmenting() -> None:
@@ -438,11 +438,11 @@ def test_no_records_is_an_empty_table(kind: str) -> None:
 @pytest.mark.slow
 def test_figures(tmp_path: Path) -> None:
     table = comparison.transfer(longform.frame(records()))
-    for form, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
-        paths = plots.transfer(table, tmp_path / "one", form)
-        again = plots.transfer(table, tmp_path / "two", form)
+    for format, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        paths = plots.transfer(table, tmp_path / "one", format)
+        again = plots.transfer(table, tmp_path / "two", format)
         assert [path.name for path in paths] == [
-            f"transfer-cifar10-{name}.{form}" for name in FIGURES
+            f"transfer-cifar10-{name}.{format}" for name in FIGURES
         ]
         for first, second in zip(paths, again, strict=True):
             assert first.read_bytes().startswith(begins)

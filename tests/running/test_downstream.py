@@ -37,7 +37,8 @@ from dcbench_bacon.evaluation.downstream import continual, nas
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting import downstream_tables
-from dcbench_bacon.running import run, trainings
+from dcbench_bacon.running import trainings, waiting
+from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.runtime.progress import Silent
 from dcbench_bacon.schema import Cell, Evaluation, Recipe
@@ -48,6 +49,7 @@ from dcbench_bacon.training.task import Task, accuracy
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")
+HERE = RunConfig(CPU).here()
 SHORT = (*settable("protocol.epochs", 4), *settable("protocol.networks", 2))
 COMMON = (*SHORT, "--preset", "demo", "--device", "cpu")
 TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--passes", 2)
@@ -77,14 +79,14 @@ def files(
 # Records for tables
 
 
-def telling(told: list[str]) -> run.Options:
+def telling(told: list[str]) -> RunContext:
     """Options under which lines for the user are kept."""
 
     class Kept(Silent):
         def tell(self, line: str) -> None:
             told.append(line)
 
-    return run.Options(CPU, policy=RunPolicy(reporter=Kept()))
+    return RunContext(RunConfig(CPU), RunPolicy(reporter=Kept()))
 
 
 def identity(method: str, seed: int = 0, recipe: str = "aaaaaaaa") -> SetIdentity:
@@ -379,14 +381,14 @@ def values(records: Sequence[Candidate | Stage]) -> list[tuple[float, float | No
 
 def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
     jobs = [job(), job("ConvNetD1W12")]
-    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), run.Options(CPU))
+    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), HERE)
     folder = search_folder(Store(tmp_path / "disturbed"))
     count = 0
     for stops in range(100):
         asked = iter([False] * 3 + [True])
         policy = RunPolicy(stop=lambda asked=asked: next(asked, False))  # type: ignore[misc]
         try:
-            found = trainings.run(jobs, folder, run.Options(CPU, policy=policy))
+            found = trainings.run(jobs, folder, RunContext(RunConfig(CPU), policy))
             break
         except InterruptedRunError:
             count = stops + 1
@@ -400,14 +402,14 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     folder = search_folder(Store(tmp_path))
     told: list[str] = []
-    options = telling(told)
-    first = trainings.run([job()], folder, options)
+    config = telling(told)
+    first = trainings.run([job()], folder, config)
     with monkeypatch.context() as patch:
         patch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
-        assert trainings.run([job()], folder, options) == first
+        assert trainings.run([job()], folder, config) == first
     assert "already done" in told[-1]
     folder.path(job().plan).write_bytes(b"{")
-    again = trainings.run([job()], folder, options)
+    again = trainings.run([job()], folder, config)
     assert values(again.records) == values(first.records)
     assert any("warning" in line for line in told)
     epochs: list[int] = []
@@ -418,7 +420,7 @@ def test_what_is_done_is_not_done_again(
         plain(self, index)
 
     monkeypatch.setattr(SetTrainer, "epoch", counted)
-    fresh = run.Options(CPU, fresh=True)
+    fresh = RunConfig(CPU, fresh=True).here()
     assert values(trainings.run([job()], folder, fresh).records) == values(
         first.records
     )
@@ -433,23 +435,24 @@ def test_one_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
     names = [record.architecture for record in found.records]
     assert names == ["ConvNetD1W8", "ConvNetD2W8"]
     assert found.failures == 1
-    assert "diverged" in told[1]
+    results = [line for line in told if line.startswith("[")]
+    assert "diverged" in results[1]
     assert folder.find(jobs[1].plan) is None  # is tried again
 
 
 def test_a_training_of_another_process_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainings, "PATIENCE", 0.01)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
     folder = search_folder(Store(tmp_path).open())
     lock = folder.lock(job().plan)
     lock.acquire()
     asked = iter([False] * 5 + [True])
     policy = RunPolicy(stop=lambda: next(asked))
-    with pytest.raises(InterruptedRunError, match="between"):
-        trainings.run([job()], folder, run.Options(CPU, policy=policy))
+    with pytest.raises(InterruptedRunError, match="another process trains"):
+        trainings.run([job()], folder, RunContext(RunConfig(CPU), policy))
     lock.release()
-    assert trainings.run([job()], folder, run.Options(CPU)).records
+    assert trainings.run([job()], folder, HERE).records
 
 
 def test_halves_of_test_are_disjoint_and_alike() -> None:
@@ -512,8 +515,8 @@ def test_continual_end_to_end(
     assert rows(printed.stdout.strip()) == table
     text = invoke("table", "--what", "continual", "--output", tmp_path)
     assert text.stdout.strip() == ""  # paper records alone
-    for form in ("md", "latex", "html"):
-        shown = invoke(*args, "--preset", "demo", "--format", form).stdout
+    for format in ("md", "latex", "html"):
+        shown = invoke(*args, "--preset", "demo", "--format", format).stdout
         assert "7 classes" in shown
 
 
@@ -717,7 +720,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     def stopped(*_: object) -> None:
         raise InterruptedRunError("stopped between two trainings")
 
-    monkeypatch.setattr(trainings, "_wait", stopped)
+    monkeypatch.setattr(trainings, "wait_for", stopped)
     result = invoke("continual", files[0], *COMMON, "--output", tmp_path)
     assert result.exit_code == 130
     assert endings.going_on(noted=True) in result.output

@@ -22,7 +22,7 @@ from dcbench_bacon.downstream_store import Candidate, search_folder
 from dcbench_bacon.errors import DataError, InterruptedRunError
 from dcbench_bacon.running import cell
 from dcbench_bacon.running.datasets import Datasets
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.running.trainings import TrainingJob
 from dcbench_bacon.running.trainings import run as train
 from dcbench_bacon.runtime.redo import Redo
@@ -283,18 +283,18 @@ def test_trainings_of_downstream_uses_are_kept_as_well(
     known = msgspec.structs.replace(plan, evaluations=record.evaluations)
     place = search_folder(Store(tmp_path))
     place.write(known)
-    options = Options(torch.device("cpu"))
-    fresh = Options(torch.device("cpu"), fresh=True)
+    config = RunConfig(torch.device("cpu")).here()
+    fresh = RunConfig(torch.device("cpu"), fresh=True).here()
     with pytest.raises(InterruptedRunError):
         train([TrainingJob(plan, interrupted)], place, fresh)
     assert place.find(plan) == known
     with pytest.raises(InterruptedRunError):  # goes on without being asked again
-        train([TrainingJob(plan, interrupted)], place, options)
+        train([TrainingJob(plan, interrupted)], place, config)
     assert place.find(plan) == known
     module = "dcbench_bacon.running.trainings.evaluate"
     monkeypatch.setattr(module, lambda *_: record.evaluations)
-    train([TrainingJob(plan, lambda: None)], place, options)  # type: ignore[arg-type, return-value]
-    assert train([TrainingJob(plan, interrupted)], place, options).records  # it is done
+    train([TrainingJob(plan, lambda: None)], place, config)  # type: ignore[arg-type, return-value]
+    assert train([TrainingJob(plan, interrupted)], place, config).records  # it is done
 
 
 # Failures
@@ -426,8 +426,7 @@ def test_records_without_a_data_set_in_their_name_are_found(tmp_path: Path) -> N
 
 def test_a_data_set_that_changes_in_a_run_is_noticed(tmp_path: Path) -> None:
     images = folder(tmp_path / "images")
-    options = Options(torch.device("cpu"))
-    datasets = Datasets(options)
+    datasets = Datasets(RunConfig(torch.device("cpu")))
     source = f"folder:{images}"
     known = datasets.fingerprint(source)
     assert datasets[source].raw_fingerprint == known

@@ -42,7 +42,7 @@ from dcbench_bacon.exchange import conversion, image_folder
 from dcbench_bacon.exchange.interpretation import values
 from dcbench_bacon.methods.dm import DM
 from dcbench_bacon.plugins import DATASETS
-from dcbench_bacon.running import cell, grid, saved_sets, stages
+from dcbench_bacon.running import cell, failures, grid, saved_sets, stages
 from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.schema import Cell, Evaluation, Record
 from dcbench_bacon.store import Store
@@ -528,7 +528,7 @@ def overwrite_by_conversion(patch: pytest.MonkeyPatch) -> None:
 
 def forget_tracebacks(patch: pytest.MonkeyPatch) -> None:
     """A failure keeps no traceback."""
-    patch.setattr(grid, "shortened", lambda _: "")
+    patch.setattr(failures, "traceback_of", lambda _: "")
 
 
 def know_sets_by_content(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from dcbench_bacon.recipes import protocols
 from dcbench_bacon.reporting import tables
 from dcbench_bacon.running import step_timing
 from dcbench_bacon.running.planning_of_grids import Grid
-from dcbench_bacon.running.run import Options
+from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
@@ -36,7 +36,7 @@ def time_steps(
         seeds=(0,),
         request=protocols.Request(overrides={**OVERRIDES, **more}),
     )
-    (record,) = step_timing.time_steps(grid, Options(torch.device("cpu")), 3)
+    (record,) = step_timing.time_steps(grid, RunConfig(torch.device("cpu")).here(), 3)
     return record
 
 

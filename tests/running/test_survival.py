@@ -36,6 +36,7 @@ from dcbench_bacon.running.clock import Clock, Schedule
 from dcbench_bacon.runtime import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.store import Store
+from dcbench_bacon.training.on_synthetic import SetTrainer
 
 CPU = torch.device("cpu")
 STEPS, EPOCHS = 60, 60
@@ -217,6 +218,34 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     assert all(record.status == "done" for record in records)
     assert len(list((tmp_path / "synthetic").iterdir())) == 8
     assert not leftovers(tmp_path)
+
+
+def test_a_killed_scheduled_evaluation_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks that were measured before the kill are not trained again."""
+    every = settable("protocol.evaluate_every", 3)
+    images(tmp_path / "quiet", *every)
+    epoch, done = SetTrainer.epoch, 0
+    passes = 7  # passes per network; there are two networks per snapshot
+
+    def killed(self: SetTrainer, index: int) -> None:
+        nonlocal done
+        if done == passes + 2:  # within the second network of the first snapshot
+            raise KeyboardInterrupt
+        done += 1
+        epoch(self, index)
+
+    fixed = ("run", "--methods", "dm", "--ipc", 1, *tiny(), *every)
+    monkeypatch.setattr(SetTrainer, "epoch", killed)
+    stopped = invoke(*fixed, "--output", tmp_path / "killed")
+    assert stopped.exit_code == 130
+    done = passes + 3
+    assert invoke(*fixed, "--output", tmp_path / "killed").exit_code == 0
+    # Two snapshots and the final set: the first network of all was trained once.
+    assert done - (passes + 3) == 3 * 2 * passes - passes
+    assert_same(tmp_path / "killed", tmp_path / "quiet")
+    assert not leftovers(tmp_path / "killed")
 
 
 def images(output: Path, *extra: object) -> torch.Tensor:

@@ -21,8 +21,8 @@ from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.running import made_once
-from dcbench_bacon.running.run import CellRun, Options
+from dcbench_bacon.running import made_once, waiting
+from dcbench_bacon.running.run import CellRun, RunConfig, RunContext
 from dcbench_bacon.runtime import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
@@ -52,8 +52,8 @@ def run_of(
     """A run whose results folder is ``folder``."""
     source = source or dataset()
     cell = Cell(name, source.info.name, ipc, seed)
-    options = Options(CPU, policy=policy or RunPolicy(interval=0.0))
-    return CellRun(cell, source, options, folder / str(cell), folder / "shared")
+    context = RunContext(RunConfig(CPU), policy or RunPolicy(interval=0.0))
+    return CellRun(cell, source, context, folder / str(cell), folder / "shared")
 
 
 def distil(folder: Path, name: str = "herding", **given: Any) -> SyntheticSet:
@@ -270,7 +270,7 @@ def test_two_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
 def test_waiting_for_another_process_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(made_once, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
 
     def make(checkpoints: Path) -> State:
         with pytest.raises(InterruptedRunError, match="another process makes x"):

@@ -49,7 +49,8 @@ class Content:
         class_names: names of the classes in the order of the labels, if the file has
             them.
         channels_last: whether images are (n, h, w, c).
-        says: values that the file or its format states, by the names of ``Claims``.
+        says: values that the file or its format states, by the names of
+            ``ReadingOptions``.
         guesses: values that the file leaves open.
         notes: further lines for the user.
         index: index of this set in the file, from 0.
@@ -79,8 +80,8 @@ def unsaid(says: Mapping[str, Any], **known: Guess) -> dict[str, Guess]:
         says: values that the file or its format states.
         known: guesses that are better than the general ones.
     """
-    found = {**_UNSAID, **known}
-    return {key: guess for key, guess in found.items() if key not in says}
+    guesses = {**_UNSAID, **known}
+    return {key: guess for key, guess in guesses.items() if key not in says}
 
 
 def of_files(
@@ -120,15 +121,43 @@ def array(path: Path, arrays: Mapping[str, StoredTensor], name: str) -> StoredTe
     return arrays[name]
 
 
+IMAGES = ("images", "image", "imgs", "data", "x", "x_train", "image_syn", "images_syn")
+LABELS = (
+    "labels",
+    "label",
+    "targets",
+    "target",
+    "y",
+    "y_train",
+    "label_syn",
+    "labels_syn",
+)
+
+
+def named(mapping: Mapping[Any, Any], names: Sequence[str]) -> str | None:
+    """Return the first of several usual names that a mapping has, in any case."""
+    known = {key.lower(): key for key in mapping if isinstance(key, str)}
+    return next((known[name] for name in names if name in known), None)
+
+
 def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
-    """Return images and labels that are stored together."""
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        images, labels = value
+    """Return images and labels that are stored together, maybe with options."""
+    if is_pair(value):
+        images, labels = value[:2]
         if isinstance(images, StoredTensor) and isinstance(labels, StoredTensor):
             return images, labels
     raise DataError(
         f"{path} contains no pair of tensors, images and labels, where its format has "
         "one; name another format with --from (dcbench list formats)"
+    )
+
+
+def is_pair(value: Any) -> bool:
+    """Return whether a value is a pair; options may follow, as dictionaries."""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) >= 2
+        and all(isinstance(each, dict) for each in value[2:])
     )
 
 
@@ -189,8 +218,8 @@ def file_of(path: Path, *names: str) -> Path:
     """Return the file of images if a folder is given; otherwise the file itself."""
     if not path.is_dir():
         return path
-    found = [path / name for name in names if (path / name).is_file()]
-    return found[0] if found else path / names[0]
+    files = [path / name for name in names if (path / name).is_file()]
+    return files[0] if files else path / names[0]
 
 
 def swapped(path: Path, without: str = "", new: str = "labels") -> str:

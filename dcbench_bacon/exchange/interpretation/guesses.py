@@ -17,14 +17,13 @@ from dcbench_bacon.exchange.interpretation.settling import OPTIONS
 WIDTH = 80
 _KEPT = "\0"  # a space at which no line breaks, so that an option can be copied
 _NAMES = {
-    "form": "format",
     "dataset": "data set",
     "index": "set",
     "pixels": "values",
     "zca": "whitened",
     "learning_rate": "learned rate",
 }
-_ORDER = ("form", "dataset", "index", "pixels", "zca", "partition")
+_ORDER = ("format", "dataset", "index", "pixels", "zca", "partition")
 
 
 def tell(
@@ -40,13 +39,15 @@ def tell(
 
     Args:
         path: the file.
-        guesses: the guessed values, by the names of ``Claims``.
+        guesses: the guessed values, by the names of ``ReadingOptions``.
         notes: further lines.
         say: prints plain lines, as a logger's method does.
         told: what was shown before, which is not shown again; this is added to it.
     """
-    taken = sorted((key, str(each.value), each.doubt) for key, each in guesses.items())
-    shown = (path, *taken, len(notes))
+    values = sorted(
+        (key, str(guess.value), guess.doubt) for key, guess in guesses.items()
+    )
+    shown = (path, *values, len(notes))
     if told is not None:
         if shown in told:
             return
@@ -69,8 +70,8 @@ def _row(key: str, guess: Guess) -> tuple[str, str, str, str, str]:
     """Return name, value, doubt, evidence, and the option that states the value."""
     names = {True: "yes", False: "no", None: "unknown"}
     value = guess.value
-    plain = f"{value:.6g}" if isinstance(value, float) else str(value)
-    shown = names[value] if value is None or isinstance(value, bool) else plain
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    shown = names[value] if value is None or isinstance(value, bool) else text
     option = "" if guess.doubt == "certain" else OPTIONS[key]
     return _NAMES.get(key, key), shown, guess.doubt, guess.reason, option
 

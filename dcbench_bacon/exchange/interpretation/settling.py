@@ -1,7 +1,7 @@
-"""The meaning of a foreign file, settled from claims, format, names and values.
+"""The meaning of a foreign file, settled from options, format, names and values.
 
-A claim of the user counts first, then what the file or its format states, then what its
-name and its values indicate. Whatever the values contradict is refused.
+What the user states counts first, then what the file or its format states, then what
+its name and its values indicate. Whatever the values contradict is refused.
 """
 
 import re
@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from dcbench_bacon.errors import DataError
-from dcbench_bacon.exchange.formats import Claims
+from dcbench_bacon.exchange.formats import ReadingOptions
+from dcbench_bacon.exchange.interpretation.channel_statistics import (
+    SPREAD,
+    like_bytes,
+    not_normalised,
+    pixel_fit,
+)
 from dcbench_bacon.exchange.interpretation.content import Content, Doubt, Guess
 from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT, Evidence
 from dcbench_bacon.schema import DatasetInfo
 
 SCALES = ("normalised", "pixels 0..1", "pixels 0..255", "whitened")
 OPTIONS = {
-    "form": "--from",
+    "format": "--from",
     "dataset": "--dataset",
     "index": "--index",
     "partition": "--partition",
@@ -30,9 +36,6 @@ OPTIONS = {
     "classes": "--classes",
 }
 _ZCA = re.compile("(no[_-]?)?zca")
-_FAR = 50.0  # deviations from the mean that no pixel of a normalised image reaches
-_NEAR = 0.5  # bound on the channel means of normalised images
-_SPREAD = (0.7, 2.0)  # range of the channel deviations of normalised images
 _BRIGHTEST = 256.0  # bound of pixels from 0 to 255
 
 
@@ -41,7 +44,7 @@ class Reading:
     """How a file is read, and which parts of that were guessed.
 
     Attributes:
-        settled: the settled values by the names of ``Claims``.
+        settled: the settled values by the names of ``ReadingOptions``.
         scale: the scale of the images, one of ``SCALES``.
         guesses: the values that the user did not state.
         notes: further lines for the user.
@@ -60,15 +63,21 @@ def nearby_names(path: Path) -> tuple[str, ...]:
 
 
 def settle(
-    path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
+    path: Path,
+    stated: ReadingOptions,
+    content: Content,
+    evidence: Evidence,
+    info: DatasetInfo,
+    whole: bool,
 ) -> Reading:
     """Return how a file is read.
 
     Args:
         path: the file as the user named it.
-        claims: what the user states about the file.
+        stated: what the user states about the file.
         content: the content of the file, with the guesses of its format.
         evidence: measurements of its images.
+        info: the facts of the data set.
         whole: whether its images are bytes.
 
     Raises:
@@ -76,31 +85,37 @@ def settle(
             their range.
     """
     said = dict(content.says)
-    claimed = {key: getattr(claims, key) for key in OPTIONS}
-    said |= {key: value for key, value in claimed.items() if value is not None}
+    given = {key: getattr(stated, key) for key in OPTIONS}
+    said |= {key: value for key, value in given.items() if value is not None}
     guesses = {key: g for key, g in content.guesses.items() if key not in said}
     guesses |= {
         key: Guess(value, "the format states it", "certain")
         for key, value in content.says.items()
-        if claimed.get(key) is None
+        if given.get(key) is None
     }
     reading = Reading({}, "", guesses, list(content.notes))
-    scale = _scale(path, claims, content, evidence, whole)
-    if claims.pixels is None:
+    scale = _scale(path, stated, content, evidence, whole)
+    if stated.pixels is None:
         doubt = "certain" if "pixels" in content.says else scale.doubt
         guesses["pixels"] = scale._replace(doubt=doubt)
     reading.scale = str(scale.value)
+    sure = said.get("pixels") is not None or whole
+    _compare_pixels(path, reading, evidence, info, sure=sure)
     _settle_whitening(path, said, reading, evidence)
     if "partition" not in said:
-        guesses["partition"] = _partition(guesses["partition"], claims, evidence)
+        guesses["partition"] = _partition(guesses["partition"], stated, evidence)
     defaults = {"statistics": None, "labels": "stored", "learning_rate": None}
-    found = {key: guess.value for key, guess in guesses.items()}
-    reading.settled = defaults | found | said
+    guessed = {key: guess.value for key, guess in guesses.items()}
+    reading.settled = defaults | guessed | said
     return reading
 
 
 def _scale(
-    path: Path, claims: Claims, content: Content, evidence: Evidence, whole: bool
+    path: Path,
+    stated: ReadingOptions,
+    content: Content,
+    evidence: Evidence,
+    whole: bool,
 ) -> Guess:
     """Return the scale of the images, whitening apart.
 
@@ -109,31 +124,36 @@ def _scale(
     """
     seen = f"values {evidence.span}, {evidence.moments}"
     if whole:
-        if claims.pixels is False:
+        if stated.pixels is False:
             raise DataError(f"{path}: its images are bytes; leave out --normalized")
         return Guess("pixels 0..255", "its images are bytes", "certain")
-    over = OVERSHOOT * 255  # resizing moves pixels from 0 to 255 as far
-    far = evidence.low >= -over and _FAR < evidence.high <= 255 + over
-    stated = claims.pixels if claims.pixels is not None else content.says.get("pixels")
-    if far and evidence.scale == "normalised" and stated is not False:
+    pixels = stated.pixels if stated.pixels is not None else content.says.get("pixels")
+    if stated.pixels is False and evidence.low < 0 and not_normalised(evidence):
+        raise DataError(
+            f"{path}: {seen}, which no normalised images have, although --normalized "
+            "states it; leave out --normalized, and if they are pixels, clip them to 0 "
+            "to 255 before you save them"
+        )
+    far = like_bytes(evidence) and evidence.scale == "normalised"
+    if far and pixels is not False:
         raise DataError(
             f"{path}: {seen}, which neither normalised images nor pixels have; clip "
             "pixels to 0 to 255 before you save them, or name the right format with "
             "--from"
         )
-    if stated is None:
+    if pixels is None:
         least, most = min(evidence.deviations), max(evidence.deviations)
-        normal = _SPREAD[0] < least and most < _SPREAD[1]
+        normal = SPREAD[0] < least and most < SPREAD[1]
         sure = normal if evidence.scale == "normalised" else True
         return Guess(evidence.scale, seen, "likely" if sure else "doubtful")
-    if not stated:
+    if not pixels:
         if evidence.low >= 0:  # normalised pixels lie on both sides of the mean
             raise DataError(
                 f"{path}: {seen}, which no normalised images have; if they are pixels, "
                 "state that with --pixels"
             )
         return Guess("normalised", seen)
-    by_user = claims.pixels is not None
+    by_user = stated.pixels is not None
     beyond = OVERSHOOT if by_user else content.beyond
     if evidence.low >= -beyond and evidence.high <= 1 + beyond:
         return Guess("pixels 0..1", seen)
@@ -148,19 +168,41 @@ def _scale(
     )
 
 
-def statistics_of(evidence: Evidence, info: DatasetInfo) -> Guess:
-    """Return as a guess that a data set's own statistics normalised the images.
+def _compare_pixels(
+    path: Path, reading: Reading, evidence: Evidence, info: DatasetInfo, *, sure: bool
+) -> None:
+    """Add to the evidence how well pixels fit the data set's mean and deviation.
 
-    With these, each channel has a mean near 0 and a deviation near 1. Statistics of
-    another data set move both.
+    Args:
+        path: the file as the user named it.
+        reading: the reading so far.
+        evidence: measurements of the images.
+        info: the facts of the data set.
+        sure: whether the user, the format or the type of the images states pixels.
+
+    Raises:
+        DataError: pixels were only guessed, and no pixels of the data set are so.
     """
-    pairs = zip(evidence.means, evidence.deviations, strict=True)
-    seen = ", ".join(f"{mean:.2f}/{deviation:.2f}" for mean, deviation in pairs)
-    near = max(map(abs, evidence.means)) < _NEAR and all(
-        _SPREAD[0] < each < _SPREAD[1] for each in evidence.deviations
-    )
-    reason = f"mean/deviation per channel {seen}, where its own give about 0/1"
-    return Guess(info.name, reason, "likely" if near else "doubtful")
+    if not reading.scale.startswith("pixels"):
+        return
+    fit = pixel_fit(evidence, reading.scale, info)
+    if fit.impossible and not sure:
+        raise DataError(
+            f"{path}: values {evidence.span} look like {reading.scale}, but "
+            f"{fit.seen}; state what they are with --pixels or --normalized, or name "
+            "the right data set with --dataset"
+        )
+    guess = reading.guesses.get("pixels")
+    certain = guess is None or guess.doubt == "certain"
+    if certain and not fit.near:
+        reading.notes.append(
+            f"as {reading.scale}, {fit.seen}: if they are not of {info.name}, name the "
+            "right data set with --dataset"
+        )
+    if guess:
+        doubt = guess.doubt if certain or fit.near else "doubtful"
+        reason = f"{guess.reason}; {fit.seen}"
+        reading.guesses["pixels"] = Guess(guess.value, reason, doubt)
 
 
 def _settle_whitening(
@@ -212,25 +254,25 @@ def _settle_whitening(
 def _named_whitened(names: Iterable[str]) -> str | None:
     """Return the first name that contains ZCA, unless a nearer one denies it."""
     for name in names:
-        if found := _ZCA.search(name.lower()):
-            return None if found[1] else name
+        if match := _ZCA.search(name.lower()):
+            return None if match[1] else name
     return None
 
 
-def _partition(guess: Guess, claims: Claims, evidence: Evidence) -> Guess:
+def _partition(guess: Guess, stated: ReadingOptions, evidence: Evidence) -> Guess:
     """Return the format's guess of the parts, corrected by what the images show.
 
     The images outweigh a doubtful guess alone. Images with dark margins have no seam
     where four of them meet, so that other guesses become doubtful without a seam, but
     remain.
     """
-    found = evidence.partition
-    if found is None:
+    partition = evidence.partition
+    if partition is None:
         return guess
-    if found == guess.value:
-        return Guess(found, evidence.seams)
-    if guess.doubt != "doubtful" or claims.form is not None:
+    if partition == guess.value:
+        return Guess(partition, evidence.seams)
+    if guess.doubt != "doubtful" or stated.format is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
         )
-    return Guess(found, f"{evidence.seams}; {guess.reason}", "doubtful")
+    return Guess(partition, f"{evidence.seams}; {guess.reason}", "doubtful")

@@ -1,0 +1,33 @@
+"""Waiting for another process, which can be stopped and which the user is told of."""
+
+from filelock import FileLock
+
+from dcbench_bacon.errors import InterruptedRunError
+from dcbench_bacon.runtime.locks import acquire, holder
+from dcbench_bacon.runtime.policy import RunPolicy
+
+LOOK_SECONDS = 1.0  # seconds between two checks of whether to stop waiting
+
+
+def wait_for(lock: FileLock, policy: RunPolicy, purpose: str) -> None:
+    """Acquire a lock; tell the user after ``LOOK_SECONDS`` who holds it.
+
+    Args:
+        lock: the lock.
+        policy: states, while waiting, whether to stop; its reporter tells the user.
+        purpose: the work that the holder of the lock is doing, such as ``evaluates
+            cifar10-ipc1-dm-s0``.
+
+    Raises:
+        InterruptedRunError: the run was stopped before the lock was free.
+        OutputError: the lock file cannot be written.
+    """
+    told = False
+    while not acquire(lock, LOOK_SECONDS):
+        if policy.stopped():
+            raise InterruptedRunError(f"stopped while another process {purpose}")
+        if not told:
+            policy.reporter.tell(
+                f"waiting for {holder(lock)}, which {purpose} ({lock.lock_file})"
+            )
+            told = True
