@@ -116,7 +116,7 @@ def heat_maps(records: Sequence[Record]) -> list[HeatMap]:
         records: as ``longform.told_apart`` returns them.
     """
     table = comparison.transfer(longform.frame(records), presets=PRESETS)
-    made = []
+    made: list[HeatMap] = []
     for group in plots.by_figure(table):
         if group["architecture"].nunique() < 2:
             continue

@@ -220,7 +220,7 @@ def _changes(record: Record, tables: Tables) -> dict[str, str]:
 
 def _same(one: Any, other: Any) -> bool:
     """Return whether two values are equal once written, as 1 and 1.0 are."""
-    return one == other or msgspec.to_builtins(one) == msgspec.to_builtins(other)
+    return bool(msgspec.to_builtins(one) == msgspec.to_builtins(other))
 
 
 def _text(value: Any) -> str:
