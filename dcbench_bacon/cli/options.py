@@ -8,10 +8,17 @@ from typing import Any, get_args
 import click
 
 from dcbench_bacon.cli.old_spellings import with_profile
-from dcbench_bacon.cli.option_types import Classes, IntList, NameList, SetIndex, Texts
+from dcbench_bacon.cli.option_types import (
+    Classes,
+    IntList,
+    NameList,
+    Networks,
+    SetIndex,
+)
 from dcbench_bacon.exchange.formats import FORMATS, Labels
 from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Preset, Selection
 from dcbench_bacon.plugins import DATASETS, METHODS
+from dcbench_bacon.recipes.protocols import protocol_titles
 
 PAPER_DATASETS = (
     "mnist",
@@ -127,6 +134,11 @@ set_option = click.option(
 )
 
 
+def _protocols(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Return the protocols that continue what was typed in a shell."""
+    return [name for name in protocol_titles() if name.startswith(typed)]
+
+
 def protocol_option(use: str) -> Callable[[Command], Command]:
     """Return the option of the evaluation protocol.
 
@@ -138,6 +150,7 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
         default="dc",
         show_default=True,
         metavar="NAME",
+        shell_complete=_protocols,
         help=f"{use} See dcbench list protocols, and for the augmentation of each "
         "dcbench show and dcbench list augmentations.",
     )
@@ -158,9 +171,8 @@ def table_format(name: str) -> Callable[[Command], Command]:
         "--format",
         name,
         type=click.Choice(["md", "csv", "latex", "html"]),
-        default="md",
-        show_default=True,
-        help="Format of the table.",
+        help="Format of the table; by default one that fits a terminal, and Markdown "
+        "in a file or a pipe.",
     )
 
 
@@ -188,7 +200,7 @@ presets_option = options(
 protocol_options = options(
     click.option(
         "--architectures",
-        type=Texts(),
+        type=Networks(),
         help="Networks to train on each set, or pools of them: S M B W D A P N, all; "
         "see dcbench list architectures.",
     ),

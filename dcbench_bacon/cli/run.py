@@ -1,18 +1,23 @@
 """The running and timing of grids by ``dcbench run`` and ``dcbench time``."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 
+from dcbench_bacon.cli import forecast
+from dcbench_bacon.cli.printing import show
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.reporting import longform, rendering, tables
-from dcbench_bacon.reporting.rendering import accuracy, moments
+from dcbench_bacon.reporting import contents
+from dcbench_bacon.reporting.accuracies import accuracy, moments
+from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.running import step_timing
 from dcbench_bacon.running.grid import CellResult, run
 from dcbench_bacon.running.planning_of_grids import Grid, plan
@@ -25,11 +30,12 @@ AXES = ("methods", "datasets", "ipc")
 REFERENCES = ("random", "whole")  # methods that scores compare the others with
 
 
-def run_grid(*, references: bool, **given: Any) -> int:
+def run_grid(*, references: bool, dry_run: bool, **given: Any) -> int:
     """Run the requested grid; print each result and the table.
 
     Args:
         references: whether the methods ``REFERENCES`` run as well.
+        dry_run: print what would run and what it would take instead.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
     Returns:
@@ -49,27 +55,36 @@ def run_grid(*, references: bool, **given: Any) -> int:
     pools.check_architectures(grid.request.architectures)
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
-    with setup.ready(console) as (store, context):
-        preset, count = grid.request.preset, len(jobs)
+    preset, count = grid.request.preset, len(jobs)
+    with setup.ready(console, writing=not dry_run) as (store, context):
+        if dry_run:
+            click.echo(forecast.dry_run(jobs, store, context, preset))
+            return 0
         cells = f"{count} cell{'s' * (count > 1)}"
         where = environment(context.device).device
         context.tell(f"{cells}, preset {preset}, on {where}")
-        for result in run(jobs, store, context):
+        overall = forecast.forecast(jobs, store, context, preset)
+        for result in run(jobs, store, overall.context):
             results.append(result)
-            context.tell(f"[{len(results)}/{count}] {_line(result)}")
+            left = overall.finished(result)
+            if result.outcome == "missing":  # said once per data set
+                continue
+            context.tell(f"[{len(results)}/{count}] {_line(result)}{left}")
     _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
         context.tell(f"{failed} of {count} cells failed; see the lines above")
-    return 1 if failed else 0
+    lacking = [each.job.source for each in results if each.outcome == "missing"]
+    for source, cells_of in Counter(lacking).items():
+        context.tell(f"{cells_of} of {count} cells did not run for want of {source}")
+    return 1 if failed or lacking else 0
 
 
-def time_grid(*, steps: int, format: str, **given: Any) -> str:
+def time_grid(*, steps: int, **given: Any) -> Table:
     """Time steps, store the records and return the table.
 
     Args:
         steps: number of timed steps per cell.
-        format: format of the table: ``md``, ``csv``, ``latex`` or ``html``.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
     """
     setup = Setup.pop_from(given)
@@ -91,7 +106,8 @@ def time_grid(*, steps: int, format: str, **given: Any) -> str:
         for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)
-    return rendering.render(tables.timing(records), format)
+    presets = (grid.request.preset,)
+    return contents.table_of(records, "timing", presets=presets)
 
 
 def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
@@ -99,12 +115,17 @@ def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
     records = [result.record for result in results if result.record.status == "done"]
     if not records:
         return
-    table = tables.summary(longform.frame(records), presets=(preset,))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # a file or a pipe has no width of its own
-    console.print(rendering.to_rich(table, console.width))
-    words = ["dcbench", "table", "--preset", preset, "--output", str(output)]
+    show(contents.table_of(records, layout="paper", presets=(preset,)), None)
+    words = [
+        "dcbench",
+        "table",
+        "--layout",
+        "paper",
+        "--preset",
+        preset,
+        "--output",
+        str(output),
+    ]
     again = shlex.join(words)
     Console(stderr=True).print(
         f"Records: {output / 'records'}   This table again: {again}",

@@ -32,6 +32,7 @@ Examples:
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
+  dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
 """
 )
 @methods_option
@@ -55,6 +56,12 @@ Examples:
     is_flag=True,
     help="Also run the methods random and whole, which the scores of other methods "
     "need.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the cells (done, resumable, to do), whether their data are on disk, "
+    "and the time, memory and disk space they will take; run nothing.",
 )
 @click.option("--fresh", is_flag=True, help="Run finished cells again.")
 @click.option("--no-download", is_flag=True, help="Use only data that is on disk.")
@@ -112,12 +119,13 @@ Examples:
 @data_root_option
 @output_option
 @format_option
-def time(**given: Any) -> None:
+def time(format: str | None, **given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
     Random pixels replace a data set that is not on disk. The records go to
     OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
     """
+    from dcbench_bacon.cli.printing import show
     from dcbench_bacon.cli.run import time_grid
 
-    click.echo(time_grid(**given))
+    show(time_grid(**given), format)

@@ -4,8 +4,6 @@ The colours are those of cividis (Nunez, Anderton and Renslow, PLOS ONE 2018), w
 look the same to colour-blind readers and keep their order in shades of grey.
 """
 
-import io
-import re
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -18,26 +16,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from dcbench_bacon.reporting.figure_files import STYLE, save, written
 from dcbench_bacon.reporting.wording import title
-from dcbench_bacon.runtime.files import write_atomically
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
 _FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
 _LONGEST = 32  # letters of a name; longer ones are cut
 _LETTER = 0.08  # width of a letter in inches
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "text.parse_math": False,  # a dollar in a name is a dollar
-    "svg.fonttype": "none",  # keeps text as text
-    "svg.hashsalt": "dcbench",  # gives the same file for the same records
-    "pdf.fonttype": 42,
-}
-_UNDATED: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
-    "png": {},
-}
 _SELECTED = {
     "final": "after the last pass",
     "best_val": "pass chosen on a validation split",
@@ -64,9 +50,8 @@ def transfer(table: pd.DataFrame, folder: Path, format: str) -> list[Path]:
     for group in by_figure(table):
         dataset, ipc, preset, selection = map(str, group[_FIGURE].iloc[0])
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
-        path = folder / f"{_slug(name.replace(' + ', '-'))}.{format}"
-        write_atomically(path, drawn(group, format))
-        paths.append(path)
+        with rc_context(STYLE | {"axes.grid": False}):
+            paths.append(save(heat_map(group), folder, name, format))
     return paths
 
 
@@ -75,10 +60,10 @@ def by_figure(table: pd.DataFrame) -> list[pd.DataFrame]:
     return [group for _, group in _with_whole(table).groupby(_FIGURE, sort=False)]
 
 
-def drawn(table: pd.DataFrame, format: str) -> bytes:
-    """Return the heat map of the rows of ``by_figure``, as the content of a file."""
-    with rc_context(_STYLE):
-        return _written(heat_map(table), format)
+def drawn(table: pd.DataFrame) -> bytes:
+    """Return the heat map of the rows of ``by_figure`` as SVG."""
+    with rc_context(STYLE | {"axes.grid": False}):
+        return written(heat_map(table), "svg")
 
 
 def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
@@ -93,14 +78,6 @@ def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
     rows = whole.reset_index().drop(columns="ipc").merge(wanted, on=same, how="left")
     rows["ipc"] = rows["ipc"].fillna(0).astype(int)
     return pd.concat([sets, rows.set_index(index)[list(table.columns)]])
-
-
-def _slug(name: str) -> str:
-    """Return a name that is safe for every file system.
-
-    Records may come from strangers, and so may the names in them.
-    """
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
 
 
 def heat_map(table: pd.DataFrame) -> Figure:
@@ -244,10 +221,3 @@ def _details(table: pd.DataFrame) -> str:
     told = f"{selected}; n = {networks} networks; preset {first['preset']}"
     framed = bool((table["architecture"] == table["distilled_on"]).any())
     return told + "; framed: the network of the distillation" * framed
-
-
-def _written(figure: Figure, format: str) -> bytes:
-    """Return the content of the file, the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=format, dpi=200, metadata=_UNDATED[format])
-    return buffer.getvalue()

@@ -122,7 +122,7 @@ def heat_maps(records: Sequence[Record]) -> list[HeatMap]:
             continue
         first = group.iloc[0].to_dict()
         of = facets(first)
-        svg = _inline(plots.drawn(group, "svg"), len(made))
+        svg = _inline(plots.drawn(group), len(made))
         what = f"{of.ipc} images per class of {of.dataset}, preset {first['preset']}"
         label = f"Heat map: accuracy of every set on every network, {what}"
         made.append(HeatMap(of, svg, label))
