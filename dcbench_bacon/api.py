@@ -170,8 +170,8 @@ def distill(
         raise UsageError(f"{foreign[0]} is of an evaluation; give it to evaluate")
     loaded = _loaded(dataset, data_root, device)
     request = request_from(preset, "dc", (), settings)
-    config = in_process.config_of(loaded.train.images.device, shown=progress)
-    return in_process.distill(method, loaded, ipc, seed, request, config)
+    context = in_process.context_of(loaded.train.images.device, shown=progress)
+    return in_process.distill(method, loaded, ipc, seed, request, context)
 
 
 def evaluate(
@@ -254,13 +254,13 @@ def evaluate(
     cell, made_for = saved_sets.origin(where, synthetic)
     found = saved_sets.beside(where, synthetic.to(here), cell, made_for, loaded)
     judging = saved_sets.judging(found, request, as_method)
-    config = in_process.config_of(here, shown=progress)
+    context = in_process.context_of(here, shown=progress)
     if request.protocol == protocols.PUBLISHED:
-        config.tell(f"{where}: {judging.line}")
+        context.tell(f"{where}: {judging.line}")
     if judging.recipe.protocol.held_out:
         found = saved_sets.held_out(where, found)
     adopt.caution(where, found.synthetic, judging.recipe.protocol)
-    results = in_process.evaluate(found, judging.recipe.protocol, config)
+    results = in_process.evaluate(found, judging.recipe.protocol, context)
     columns = ["architecture", "trial", "accuracy", "seconds"]
     rows = [[getattr(result, name) for name in columns] for result in results]
     frame = pd.DataFrame(rows, columns=columns)

@@ -65,7 +65,7 @@ def cell_run(
         source.info, source.train.to(where), source.test.to(where), source.fingerprint
     )
     cell = Cell(method, source.info.name, ipc)
-    return run.CellRun(cell, moved, run.RunConfig(where), folder)
+    return run.CellRun(cell, moved, run.RunConfig(where).here(), folder)
 
 
 def method(name: str, settings: dict[str, Any]) -> Method:

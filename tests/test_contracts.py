@@ -62,7 +62,7 @@ def settings(method: str) -> dict[str, Any]:
 def distil(method: str, source: Dataset, folder: Path, seed: int = 0) -> SyntheticSet:
     """Two steps of a method."""
     cell = Cell(method, "random-images", IPC, seed)
-    run = CellRun(cell, source, RunConfig(CPU), folder)
+    run = CellRun(cell, source, RunConfig(CPU).here(), folder)
     return create(method, settings(method)).distill(run)
 
 
@@ -125,7 +125,7 @@ def test_a_step_changes_the_images(method: str, tmp_path: Path) -> None:
     cell = Cell(method, "random-images", IPC)
     sets = []
     for steps in (1, 2):
-        run = CellRun(cell, dataset(), RunConfig(CPU), tmp_path / f"{steps}")
+        run = CellRun(cell, dataset(), RunConfig(CPU).here(), tmp_path / f"{steps}")
         made = create(method, {**settings(method), "steps": steps})
         sets.append(made.distill(run))
     assert not torch.equal(sets[0].images, sets[1].images)

@@ -36,13 +36,13 @@ def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> i
         The exit status: 0 when all is done, 1 when some trainings diverged.
     """
     sets = Sets.asked(**given)
-    with sets.ready() as (store, config):
+    with sets.ready() as (store, context):
         jobs = [
             job
-            for opened in sets.open(config)
+            for opened in sets.open(context)
             for job in _stages(sets, opened, tasks=tasks, orders=orders)
         ]
-        outcome = trainings.run(jobs, continual_folder(store), config)
+        outcome = trainings.run(jobs, continual_folder(store), context)
     found = downstream_tables.continual(outcome.records)
     print(downstream_tables.render(found, table), end="", flush=True)
     return 1 if outcome.failures else 0
@@ -63,13 +63,13 @@ def search_architectures(
         raise UsageError(f"{names[0]} alone cannot be ranked: give more --widths")
     sets = Sets.asked(**given)
     pools.check_architectures(names)
-    with sets.ready() as (store, config):
-        every = sets.open(config)
+    with sets.ready() as (store, context):
+        every = sets.open(context)
         jobs = [job for opened in every for job in _candidates(sets, opened, names)]
         datasets = {each.dataset.fingerprint: each.dataset for each in every}
         for dataset in datasets.values():
             jobs += _references(sets, dataset, names, passes)
-        outcome = trainings.run(jobs, search_folder(store), config)
+        outcome = trainings.run(jobs, search_folder(store), context)
     found = downstream_tables.search(outcome.records, top)
     print(downstream_tables.render(found, table), end="", flush=True)
     return 1 if outcome.failures else 0

@@ -23,7 +23,7 @@ from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running.datasets import Datasets
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.runtime.memory import keep_freed_memory
 from dcbench_bacon.schema import Cell, Recipe
 from dcbench_bacon.store import Store
@@ -79,15 +79,15 @@ class Sets:
         return cls(files=files, stated=stated, setup=setup, request=request)
 
     @contextmanager
-    def ready(self) -> Iterator[tuple[Store, RunConfig]]:
+    def ready(self) -> Iterator[tuple[Store, RunContext]]:
         """Yield the store and the options of training; Ctrl-C stops after a step."""
         keep_freed_memory()
         with self.setup.ready(Console(stderr=True)) as ready:
             yield ready
 
-    def open(self, config: RunConfig) -> list[MemorySet]:
+    def open(self, context: RunContext) -> list[MemorySet]:
         """Read every file and its data set; keep equal sets once."""
-        reader = SetReader(self.stated, Datasets(config))
+        reader = SetReader(self.stated, Datasets(context.config))
         found: dict[Path, MemorySet] = {}
         for read in reader.read_all(self.files):
             synthetic, cell, loaded, _ = reader.open(read)

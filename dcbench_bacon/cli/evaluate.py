@@ -63,13 +63,13 @@ def evaluate_files(
     pools.check_architectures(request.architectures)
     overlay.check_overrides(request.overrides, [])
     saved_sets.check_as(request, stated.as_method)
-    with setup.ready(Console(stderr=True)) as (store, config):
-        reader = SetReader(stated, Datasets(config), several=True)
-        failures = FileFailures(store, config.tell)
-        judge = _Judge(request, stated, store, config, reader)
+    with setup.ready(Console(stderr=True)) as (store, context):
+        reader = SetReader(stated, Datasets(context.config), several=True)
+        failures = FileFailures(store, context.tell)
+        judge = _Judge(request, stated, store, context, reader)
         asked = reader.read_all(files, failures)
         count = len(asked) + failures.count
-        opened = judge.ask_anew(asked) if config.fresh else repeat(None)
+        opened = judge.ask_anew(asked) if context.fresh else repeat(None)
         pooled: dict[Path, list[Record]] = {}
         for read, known in zip(asked, opened, strict=False):
             with failures.noted(read.path):
@@ -110,7 +110,7 @@ class _Judge:
         request: preset, protocol and overrides.
         stated: what the user states about the files.
         store: the results folder.
-        config: device, data and policy.
+        context: the configuration in this process.
         reader: reads the files and their data sets.
         said: lines that were already shown to the user.
     """
@@ -118,14 +118,14 @@ class _Judge:
     request: protocols.Request
     stated: ReadingOptions
     store: Store
-    config: run.RunConfig
+    context: run.RunContext
     reader: SetReader
     said: set[str] = field(default_factory=set)
 
     def say_once(self, line: str) -> None:
         """Show a line once, although it applies to several sets of a file."""
         if line not in self.said:
-            self.config.tell(line)
+            self.context.tell(line)
         self.said.add(line)
 
     def ask_anew(self, asked: Sequence[ReadSet]) -> list[run.OpenedSet | None]:
@@ -157,7 +157,7 @@ class _Judge:
             known = self.store.find(job.cell, job.digest, fingerprint)
             if known is None or _is_of(known, digest, rate):
                 break
-        runner = CellRunner(job, fingerprint, self.store, self.config)
+        runner = CellRunner(job, fingerprint, self.store, self.context)
         runner.folder = runner.folder.with_name(f"{runner.folder.name}-{digest[:8]}")
         return runner
 
@@ -180,7 +180,7 @@ class _Judge:
             InterruptedRunError: the user or a time budget stopped the command.
             DcbenchError: the set cannot be judged.
         """
-        policy = self.config.policy
+        policy = self.context.policy
         while True:
             if policy.stopped():
                 raise InterruptedRunError(f"stopped before {read.path}")
@@ -193,7 +193,7 @@ class _Judge:
             try:
                 if self.reader.is_unchanged(read):
                     return self._judge(read, opened)
-                self.config.tell(f"{read.path} has changed, so it is read again")
+                self.context.tell(f"{read.path} has changed, so it is read again")
                 read, opened = self.reader.read(read.path, read.stated), None
             finally:
                 lock.release()
@@ -213,14 +213,14 @@ class _Judge:
         fingerprint = opened.dataset.raw_fingerprint
         known = self.store.find(job.cell, runner.job.digest, fingerprint)
         if not redo.begin() and known:
-            self.config.tell(f"{path}: already recorded; --fresh trains again")
+            self.context.tell(f"{path}: already recorded; --fresh trains again")
             return self._named(path, known, opened.synthetic)
         record = self._made(runner, opened)
         redo.end()
         if record.status == "done":
             shutil.rmtree(runner.folder, ignore_errors=True)
         elif known:
-            self.config.tell(f"{path}: its earlier result is kept")
+            self.context.tell(f"{path}: its earlier result is kept")
         return record
 
     def _made(self, runner: CellRunner, opened: run.OpenedSet) -> Record:
@@ -255,12 +255,12 @@ class _Judge:
         if name == known.name:
             return known
         if self.stated.name is None:
-            self.config.tell(
+            self.context.tell(
                 f"{path}: the same set is recorded as {known.name or known.cell}; "
                 "--name NAME renames it"
             )
             return known
-        self.config.tell(f"{path}: renamed from {known.name or known.cell} to {name}")
+        self.context.tell(f"{path}: renamed from {known.name or known.cell} to {name}")
         renamed = msgspec.structs.replace(known, name=name)
         self.store.write(renamed)
         return renamed

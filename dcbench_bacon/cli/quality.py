@@ -42,9 +42,9 @@ def quality_of_files(
     setup = Setup.pop_from(given)
     request = quality.QualityRequest(**given)
     pools.check_architectures([request.architecture])
-    with setup.ready(Console(stderr=True)) as (store, config):
-        failures = FileFailures(store, config.tell)
-        reader = SetReader(stated, Datasets(config))
+    with setup.ready(Console(stderr=True)) as (store, context):
+        failures = FileFailures(store, context.tell)
+        reader = SetReader(stated, Datasets(context.config))
         opened: dict[Path, run.OpenedSet] = {}
         for read in reader.read_all(files, failures):
             with failures.noted(read.path):
@@ -56,7 +56,7 @@ def quality_of_files(
             sets: list[tuple[Path, SyntheticSet]] = [
                 (path, each.synthetic) for path, each in named
             ]
-            found = appraise_files(sets, dataset, request, config, store.shared)
+            found = appraise_files(sets, dataset, request, context, store.shared)
             sys.stderr.flush()
             click.echo(rendering.render(found, table))
     return failures.status(len(set(files)))

@@ -13,7 +13,7 @@ from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.reporting import longform, rendering, tables
 from dcbench_bacon.reporting.rendering import accuracy, moments
-from dcbench_bacon.running import step_timing
+from dcbench_bacon.running import ray_cluster, ray_executor, step_timing
 from dcbench_bacon.running.grid import CellResult, run
 from dcbench_bacon.running.planning_of_grids import Grid, plan
 from dcbench_bacon.runtime.environment import environment
@@ -25,17 +25,23 @@ AXES = ("methods", "datasets", "ipc")
 REFERENCES = ("random", "whole")  # methods that scores compare the others with
 
 
-def run_grid(*, references: bool, **given: Any) -> int:
+def run_grid(*, references: bool, executor: str, **given: Any) -> int:
     """Run the requested grid; print each result and the table.
 
     Args:
         references: whether the methods ``REFERENCES`` run as well.
+        executor: ``process``, or an executor of ``ray_cluster.address_of``.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
     Returns:
         The exit status: 0 when all is done, 1 when some cells failed.
     """
     setup = Setup.pop_from(given)
+    share = {name: given.pop(name) for name in ("cores", "gpus", "retries")}
+    on_ray = executor != "process"
+    if on_ray:  # told before anything else takes time
+        ray_cluster.load()
+        cluster = ray_cluster.Cluster(ray_cluster.address_of(executor), **share)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
@@ -49,18 +55,23 @@ def run_grid(*, references: bool, **given: Any) -> int:
     pools.check_architectures(grid.request.architectures)
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
-    with setup.ready(console) as (store, config):
+    with setup.ready(console) as (store, context):
         preset, count = grid.request.preset, len(jobs)
         cells = f"{count} cell{'s' * (count > 1)}"
-        where = environment(config.device).device
-        config.tell(f"{cells}, preset {preset}, on {where}")
-        for result in run(jobs, store, config):
+        where = environment(context.device).device
+        context.tell(f"{cells}, preset {preset}, on {where}")
+        results_of = (
+            ray_executor.run(jobs, store, context, cluster)
+            if on_ray
+            else run(jobs, store, context)
+        )
+        for result in results_of:
             results.append(result)
-            config.tell(f"[{len(results)}/{count}] {_line(result)}")
+            context.tell(f"[{len(results)}/{count}] {_line(result)}")
     _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
-        config.tell(f"{failed} of {count} cells failed; see the lines above")
+        context.tell(f"{failed} of {count} cells failed; see the lines above")
     return 1 if failed else 0
 
 
@@ -87,8 +98,8 @@ def time_grid(*, steps: int, format: str, **given: Any) -> str:
         request=request_of("paper", **given),
     )
     records = []
-    with setup.ready(Console(stderr=True)) as (store, config):
-        for record in step_timing.time_steps(grid, config, steps):
+    with setup.ready(Console(stderr=True)) as (store, context):
+        for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)
     return rendering.render(tables.timing(records), format)

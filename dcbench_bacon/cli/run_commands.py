@@ -12,6 +12,7 @@ from dcbench_bacon.cli.options import (
     data_root_option,
     datasets_option,
     device_option,
+    executor_options,
     format_option,
     ipc_option,
     methods_option,
@@ -32,6 +33,7 @@ Examples:
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
+  dcbench run --datasets all --executor ray --cores-per-cell 2       cells side by side
 """
 )
 @methods_option
@@ -67,6 +69,7 @@ Examples:
     help="Time between checkpoints; a killed run loses at most this much.",
 )
 @time_budget_option
+@executor_options
 def run(**given: Any) -> None:
     """Distil, evaluate, record and print the table.
 

@@ -15,9 +15,7 @@ from dcbench_bacon import field_types
 from dcbench_bacon.cli.endings import going_on
 from dcbench_bacon.running import interrupt, run
 from dcbench_bacon.runtime import progress
-from dcbench_bacon.runtime.compilation import Compiler
 from dcbench_bacon.runtime.devices import choose_device
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.store import Store
 
 
@@ -54,7 +52,7 @@ class Setup:
         return cls(**{name: given.pop(name) for name in names})
 
     @contextmanager
-    def ready(self, console: Console) -> Iterator[tuple[Store, run.RunConfig]]:
+    def ready(self, console: Console) -> Iterator[tuple[Store, run.RunContext]]:
         """Yield the store and the options of running cells.
 
         Within the context, Ctrl-C and the time budget stop the work within seconds.
@@ -64,21 +62,16 @@ class Setup:
         with interrupt.stoppable(deadline, reporter.tell, _farewell) as stop:
             device = choose_device(self.device)
             store = Store(self.output).open()
-            policy = RunPolicy(
-                interval=self.checkpoint_every,
-                deadline=deadline,
-                stop=stop,
-                reporter=reporter,
-                compiler=Compiler(self.compiling),
-            )
             config = run.RunConfig(
                 device=device,
                 data_root=self.data_root,
                 download=not self.no_download,
                 fresh=self.fresh,
-                policy=policy,
+                compiling=self.compiling,
+                checkpoint_every=self.checkpoint_every,
+                deadline=time.time() + deadline - time.monotonic(),
             )
-            yield store, config
+            yield store, config.here(reporter, stop)
 
 
 def _farewell(reason: str) -> None:

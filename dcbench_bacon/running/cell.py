@@ -18,7 +18,7 @@ from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.clock import Clock, Schedule
 from dcbench_bacon.running.planning import CellJob, report_changed_method
-from dcbench_bacon.running.run import CellRun, OpenedSet, RunConfig
+from dcbench_bacon.running.run import CellRun, OpenedSet, RunContext
 from dcbench_bacon.running.stages import (
     Images,
     check_finite,
@@ -41,7 +41,7 @@ class CellRunner:
         job: the cell and its recipe.
         fingerprint: of its data set before whitening; None if that is not at hand.
         store: where its files go.
-        config: how it runs.
+        context: how it runs.
         anew: make its set although there is one, which stays until the new one has
             been judged.
     """
@@ -54,7 +54,7 @@ class CellRunner:
         job: CellJob,
         fingerprint: str | None,
         store: Store,
-        config: RunConfig,
+        context: RunContext,
         *,
         anew: bool = False,
     ) -> None:
@@ -62,7 +62,7 @@ class CellRunner:
         self.job = job
         self.fingerprint = fingerprint
         self.store = store
-        self.config = config
+        self.context = context
         self.anew = anew
         self.recipe = job.resolved.recipe
         self.folder = store.checkpoint_folder(job.cell, job.digest, fingerprint)
@@ -84,7 +84,7 @@ class CellRunner:
             synthetic = self._read(path)
             facts = self._judge(synthetic) | set_facts(synthetic)
             made_by = synthetic.provenance.get("method_sha256")
-            report_changed_method(cell, made_by, self.config.tell)
+            report_changed_method(cell, made_by, self.context.tell)
             facts["method_sha256"] = made_by
             if path != self.set_path:
                 set_files.replace(self.set_path, path)
@@ -121,7 +121,7 @@ class CellRunner:
         try:
             made_from = synthetic_file.read(path).provenance.get("dataset_sha256")
         except RecordError as error:
-            self.config.tell(f"warning: {error}; distilled again")
+            self.context.tell(f"warning: {error}; distilled again")
             return None
         return path if made_from == self.images.dataset.fingerprint else None
 
@@ -148,7 +148,7 @@ class CellRunner:
         return CellRun(
             self.job.cell,
             self.images.dataset,
-            self.config,
+            self.context,
             self.folder,
             self.store.shared,
         )
@@ -167,7 +167,7 @@ class CellRunner:
             RecordError: it is damaged, or not what its name says.
         """
         try:
-            synthetic = synthetic_file.read(path, self.config.device)
+            synthetic = synthetic_file.read(path, self.context.device)
         except RecordError as error:
             raise RecordError(f"{error}; distil it again with --fresh") from error
         if (
@@ -193,7 +193,7 @@ class CellRunner:
             recipe=self.recipe,
             digest=self.job.digest,
             status=status,
-            environment=environment(self.config.device),
+            environment=environment(self.context.device),
             dataset_sha256=self.fingerprint,
             **fields,
         )
@@ -212,7 +212,7 @@ class CellRunner:
                 int(self.recipe.settings.get("steps") or 0), synthetic
             )
             synthetic = synthetic_file.read(
-                self.folder / "best.set", self.config.device
+                self.folder / "best.set", self.context.device
             )
         synthetic = with_provenance(run, synthetic, self.recipe, self.images)
         try:
@@ -227,8 +227,8 @@ class CellRunner:
             return
         # The networks of a snapshot have checkpoints too: a kill repeats none of them.
         checkpoints = self.folder / f"snapshot-{step}"
-        policy = replace(self.config.policy, folder=checkpoints)
-        clock = Clock(f"{self.job.cell}@{step}", self.config.device, policy)
+        policy = replace(self.context.policy, folder=checkpoints)
+        clock = Clock(f"{self.job.cell}@{step}", self.context.device, policy)
         new = [
             msgspec.structs.replace(entry, step=step)
             for entry in evaluate(clock, self._task(synthetic), f"step {step}")

@@ -18,7 +18,7 @@ from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.running.datasets import Datasets
 from dcbench_bacon.running.failures import fields_of
 from dcbench_bacon.running.planning import CellJob, report_changed_method
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.running.stages import images_for
 from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.runtime.memory import keep_freed_memory
@@ -41,7 +41,7 @@ class CellResult(NamedTuple):
 
 
 def run(
-    jobs: Sequence[CellJob], store: Store, config: RunConfig
+    jobs: Sequence[CellJob], store: Store, context: RunContext
 ) -> Iterator[CellResult]:
     """Run jobs, and yield each result as soon as it is known.
 
@@ -53,14 +53,14 @@ def run(
         OutputError: results can no longer be written.
     """
     keep_freed_memory()
-    runner = _Runner(store, config)
-    if config.fresh:
+    runner = _Runner(store, context)
+    if context.fresh:
         runner.ask_anew(jobs)
     postponed: list[CellJob] = []
     for job in jobs:
         result = runner.attempt(job)
         if result is None:
-            config.tell(
+            context.tell(
                 f"{job.cell}: another process is working on it, so it comes later (if "
                 "that process is on this machine, divide the processor cores with "
                 "OMP_NUM_THREADS)"
@@ -72,6 +72,15 @@ def run(
         while (result := runner.attempt(job, patience=1.0)) is None:
             pass
         yield result
+
+
+def ask_anew(jobs: Sequence[CellJob], store: Store, context: RunContext) -> None:
+    """Leave a request of ``--fresh`` for each cell, before the first of them runs.
+
+    Raises:
+        InterruptedRunError: the user stopped the run.
+    """
+    _Runner(store, context).ask_anew(jobs)
 
 
 @contextmanager
@@ -93,17 +102,17 @@ def at_work() -> Iterator[None]:
 class _Runner:
     """A run of cells, one after another."""
 
-    def __init__(self, store: Store, config: RunConfig) -> None:
+    def __init__(self, store: Store, context: RunContext) -> None:
         """Start with no data in memory."""
         self.store = store
-        self.config = config
-        self.datasets = Datasets(config)
+        self.context = context
+        self.datasets = Datasets(context.config)
         self.trusted: set[str] = set()
 
     def ask_anew(self, jobs: Sequence[CellJob]) -> None:
         """Leave a request for each cell, before the first of them runs."""
         for job in jobs:
-            if self.config.policy.stop():
+            if self.context.policy.stop():
                 raise InterruptedRunError("stopped before anything ran", noted=False)
             try:
                 self._redo(job, self._fingerprint(job)).ask()
@@ -123,13 +132,13 @@ class _Runner:
             job: the cell and its recipe.
             patience: seconds to wait for the lock.
         """
-        if self.config.policy.stopped():
+        if self.context.policy.stopped():
             raise InterruptedRunError(f"stopped before {job.cell}")
         try:
             fingerprint = self._fingerprint(job)
         except DataError as error:
             return self._taken_as_it_is(job, error) or self._failed(
-                CellRunner(job, None, self.store, self.config), error
+                CellRunner(job, None, self.store, self.context), error
             )
         # Cells that share a set share its lock, so that it is distilled once.
         lock = self.store.lock(job.cell, job.distillation_digest, fingerprint)
@@ -138,8 +147,8 @@ class _Runner:
         try:
             redo = self._redo(job, fingerprint)
             if redo.begin():
-                if not self.config.fresh:
-                    self.config.tell(f"{job.cell}: runs anew, as --fresh has asked")
+                if not self.context.fresh:
+                    self.context.tell(f"{job.cell}: runs anew, as --fresh has asked")
                 return self._run(job, fingerprint, redo)
             return self._skipped(job, fingerprint) or self._run(job, fingerprint)
         finally:
@@ -156,7 +165,7 @@ class _Runner:
 
     def _only_record(self, job: CellJob) -> Record | None:
         """Return the only record of a cell, whatever images it was made from."""
-        return None if self.config.fresh else self.store.only(job.cell, job.digest)
+        return None if self.context.fresh else self.store.only(job.cell, job.digest)
 
     def _taken_as_it_is(self, job: CellJob, error: DataError) -> CellResult | None:
         """Return the only result of a cell whose data set is not on disk."""
@@ -165,7 +174,7 @@ class _Runner:
             return None
         if job.source not in self.trusted:
             self.trusted.add(job.source)
-            self.config.tell(
+            self.context.tell(
                 f"{job.source} is not on disk, so its finished records could not be "
                 "compared with its images"
             )
@@ -176,18 +185,18 @@ class _Runner:
         try:
             record = self.store.find(job.cell, job.digest, fingerprint)
         except RecordError as error:
-            self.config.tell(f"warning: {error}")
+            self.context.tell(f"warning: {error}")
             return None
         if record is None:
             return None
         if record.dataset_sha256 is None:
-            self.config.tell(
+            self.context.tell(
                 f"{job.cell}: its record does not name the images it was made from, so "
                 f"they could not be compared with those of {job.source}"
             )
         if job.resolved.recipe.protocol.held_out and not self._same_split(job, record):
             return None
-        report_changed_method(job.cell, record.method_sha256, self.config.tell)
+        report_changed_method(job.cell, record.method_sha256, self.context.tell)
         # A kill may come between a record and the tidying after it.
         self._tidy(job, fingerprint)
         return CellResult(job, "skipped", record)
@@ -195,7 +204,7 @@ class _Runner:
     def _same_split(self, job: CellJob, record: Record) -> bool:
         """Return whether a record has the validation split of today, or say why not."""
         if record.validation_sha256 is None:
-            self.config.tell(
+            self.context.tell(
                 f"{job.cell}: its record does not name the images that were held out, "
                 "so they could not be compared with those of today; --fresh runs it "
                 "again"
@@ -205,7 +214,7 @@ class _Runner:
         images = images_for(job.cell, self.datasets.of(job), protocol)
         if record.validation_sha256 == held_out_sha256(images.validation):
             return True
-        self.config.tell(
+        self.context.tell(
             f"{job.cell}: its record was made with other images held out for "
             "validation, so it runs again"
         )
@@ -222,7 +231,7 @@ class _Runner:
     ) -> CellResult:
         """Run a cell and record it, also when it fails."""
         anew = redo is not None
-        runner = CellRunner(job, fingerprint, self.store, self.config, anew=anew)
+        runner = CellRunner(job, fingerprint, self.store, self.context, anew=anew)
         try:
             self.store.check_name(job.cell, job.digest, fingerprint)
             record = runner.run(self.datasets.of(job))
@@ -250,7 +259,7 @@ class _Runner:
         if redo:
             redo.end()
         if self._has_result(runner):
-            self.config.tell(f"{runner.job.cell}: its earlier result is kept")
+            self.context.tell(f"{runner.job.cell}: its earlier result is kept")
         return CellResult(runner.job, record.status, record)
 
     def _has_result(self, runner: CellRunner) -> bool:

@@ -17,7 +17,7 @@ from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.running import planning
-from dcbench_bacon.running.run import CellRun, OpenedSet, RunConfig
+from dcbench_bacon.running.run import CellRun, OpenedSet, RunConfig, RunContext
 from dcbench_bacon.running.stages import (
     Images,
     check_finite,
@@ -26,12 +26,11 @@ from dcbench_bacon.running.stages import (
     with_provenance,
 )
 from dcbench_bacon.runtime import progress
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell, Evaluation
 from dcbench_bacon.training import teachers
 
 
-def config_of(device: torch.device, *, shown: bool) -> RunConfig:
+def context_of(device: torch.device, *, shown: bool) -> RunContext:
     """Return how a notebook runs: no checkpoints, and nothing compiled.
 
     Args:
@@ -39,7 +38,7 @@ def config_of(device: torch.device, *, shown: bool) -> RunConfig:
         shown: show progress on standard error.
     """
     reporter = progress.reporter(Console(stderr=True)) if shown else progress.Silent()
-    return RunConfig(device, policy=RunPolicy(reporter=reporter))
+    return RunConfig(device).here(reporter)
 
 
 def distill(
@@ -48,17 +47,17 @@ def distill(
     ipc: int,
     seed: int,
     request: protocols.Request,
-    config: RunConfig,
+    context: RunContext,
 ) -> SyntheticSet:
     """Return the set of a cell, with its provenance.
 
     Args:
         method: as typed.
-        dataset: not whitened, on the device of ``config``.
+        dataset: not whitened, on the device of ``context``.
         ipc: images per class, at least 1.
         seed: which repetition, from 0.
         request: preset and overrides.
-        config: how it runs.
+        context: how it runs.
 
     Raises:
         DataError: what the method returned is no set.
@@ -75,7 +74,7 @@ def distill(
     if recipe.settings.get("zca"):
         dataset = whitening.whiten(dataset)
     images = images_for(cell, dataset, recipe.protocol)
-    run = CellRun(cell, images.dataset, config, None)
+    run = CellRun(cell, images.dataset, context, None)
     synthetic = made.create(recipe.settings).distill(run)
     check_finite(synthetic)
     try:
@@ -86,20 +85,20 @@ def distill(
 
 
 def evaluate(
-    opened: OpenedSet, protocol: Protocol, config: RunConfig
+    opened: OpenedSet, protocol: Protocol, context: RunContext
 ) -> list[Evaluation]:
     """Return what networks reach that are trained on a set.
 
     Args:
-        opened: the set, and the real images, on the device of ``config``.
+        opened: the set, and the real images, on the device of ``context``.
         protocol: how networks are trained and which.
-        config: how that runs.
+        context: how that runs.
 
     Raises:
         DivergedError: a loss stopped being finite.
     """
     images = Images(opened.dataset, opened.validation)
-    parts = (opened.cell, opened.dataset, config, None)
+    parts = (opened.cell, opened.dataset, context, None)
     found = teachers.find(CellRun(*parts), protocol)
     task = task_of(opened.synthetic, images, protocol, found.networks)
     return evaluation.evaluate(CellRun(*parts), task)

@@ -17,27 +17,27 @@ from dcbench_bacon.evaluation.quality import (
     limited,
     table,
 )
-from dcbench_bacon.running.run import CellRun, RunConfig
+from dcbench_bacon.running.run import CellRun, RunContext
 from dcbench_bacon.schema import Cell
 
 
-def run_on(dataset: Dataset, config: RunConfig, shared: Path | None = None) -> Run:
+def run_on(dataset: Dataset, context: RunContext, shared: Path | None = None) -> Run:
     """Return the run that trains the network and draws real images for all sets.
 
     Args:
         dataset: the real images.
-        config: device, data and policy.
+        context: the configuration in this process.
         shared: the folder in which the trained network is kept; None keeps none.
     """
     cell = Cell("quality", dataset.info.name, 1)
-    return CellRun(cell, dataset, config, None, shared)
+    return CellRun(cell, dataset, context, None, shared)
 
 
 def appraise_files(
     named: Sequence[tuple[Path, SyntheticSet]],
     dataset: Dataset,
     request: QualityRequest,
-    config: RunConfig,
+    context: RunContext,
     shared: Path | None = None,
 ) -> pd.DataFrame:
     """Return the table of image quality of several files of one data set.
@@ -46,14 +46,14 @@ def appraise_files(
         named: the files and the sets in them.
         dataset: the real images.
         request: the options of the measurement.
-        config: device, checkpoints, progress and stopping.
+        context: device, checkpoints, progress and stopping.
         shared: the folder in which the trained network is kept; None keeps none.
 
     Raises:
         UsageError: a network, a model or its weights do not exist, or an image-text
             model is asked for on whitened images.
     """
-    run = run_on(dataset, config, shared)
+    run = run_on(dataset, context, shared)
     if dataset.zca and request.clip_weights:
         raise UsageError(
             "an image-text model sees pixels, and these images are ZCA-whitened: "

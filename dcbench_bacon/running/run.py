@@ -1,7 +1,9 @@
-"""Options of running cells, and the run that a method sees."""
+"""The configuration of running cells, and the run that a method sees."""
 
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,29 +13,87 @@ import torch
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.running import made_once
 from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.runtime.compilation import Compiler
 from dcbench_bacon.runtime.policy import RunPolicy
+from dcbench_bacon.runtime.progress import Reporter, Silent
 from dcbench_bacon.schema import Cell, Timing
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Options of running cells; on one kind of device, none changes their numbers.
+    """How cells run, as plain data that another process or machine can receive.
+
+    On one kind of device, no value changes the numbers of a cell.
 
     Attributes:
         device: the device that cells run on.
         data_root: the folder of data sets; None for the default one.
         download: whether missing data may be downloaded.
         fresh: whether finished cells run again from the start.
-        policy: checkpoints, progress and stopping; its folder is set for each cell.
+        compiling: whether networks are compiled.
+        checkpoint_every: seconds between two checkpoints.
+        deadline: the time, in seconds since the epoch, at which the run stops.
     """
 
     device: torch.device
     data_root: Path | None = None
     download: bool = False
     fresh: bool = False
-    policy: RunPolicy = field(default_factory=RunPolicy)
+    compiling: CompileMode = "off"
+    checkpoint_every: float = 60.0
+    deadline: float = math.inf
+
+    def here(
+        self,
+        reporter: Reporter | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> "RunContext":
+        """Return the configuration in this process.
+
+        Args:
+            reporter: shows progress and lines; by default lines go to the log.
+            stop: is called after each step and returns whether to stop.
+        """
+        policy = RunPolicy(
+            interval=self.checkpoint_every,
+            deadline=time.monotonic() + self.deadline - time.time(),
+            stop=stop,
+            reporter=reporter or Silent(),
+            compiler=Compiler(self.compiling),
+        )
+        return RunContext(self, policy)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """A configuration in the process that runs cells.
+
+    Attributes:
+        config: the configuration.
+        policy: what this process adds: progress, stopping and the compiler. Its folder
+            of checkpoints is set for each cell.
+    """
+
+    config: RunConfig
+    policy: RunPolicy
+
+    @property
+    def device(self) -> torch.device:
+        """The device that cells run on."""
+        return self.config.device
+
+    @property
+    def data_root(self) -> Path | None:
+        """The folder of data sets; None for the default one."""
+        return self.config.data_root
+
+    @property
+    def fresh(self) -> bool:
+        """Whether finished cells run again from the start."""
+        return self.config.fresh
 
     @property
     def tell(self) -> Callable[[str], None]:
@@ -47,7 +107,7 @@ class CellRun(Clock):
     Args:
         cell: method, data set, images per class and seed.
         dataset: the data set that the cell runs on.
-        config: device, data and policy.
+        context: the configuration in this process.
         folder: the folder of its checkpoints; None writes none.
         shared: the folder of results that several cells need; None keeps none.
         key: the name that random streams derive from, instead of the cell's.
@@ -57,20 +117,20 @@ class CellRun(Clock):
         self,
         cell: Cell,
         dataset: Dataset,
-        config: RunConfig,
+        context: RunContext,
         folder: Path | None,
         shared: Path | None = None,
         *,
         key: str | None = None,
     ) -> None:
         """Join the clock and the data."""
-        policy = replace(config.policy, folder=folder)
-        super().__init__(key or str(cell), config.device, policy)
+        policy = replace(context.policy, folder=folder)
+        super().__init__(key or str(cell), context.device, policy)
         self.cell = cell
         self.info = dataset.info
         self.train = dataset.train
         self.shared = shared
-        self._parts = (cell, dataset, config)
+        self._parts = (cell, dataset, context)
 
     def once(self, name: str, make: Callable[[Run], State]) -> State:
         """See ``Run.once``."""

@@ -19,7 +19,7 @@ from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.recipes import digests
 from dcbench_bacon.running.planning import CellJob
 from dcbench_bacon.running.planning_of_grids import Grid, plan
-from dcbench_bacon.running.run import CellRun, RunConfig
+from dcbench_bacon.running.run import CellRun, RunContext
 from dcbench_bacon.runtime.cuda_graphs import CALLS
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.runtime.memory import keep_freed_memory
@@ -38,7 +38,7 @@ PRODUCTS = 10  # number of matrix products, of which the fastest counts
 STAND_IN = 1000  # random images per class for a data set that is not on disk
 
 
-def time_steps(grid: Grid, config: RunConfig, steps: int) -> Iterator[Record]:
+def time_steps(grid: Grid, context: RunContext, steps: int) -> Iterator[Record]:
     """Time distillation steps; yield one record without evaluations per cell.
 
     The steps are timed by the same clock as in every run. A data set that is not on
@@ -46,7 +46,7 @@ def time_steps(grid: Grid, config: RunConfig, steps: int) -> Iterator[Record]:
 
     Args:
         grid: the cells to time.
-        config: device and data.
+        context: the configuration in this process.
         steps: number of steps that are timed, after a warm-up.
 
     Raises:
@@ -58,14 +58,14 @@ def time_steps(grid: Grid, config: RunConfig, steps: int) -> Iterator[Record]:
     if not methods:
         raise UsageError("--methods: none of these takes steps; name one that distils")
     grid = msgspec.structs.replace(grid, methods=methods)
-    warm_up = WARM_UP[config.device.type]
-    config = replace(config, policy=replace(config.policy, warm_up=warm_up))
+    warm_up = WARM_UP[context.device.type]
+    context = replace(context, policy=replace(context.policy, warm_up=warm_up))
     overrides = {**grid.request.overrides, "steps": str(steps + warm_up)}
     request = msgspec.structs.replace(grid.request, overrides=overrides)
-    jobs = plan(msgspec.structs.replace(grid, request=request), config.data_root)
+    jobs = plan(msgspec.structs.replace(grid, request=request), context.data_root)
     keep_freed_memory()
     for job in jobs:
-        yield _time_cell(job, config)
+        yield _time_cell(job, context)
 
 
 def takes_steps(name: str) -> bool:
@@ -108,27 +108,27 @@ def stand_in(info: DatasetInfo, device: torch.device) -> Dataset:
     return Dataset(info, split, split, "random pixels")
 
 
-def _time_cell(job: CellJob, config: RunConfig) -> Record:
+def _time_cell(job: CellJob, context: RunContext) -> Record:
     """Time one cell, and count the operations per step."""
     named = job.resolved.recipe.settings.get("precision", "fp32")
     precision = msgspec.convert(named, Precision)
-    product = product_flops(config.device, precision)
-    dataset = _dataset(job, config)
-    timings = _distill(job, dataset, config, 0)
+    product = product_flops(context.device, precision)
+    dataset = _dataset(job, context)
+    timings = _distill(job, dataset, context, 0)
     with FlopCounterMode(display=False) as one:
-        fewer = _distill(job, dataset, replace(config, policy=RunPolicy()), 1)
+        fewer = _distill(job, dataset, replace(context, policy=RunPolicy()), 1)
     with FlopCounterMode(display=False) as two:
-        more = _distill(job, dataset, replace(config, policy=RunPolicy()), 2)
+        more = _distill(job, dataset, replace(context, policy=RunPolicy()), 2)
     flops = two.get_total_flops() - one.get_total_flops()
     counted = {stage for stage in more if more[stage].steps > fewer[stage].steps}
     # Measured before and after, because the machine may be busy.
-    product = max(product, product_flops(config.device, precision))
+    product = max(product, product_flops(context.device, precision))
     return Record(
         cell=job.cell,
         recipe=job.resolved.recipe,
         digest=digests.digest(job.resolved.recipe),
         status="done",
-        environment=environment(config.device),
+        environment=environment(context.device),
         distillation={
             stage: msgspec.structs.replace(
                 timing,
@@ -141,10 +141,10 @@ def _time_cell(job: CellJob, config: RunConfig) -> Record:
 
 
 def _distill(
-    job: CellJob, dataset: Dataset, config: RunConfig, steps: int
+    job: CellJob, dataset: Dataset, context: RunContext, steps: int
 ) -> dict[str, Timing]:
     """Run the method with this number of steps; 0 means the recipe's number."""
-    run = CellRun(job.cell, dataset, config, None)
+    run = CellRun(job.cell, dataset, context, None)
     settings = job.resolved.recipe.settings
     method = method_class(job.cell.method)
     assert issubclass(method, Method)  # a reference takes no steps
@@ -154,13 +154,13 @@ def _distill(
     return run.timings
 
 
-def _dataset(job: CellJob, config: RunConfig) -> Dataset:
+def _dataset(job: CellJob, context: RunContext) -> Dataset:
     """Return the data set, or random pixels in its shape if it is not on disk."""
     try:
-        return loading.load(job.source, config.data_root, config.device)
+        return loading.load(job.source, context.data_root, context.device)
     except DataError as error:
-        info = getattr(loading.find(job.source, config.data_root).module, "INFO", None)
+        info = getattr(loading.find(job.source, context.data_root).module, "INFO", None)
         if info is None:
             raise
         logger.warning("random pixels are used instead of %s (%s)", job.source, error)
-        return stand_in(info, config.device)
+        return stand_in(info, context.device)

@@ -11,7 +11,7 @@ from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.grid import at_work
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.running.waiting import wait_for
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.schema import Evaluation
@@ -45,7 +45,7 @@ class TrainingOutcome(Generic[R]):
 
 
 def run(
-    jobs: Sequence[TrainingJob[R]], folder: Folder[R], config: RunConfig
+    jobs: Sequence[TrainingJob[R]], folder: Folder[R], context: RunContext
 ) -> TrainingOutcome[R]:
     """Run jobs one after another; one that diverges does not stop the others.
 
@@ -53,7 +53,7 @@ def run(
         InterruptedRunError: the user stopped the run; the same jobs can continue later.
         OutputError: results can no longer be written.
     """
-    if config.fresh:
+    if context.fresh:
         for job in jobs:
             folder.redo(job.plan).ask()
     done: list[R] = []
@@ -61,13 +61,13 @@ def run(
     for number, job in enumerate(jobs, 1):
         where = f"[{number}/{len(jobs)}] {job.plan.label}"
         try:
-            record, note = _attempt(job, folder, config)
+            record, note = _attempt(job, folder, context)
         except DivergedError as error:
             failures += 1
-            config.tell(f"{where}: diverged: {error}")
+            context.tell(f"{where}: diverged: {error}")
             continue
         done.append(record)
-        config.tell(f"{where}: {spread(record.evaluations)}  ({note})")
+        context.tell(f"{where}: {spread(record.evaluations)}  ({note})")
     return TrainingOutcome(done, failures)
 
 
@@ -79,25 +79,25 @@ def spread(found: Sequence[Evaluation]) -> str:
 
 @at_work()
 def _attempt(
-    job: TrainingJob[R], folder: Folder[R], config: RunConfig
+    job: TrainingJob[R], folder: Folder[R], context: RunContext
 ) -> tuple[R, str]:
     """Return the record of a job, which is trained if need be, and a note.
 
     The note states how long the training took, or that it was already done.
     """
-    if config.policy.stopped():
+    if context.policy.stopped():
         raise InterruptedRunError("stopped between two trainings")
     lock = folder.lock(job.plan)
-    wait_for(lock, config.policy, f"trains {job.plan.label}")
+    wait_for(lock, context.policy, f"trains {job.plan.label}")
     try:
         redo = folder.redo(job.plan)
         if redo.begin():
-            if not config.fresh:
-                config.tell(f"{job.plan.label}: runs anew, as --fresh has asked")
-        elif (known := _finished(job, folder, config)) is not None:
+            if not context.fresh:
+                context.tell(f"{job.plan.label}: runs anew, as --fresh has asked")
+        elif (known := _finished(job, folder, context)) is not None:
             folder.clear(job.plan)  # a kill may come between a record and the tidying
             return known, "already done"
-        record = _train(job, folder, config)
+        record = _train(job, folder, context)
         folder.write(record)
         redo.end()
         folder.clear(job.plan)
@@ -107,22 +107,22 @@ def _attempt(
         lock.release()
 
 
-def _finished(job: TrainingJob[R], folder: Folder[R], config: RunConfig) -> R | None:
+def _finished(job: TrainingJob[R], folder: Folder[R], context: RunContext) -> R | None:
     """Return the record of a job, if there is one that can be read."""
     try:
         return folder.find(job.plan)
     except RecordError as error:
-        config.tell(f"warning: {error}")
+        context.tell(f"warning: {error}")
         return None
 
 
-def _train(job: TrainingJob[R], folder: Folder[R], config: RunConfig) -> R:
+def _train(job: TrainingJob[R], folder: Folder[R], context: RunContext) -> R:
     """Train and test the networks of a job."""
     checkpoints = folder.checkpoint_folder(job.plan)
-    policy = replace(config.policy, folder=checkpoints)
-    clock = Clock(job.plan.label, config.device, policy)
+    policy = replace(context.policy, folder=checkpoints)
+    clock = Clock(job.plan.label, context.device, policy)
     return msgspec.structs.replace(
         job.plan,
         evaluations=tuple(evaluate(clock, job.task())),
-        environment=environment(config.device),
+        environment=environment(context.device),
     )

@@ -326,7 +326,7 @@ def test_a_step_is_timed_without_the_experts_of_the_recipe(
             overrides={"architecture": "ConvNetW8D2", "student_steps": "3"}
         ),
     )
-    (record,) = step_timing.time_steps(grid, RunConfig(torch.device("cpu")), 2)
+    (record,) = step_timing.time_steps(grid, RunConfig(torch.device("cpu")).here(), 2)
     experts, match = (record.distillation[name] for name in ("experts", "match"))
     assert experts.steps == 1  # one pass of one expert, not 50 of 100
     assert experts.step_flops is None

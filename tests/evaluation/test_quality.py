@@ -27,6 +27,7 @@ from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.training.features import Features, FeatureSettings
 
 CPU = torch.device("cpu")
+HERE = RunConfig(CPU).here()
 QUICK = QualityRequest(architecture="ConvNetD1W8", passes=2)
 
 
@@ -196,18 +197,15 @@ def test_zero_shot_agreement_by_hand(channels: int) -> None:
 
 def test_the_network_is_trained_on_train_alone() -> None:
     source = dataset(channels=3, per_class=20)
-    first = quality.trained_network(
-        quality_of_files.run_on(source, RunConfig(CPU)), QUICK
-    )
+    first = quality.trained_network(quality_of_files.run_on(source, HERE), QUICK)
     other_test = replace(source, test=replace(source.test, labels=source.test.labels))
     images = normalize(source.train.images[:5], source.info)
-    again = quality.trained_network(
-        quality_of_files.run_on(other_test, RunConfig(CPU)), QUICK
-    )
+    again = quality.trained_network(quality_of_files.run_on(other_test, HERE), QUICK)
     assert torch.equal(first.encode(images), again.encode(images))
     changed = replace(source.train, images=255 - source.train.images)
     third = quality.trained_network(
-        quality_of_files.run_on(replace(source, train=changed), RunConfig(CPU)), QUICK
+        quality_of_files.run_on(replace(source, train=changed), HERE),
+        QUICK,
     )
     assert not torch.equal(first.encode(images), third.encode(images))
     assert "of train right" in first.title
@@ -225,7 +223,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:
     source = dataset(channels=3)
     request = QUICK._replace(clip_model=registered, clip_weights=str(weights))
     named = [(Path("a.safetensors"), decoded_set()), (Path("b"), decoded_set())]
-    table = quality_of_files.appraise_files(named, source, request, RunConfig(CPU))
+    table = quality_of_files.appraise_files(named, source, request, HERE)
     assert list(table["set"]) == ["a.safetensors"] * 2 + ["b"] * 2
     assert next(iter(table["features"])) == f"CLIP {registered}"
     clip = table[table["features"].str.startswith("CLIP")]
@@ -236,7 +234,7 @@ def test_image_text_model(registered: str, weights: Path) -> None:
 
 
 def test_what_needs_weights_says_so(tmp_path: Path) -> None:
-    run = quality_of_files.run_on(dataset(channels=3), RunConfig(CPU))
+    run = quality_of_files.run_on(dataset(channels=3), HERE)
     missing = QUICK._replace(clip_weights=str(tmp_path / "none.pt"))
     with pytest.raises(UsageError, match=r"^--clip-weights .*none.pt: no such file"):
         next(quality.judges(run, missing))
@@ -280,5 +278,5 @@ def test_the_network_of_digits_is_not_trained_on_mirrored_ones(
     real = dataset()
     for name in ("mnist", "svhn", "digits", "cifar10"):
         named = replace(real, info=msgspec.structs.replace(real.info, name=name))
-        quality.trained_network(quality_of_files.run_on(named, RunConfig(CPU)), QUICK)
+        quality.trained_network(quality_of_files.run_on(named, HERE), QUICK)
     assert ["flip" in each for each in seen] == [False, False, False, True]

@@ -37,7 +37,7 @@ from dcbench_bacon.evaluation.downstream import continual, nas
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting import downstream_tables
-from dcbench_bacon.running import run, trainings
+from dcbench_bacon.running import trainings
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.runtime.progress import Silent
 from dcbench_bacon.schema import Cell, Evaluation, Recipe
@@ -48,6 +48,7 @@ from dcbench_bacon.training.task import Task, accuracy
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")
+HERE = RunConfig(CPU).here()
 SHORT = (*settable("protocol.epochs", 4), *settable("protocol.networks", 2))
 COMMON = (*SHORT, "--preset", "demo", "--device", "cpu")
 TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--passes", 2)
@@ -77,14 +78,14 @@ def files(
 # Records for tables
 
 
-def telling(told: list[str]) -> run.RunConfig:
+def telling(told: list[str]) -> RunContext:
     """Options under which lines for the user are kept."""
 
     class Kept(Silent):
         def tell(self, line: str) -> None:
             told.append(line)
 
-    return run.RunConfig(CPU, policy=RunPolicy(reporter=Kept()))
+    return RunContext(RunConfig(CPU), RunPolicy(reporter=Kept()))
 
 
 def identity(method: str, seed: int = 0, recipe: str = "aaaaaaaa") -> SetIdentity:
@@ -379,14 +380,14 @@ def values(records: Sequence[Candidate | Stage]) -> list[tuple[float, float | No
 
 def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
     jobs = [job(), job("ConvNetD1W12")]
-    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), run.RunConfig(CPU))
+    quiet = trainings.run(jobs, search_folder(Store(tmp_path)), HERE)
     folder = search_folder(Store(tmp_path / "disturbed"))
     count = 0
     for stops in range(100):
         asked = iter([False] * 3 + [True])
         policy = RunPolicy(stop=lambda asked=asked: next(asked, False))  # type: ignore[misc]
         try:
-            found = trainings.run(jobs, folder, run.RunConfig(CPU, policy=policy))
+            found = trainings.run(jobs, folder, RunContext(RunConfig(CPU), policy))
             break
         except InterruptedRunError:
             count = stops + 1
@@ -418,7 +419,7 @@ def test_what_is_done_is_not_done_again(
         plain(self, index)
 
     monkeypatch.setattr(SetTrainer, "epoch", counted)
-    fresh = run.RunConfig(CPU, fresh=True)
+    fresh = RunConfig(CPU, fresh=True).here()
     assert values(trainings.run([job()], folder, fresh).records) == values(
         first.records
     )
@@ -447,9 +448,9 @@ def test_a_training_of_another_process_is_waited_for(
     asked = iter([False] * 5 + [True])
     policy = RunPolicy(stop=lambda: next(asked))
     with pytest.raises(InterruptedRunError, match="between"):
-        trainings.run([job()], folder, run.RunConfig(CPU, policy=policy))
+        trainings.run([job()], folder, RunContext(RunConfig(CPU), policy))
     lock.release()
-    assert trainings.run([job()], folder, run.RunConfig(CPU)).records
+    assert trainings.run([job()], folder, HERE).records
 
 
 def test_halves_of_test_are_disjoint_and_alike() -> None:

@@ -283,8 +283,8 @@ def test_trainings_of_downstream_uses_are_kept_as_well(
     known = msgspec.structs.replace(plan, evaluations=record.evaluations)
     place = search_folder(Store(tmp_path))
     place.write(known)
-    config = RunConfig(torch.device("cpu"))
-    fresh = RunConfig(torch.device("cpu"), fresh=True)
+    config = RunConfig(torch.device("cpu")).here()
+    fresh = RunConfig(torch.device("cpu"), fresh=True).here()
     with pytest.raises(InterruptedRunError):
         train([TrainingJob(plan, interrupted)], place, fresh)
     assert place.find(plan) == known
@@ -426,7 +426,7 @@ def test_records_without_a_data_set_in_their_name_are_found(tmp_path: Path) -> N
 
 def test_a_data_set_that_changes_in_a_run_is_noticed(tmp_path: Path) -> None:
     images = folder(tmp_path / "images")
-    config = RunConfig(torch.device("cpu"))
+    config = RunConfig(torch.device("cpu")).here()
     datasets = Datasets(config)
     source = f"folder:{images}"
     known = datasets.fingerprint(source)

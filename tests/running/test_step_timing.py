@@ -36,7 +36,7 @@ def time_steps(
         seeds=(0,),
         request=protocols.Request(overrides={**OVERRIDES, **more}),
     )
-    (record,) = step_timing.time_steps(grid, RunConfig(torch.device("cpu")), 3)
+    (record,) = step_timing.time_steps(grid, RunConfig(torch.device("cpu")).here(), 3)
     return record
 
 

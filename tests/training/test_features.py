@@ -22,7 +22,7 @@ from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.running import made_once, waiting
-from dcbench_bacon.running.run import CellRun, RunConfig
+from dcbench_bacon.running.run import CellRun, RunConfig, RunContext
 from dcbench_bacon.runtime import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
@@ -52,8 +52,8 @@ def run_of(
     """A run whose results folder is ``folder``."""
     source = source or dataset()
     cell = Cell(name, source.info.name, ipc, seed)
-    config = RunConfig(CPU, policy=policy or RunPolicy(interval=0.0))
-    return CellRun(cell, source, config, folder / str(cell), folder / "shared")
+    context = RunContext(RunConfig(CPU), policy or RunPolicy(interval=0.0))
+    return CellRun(cell, source, context, folder / str(cell), folder / "shared")
 
 
 def distil(folder: Path, name: str = "herding", **given: Any) -> SyntheticSet:
