@@ -38,6 +38,7 @@ from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting import downstream_tables
 from dcbench_bacon.running import trainings
+from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.runtime.progress import Silent
 from dcbench_bacon.schema import Cell, Evaluation, Recipe

@@ -426,8 +426,7 @@ def test_records_without_a_data_set_in_their_name_are_found(tmp_path: Path) -> N
 
 def test_a_data_set_that_changes_in_a_run_is_noticed(tmp_path: Path) -> None:
     images = folder(tmp_path / "images")
-    config = RunConfig(torch.device("cpu")).here()
-    datasets = Datasets(config)
+    datasets = Datasets(RunConfig(torch.device("cpu")))
     source = f"folder:{images}"
     known = datasets.fingerprint(source)
     assert datasets[source].raw_fingerprint == known
