@@ -252,15 +252,15 @@ def evaluate(
         )
     where, here = "the set", loaded.train.images.device
     cell, made_for = saved_sets.origin(where, synthetic)
-    found = saved_sets.beside(where, synthetic.to(here), cell, made_for, loaded)
-    judging = saved_sets.judging(found, request, as_method)
+    opened = saved_sets.beside(where, synthetic.to(here), cell, made_for, loaded)
+    judging = saved_sets.judging(opened, request, as_method)
     context = in_process.context_of(here, shown=progress)
     if request.protocol == protocols.PUBLISHED:
         context.tell(f"{where}: {judging.line}")
     if judging.recipe.protocol.held_out:
-        found = saved_sets.held_out(where, found)
-    adopt.caution(where, found.synthetic, judging.recipe.protocol)
-    results = in_process.evaluate(found, judging.recipe.protocol, context)
+        opened = saved_sets.held_out(where, opened)
+    adopt.caution(where, opened.synthetic, judging.recipe.protocol)
+    results = in_process.evaluate(opened, judging.recipe.protocol, context)
     columns = ["architecture", "trial", "accuracy", "seconds"]
     rows = [[getattr(result, name) for name in columns] for result in results]
     frame = pd.DataFrame(rows, columns=columns)

@@ -50,7 +50,9 @@ def code_sha256(module: str, packages: Sequence[str]) -> str:
             continue
         code = _code(file, name, file.stat().st_mtime_ns)
         digests.append(code.digest)
-        new = {each for each in code.imports if _within(each, packages)} - seen
+        new = {
+            imported for imported in code.imports if _within(imported, packages)
+        } - seen
         seen |= new
         left.extend(new)
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
@@ -144,8 +146,10 @@ def _canonical(node: Any) -> Any:
     ``ast.dump`` prints empty fields in some versions and not in others.
     """
     if isinstance(node, list):
-        return [_canonical(each) for each in node]
+        return [_canonical(child) for child in node]
     if not isinstance(node, ast.AST):
         return node
     fields = [(name, _canonical(value)) for name, value in ast.iter_fields(node)]
-    return type(node).__name__, [each for each in fields if each[1] not in (None, [])]
+    return type(node).__name__, [
+        child for child in fields if child[1] not in (None, [])
+    ]

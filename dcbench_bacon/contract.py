@@ -220,19 +220,19 @@ def method_class(name: str) -> type[Configured]:
         UsageError: the module defines none or several.
     """
     module = METHODS.module(name)
-    found = [
+    classes = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Method | Reference)
         and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
+    if len(classes) != 1:
         raise UsageError(
-            f"{module.__name__} defines {len(found)} methods, not one; define one "
+            f"{module.__name__} defines {len(classes)} methods, not one; define one "
             "subclass of Method or Reference in it"
         )
-    return found[0]
+    return classes[0]
 
 
 def cell_of(method: str, dataset: str, ipc: int, seed: int = 0) -> Cell:

@@ -87,8 +87,8 @@ class Trained(Struct, frozen=True, kw_only=True):
     @property
     def preset(self) -> str:
         """The preset of the set or of the recipe, whichever is more reduced."""
-        own = self.source.preset if self.source else "paper"
-        return more_reduced(self.recipe.preset, own)
+        of_set = self.source.preset if self.source else "paper"
+        return more_reduced(self.recipe.preset, of_set)
 
     @property
     def digest(self) -> str:

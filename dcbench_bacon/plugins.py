@@ -37,20 +37,20 @@ class Registry:
     def _modules(self) -> dict[str, str]:
         """The module paths by canonical name (``_`` for ``+`` and ``-``)."""
         package = importlib.import_module(self.package)
-        found = {
+        modules = {
             module.name: f"{self.package}.{module.name}"
             for module in pkgutil.iter_modules(package.__path__)
             if not module.name.startswith("_")
         }
         for entry in entry_points(group=self.group):
             name = canonical(entry.name)
-            if name in found:
+            if name in modules:
                 raise UsageError(
                     f"{self.kind} {entry.name!r} of {entry.value} has the name of "
-                    f"{found[name]}; rename the entry point"
+                    f"{modules[name]}; rename the entry point"
                 )
-            found[name] = entry.module
-        return found
+            modules[name] = entry.module
+        return modules
 
     def names(self) -> list[str]:
         """Return all names as they are printed, for example ``bacon+idm``, sorted."""

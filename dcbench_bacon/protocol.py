@@ -153,11 +153,15 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def of(self, architecture: str) -> "Protocol":
         """Return the protocol with the exemptions of one network applied."""
-        own = [each for each in self.exemptions if each.architecture == architecture]
+        exemptions = [
+            exemption
+            for exemption in self.exemptions
+            if exemption.architecture == architecture
+        ]
         changes = {
             key: value
-            for each in own
-            for key, value in asdict(each).items()
+            for exemption in exemptions
+            for key, value in asdict(exemption).items()
             if key != "architecture" and value is not None
         }
         return replace(self, **changes) if changes else self

@@ -126,9 +126,9 @@ class Store:
         """
         name = _name(cell, digest, None)
         paths = self.root.joinpath("records").glob(f"{name}*.json")
-        found = [record for record in map(_readable, paths) if record]
-        found = [each for each in found if _is_result(each, cell, digest)]
-        return found[0] if len(found) == 1 else None
+        records = [record for record in map(_readable, paths) if record]
+        records = [result for result in records if _is_result(result, cell, digest)]
+        return records[0] if len(records) == 1 else None
 
     def write(self, record: Record, folder: str | None = None) -> Path:
         """Write a record under its cell, digest and data set, and return its path.
@@ -215,7 +215,9 @@ class Store:
             RecordError: a record cannot be read, and ``broken`` is None.
         """
         folders = ("records", "failures") if folder == "records" else (folder,)
-        paths = [path for each in folders for path in (self.root / each).glob("*.json")]
+        paths = [
+            path for place in folders for path in (self.root / place).glob("*.json")
+        ]
         for path in sorted(paths, key=lambda path: (path.name, path)):
             try:
                 yield read(path)
@@ -240,7 +242,9 @@ class Store:
     def names_set(self, sha256: str) -> bool:
         """Return whether a record, readable or not, contains the hash of a set."""
         folders = ("records", "failures", "continual", "nas")
-        paths = (path for each in folders for path in (self.root / each).glob("*.json"))
+        paths = (
+            path for folder in folders for path in (self.root / folder).glob("*.json")
+        )
         return any(sha256.encode() in path.read_bytes() for path in paths)
 
     def clear(self, cell: Cell, digest: str, fingerprint: str) -> None:

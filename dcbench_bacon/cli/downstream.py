@@ -43,8 +43,8 @@ def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> i
             for job in _stages(sets, opened, tasks=tasks, orders=orders)
         ]
         outcome = trainings.run(jobs, continual_folder(store), context)
-    found = downstream_tables.continual(outcome.records)
-    print(downstream_tables.render(found, table), end="", flush=True)
+    rows = downstream_tables.continual(outcome.records)
+    print(downstream_tables.render(rows, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -66,12 +66,12 @@ def search_architectures(
     with sets.ready() as (store, context):
         every = sets.open(context)
         jobs = [job for opened in every for job in _candidates(sets, opened, names)]
-        datasets = {each.dataset.fingerprint: each.dataset for each in every}
+        datasets = {memory.dataset.fingerprint: memory.dataset for memory in every}
         for dataset in datasets.values():
             jobs += _references(sets, dataset, names, passes)
         outcome = trainings.run(jobs, search_folder(store), context)
-    found = downstream_tables.search(outcome.records, top)
-    print(downstream_tables.render(found, table), end="", flush=True)
+    rows = downstream_tables.search(outcome.records, top)
+    print(downstream_tables.render(rows, table), end="", flush=True)
     return 1 if outcome.failures else 0
 
 
@@ -173,7 +173,10 @@ def _search(
         msgspec.structs.replace(plan, recipe=shared, architecture=name)
         for name in names
     ]
-    return [TrainingJob(each, partial(task, each.architecture)) for each in plans]
+    return [
+        TrainingJob(candidate, partial(task, candidate.architecture))
+        for candidate in plans
+    ]
 
 
 def halves(dataset: Dataset) -> tuple[Split, Split]:

@@ -88,15 +88,15 @@ class Sets:
     def open(self, context: RunContext) -> list[MemorySet]:
         """Read every file and its data set; keep equal sets once."""
         reader = SetReader(self.stated, Datasets(context.config))
-        found: dict[Path, MemorySet] = {}
+        opened: dict[Path, MemorySet] = {}
         for read in reader.read_all(self.files):
             synthetic, cell, loaded, _ = reader.open(read)
             identity = _identity(synthetic, cell)
-            found[read.path] = MemorySet(read.path, synthetic, identity, loaded)
+            opened[read.path] = MemorySet(read.path, synthetic, identity, loaded)
         different: dict[str, MemorySet] = {}
         for path in self.files:
-            key = found[path].identity.sha256 + found[path].dataset.fingerprint
-            different.setdefault(key, found[path])
+            key = opened[path].identity.sha256 + opened[path].dataset.fingerprint
+            different.setdefault(key, opened[path])
         return list(different.values())
 
     def protocol(

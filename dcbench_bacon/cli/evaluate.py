@@ -90,8 +90,10 @@ def evaluate_files(
 
 def _print(title: str, records: Sequence[Record]) -> None:
     """Print one line per network, with the accuracies that the authors stored."""
-    evaluations = [each for record in records for each in record.evaluations]
-    for architecture, found in by_architecture(evaluations).items():
+    evaluations = [
+        evaluation for record in records for evaluation in record.evaluations
+    ]
+    for architecture, results in by_architecture(evaluations).items():
         stored = [
             value
             for record in records
@@ -99,7 +101,7 @@ def _print(title: str, records: Sequence[Record]) -> None:
         ]
         beside = f"  stored in the file: {in_percent(stored)}" if stored else ""
         sys.stderr.flush()
-        print(f"{title}  {architecture}  {spread(found)}{beside}", flush=True)
+        print(f"{title}  {architecture}  {spread(results)}{beside}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,6 @@ def _is_of(known: Record, digest: str, rate: object) -> bool:
     if known.synthetic_sha256 not in (None, digest):
         return False
     protocol = known.recipe.protocol
-    trained = {each.learning_rate for each in known.evaluations} - {None}
+    trained = {evaluation.learning_rate for evaluation in known.evaluations} - {None}
     learned = protocol.use_learned_rate and not protocol.learning_rates
     return not (learned and trained) or rate in trained

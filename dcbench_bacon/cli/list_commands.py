@@ -61,6 +61,6 @@ def check() -> None:
     for problem in problems:
         click.echo(problem, err=True)
     count = len(problems)
-    found = f"{count} problem{'s' * (count != 1)}"
-    click.echo(f"{len(METHODS.names())} recipes, {found}")
+    summary = f"{count} problem{'s' * (count != 1)}"
+    click.echo(f"{len(METHODS.names())} recipes, {summary}")
     raise SystemExit(1 if problems else 0)

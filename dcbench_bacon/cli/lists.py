@@ -46,7 +46,7 @@ def listing(what: str) -> str:
     if what == "protocols":
         return _columns(protocols.protocol_titles())
     if what == "formats":
-        return _columns({name: _format(each) for name, each in FORMATS.items()})
+        return _columns({name: _format(format) for name, format in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS
     return _columns({name: registry.summary(name) for name in registry.names()})
 
@@ -99,12 +99,12 @@ def print_table(
     else:
         if what == "timing":
             records += Store(output).records([], "timing")
-        chosen = [each for each in records if each.recipe.preset in presets]
+        chosen = [entry for entry in records if entry.recipe.preset in presets]
         table = (tables.timing if what == "timing" else tables.unfinished)(chosen)
     if table.empty and what == "unfinished" and chosen:
         logger.warning("all %d such records are of cells that are done", len(chosen))
     elif table.empty:
-        there = [each.recipe.preset for each in records]
+        there = [entry.recipe.preset for entry in records]
         _say_none(output / "records", there, presets)
     return "" if table.empty and format != "csv" else rendering.render(table, format)
 
@@ -125,7 +125,7 @@ def plot_transfer(output: Path, format: str, presets: tuple[str, ...]) -> list[P
     records = _readable(Store(output).records)
     table = comparison.transfer(longform.frame(records), presets=presets)
     if table.empty:
-        there = [each.recipe.preset for each in records]
+        there = [record.recipe.preset for record in records]
         _say_none(output / "records", there, presets)
     return plots.transfer(table, output / "figures", format)
 
@@ -148,11 +148,13 @@ def _say_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
         presets: the presets that were asked for.
     """
     counts = sorted(Counter(there).items())
-    found = ", ".join(f"{count} of preset {name}" for name, count in counts)
+    available = ", ".join(f"{count} of preset {name}" for name, count in counts)
     tries = [f"--preset {name}" for name, _ in counts if name not in presets]
-    tries += [] if found else ["another --output"]
+    tries += [] if available else ["another --output"]
     hint = f" Try {' or '.join(tries)}." if tries else ""
-    logger.warning("no such records in %s; it has %s.%s", folder, found or "none", hint)
+    logger.warning(
+        "no such records in %s; it has %s.%s", folder, available or "none", hint
+    )
 
 
 def _augmentations() -> str:
@@ -165,12 +167,13 @@ def _augmentations() -> str:
     operations = {
         "none": "No augmentation.",
         **{
-            name: each.__doc__ or "" for name, each in kornia_modules.OPERATIONS.items()
+            name: entry.__doc__ or ""
+            for name, entry in kornia_modules.OPERATIONS.items()
         },
     }
     listed = {
-        name: f"{each.title} ({each.source})"
-        for name, each in policies.POLICIES.items()
+        name: f"{entry.title} ({entry.source})"
+        for name, entry in policies.POLICIES.items()
     }
     return "\n".join(
         [
@@ -186,10 +189,10 @@ def _augmentations() -> str:
     )
 
 
-def _format(each: Format) -> str:
+def _format(format: Format) -> str:
     """Return whether a format is read or written, and its title."""
-    uses = ["read" * each.reads, "written" * each.writes]
-    return f"{' and '.join(filter(None, uses)):<16}  {each.title}"
+    uses = ["read" * format.reads, "written" * format.writes]
+    return f"{' and '.join(filter(None, uses)):<16}  {format.title}"
 
 
 def _downstream(output: Path, format: str, use: str, presets: tuple[str, ...]) -> str:
@@ -205,7 +208,7 @@ def _downstream(output: Path, format: str, use: str, presets: tuple[str, ...]) -
         every = _readable(downstream.search_folder(store).records)
     chosen = [record for record in every if record.preset in presets]
     if not chosen:
-        _say_none(output / use, [each.preset for each in every], presets)
+        _say_none(output / use, [entry.preset for entry in every], presets)
         if format != "csv":
             return ""
     make = (

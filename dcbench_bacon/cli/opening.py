@@ -67,15 +67,15 @@ class SetReader:
             DataError: a file cannot be read, or does not fit its format.
             UsageError: an option is missing or does not fit.
         """
-        found: list[ReadSet] = []
+        read_sets: list[ReadSet] = []
         for path in dict.fromkeys(files):
             if failures is None:
-                found += self._read(path)
+                read_sets += self._read(path)
                 continue
             with failures.noted(path):
-                found += self._read(path)
-        groups = list(dict.fromkeys(each.source for each in found))
-        return sorted(found, key=lambda each: _place(each, groups))
+                read_sets += self._read(path)
+        groups = list(dict.fromkeys(read_set.source for read_set in read_sets))
+        return sorted(read_sets, key=lambda read_set: _place(read_set, groups))
 
     def _read(self, path: Path) -> list[ReadSet]:
         """Return the sets of a file that the user has asked for."""

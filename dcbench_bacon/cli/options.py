@@ -209,7 +209,9 @@ reading_options = options(
     click.option(
         "--from",
         "format",
-        type=click.Choice(["auto", *(n for n, each in FORMATS.items() if each.reads)]),
+        type=click.Choice(
+            ["auto", *(n for n, format in FORMATS.items() if format.reads)]
+        ),
         default="auto",
         show_default=True,
         callback=lambda _, __, name: None if name == "auto" else name,

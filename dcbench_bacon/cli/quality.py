@@ -52,13 +52,13 @@ def quality_of_files(
                 failures.forget(read.path)
         named = [(path, opened[path]) for path in files if path in opened]
         if named:
-            dataset = _dataset([each for _, each in named])
+            dataset = _dataset([opened_set for _, opened_set in named])
             sets: list[tuple[Path, SyntheticSet]] = [
-                (path, each.synthetic) for path, each in named
+                (path, opened_set.synthetic) for path, opened_set in named
             ]
-            found = appraise_files(sets, dataset, request, context, store.shared)
+            rows = appraise_files(sets, dataset, request, context, store.shared)
             sys.stderr.flush()
-            click.echo(rendering.render(found, table))
+            click.echo(rendering.render(rows, table))
     return failures.status(len(set(files)))
 
 
@@ -68,12 +68,12 @@ def _dataset(opened: Sequence[run.OpenedSet]) -> Dataset:
     Raises:
         UsageError: they are of several data sets, or some are whitened and some not.
     """
-    names = sorted({each.dataset.info.name for each in opened})
+    names = sorted({opened_set.dataset.info.name for opened_set in opened})
     if len(names) > 1:
         raise UsageError(
             f"these files are of {' and '.join(names)}: give those of one data set"
         )
-    if len({each.dataset.fingerprint for each in opened}) > 1:
+    if len({opened_set.dataset.fingerprint for opened_set in opened}) > 1:
         raise UsageError(
             "some of these sets are ZCA-whitened: give them in a command of their own"
         )

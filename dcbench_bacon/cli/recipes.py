@@ -71,15 +71,15 @@ def _settings_of(
     method: str, document: toml_tables.Document, known: list[str]
 ) -> list[tuple[Cell, Any]]:
     """Return a cell for every table of a recipe, in every preset that has it."""
-    found: list[tuple[Cell, Any]] = []
+    cells: list[tuple[Cell, Any]] = []
     presets = document.get("presets", {})
     for preset, tables_ in {"paper": document, **presets}.items():
-        found.append((Cell(method, "digits", 10), preset))
+        cells.append((Cell(method, "digits", 10), preset))
         for label, dataset, ipc in toml_tables.tables(tables_):
             if dataset is not None and dataset not in known:
                 raise UsageError(f"[{label}]: no data set {dataset!r}")
-            found.append((Cell(method, dataset or "digits", ipc or 10), preset))
-    return found
+            cells.append((Cell(method, dataset or "digits", ipc or 10), preset))
+    return cells
 
 
 def _toml(value: Any) -> str:

@@ -130,8 +130,8 @@ def _line(result: CellResult) -> str:
     if record.status != "done":
         return f"{result.job.cell}: {result.outcome}: {record.error}"
     parts = [
-        f"{architecture} {spread(found)}"
-        for architecture, found in by_architecture(record.evaluations).items()
+        f"{architecture} {spread(evaluations)}"
+        for architecture, evaluations in by_architecture(record.evaluations).items()
     ]
     seconds = [
         sum(timing.seconds for timing in stages.values())
@@ -142,15 +142,15 @@ def _line(result: CellResult) -> str:
     return f"{result.job.cell}: {', '.join(parts)}  ({note})"
 
 
-def by_architecture(found: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+def by_architecture(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
     """Return the evaluations of each network."""
-    names = dict.fromkeys(entry.architecture for entry in found)
-    return {name: [e for e in found if e.architecture == name] for name in names}
+    names = dict.fromkeys(entry.architecture for entry in evaluations)
+    return {name: [e for e in evaluations if e.architecture == name] for name in names}
 
 
-def spread(found: Sequence[Evaluation]) -> str:
+def spread(evaluations: Sequence[Evaluation]) -> str:
     """Return mean and deviation between networks in percent, as tables print them."""
-    return in_percent([entry.accuracy for entry in found])
+    return in_percent([entry.accuracy for entry in evaluations])
 
 
 def in_percent(fractions: Sequence[float]) -> str:

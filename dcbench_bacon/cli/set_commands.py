@@ -82,7 +82,7 @@ Examples:
 @click.option(
     "--to",
     required=True,
-    type=click.Choice([name for name, each in FORMATS.items() if each.writes]),
+    type=click.Choice([name for name, format in FORMATS.items() if format.writes]),
     help="The format to write.",
 )
 @click.option(

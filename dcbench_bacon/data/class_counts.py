@@ -51,11 +51,11 @@ class Counts(NamedTuple):
 
 def count(labels: Tensor) -> Counts:
     """Return the counts for the labels (n, k) of a set, whose rows sum to 1."""
-    found = torch.bincount(labels.argmax(1), minlength=labels.shape[1])
+    images = torch.bincount(labels.argmax(1), minlength=labels.shape[1])
     return Counts(
         images=len(labels),
-        least=int(found.min()),
-        most=int(found.max()),
-        absent=tuple(torch.nonzero(found == 0).flatten().tolist()),
+        least=int(images.min()),
+        most=int(images.max()),
+        absent=tuple(torch.nonzero(images == 0).flatten().tolist()),
         soft=bool((labels.amax(1) < 1).any()),
     )

@@ -86,19 +86,23 @@ def _by_name(path: Path, names: Sequence[str], known: Sequence[str]) -> Order:
     and car. The strictest comparison that tells the data set's classes apart counts.
     """
     for spelled in (str, _joined, _plain):
-        own, theirs = list(map(spelled, names)), list(map(spelled, known))
-        if set(own) <= set(theirs) and len(set(theirs)) == len(theirs):
-            return Order(tuple(map(theirs.index, own)), "by name")
-    if all(map(str.isdecimal, (*own, *theirs))):
-        numbers, values = list(map(int, own)), list(map(int, theirs))
+        ours, theirs = list(map(spelled, names)), list(map(spelled, known))
+        if set(ours) <= set(theirs) and len(set(theirs)) == len(theirs):
+            return Order(tuple(map(theirs.index, ours)), "by name")
+    if all(map(str.isdecimal, (*ours, *theirs))):
+        numbers, values = list(map(int, ours)), list(map(int, theirs))
         if set(numbers) <= set(values):
             return Order(tuple(map(values.index, numbers)), "by number")
     numbered = [re.fullmatch(r"(\d+)[ _.-]+(.+)", name) for name in names]
     if all(numbered):  # the names that dcbench writes, such as 003_cat
-        pairs = [(int(each[1]), _plain(each[2])) for each in numbered if each]
-        if all(i < len(theirs) and theirs[i] == plain for i, plain in pairs):
+        pairs = [(int(match[1]), _plain(match[2])) for match in numbered if match]
+        if all(i < len(theirs) and theirs[i] == spelling for i, spelling in pairs):
             return Order(tuple(i for i, _ in pairs), "by number and name")
-    odd = [name for name, plain in zip(names, own, strict=True) if plain not in theirs]
+    odd = [
+        name
+        for name, spelling in zip(names, ours, strict=True)
+        if spelling not in theirs
+    ]
     raise DataError(
         f"{path} has {len(names)} classes, of which {_few(odd)} are none of the data "
         f"set's {len(known)} ({_few(known)}); name the class of each with --classes, "
@@ -133,8 +137,8 @@ def _same(path: Path, names: Sequence[str], known: Sequence[str]) -> int:
 
 def _indices(path: Path, names: Sequence[str], known: Sequence[str]) -> tuple[int, ...]:
     """Return the number in each name, such as 7 in new007."""
-    found = [re.findall(r"\d+", name) for name in names]
-    numbers = [int(each[0]) if len(each) == 1 else -1 for each in found]
+    runs = [re.findall(r"\d+", name) for name in names]
+    numbers = [int(digits[0]) if len(digits) == 1 else -1 for digits in runs]
     wrong = [n for n, i in zip(names, numbers, strict=True) if not 0 <= i < len(known)]
     if wrong:
         raise UsageError(

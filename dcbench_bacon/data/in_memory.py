@@ -87,31 +87,31 @@ def stored(
 
 
 def resident(
-    found: Stored, where: object, device: torch.device | None = None
+    decoded: Stored, where: object, device: torch.device | None = None
 ) -> Dataset:
     """Return a decoded data set on a device, and warn of images in train and test.
 
     Args:
-        found: decoded.
+        decoded: the images, labels and facts in memory.
         where: what the warning calls it.
         device: the CPU by default.
     """
-    if found.shared:
+    if decoded.shared:
         logger.warning(
             "%s: %d of %d test images are in train as well, pixel for pixel: what is "
             "measured on them is too high; remove them from one of the two",
             where,
-            found.shared,
-            len(found.arrays["test_labels"]),
+            decoded.shared,
+            len(decoded.arrays["test_labels"]),
         )
     tensors = {
-        key: torch.from_numpy(array).to(device) for key, array in found.arrays.items()
+        key: torch.from_numpy(array).to(device) for key, array in decoded.arrays.items()
     }
     return Dataset(
-        found.info,
+        decoded.info,
         Split(tensors["train_images"], tensors["train_labels"]),
         Split(tensors["test_images"], tensors["test_labels"]),
-        found.fingerprint,
+        decoded.fingerprint,
     )
 
 
@@ -159,7 +159,7 @@ def _raw(images: Any, labels: Any, where: str) -> RawSplit:
         DataError: they are no images or no labels; says how to mend them.
     """
     pixels, indices = (
-        torch.as_tensor(each).detach().cpu() for each in (images, labels)
+        torch.as_tensor(tensor).detach().cpu() for tensor in (images, labels)
     )
     if pixels.dtype != torch.uint8:
         raise DataError(

@@ -180,9 +180,9 @@ def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> 
     """
     places = [root / path, *(folder / Path(path).name for folder in elsewhere)]
     for place in places:
-        for found in (place, place.with_name(place.name + ".gz")):
-            if found.is_file():
-                return found
+        for file in (place, place.with_name(place.name + ".gz")):
+            if file.is_file():
+                return file
     raise MissingDataError(
         f"{name}: {path} not found; run `dcbench data get {name}`, or put it under "
         f"{root} (--data-root or DCBENCH_DATA)"
@@ -250,11 +250,11 @@ def decode(source: DatasetSource) -> Stored:
         described = source.module.describe(source.folder, train)
         info = msgspec.structs.replace(described, name=_cell_name(source))
     where = f"{source.kind} in {source.folder}"
-    found = in_memory.stored(train, test, info, where, look=not fixed)
+    decoded = in_memory.stored(train, test, info, where, look=not fixed)
     counts = (len(train.labels), len(test.labels))
     if counts != (official := getattr(source.module, "COUNTS", counts)):
         logger.warning("%s: %s images, officially %s", where, counts, official)
-    return found
+    return decoded
 
 
 def _cache_folder(given: Path | None) -> Path:

@@ -10,7 +10,7 @@ def visible_folders(inside: Iterable[Path]) -> list[Path]:
     Sorted by value, '10' comes after '9', and the labels of folders named 0 to 11 are
     their names.
     """
-    found = [p for p in inside if p.is_dir() and not p.name.startswith(".")]
-    if all(path.name.isascii() and path.name.isdecimal() for path in found):
-        return sorted(found, key=lambda path: (int(path.name), path.name))
-    return sorted(found)
+    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".")]
+    if all(path.name.isascii() and path.name.isdecimal() for path in folders):
+        return sorted(folders, key=lambda path: (int(path.name), path.name))
+    return sorted(folders)

@@ -24,8 +24,8 @@ def _hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     flat = images.reshape(len(images), -1)
     random = np.random.default_rng(0)
     weights = random.integers(2**64 - 1, size=flat.shape[1], dtype=np.uint64) | 1
-    found = np.empty(len(flat), np.uint64)
+    hashes = np.empty(len(flat), np.uint64)
     for start in range(0, len(flat), _PIECE):
         piece = flat[start : start + _PIECE].astype(np.uint64)
-        found[start : start + _PIECE] = piece @ weights  # wraps around 2^64
-    return found
+        hashes[start : start + _PIECE] = piece @ weights  # wraps around 2^64
+    return hashes

@@ -45,7 +45,7 @@ def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
     """
     try:
         reading = synthetic.provenance["source"]["reading"]
-        found = msgspec.convert(reading, dict[str, Setting])
+        settings = msgspec.convert(reading, dict[str, Setting])
     except (KeyError, TypeError, msgspec.ValidationError):
         told = synthetic.provenance
         kept: dict[str, Setting] = {}
@@ -54,7 +54,7 @@ def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
         if told.get("zca"):  # where the whitening comes from, in sorted JSON
             kept["zca"] = msgspec.json.encode(told["zca"], order="sorted").decode()
         return {**kept, "sha256": synthetic_file.digest(synthetic)}
-    return dict(sorted(found.items()))
+    return dict(sorted(settings.items()))
 
 
 def recorded(synthetic: SyntheticSet) -> dict[str, Any]:

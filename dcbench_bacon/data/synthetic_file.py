@@ -160,11 +160,11 @@ def check_fits(path: Path | str, synthetic: SyntheticSet, info: DatasetInfo) -> 
     Raises:
         DataError: the sizes of images, labels or the facts themselves do not agree.
     """
-    found = (*synthetic.images.shape[1:], synthetic.labels.shape[1])
-    if found != (info.channels, info.size, info.size, info.classes):
-        shape = "x".join(map(str, found[:3]))
+    sizes = (*synthetic.images.shape[1:], synthetic.labels.shape[1])
+    if sizes != (info.channels, info.size, info.size, info.classes):
+        shape = "x".join(map(str, sizes[:3]))
         raise DataError(
-            f"{path}: images of {shape} with labels of {found[3]} classes do not fit "
+            f"{path}: images of {shape} with labels of {sizes[3]} classes do not fit "
             f"{info.name}; name the right data set with --dataset"
         )
     counts = (len(info.mean), len(info.std), len(info.class_names))

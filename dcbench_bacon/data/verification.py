@@ -61,9 +61,9 @@ def _check_md5(path: Path | str, expected: str) -> Check:
     """Return the comparison of the decompressed file with its published MD5 sum."""
     try:
         with opened(path) as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()  # type: ignore[arg-type]
+            actual = hashlib.file_digest(file, "md5").hexdigest()  # type: ignore[arg-type]
     except DataError as error:
         return Check(str(path), "BAD", str(error))
-    right = found == expected
+    right = actual == expected
     note = "" if right else f", not {expected}"
-    return Check(str(path), _mark(right), f"md5 {found}{note}")
+    return Check(str(path), _mark(right), f"md5 {actual}{note}")

@@ -46,7 +46,7 @@ class Whitening(NamedTuple):
     def apply(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
         """Return the whitened images of pixels from 0 to 255."""
         whitened = torch.empty(images.shape, device=images.device)
-        pieces = (torch.split(each, PIECE) for each in (images, whitened))
+        pieces = (torch.split(tensor, PIECE) for tensor in (images, whitened))
         for pixels, place in zip(*pieces, strict=True):
             place.copy_(linear_transform(pixels / 255, self.matrix, self.mean))
         return whitened
@@ -111,9 +111,9 @@ def _kept(dataset: Dataset) -> Whitening:
         logger.info("fitting the ZCA whitening of %s", dataset.info.name)
     except (SafetensorError, OSError, KeyError) as error:
         logger.warning("%s is made anew: %s", path, error)
-    found = fit(dataset.train.images)
-    write_atomically(path, save(found._asdict()))
-    return found
+    whitening = fit(dataset.train.images)
+    write_atomically(path, save(whitening._asdict()))
+    return whitening
 
 
 def _folder() -> Path:

@@ -45,12 +45,14 @@ def evaluate(
     task = task._replace(synthetic=task.synthetic.decode().to(clock.device))
     together = clock.device.type == "cuda" if together is None else together
     task = _enlarged(task)
-    found = []
+    evaluations = []
     for architecture in task.protocol.architectures:
-        own = task._replace(protocol=task.protocol.of(architecture))
-        run = _tuned if own.protocol.learning_rates else _networks
-        found += run(clock, own, architecture, f"{prefix}/{architecture}", together)
-    return found
+        network_task = task._replace(protocol=task.protocol.of(architecture))
+        run = _tuned if network_task.protocol.learning_rates else _networks
+        evaluations += run(
+            clock, network_task, architecture, f"{prefix}/{architecture}", together
+        )
+    return evaluations
 
 
 def _enlarged(task: Task) -> Task:
@@ -92,19 +94,19 @@ def _tuned(
     best: list[Evaluation] = []
     problems = []
     for rate in task.protocol.learning_rates:
-        own = msgspec.structs.replace(
+        candidate = msgspec.structs.replace(
             task.protocol, learning_rate=rate, learning_rates=()
         )
         where = f"{stage}@{rate:g}"
         try:
-            found = _networks(
-                clock, task._replace(protocol=own), architecture, where, together
+            evaluations = _networks(
+                clock, task._replace(protocol=candidate), architecture, where, together
             )
         except DivergedError as error:
             problems.append(error)
             continue
-        if not best or _validation(found) > _validation(best):
-            best = [msgspec.structs.replace(e, learning_rate=rate) for e in found]
+        if not best or _validation(evaluations) > _validation(best):
+            best = [msgspec.structs.replace(e, learning_rate=rate) for e in evaluations]
     if not best:
         raise problems[0]
     return best
@@ -112,7 +114,9 @@ def _tuned(
 
 def _validation(evaluations: Sequence[Evaluation]) -> float:
     """Return the mean accuracy on the validation split."""
-    return sum(each.validation or 0.0 for each in evaluations) / len(evaluations)
+    return sum(evaluation.validation or 0.0 for evaluation in evaluations) / len(
+        evaluations
+    )
 
 
 def _networks(
@@ -143,7 +147,7 @@ def _together(
     """Train as many networks at a time as fit into memory, and test them."""
     batch = min(task.protocol.batch_size, len(trainers[0].images))
     fit = max(1, images_per_call(clock.device, task.info.size) // batch)
-    found = []
+    evaluations = []
     for start in range(0, len(trainers), fit):
         stack = SetTrainerStack(trainers[start : start + fit])
         name = f"{stage}/{start}-{start + len(stack.trainers) - 1}"
@@ -152,5 +156,5 @@ def _together(
         for epoch in clock.steps(name, task.protocol.passes, state=stack):
             stack.epoch(epoch)
         seconds = clock.timings[name].seconds / len(stack.trainers)
-        found += [trainer.evaluation(seconds) for trainer in stack.trainers]
-    return found
+        evaluations += [trainer.evaluation(seconds) for trainer in stack.trainers]
+    return evaluations

@@ -37,7 +37,7 @@ def check_protocol(protocol: Protocol) -> None:
         UsageError: one does not exist; the message lists those that do.
     """
     policies.check(protocol.augmentation)
-    for each in protocol.exemptions:
-        policies.check(each.augmentation or "none")
-        builder.check(each.architecture)
+    for exemption in protocol.exemptions:
+        policies.check(exemption.augmentation or "none")
+        builder.check(exemption.architecture)
     check_architectures((*protocol.architectures, *protocol.teachers))

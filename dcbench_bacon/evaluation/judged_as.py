@@ -48,17 +48,17 @@ def method_of(
     source: dict[str, Any] = synthetic.provenance.get("source") or {}
     if source.get("format") == "best":
         return JudgedAs("idm", "its format is that of IDM and BACON")
-    found = _named(source.get("files", ()))
-    if found == "dm" and synthetic.partition > 1:
+    method = _named(source.get("files", ()))
+    if method == "dm" and synthetic.partition > 1:
         # The code of IDM and BACON names its files after DM by default.
         return JudgedAs("idm", "its name says DM, its four parts IDM or BACON")
-    return None if found is None else JudgedAs(found, "its name")
+    return None if method is None else JudgedAs(method, "its name")
 
 
 def _named(files: Sequence[str]) -> str | None:
     """Return the one method in the names of files; None if they name several."""
     known = {canonical(name): name for name in METHODS.names() if name not in _UNMADE}
-    found = set()
+    methods = set()
     for file in files:
         words = [word for word in re.split(r"[^a-z0-9]+", file.lower()) if word]
         words = [_ALIASES.get(word, word) for word in words]
@@ -67,8 +67,8 @@ def _named(files: Sequence[str]) -> str | None:
         two = {f"{one}_{other}" for one, other in pairs} & set(known)
         single = {one for one, other in pairs if other != "bench"} & set(known)
         parts = {part for name in two for part in name.split("_")}
-        found |= two | (single - parts)
-    return known[found.pop()] if len(found) == 1 else None
+        methods |= two | (single - parts)
+    return known[methods.pop()] if len(methods) == 1 else None
 
 
 def describe(known: JudgedAs | None, judged: Judged | None) -> str:
@@ -78,7 +78,7 @@ def describe(known: JudgedAs | None, judged: Judged | None) -> str:
             "judged by protocol dc alone; --as METHOD judges it as that method does, "
             "which may use another augmentation"
         )
-    changes = ", ".join(filter(None, (_shown(judged, key) for key in judged.own)))
+    changes = ", ".join(filter(None, (_shown(judged, key) for key in judged.changes)))
     return (
         f"judged as {known.method.upper()} ({known.reason}): "
         f"{changes or 'with no change to protocol dc'}; --as METHOD for another"
@@ -87,13 +87,13 @@ def describe(known: JudgedAs | None, judged: Judged | None) -> str:
 
 def _shown(judged: Judged, key: str) -> str:
     """Return a key that a method changes, and its value as a user would type it."""
-    value = judged.own[key]
+    value = judged.changes[key]
     if key == "exemptions":
         trained = [e for e in value if e.architecture in judged.protocol.architectures]
         return ", ".join(
-            f"{each.architecture} with augmentation {each.augmentation}"
-            for each in trained
-            if each.augmentation
+            f"{exemption.architecture} with augmentation {exemption.augmentation}"
+            for exemption in trained
+            if exemption.augmentation
         )
     if isinstance(value, tuple):
         return f"{key} {','.join(map(str, value))}"

@@ -102,9 +102,11 @@ def trained_network(run: Run, request: QualityRequest) -> Judge:
         network_epochs=request.passes - 1,
         augmentation=overlay.augmentation_of_real(run.cell),
     )
-    found = build(run, settings)
-    reached = 100 * found.origin["train_accuracy"]
-    return Judge(f"{request.architecture}, {reached:.1f} % of train right", found.embed)
+    features = build(run, settings)
+    reached = 100 * features.origin["train_accuracy"]
+    return Judge(
+        f"{request.architecture}, {reached:.1f} % of train right", features.embed
+    )
 
 
 def image_text_model(run: Run, request: QualityRequest) -> Judge:
@@ -161,11 +163,11 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     numbers = dict.fromkeys(COLUMNS[3:], float)
     frame = pd.DataFrame(list(rows), columns=COLUMNS).astype(numbers)
     order = list(dict.fromkeys(frame["set"]))
-    found = frame.sort_values(
+    ordered = frame.sort_values(
         "set", key=lambda names: names.map(order.index), kind="stable"
     )
-    found.attrs["notes"] = NOTES
-    return found
+    ordered.attrs["notes"] = NOTES
+    return ordered
 
 
 def encode(

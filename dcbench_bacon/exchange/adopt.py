@@ -81,7 +81,7 @@ def read(
         named = {**synthetic.provenance, "name": name_of(path, stated)}
         return replace(synthetic, provenance=named)
     if format not in READERS:
-        known = ", ".join(name for name, each in FORMATS.items() if each.reads)
+        known = ", ".join(name for name, entry in FORMATS.items() if entry.reads)
         raise UsageError(
             f"--from {format}: dcbench does not read this format; there are: {known}"
         )
@@ -191,8 +191,10 @@ def adopt(
     content = replace(
         content,
         images=tuple(
-            each.in_channels(info.channels) if isinstance(each, ImageFiles) else each
-            for each in content.images
+            member.in_channels(info.channels)
+            if isinstance(member, ImageFiles)
+            else member
+            for member in content.images
         ),
     )
     check_shapes(path, content, info)
@@ -242,7 +244,7 @@ def adopt(
         "name": name_of(path, stated),
         "zca": {"assumed": "MTT"} if settled["zca"] else None,
         "learning_rate": settled["learning_rate"],
-        "accuracies": {name: list(each) for name, each in content.accuracies.items()},
+        "accuracies": {k: list(v) for k, v in content.accuracies.items()},
     }
     synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):

@@ -114,9 +114,9 @@ def _check_output(output: Path, to: str, *, force: bool) -> None:
             "another"
         )
     if output.is_dir():
-        others = [each for each in output.rglob("*") if not _is_ours(each, output, to)]
+        others = [path for path in output.rglob("*") if not _is_ours(path, output, to)]
         if others:
-            other = min(each.relative_to(output).as_posix() for each in others)
+            other = min(path.relative_to(output).as_posix() for path in others)
             raise UsageError(
                 f"--output {output} contains {other}, which --to {to} does not "
                 "write: it is left alone, also with --force; name another"
@@ -162,8 +162,8 @@ def _files(path: Path) -> Iterable[Path]:
 
 def _ids(paths: Iterable[Path]) -> set[tuple[int, int]]:
     """Return the identities of files, which do not depend on their names."""
-    found = (path.stat() for path in paths if path.is_file())
-    return {(each.st_dev, each.st_ino) for each in found}
+    statuses = (path.stat() for path in paths if path.is_file())
+    return {(status.st_dev, status.st_ino) for status in statuses}
 
 
 def _replace_folder(

@@ -83,7 +83,7 @@ class ReadingOptions:
     @classmethod
     def pop_from(cls, given: dict[str, Any]) -> "ReadingOptions":
         """Take these options out of all options of a command."""
-        names = [each.name for each in fields(cls) if each.name in given]
+        names = [option.name for option in fields(cls) if option.name in given]
         return cls(**{name: given.pop(name) for name in names})
 
 

@@ -73,16 +73,16 @@ def classes(folder: Path) -> dict[str, list[Path]]:
         DataError: there is no image, or there are more than a million.
     """
     with damaged(folder):
-        found = {
+        images = {
             path.name: sorted(
                 p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES
             )
             for path in visible_folders(folder.iterdir())
         }
-    count = sum(map(len, found.values()))
+    count = sum(map(len, images.values()))
     if not 0 < count <= _MOST_FILES:
         raise DataError(
-            f"{folder}: {count} images in the folders of {len(found)} classes; a set "
+            f"{folder}: {count} images in the folders of {len(images)} classes; a set "
             "is one folder per class, with images in it"
         )
-    return found
+    return images

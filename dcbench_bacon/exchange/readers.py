@@ -77,8 +77,8 @@ def best(path: Path, index: int | None) -> Content:
     """
     value, _ = load_torch(path)
     images, labels = pair(path, value)
-    found = unsaid({}, partition=Guess(2, FOUR))
-    return Content(images=(images,), labels=(labels,), files=(path,), guesses=found)
+    guesses = unsaid({}, partition=Guess(2, FOUR))
+    return Content(images=(images,), labels=(labels,), files=(path,), guesses=guesses)
 
 
 def idc(path: Path, index: int | None) -> Content:
@@ -163,9 +163,9 @@ def mtt(path: Path, index: int | None) -> Content:
         known["learning_rate"] = Guess(
             None, "MTT learns one and does not save it", "doubtful"
         )
-    found = of_files(paths, given, rate, says, **known)
+    content = of_files(paths, given, rate, says, **known)
     # After the whitening is undone, pixels may lie far outside [0, 1].
-    return replace(found, beyond=1.0) if shown else found
+    return replace(content, beyond=1.0) if shown else content
 
 
 def dc_bench(path: Path, index: int | None) -> Content:
@@ -249,16 +249,16 @@ def folder(path: Path, index: int | None) -> Content:
 
     The folders have the names of the classes; see ``data.class_order``.
     """
-    found = image_folder.classes(path)
-    files = [file for each in found.values() for file in each]
-    counts = [len(each) for each in found.values()]
-    indices = np.repeat(np.arange(len(found), dtype=np.int64), counts)
+    classes = image_folder.classes(path)
+    files = [file for members in classes.values() for file in members]
+    counts = [len(members) for members in classes.values()]
+    indices = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
     says = {"pixels": True, "zca": False}  # whitened images do not fit into bytes
     return Content(
         images=(image_folder.ImageFiles(files),),
         labels=(of_buffer("i8", indices.shape, indices.tobytes()),),
         files=tuple(files),
-        class_names=tuple(found),
+        class_names=tuple(classes),
         says=says,
         guesses=unsaid(says),
     )

@@ -64,8 +64,8 @@ def set_of(
         "zca": {"assumed": "MTT"} if zca else None,
         "learning_rate": None,
     }
-    taken = normalised(values, scale, info, info)
-    synthetic = SyntheticSet(taken, rows, partition, provenance)
+    stored = normalised(values, scale, info, info)
+    synthetic = SyntheticSet(stored, rows, partition, provenance)
     try:
         synthetic_file.check(synthetic)
     except ValueError as error:

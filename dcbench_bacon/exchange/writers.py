@@ -64,7 +64,7 @@ def write(
         OutputError: the files cannot be written.
     """
     if format not in WRITERS:
-        known = ", ".join(name for name, each in FORMATS.items() if each.writes)
+        known = ", ".join(name for name, entry in FORMATS.items() if entry.writes)
         raise UsageError(f"--to {format}: not written; there are: {known}")
     try:
         WRITERS[format](path, synthetic, info)

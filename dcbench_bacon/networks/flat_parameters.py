@@ -45,8 +45,8 @@ class FlatNetwork:
         """Return 1 for entries of parameters with more than one axis, 0 for others."""
         return torch.cat(
             [
-                torch.full_like(each.detach(), each.ndim > 1).reshape(-1)
-                for each in self._parameters
+                torch.full_like(parameter.detach(), parameter.ndim > 1).reshape(-1)
+                for parameter in self._parameters
             ]
         )
 

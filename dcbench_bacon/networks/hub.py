@@ -46,7 +46,7 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded in func.tags:
-            if all(each.name != "generator" for each in func._schema.arguments):
+            if all(argument.name != "generator" for argument in func._schema.arguments):
                 func = func.overloadpacket.generator
             kwargs["generator"] = self.generator
         return func(*args, **kwargs)
@@ -130,9 +130,9 @@ def fit(name: str, size: int) -> tuple[int, int]:
     """
     with _drawn_from(torch.Generator()):
         model = _maker(name)()
-    own = _own_size(model)
-    doubled = (size << step for step in range(own.bit_length()))
-    sides = list(dict.fromkeys([*(side for side in doubled if side < own), own]))
+    native = _own_size(model)
+    doubled = (size << step for step in range(native.bit_length()))
+    sides = list(dict.fromkeys([*(side for side in doubled if side < native), native]))
     probe = model.to("meta").train()
     reason: object = "no size to try"
     for side in sides:

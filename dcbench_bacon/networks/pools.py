@@ -38,8 +38,8 @@ def expand(
     same = {"S": distilled_on.replace("BN", ""), "SS": distilled_on}
     choices = POOLS | {key: (name,) for key, name in same.items()}
     choices[EVERY] = tuple(every)
-    found = (name for given in names for name in choices.get(given, (given,)))
-    return tuple(dict.fromkeys(found))
+    networks = (name for given in names for name in choices.get(given, (given,)))
+    return tuple(dict.fromkeys(networks))
 
 
 def descriptions(every: int) -> dict[str, str]:
@@ -65,9 +65,9 @@ def check_architectures(names: Iterable[str]) -> None:
         builder.check(name)
 
 
-def distilled_on(found: Recipe) -> str:
+def distilled_on(recipe: Recipe) -> str:
     """Return the network of a recipe, or ``DISTILLED_ON`` if it has none."""
-    return str(found.settings.get("architecture") or DISTILLED_ON)
+    return str(recipe.settings.get("architecture") or DISTILLED_ON)
 
 
 def network_names(names: Iterable[str], source: str) -> tuple[str, ...]:

@@ -65,12 +65,12 @@ class Judged(NamedTuple):
     Attributes:
         protocol: the protocol.
         origins: the origins of its keys, which have the prefix ``protocol.``.
-        own: the values that the method's recipe changes, by the name of the field.
+        changes: the values that the method's recipe changes, by the name of the field.
     """
 
     protocol: Protocol
     origins: dict[str, Origin]
-    own: dict[str, Any]
+    changes: dict[str, Any]
 
 
 def resolve(
@@ -128,15 +128,15 @@ def _judged(
     values: Document, origins: Mapping[str, Origin], cell: schema.Cell, request: Request
 ) -> Judged:
     """Return the protocol; a method's values change the published protocol only."""
-    own = {key: value for key, value in values.items() if is_protocol(key)}
+    changes = {key: value for key, value in values.items() if is_protocol(key)}
     if request.protocol != PUBLISHED:
-        own = {}
-    found, given = protocol_in_force(cell, request, own)
+        changes = {}
+    protocol, given = protocol_in_force(cell, request, changes)
     explicit = asked_of_protocol(request)
-    names = [key.removeprefix(PROTOCOL_PREFIX) for key in own]
+    names = [key.removeprefix(PROTOCOL_PREFIX) for key in changes]
     kept = [name for name in names if name not in explicit]
     given |= {PROTOCOL_PREFIX + name: origins[PROTOCOL_PREFIX + name] for name in kept}
-    return Judged(found, given, {name: getattr(found, name) for name in kept})
+    return Judged(protocol, given, {name: getattr(protocol, name) for name in kept})
 
 
 def augmentation_of_real(cell: schema.Cell) -> str:
@@ -172,7 +172,9 @@ def check_overrides(
     Raises:
         UsageError: a key is unknown; the message names the nearest key and lists all.
     """
-    known = {field.name for each in settings for field in msgspec.structs.fields(each)}
+    known = {
+        field.name for struct in settings for field in msgspec.structs.fields(struct)
+    }
     known |= {
         PROTOCOL_PREFIX + field.name
         for field in msgspec.structs.fields(Protocol)

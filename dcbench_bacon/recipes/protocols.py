@@ -83,9 +83,9 @@ def protocol_requests(name: str) -> Iterator[tuple[schema.Cell, Request]]:
     """
     document = read(PROTOCOLS)[name]
     for preset in get_args(field_types.Preset):
-        own = document.get("presets", {}).get(preset, {})
+        reduced = document.get("presets", {}).get(preset, {})
         yield schema.Cell("any", "digits", 10), Request(preset=preset, protocol=name)
-        for _, dataset, ipc in tables(document if preset == "paper" else own):
+        for _, dataset, ipc in tables(document if preset == "paper" else reduced):
             cell = schema.Cell("any", dataset or "digits", ipc or 10)
             yield cell, Request(preset=preset, protocol=name)
 
@@ -149,4 +149,4 @@ def _protocol_layers(name: str) -> list[tuple[str, Document]]:
                 "to itself; name another protocol"
             )
         names.insert(0, base)
-    return [(f"{PROTOCOLS.name} {each}", document[each]) for each in names]
+    return [(f"{PROTOCOLS.name} {layer}", document[layer]) for layer in names]

@@ -108,8 +108,8 @@ def merge(
     origins: dict[str, Origin] = {}
     singly: set[str] = set()  # keys that have a source of their own
     reduced = [
-        (f"{name} presets.{preset}", each.get("presets", {}).get(preset, {}))
-        for name, each in documents
+        (f"{name} presets.{preset}", content.get("presets", {}).get(preset, {}))
+        for name, content in documents
     ]
     for name, document in documents + reduced:
         for label, table in _layers(document, cell):

@@ -59,14 +59,14 @@ def obstacles(measured: MeasuredRow, row: PublishedNumber) -> tuple[Obstacle, ..
     behind = EVALUATIONS[row.evaluation]
     chosen = measured.selection == "best_test" != behind.selection
     known = behind.protocol != UNKNOWN
-    found: dict[Obstacle, bool] = {
+    differs: dict[Obstacle, bool] = {
         "evaluation": not known or not _is_same(measured, row),
         "network": row.architecture != measured.architecture,
         "preset": measured.preset != "paper",
         "settings": measured.changed,
         "selection": known and chosen,
     }
-    return tuple(name for name, there in found.items() if there)
+    return tuple(name for name, there in differs.items() if there)
 
 
 def _is_same(measured: MeasuredRow, row: PublishedNumber) -> bool:
@@ -93,16 +93,16 @@ def _mirrors(augmentation: str) -> bool:
 
 def remarks(measured: MeasuredRow, row: PublishedNumber) -> tuple[Remark, ...]:
     """Return the remarks about a published number beside a measured one."""
-    found: list[Remark] = ["memory"] if row.certainty == "memory" else []
+    notes: list[Remark] = ["memory"] if row.certainty == "memory" else []
     if obstacles(measured, row):
-        return tuple(found)
+        return tuple(notes)
     behind = EVALUATIONS[row.evaluation]
     if behind.selection == "best_test" != measured.selection:
-        found.append("best_test")
+        notes.append("best_test")
     if behind.selection == "not_stated":
-        found.append("not_stated")
+        notes.append("not_stated")
     if set(behind.teachers) != set(measured.teachers):
-        found.append("teachers")
+        notes.append("teachers")
     if behind.augmentation not in (None, measured.augmentation):
-        found.append("augmentation")
-    return tuple(found)
+        notes.append("augmentation")
+    return tuple(notes)

@@ -109,7 +109,7 @@ def scores(
         references = {
             name: reference(result, results, name) for name in (against, RANDOM, WHOLE)
         }
-        used = {name: found.result for name, found in references.items() if found}
+        used = {name: entry.result for name, entry in references.items() if entry}
         held = _gained(result, used, against) | _against(result, used, results)
         rows.append(
             {
@@ -122,9 +122,9 @@ def scores(
         )
         shown = [held.get(f"{name}_recipe") for name in ("against", "random", "whole")]
         notes += [
-            found.told
-            for found in references.values()
-            if found and found.result.recipe in shown
+            entry.told
+            for entry in references.values()
+            if entry and entry.result.recipe in shown
         ]
     table = _table(rows, SCORES).astype(dict.fromkeys(_NUMBERS, float))
     table.attrs["notes"] = list(dict.fromkeys(filter(None, notes)))
@@ -133,13 +133,13 @@ def scores(
 
 def _accuracy(result: SetResults) -> dict[str, float]:
     """Return mean and both deviations in percent."""
-    found = result.accuracies
+    accuracies = result.accuracies
     return {
-        "accuracy_mean": round(100 * formulas.mean(found), 9),
-        "std_sets": 100 * formulas.between_sets(found),
-        "std_networks": 100 * formulas.between_networks(found),
-        "sets": len(found),
-        "n": sum(map(len, found)),
+        "accuracy_mean": round(100 * formulas.mean(accuracies), 9),
+        "std_sets": 100 * formulas.between_sets(accuracies),
+        "std_networks": 100 * formulas.between_networks(accuracies),
+        "sets": len(accuracies),
+        "n": sum(map(len, accuracies)),
     }
 
 
@@ -155,47 +155,47 @@ def _gained(
     result: SetResults, references: dict[str, SetResults], method: str
 ) -> dict[str, Any]:
     """Return the difference from another method and its interval, in percent."""
-    found: dict[str, Any] = {"against": method}
+    columns: dict[str, Any] = {"against": method}
     other = references.get(method)
     if other and result.key["method"] not in (method, WHOLE):
         interval = formulas.bootstrap(result.accuracies, other.accuracies)
         names = ("gain", "gain_low", "gain_high")
-        found |= {name: 100 * v for name, v in zip(names, interval, strict=True)}
-        found["against_recipe"] = other.recipe
-    return found
+        columns |= {name: 100 * v for name, v in zip(names, interval, strict=True)}
+        columns["against_recipe"] = other.recipe
+    return columns
 
 
 def _against(
     result: SetResults, references: dict[str, SetResults], results: list[SetResults]
 ) -> dict[str, Any]:
     """Return those of the scores that the records of references allow."""
-    found: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     random, whole = references.get(RANDOM), references.get(WHOLE)
     is_reference = result.key["method"] in (RANDOM, WHOLE)
     hard = result.is_all("hard") and not result.key["taught"]
     if random and not is_reference:
-        found["random_recipe"] = random.recipe
-        found["ior"] = _gain(result, random)
-        found["ars"] = _augmentation_score(result, random, results)
+        columns["random_recipe"] = random.recipe
+        columns["ior"] = _gain(result, random)
+        columns["ars"] = _augmentation_score(result, random, results)
     if whole and hard and result.key["method"] != WHOLE:
-        found["whole_recipe"] = whole.recipe
+        columns["whole_recipe"] = whole.recipe
         reached = formulas.mean(whole.accuracies)
         ours = formulas.mean(result.accuracies)
-        found["hlr"] = formulas.hard_label_recovery(reached, ours)
-    if "hlr" in found and "ior" in found:
-        found["lrs"] = formulas.label_robust_score(found["hlr"], found["ior"])
-    return found
+        columns["hlr"] = formulas.hard_label_recovery(reached, ours)
+    if "hlr" in columns and "ior" in columns:
+        columns["lrs"] = formulas.label_robust_score(columns["hlr"], columns["ior"])
+    return columns
 
 
 def _augmentation_score(
     result: SetResults, random: SetResults, results: list[SetResults]
 ) -> float:
     """Return ARS of an augmented training; NaN without a record of a plain one."""
-    plain = _without_augmentation(result, results)
-    if plain is None:
+    unaugmented = _without_augmentation(result, results)
+    if unaugmented is None:
         return math.nan
-    images = reference(plain, results, RANDOM)
-    without = _gain(plain, images.result if images else None)
+    images = reference(unaugmented, results, RANDOM)
+    without = _gain(unaugmented, images.result if images else None)
     return formulas.augmentation_robust_score(_gain(result, random), without)
 
 
@@ -203,8 +203,8 @@ def _without_augmentation(
     result: SetResults, results: list[SetResults]
 ) -> SetResults | None:
     """Return the result of the same set, trained without augmentation, if any."""
-    own = ("dataset", "ipc", "method", "set", "copy")
-    same = (*own, "architecture", "but_for_augmentation")
+    set_key = ("dataset", "ipc", "method", "set", "copy")
+    same = (*set_key, "architecture", "but_for_augmentation")
     for other in results:
         alike = all(other.key[key] == result.key[key] for key in same)
         if alike and result.key["augmented"] and not other.key["augmented"]:

@@ -62,12 +62,15 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
     rows = [
         {
             **_identity(record),
-            **{"architecture": each.architecture, "classes_seen": len(record.classes)},
+            **{
+                "architecture": evaluation.architecture,
+                "classes_seen": len(record.classes),
+            },
             "tasks": record.recipe.settings["tasks"],
-            "accuracy": 100 * each.accuracy,
+            "accuracy": 100 * evaluation.accuracy,
         }
         for record in _told_apart(records)
-        for each in record.evaluations
+        for evaluation in record.evaluations
     ]
     key = [*_ROW, "classes_seen"]
     frame = pd.DataFrame(rows, columns=[*key, "accuracy"])
@@ -111,12 +114,12 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
     groups: dict[str, list[Candidate]] = {}
     for record in _told_apart(records):
         groups.setdefault(_training(record), []).append(record)
-    references = [each for each in groups.values() if each[0].source is None]
+    references = [group for group in groups.values() if group[0].source is None]
     rows = [
-        _searched(own, whole, top)
-        for own in groups.values()
+        _searched(candidates, whole, top)
+        for candidates in groups.values()
         for whole in references
-        if _comparable(own, whole)
+        if _comparable(candidates, whole)
     ]
     table = pd.DataFrame(rows, columns=[*SEARCH, "whole"])
     key = ["dataset", "whole", "ipc", "method", "seed", "preset", "recipe"]
@@ -157,10 +160,12 @@ def render(table: pd.DataFrame, format: str) -> str:
 def _told_apart(records: Iterable[R]) -> list[R]:
     """Return the records with names for data sets that differ where the images do."""
     every = list(records)
-    names = different((each.dataset, each.dataset_sha256) for each in every)
+    names = different((record.dataset, record.dataset_sha256) for record in every)
     return [
-        msgspec.structs.replace(each, dataset=names[each.dataset, each.dataset_sha256])
-        for each in every
+        msgspec.structs.replace(
+            record, dataset=names[record.dataset, record.dataset_sha256]
+        )
+        for record in every
     ]
 
 
@@ -179,8 +184,8 @@ def _identity(record: Trained) -> dict[str, Any]:
 
 def _recipes(record: Trained) -> str:
     """Return the digests of how the set was made and of the recipe of training."""
-    own = digests.digest(record.recipe)
-    return f"{record.source.made}-{own}" if record.source else own
+    evaluated_by = digests.digest(record.recipe)
+    return f"{record.source.made}-{evaluated_by}" if record.source else evaluated_by
 
 
 def _training(record: Candidate) -> str:
@@ -189,48 +194,48 @@ def _training(record: Candidate) -> str:
     return "-".join([record.dataset_sha256, sha256, _recipes(record)])
 
 
-def _comparable(own: Sequence[Candidate], whole: Sequence[Candidate]) -> bool:
+def _comparable(candidates: Sequence[Candidate], whole: Sequence[Candidate]) -> bool:
     """Return whether a group and a reference share data, preset and a network."""
-    if own[0].source is None:
-        return own is whole
-    shared = _by_architecture(own).keys() & _by_architecture(whole).keys()
-    same_data = own[0].dataset_sha256 == whole[0].dataset_sha256
-    same_preset = own[0].recipe.preset == whole[0].recipe.preset
+    if candidates[0].source is None:
+        return candidates is whole
+    shared = _by_architecture(candidates).keys() & _by_architecture(whole).keys()
+    same_data = candidates[0].dataset_sha256 == whole[0].dataset_sha256
+    same_preset = candidates[0].recipe.preset == whole[0].recipe.preset
     return bool(shared) and same_data and same_preset
 
 
 def _by_architecture(records: Sequence[Candidate]) -> dict[str, Candidate]:
-    found = {record.architecture: record for record in records}
-    return {name: found[name] for name in sorted(found)}
+    by_name = {record.architecture: record for record in records}
+    return {name: by_name[name] for name in sorted(by_name)}
 
 
 def _searched(
-    own: Sequence[Candidate], whole: Sequence[Candidate], top: int
+    candidates: Sequence[Candidate], whole: Sequence[Candidate], top: int
 ) -> dict[str, Any]:
     """Return the row of a set that is compared with one reference."""
-    mine, theirs = _by_architecture(own), _by_architecture(whole)
+    mine, theirs = _by_architecture(candidates), _by_architecture(whole)
     names = [name for name in mine if name in theirs]
     proxies = [_ranked(mine[name]) for name in names]
     scores = [_scored(theirs[name]) for name in names]
     top = min(top, len(names))
-    found = nas.search(proxies, scores, top)
-    source = own[0].source
+    ranking = nas.search(proxies, scores, top)
+    source = candidates[0].source
     return {
-        **_identity(own[0]),
+        **_identity(candidates[0]),
         **{"seed": source.cell.seed if source else 0, "whole": source is None},
-        **{"networks": len(names), "top": top, "best": names[found.best]},
-        **{"spearman": found.overall.spearman, "kendall": found.overall.kendall},
-        "spearman_top": found.among_top.spearman,
-        "kendall_top": found.among_top.kendall,
-        "whole_accuracy": 100 * scores[found.best],
+        **{"networks": len(names), "top": top, "best": names[ranking.best]},
+        **{"spearman": ranking.overall.spearman, "kendall": ranking.overall.kendall},
+        "spearman_top": ranking.among_top.spearman,
+        "kendall_top": ranking.among_top.kendall,
+        "whole_accuracy": 100 * scores[ranking.best],
         "seconds": sum(_seconds(mine[name]) for name in names),
-        "recipe": f"{_recipes(own[0])}-{_recipes(whole[0])}",
+        "recipe": f"{_recipes(candidates[0])}-{_recipes(whole[0])}",
     }
 
 
 def _ranked(record: Candidate) -> float:
     """Return the mean accuracy on the images that rank."""
-    values = [each.validation for each in record.evaluations]
+    values = [evaluation.validation for evaluation in record.evaluations]
     if None in values:
         raise DataError(
             f"{record.label}: its record has no accuracies to rank by; train it again "
@@ -241,12 +246,12 @@ def _ranked(record: Candidate) -> float:
 
 def _scored(record: Candidate) -> float:
     """Return the mean accuracy on the other images."""
-    values = [each.accuracy for each in record.evaluations]
+    values = [evaluation.accuracy for evaluation in record.evaluations]
     return sum(values) / len(values)
 
 
 def _seconds(record: Candidate) -> float:
-    return sum(each.seconds for each in record.evaluations)
+    return sum(evaluation.seconds for evaluation in record.evaluations)
 
 
 def _plural(count: int) -> str:

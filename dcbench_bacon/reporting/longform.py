@@ -90,11 +90,11 @@ def indexed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return table.set_index("digest").rename_axis("recipe")[list(columns)]
 
 
-def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
+def different(versions: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
     """Return names for data sets that differ where their images do.
 
     Args:
-        found: the name and the fingerprint of each data set; those without a
+        versions: the name and the fingerprint of each data set; those without a
             fingerprint keep their name.
 
     Returns:
@@ -102,7 +102,7 @@ def different(found: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
         has several. Such a name has no published numbers.
     """
     known: dict[str, set[str]] = {}
-    pairs = set(found)
+    pairs = set(versions)
     for name, fingerprint in pairs:
         known.setdefault(name, set()).update([fingerprint] if fingerprint else [])
     return {
@@ -119,27 +119,27 @@ def told_apart(records: Iterable[Record]) -> list[Record]:
     A record of before that names no images is left out where the same cell and recipe
     has one that does: the cell counts once.
     """
-    found = list(records)
+    known = list(records)
     newer = {
-        (each.cell, each.digest)
-        for each in found
-        if each.status == "done" and each.dataset_sha256
+        (record.cell, record.digest)
+        for record in known
+        if record.status == "done" and record.dataset_sha256
     }
     every = [
-        each
-        for each in found
-        if each.dataset_sha256 or (each.cell, each.digest) not in newer
+        record
+        for record in known
+        if record.dataset_sha256 or (record.cell, record.digest) not in newer
     ]
-    names = different((each.cell.dataset, each.dataset_sha256) for each in every)
+    names = different((record.cell.dataset, record.dataset_sha256) for record in every)
     replace = msgspec.structs.replace
     return [
         replace(
-            each,
+            record,
             cell=replace(
-                each.cell, dataset=names[each.cell.dataset, each.dataset_sha256]
+                record.cell, dataset=names[record.cell.dataset, record.dataset_sha256]
             ),
         )
-        for each in every
+        for record in every
     ]
 
 
@@ -187,12 +187,12 @@ def _origin(record: Record) -> dict[str, object]:
 
 def _training(record: Record, architecture: str) -> dict[str, object]:
     """Return how one network of a record was trained, its exemptions applied."""
-    own = record.recipe.protocol.of(architecture)
+    protocol = record.recipe.protocol.of(architecture)
     return {
-        **{"architecture": architecture, "family": family(own)},
-        **{"augmentation": own.augmentation or "none"},
-        **{"augmented": own.augmentation not in ("", "none")},
-        **{"epochs": own.epochs, "passes": own.passes},
+        **{"architecture": architecture, "family": family(protocol)},
+        **{"augmentation": protocol.augmentation or "none"},
+        **{"augmented": protocol.augmentation not in ("", "none")},
+        **{"epochs": protocol.epochs, "passes": protocol.passes},
     }
 
 
@@ -216,12 +216,12 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         {
             **identity(record),
             **_origin(record),
-            **_training(record, each.architecture),
-            **{"trial": each.trial, "accuracy": each.accuracy},
-            **{"seconds": each.seconds},
+            **_training(record, evaluation.architecture),
+            **{"trial": evaluation.trial, "accuracy": evaluation.accuracy},
+            **{"seconds": evaluation.seconds},
         }
         for record in told_apart(records)
-        for each in record.evaluations
+        for evaluation in record.evaluations
     ]
     order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]
     return build(rows, columns).sort_values(order, key=rank, ignore_index=True)

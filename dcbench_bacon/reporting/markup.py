@@ -23,7 +23,7 @@ _TEX = {
 }
 
 
-_TEX |= {raised: rf"$^\mathrm{{{plain}}}$" for raised, plain in LETTERS.items()}
+_TEX |= {raised: rf"$^\mathrm{{{letter}}}$" for raised, letter in LETTERS.items()}
 
 
 _CSS = """body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;max-width:70rem;

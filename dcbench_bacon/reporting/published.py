@@ -139,8 +139,8 @@ _RANK = {key: rank for rank, key in enumerate(SOURCES)}
 def rows() -> tuple[PublishedNumber, ...]:
     """Return all published numbers, in the order of the file."""
     read = csv.DictReader(_read("published.csv").splitlines())
-    plain = [{**row, "std": row["std"] or None} for row in read]
-    return msgspec.convert(plain, tuple[PublishedNumber, ...], strict=False)
+    values = [{**row, "std": row["std"] or None} for row in read]
+    return msgspec.convert(values, tuple[PublishedNumber, ...], strict=False)
 
 
 @cache
@@ -150,7 +150,7 @@ def _by_cell() -> dict[tuple[str, str, int], tuple[PublishedNumber, ...]]:
     for row in rows():
         if row.metric in ACCURACIES:
             cells.setdefault((row.method, row.dataset, row.ipc), []).append(row)
-    return {cell: tuple(sorted(found, key=_order)) for cell, found in cells.items()}
+    return {cell: tuple(sorted(numbers, key=_order)) for cell, numbers in cells.items()}
 
 
 def is_own(row: PublishedNumber) -> bool:
@@ -193,11 +193,13 @@ def named(source: str | None) -> list[str]:
         UsageError: there is no such source or group; the message lists them.
     """
     if source is None:
-        return [key for key, each in SOURCES.items() if each.default]
-    found = [key for key, each in SOURCES.items() if source in (key, each.group)]
-    if source and found:
-        return found
-    groups = dict.fromkeys(each.group for each in SOURCES.values() if each.group)
+        return [key for key, citation in SOURCES.items() if citation.default]
+    keys = [key for key, citation in SOURCES.items() if source in (key, citation.group)]
+    if source and keys:
+        return keys
+    groups = dict.fromkeys(
+        citation.group for citation in SOURCES.values() if citation.group
+    )
     there = [*groups, *SOURCES]
     near = guess(source, there)
     raise UsageError(f"unknown source {source!r}.{near} There are: {', '.join(there)}")
@@ -222,11 +224,11 @@ def lookup(
         UsageError: there is no such source.
     """
     wanted = named(source)
-    found = [row for row in sources(method, dataset, ipc) if row.source in wanted]
+    numbers = [row for row in sources(method, dataset, ipc) if row.source in wanted]
     if source is not None:  # the newest of a group, whatever method it is about
-        found.sort(key=lambda row: wanted.index(row.source))
-    same = [row for row in found if row.architecture == architecture]
-    return next(iter(same or found), None)
+        numbers.sort(key=lambda row: wanted.index(row.source))
+    same = [row for row in numbers if row.architecture == architecture]
+    return next(iter(same or numbers), None)
 
 
 def family(protocol: Protocol) -> str:

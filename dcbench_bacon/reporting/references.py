@@ -133,15 +133,15 @@ def reference(
     same = ("but_for_passes",) if method == WHOLE else ("comparable", "ipc")
     shared = ("dataset", "architecture", *same)
     wanted = {key: result.key[key] for key in shared} | {"method": method}
-    found = [
+    candidates = [
         other
         for other in results
         if _preset(other) == _preset(result) and wanted.items() <= other.key.items()
     ]
-    if not found:
+    if not candidates:
         return None
     preferred = _longest if method == WHOLE else _plainest
-    return ReferenceResults(max(found, key=preferred), len(found))
+    return ReferenceResults(max(candidates, key=preferred), len(candidates))
 
 
 def _longest(result: SetResults) -> tuple[bool, int, str]:

@@ -67,7 +67,7 @@ def moments(accuracies: Sequence[float]) -> tuple[float, float]:
     mean = math.fsum(accuracies) / count
     if count < 2:
         return _tidy(mean), math.nan
-    squares = math.fsum((each - mean) ** 2 for each in accuracies)
+    squares = math.fsum((value - mean) ** 2 for value in accuracies)
     return _tidy(mean), 100 * math.sqrt(squares / (count - 1))
 
 
@@ -251,7 +251,7 @@ def render(table: pd.DataFrame, format: str) -> str:
 def _width(texts: Sequence[str], narrow: bool) -> int:
     """Return the width of texts; if narrow, when broken before their brackets."""
     pieces = [re.split(r" (?=[(\[])", text) if narrow else [text] for text in texts]
-    return max(len(piece) for each in pieces for piece in each)
+    return max(len(piece) for row in pieces for piece in row)
 
 
 def to_rich(table: pd.DataFrame, width: int) -> Table:

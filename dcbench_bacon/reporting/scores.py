@@ -44,8 +44,8 @@ def between_networks(sets: Accuracies) -> float:
     Sets with a single network have no deviation and do not count; the result is NaN if
     no set has more.
     """
-    found = [_deviation(networks) for networks in sets if len(networks) > 1]
-    return float(np.mean(found)) if found else math.nan
+    deviations = [_deviation(networks) for networks in sets if len(networks) > 1]
+    return float(np.mean(deviations)) if deviations else math.nan
 
 
 def bootstrap(
@@ -111,16 +111,16 @@ def label_robust_score(hlr: float, ior: float, weight: float = WEIGHT) -> float:
 
 
 def augmentation_robust_score(
-    augmented: float, plain: float, weight: float = WEIGHT
+    augmented: float, unaugmented: float, weight: float = WEIGHT
 ) -> float:
     """Return ARS in [0, 1], from two improvements over random images.
 
     Args:
         augmented: the improvement when networks are trained with augmentation.
-        plain: the improvement without augmentation.
+        unaugmented: the improvement without augmentation.
         weight: weight of the first, in [0, 1].
     """
-    return _scaled(weight * augmented + (1 - weight) * plain)
+    return _scaled(weight * augmented + (1 - weight) * unaugmented)
 
 
 def _scaled(alpha: float) -> float:

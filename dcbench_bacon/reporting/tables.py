@@ -130,7 +130,7 @@ def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[st
         epochs=int(first["epochs"]),
     )
     behind, forbidden = EVALUATIONS[row.evaluation], obstacles(measured, row)
-    found = {
+    fields = {
         **{"mean": row.mean, "std": row.std, "metric": row.metric},
         **{"source": row.source, "architecture": row.architecture},
         **{"protocol": behind.protocol, "augmentation": behind.augmentation or ""},
@@ -139,7 +139,7 @@ def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[st
         **{"certainty": row.certainty},
     }
     return {
-        **{f"published_{name}": value for name, value in found.items()},
+        **{f"published_{name}": value for name, value in fields.items()},
         "difference": None if forbidden else round(mean - row.mean, 9),
         "not_compared": " ".join(forbidden),
         "remarks": " ".join(remarks(measured, row)),

@@ -99,6 +99,6 @@ def evaluate(
     """
     images = Images(opened.dataset, opened.validation)
     parts = (opened.cell, opened.dataset, context, None)
-    found = teachers.find(CellRun(*parts), protocol)
-    task = task_of(opened.synthetic, images, protocol, found.networks)
+    labellers = teachers.find(CellRun(*parts), protocol)
+    task = task_of(opened.synthetic, images, protocol, labellers.networks)
     return evaluation.evaluate(CellRun(*parts), task)

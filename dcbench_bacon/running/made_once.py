@@ -40,13 +40,13 @@ def once(
     lock = FileLock(folder / f".{slug(name)}.lock")
     wait_for(lock, policy, f"makes {name}")
     try:
-        found = _read(path)
-        if found is None:
-            found = _made(path.with_suffix(""), make)
-            checkpoint.write(path, found)
-            found = dict(checkpoint.read(path))  # on the CPU, as for the next reader
+        content = _read(path)
+        if content is None:
+            content = _made(path.with_suffix(""), make)
+            checkpoint.write(path, content)
+            content = dict(checkpoint.read(path))  # on the CPU, as for the next reader
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        return found
+        return content
     finally:
         lock.release()
 

@@ -95,11 +95,11 @@ def judged_as(method: str, cell: Cell, request: protocols.Request) -> overlay.Ju
     Raises:
         UsageError: the protocol has a network or an augmentation that does not exist.
     """
-    found = overlay.judged_as(
+    judged = overlay.judged_as(
         recipe_file, msgspec.structs.replace(cell, method=method), request
     )
-    check_protocol(found.protocol)
-    return found
+    check_protocol(judged.protocol)
+    return judged
 
 
 def resolve(cell: Cell, request: protocols.Request) -> overlay.Resolved:
@@ -107,7 +107,7 @@ def resolve(cell: Cell, request: protocols.Request) -> overlay.Resolved:
     settings = method_class(cell.method).Settings
     resolved = overlay.resolve(recipe_file, settings, cell, request)
     check_names(resolved, recipe_file(cell.method))
-    found = resolved.recipe
-    names = network_names(found.protocol.architectures, distilled_on(found))
-    protocol = msgspec.structs.replace(found.protocol, architectures=names)
-    return resolved._replace(recipe=msgspec.structs.replace(found, protocol=protocol))
+    recipe = resolved.recipe
+    names = network_names(recipe.protocol.architectures, distilled_on(recipe))
+    protocol = msgspec.structs.replace(recipe.protocol, architectures=names)
+    return resolved._replace(recipe=msgspec.structs.replace(recipe, protocol=protocol))

@@ -59,7 +59,7 @@ def _distinct(sources: Sequence[str], data_root: Path | None) -> dict[str, str]:
     Folders of one name are compared; those with different images are different data
     sets.
     """
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     fingerprints: set[tuple[str, str]] = set()
     names = {source: loading.cell_name(source, data_root) for source in sources}
     for source, name in names.items():
@@ -71,8 +71,8 @@ def _distinct(sources: Sequence[str], data_root: Path | None) -> dict[str, str]:
             if content in fingerprints:
                 continue
             fingerprints.add(content)
-        found[source] = name
-    return found
+        known[source] = name
+    return known
 
 
 def _fingerprint(source: str, data_root: Path | None) -> str:

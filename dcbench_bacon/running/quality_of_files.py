@@ -63,5 +63,5 @@ def appraise_files(
     sets = [(path.name, synthetic) for path, synthetic in named]
     stream = run.generator("training images", "cpu")
     order = torch.randperm(len(dataset.train.labels), generator=stream)
-    found = [appraise(fewer, sets, judge, order) for judge in judges(run, request)]
-    return table([row for rows in found for row in rows])
+    appraisals = [appraise(fewer, sets, judge, order) for judge in judges(run, request)]
+    return table([row for rows in appraisals for row in rows])

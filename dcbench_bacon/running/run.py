@@ -141,11 +141,11 @@ class CellRun(Clock):
             return {"content": content, "timings": msgspec.to_builtins(run.timings)}
 
         if self.shared is None:
-            found = made(None)
+            result = made(None)
         else:
-            found = made_once.once(self.shared, name, self.policy, made)
-        self.timings |= msgspec.convert(found["timings"], dict[str, Timing])
-        content: State = found["content"]
+            result = made_once.once(self.shared, name, self.policy, made)
+        self.timings |= msgspec.convert(result["timings"], dict[str, Timing])
+        content: State = result["content"]
         return content
 
 

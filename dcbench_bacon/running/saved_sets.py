@@ -61,16 +61,16 @@ def judging(
     judged = planning.judged_as(known.method, cell, asked) if known else None
     # Without one: made by another tool, or by a method that is not installed here.
     protocol = judged.protocol if judged else protocols.protocol(cell, asked)
-    own = made or Recipe(
+    base = made or Recipe(
         settings=set_identity.settings_of(opened.synthetic), protocol=protocol
     )
-    found = msgspec.structs.replace(
-        own,
+    recipe = msgspec.structs.replace(
+        base,
         protocol=protocol,
-        preset=field_types.more_reduced(own.preset, asked.preset),
-        overrides={**own.overrides, **asked.overrides},
+        preset=field_types.more_reduced(base.preset, asked.preset),
+        overrides={**base.overrides, **asked.overrides},
     )
-    return Judging(found, describe(known, judged))
+    return Judging(recipe, describe(known, judged))
 
 
 def check_as(request: protocols.Request, as_method: str | None) -> None:
@@ -192,8 +192,8 @@ def beside(
         DataError: the data set has images of another size, other classes, or other
             statistics.
     """
-    found = (loaded.info.channels, loaded.info.size, loaded.info.classes)
-    if found != (made_for.channels, made_for.size, made_for.classes):
+    shape = (loaded.info.channels, loaded.info.size, loaded.info.classes)
+    if shape != (made_for.channels, made_for.size, made_for.classes):
         raise DataError(
             f"{path} was made from {made_for.name} ({_shape(made_for)}), "
             f"{loaded.info.name} has {_shape(loaded.info)}; "

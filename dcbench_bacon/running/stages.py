@@ -45,9 +45,9 @@ def images_for(cell: Cell, dataset: Dataset, protocol: Protocol) -> Images:
     train, validation = dataset.train, None
     if protocol.held_out:
         train, validation = hold_out(cell, train, protocol.validation)
-    found = Images(replace(dataset, train=train), validation)
-    check_ipc(cell, found.dataset)
-    return found
+    images = Images(replace(dataset, train=train), validation)
+    check_ipc(cell, images.dataset)
+    return images
 
 
 def check_finite(synthetic: SyntheticSet) -> None:

@@ -71,10 +71,12 @@ def run(
     return TrainingOutcome(done, failures)
 
 
-def spread(found: Sequence[Evaluation]) -> str:
+def spread(evaluations: Sequence[Evaluation]) -> str:
     """Return the mean accuracy in percent and the number of networks, as text."""
-    mean = 100 * sum(each.accuracy for each in found) / len(found)
-    return f"{mean:.2f} % (n={len(found)})"
+    mean = (
+        100 * sum(evaluation.accuracy for evaluation in evaluations) / len(evaluations)
+    )
+    return f"{mean:.2f} % (n={len(evaluations)})"
 
 
 @at_work()
@@ -101,7 +103,7 @@ def _attempt(
         folder.write(record)
         redo.end()
         folder.clear(job.plan)
-        seconds = sum(each.seconds for each in record.evaluations)
+        seconds = sum(evaluation.seconds for evaluation in record.evaluations)
         return record, f"{seconds:.1f} s"
     finally:
         lock.release()

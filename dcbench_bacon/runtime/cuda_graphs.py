@@ -159,7 +159,7 @@ class GraphedFunction:
 
     def __call__(self, *inputs: Tensor) -> Tensors:
         """Return the outputs of the function."""
-        kind = tuple((each.shape, each.dtype) for each in inputs)
+        kind = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
         if kind not in self._graphs:
             return self._rehearse(kind, inputs)
         graph = self._graphs[kind]
@@ -191,14 +191,14 @@ class GraphedFunction:
 
     def _record(self, inputs: Tensors) -> _Graph | None:
         """Return the recording of a call on a copy of the inputs, or None."""
-        own = tuple(each.detach().clone() for each in inputs)
+        buffers = tuple(tensor.detach().clone() for tensor in inputs)
         try:
-            replay, outputs = self.recorder.record(self.function, own)
+            replay, outputs = self.recorder.record(self.function, buffers)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             logger.warning("%s cannot be recorded: %s", self._name, reason)
             return None
-        return _Graph(own, outputs, replay)
+        return _Graph(buffers, outputs, replay)
 
 
 def _agree(ours: Tensors, expected: Tensors) -> bool:

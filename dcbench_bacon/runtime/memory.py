@@ -63,5 +63,5 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     largest = 2**31 - 1
-    taken = [mallopt(key, largest) for key in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)]
-    return all(taken)
+    accepted = [mallopt(key, largest) for key in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)]
+    return all(accepted)

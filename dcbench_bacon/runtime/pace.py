@@ -137,7 +137,7 @@ def contention() -> str:
 
 def busy() -> list[str]:
     """Return the names and numbers of other processes that run at this moment."""
-    found = []
+    names = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             head, _, rest = status.read_text(errors="replace").rpartition(")")
@@ -145,8 +145,8 @@ def busy() -> list[str]:
             continue
         number, _, name = head.partition(" (")
         if rest.split()[:1] == ["R"] and int(number) != os.getpid():
-            found.append(f"{name} {number}")
-    return found
+            names.append(f"{name} {number}")
+    return names
 
 
 def expected(kind: str, device: torch.device) -> float:

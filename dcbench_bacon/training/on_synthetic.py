@@ -123,10 +123,10 @@ class SetTrainer:
         since = index - schedules.last_restart(protocol, index)
         return schedules.learning_rate(protocol, index), since * batches
 
-    def optimiser(self, rate: Scalar, taken: Scalar) -> FlatSGD | FlatAdamW:
+    def optimiser(self, rate: Scalar, steps_taken: Scalar) -> FlatSGD | FlatAdamW:
         """Return the optimiser at a rate, after so many steps."""
         if self.protocol.optimiser == "adamw":
-            return FlatAdamW(rate, self.decay, taken)
+            return FlatAdamW(rate, self.decay, steps_taken)
         return FlatSGD(rate, self.protocol.momentum, self.decay)
 
     def batches(self) -> tuple[Int64[Tensor, "n"], ...]:
@@ -165,7 +165,7 @@ class SetTrainer:
     def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:
         """Update the network once on the images at ``index``."""
         batch = prepare([self], index[None])
-        targets = Targets(*(each[0] for each in batch.targets))
+        targets = Targets(*(target[0] for target in batch.targets))
         with self.clock.phase("train"):
             self.update.attach(self.vector)  # a measurement has let go of the gradient
             outcome = self.update(optimiser, self.velocity, batch.images[0], targets)
@@ -233,7 +233,8 @@ def prepare(
     first, count = trainers[0], index.shape[1]
     with first.clock.phase("augmentation"):
         draws = [
-            each.augmentation.draw(1, each.drawing, samples=count) for each in trainers
+            trainer.augmentation.draw(1, trainer.drawing, samples=count)
+            for trainer in trainers
         ]
         images = torch.unflatten(first.images[index.flatten()], 0, index.shape)
         # All of one kind, that of the augmentation that drew them.
@@ -241,7 +242,7 @@ def prepare(
         images = first.augmentation.apply(images, joined)
         labels = original = first.labels[index]
         if first.mixer is not None:
-            mixes = [first.mixer.draw(count, each.pairing) for each in trainers]
+            mixes = [first.mixer.draw(count, trainer.pairing) for trainer in trainers]
             mix = Mix.cat(mixes)
             images, labels = mix.images(images), mix.labels(labels)
     if first.task.teachers:

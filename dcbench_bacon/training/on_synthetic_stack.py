@@ -30,12 +30,12 @@ class SetTrainerStack:
         """Make one matrix of all parameters."""
         self.trainers = trainers
         self.gradients = NetworkStack(trainers[0].flat)
-        self.vectors = torch.stack([each.vector for each in trainers])
-        self.velocities = torch.stack([each.velocity for each in trainers])
+        self.vectors = torch.stack([trainer.vector for trainer in trainers])
+        self.velocities = torch.stack([trainer.velocity for trainer in trainers])
         self.averages = self.vectors.clone() if trainers[0].protocol.ema else None
-        for row, each in enumerate(trainers):
-            each.vector, each.velocity = self.vectors[row], self.velocities[row]
-            each.average = None if self.averages is None else self.averages[row]
+        for row, trainer in enumerate(trainers):
+            trainer.vector, trainer.velocity = self.vectors[row], self.velocities[row]
+            trainer.average = None if self.averages is None else self.averages[row]
         self._advance = trainers[0].clock.graphed(self._advanced)
 
     @property
@@ -46,18 +46,18 @@ class SetTrainerStack:
 
     def epoch(self, index: int) -> None:
         """Train every network for one pass over the set."""
-        (rate, taken), *_ = [each.begin(index) for each in self.trainers]
-        passes = zip(*[each.batches() for each in self.trainers], strict=True)
+        (rate, steps_taken), *_ = [trainer.begin(index) for trainer in self.trainers]
+        passes = zip(*[trainer.batches() for trainer in self.trainers], strict=True)
         batches = [torch.stack(batch) for batch in passes]
         with tensor_cores(self.trainers[0].protocol.precision):
             for start in range(0, len(batches), _GRAPH):
-                self._train(rate, taken + start, batches[start : start + _GRAPH])
-        for each in self.trainers:
-            each.flat.attach(each.vector)
-            each.measure(index)
+                self._train(rate, steps_taken + start, batches[start : start + _GRAPH])
+        for trainer in self.trainers:
+            trainer.flat.attach(trainer.vector)
+            trainer.measure(index)
 
     def _train(
-        self, rate: float, taken: int, batches: Sequence[Int64[Tensor, "k _"]]
+        self, rate: float, steps_taken: int, batches: Sequence[Int64[Tensor, "k _"]]
     ) -> None:
         """Update every network once for each batch, on images of its own."""
         clock = self.trainers[0].clock
@@ -68,7 +68,9 @@ class SetTrainerStack:
             clock.count(index.numel())
         with clock.phase("train"):
             # Filled on the device: a number from the host would be waited for.
-            pace = torch.stack([_filled(each, self.vectors) for each in (rate, taken)])
+            pace = torch.stack(
+                [_filled(scalar, self.vectors) for scalar in (rate, steps_taken)]
+            )
             *state, loss = self._advance(pace, *self.state, *pieces)
             for mine, new in zip(self.state, state, strict=True):
                 mine.copy_(new)
@@ -77,7 +79,7 @@ class SetTrainerStack:
     def _advanced(self, pace: Float64[Tensor, "2"], *tensors: Tensor) -> Tensors:
         """Return the state after one update per batch, and the last mean loss."""
         first, count = self.trainers[0], len(self.state)
-        vectors, velocities, *averages = (each.clone() for each in tensors[:count])
+        vectors, velocities, *averages = (tensor.clone() for tensor in tensors[:count])
         optimiser = first.optimiser(*pace.unbind())
         pieces = iter(tensors[count:])
         for images, *targets in zip(pieces, pieces, pieces, strict=True):
@@ -91,12 +93,14 @@ class SetTrainerStack:
 
     def state_dict(self) -> State:
         """Return the states of all trainers."""
-        return {"trainers": [each.state_dict() for each in self.trainers]}
+        return {"trainers": [trainer.state_dict() for trainer in self.trainers]}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from ``state_dict``."""
-        for each, own in zip(self.trainers, state["trainers"], strict=True):
-            each.load_state_dict(own)
+        for trainer, trainer_state in zip(
+            self.trainers, state["trainers"], strict=True
+        ):
+            trainer.load_state_dict(trainer_state)
 
 
 def _filled(value: int | float, like: Tensor) -> Float64[Tensor, ""]:

@@ -73,12 +73,12 @@ class FlatAdamW:
         self,
         learning_rate: Scalar,
         weight_decay: float | Float[Tensor, "p"],
-        taken: Scalar = 0,
+        steps_taken: Scalar = 0,
     ) -> None:
         """Keep the constants."""
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.taken = taken
+        self.steps_taken = steps_taken
 
     def step(
         self,
@@ -93,12 +93,14 @@ class FlatAdamW:
             moments: the means of gradients, then those of their squares: ``q = 2p``.
             gradient: of the loss.
         """
-        self.taken = self.taken + 1
+        self.steps_taken = self.steps_taken + 1
         first, second = moments.tensor_split(2, dim=-1)
         momentum, memory = self.BETAS
         vector.mul_(1 - self.learning_rate * self.weight_decay)
         first.lerp_(gradient, 1 - momentum)
         second.mul_(memory).addcmul_(gradient, gradient, value=1 - memory)
-        scale = (second.sqrt() / (1 - memory**self.taken) ** 0.5).add_(self.EPSILON)
-        rate = self.learning_rate / (1 - momentum**self.taken)
+        scale = (second.sqrt() / (1 - memory**self.steps_taken) ** 0.5).add_(
+            self.EPSILON
+        )
+        rate = self.learning_rate / (1 - momentum**self.steps_taken)
         _descend(vector, first / scale, rate)

@@ -70,5 +70,7 @@ def _ssrs(protocol: Protocol, index: int) -> float:
 
 
 def _multistep(protocol: Protocol, index: int) -> float:
-    reached = sum(index >= each * protocol.epochs for each in protocol.milestones)
+    reached = sum(
+        index >= milestone * protocol.epochs for milestone in protocol.milestones
+    )
     return protocol.drop**reached

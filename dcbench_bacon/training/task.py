@@ -77,7 +77,7 @@ def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
         torch.compiler.set_stance("force_eager"),
         tensor_cores(network.precision),
     ):
-        pieces = (torch.split(each, most) for each in (split.images, split.labels))
+        pieces = (torch.split(tensor, most) for tensor in (split.images, split.labels))
         for images, labels in zip(*pieces, strict=True):
             logits = network(normalize(images, info))
             correct += (logits.argmax(1) == labels).sum()

@@ -34,15 +34,15 @@ def find(run: Run, protocol: Protocol) -> Teachers:
     that of ``dc`` for the data set, which does not mirror digits. All other fields of
     the protocol apply to students alone.
     """
-    found, timings = [], {}
+    results, timings = [], {}
     for architecture in protocol.teachers:
         settings = FeatureSettings(
             architecture=architecture,
             network_epochs=protocol.teacher_epochs,
             augmentation=overlay.augmentation_of_real(run.cell),
         )
-        found.append(trained(run, settings.training))
+        results.append(trained(run, settings.training))
         timings[f"teacher/{architecture}"] = run.timings["features"]
-    networks = tuple(network for network, _ in found)
-    origins = tuple(origin for _, origin in found)
+    networks = tuple(network for network, _ in results)
+    origins = tuple(origin for _, origin in results)
     return Teachers(networks, origins, timings)

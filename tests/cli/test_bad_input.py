@@ -21,6 +21,7 @@ from commandline import (
 from PIL import Image
 
 from dcbench_bacon import contract, plugins
+from dcbench_bacon.distillation.distribution import DistributionMatching
 from dcbench_bacon.errors import OutputError
 from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.runtime import checkpoint, files
@@ -314,10 +315,25 @@ def test_a_method_that_was_edited_is_told(
     assert line not in invoke(*arguments).stderr
 
 
+def interrupted(output: Path) -> Path:
+    """Returns the checkpoint of a run that ended after two steps."""
+    step = DistributionMatching.step
+
+    def until_the_third(self: DistributionMatching, index: int) -> None:
+        if index == 2:
+            raise KeyboardInterrupt
+        step(self, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DistributionMatching, "step", until_the_third)
+        stopped = invoke(*command(output), "--checkpoint-every", 0)
+    assert stopped.exit_code == 130
+    (path,) = (output / "checkpoints").glob("*/match.safetensors")
+    return path
+
+
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
-    arguments = command(tmp_path)
-    assert invoke(*arguments, "--time-budget", 0.001).exit_code == 130
-    (path,) = (tmp_path / "checkpoints").glob("*/match.safetensors")
+    arguments, path = command(tmp_path), interrupted(tmp_path)
     path.write_bytes(path.read_bytes()[:-7])
     result = invoke(*arguments)
     assert result.exit_code == 1
@@ -330,9 +346,7 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_other_content(tmp_path: Path) -> None:
-    arguments = command(tmp_path)
-    assert invoke(*arguments, "--time-budget", 0.001).exit_code == 130
-    (path,) = (tmp_path / "checkpoints").glob("*/match.safetensors")
+    arguments, path = command(tmp_path), interrupted(tmp_path)
     checkpoint.write(path, {"index": 3})
     result = invoke(*arguments)
     assert result.exit_code == 1

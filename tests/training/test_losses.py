@@ -359,7 +359,7 @@ def test_optimisers_are_torchs(
         oracle.step()
         both = torch.stack([gradient, torch.zeros_like(gradient)])
         if kind == "adamw":
-            FlatAdamW(0.01, decay, taken=step).step(vector, memory, both)
+            FlatAdamW(0.01, decay, steps_taken=step).step(vector, memory, both)
         else:
             FlatSGD(0.01, 0.9, decay).step(vector, memory, both)
     expected = FlatNetwork(theirs).vector()

@@ -56,11 +56,11 @@ class NetworkGrid(NamedTuple):
                     f"--{axis} {','.join(chosen)}: write some of {', '.join(known)}"
                 )
         defaults = {choices[0] for choices in AXES.values()}
-        found = []
+        networks = []
         for depth, width, *rest in product(*self):
             tokens = "".join(token for token in rest if token not in defaults)
-            found.append(f"ConvNetD{depth}W{width}{tokens}")
-        return found
+            networks.append(f"ConvNetD{depth}W{width}{tokens}")
+        return networks
 
 
 class Correlation(NamedTuple):

@@ -27,17 +27,17 @@ def of_set(stored: Any, index: int, count: int) -> Mapping[str, tuple[float, ...
     """
     if not isinstance(stored, dict) or len(stored) > _MOST_NETWORKS:
         return {}
-    found = {}
+    by_network = {}
     for name, values in stored.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             continue
         if not isinstance(values, list) or len(values) > _MOST_NUMBERS:
             continue
         share, rest = divmod(len(values), count)
-        own = values[index * share : (index + 1) * share]
-        if share and not rest and all(map(_fraction, own)):
-            found[name] = tuple(map(float, own))
-    return found
+        accuracies = values[index * share : (index + 1) * share]
+        if share and not rest and all(map(_fraction, accuracies)):
+            by_network[name] = tuple(map(float, accuracies))
+    return by_network
 
 
 def _fraction(value: Any) -> bool:

@@ -80,8 +80,8 @@ def unsaid(says: Mapping[str, Any], **known: Guess) -> dict[str, Guess]:
         says: values that the file or its format states.
         known: guesses that are better than the general ones.
     """
-    found = {**_UNSAID, **known}
-    return {key: guess for key, guess in found.items() if key not in says}
+    guesses = {**_UNSAID, **known}
+    return {key: guess for key, guess in guesses.items() if key not in says}
 
 
 def of_files(
@@ -190,8 +190,8 @@ def file_of(path: Path, *names: str) -> Path:
     """Return the file of images if a folder is given; otherwise the file itself."""
     if not path.is_dir():
         return path
-    found = [path / name for name in names if (path / name).is_file()]
-    return found[0] if found else path / names[0]
+    files = [path / name for name in names if (path / name).is_file()]
+    return files[0] if files else path / names[0]
 
 
 def swapped(path: Path, without: str = "", new: str = "labels") -> str:

@@ -91,8 +91,8 @@ class Evidence(NamedTuple):
         least, most = min(self.middles), max(self.middles)
         if least > _SEAM or most < _VALLEY:
             return 2
-        plain = _PLAIN[0] < least and most < _PLAIN[1]
-        return 1 if plain and self.smoothness > _SMOOTH else None
+        in_range = _PLAIN[0] < least and most < _PLAIN[1]
+        return 1 if in_range and self.smoothness > _SMOOTH else None
 
 
 def measure(images: Tensor) -> Evidence:
@@ -116,14 +116,14 @@ def _middles(images: Tensor) -> tuple[float, float] | None:
     """Return differences across the middle, relative to those beside it."""
     if images.shape[-1] < 8 or images.shape[-1] % 2:
         return None
-    found = []
+    middles = []
     for axis in (3, 2):
         steps = images.diff(dim=axis).abs().mean((0, 1, 5 - axis))
         middle = len(steps) // 2
         beside = torch.cat([steps[middle - 2 : middle], steps[middle + 1 :][:2]]).mean()
         scale = torch.maximum(beside, _FLAT * steps.mean())
-        found.append(float(steps[middle] / scale) if scale > 0 else 1.0)
-    return found[0], found[1]
+        middles.append(float(steps[middle] / scale) if scale > 0 else 1.0)
+    return middles[0], middles[1]
 
 
 def _smoothness(images: Tensor) -> float:

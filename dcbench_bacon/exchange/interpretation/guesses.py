@@ -44,8 +44,10 @@ def tell(
         say: prints plain lines, as a logger's method does.
         told: what was shown before, which is not shown again; this is added to it.
     """
-    taken = sorted((key, str(each.value), each.doubt) for key, each in guesses.items())
-    shown = (path, *taken, len(notes))
+    values = sorted(
+        (key, str(guess.value), guess.doubt) for key, guess in guesses.items()
+    )
+    shown = (path, *values, len(notes))
     if told is not None:
         if shown in told:
             return
@@ -68,8 +70,8 @@ def _row(key: str, guess: Guess) -> tuple[str, str, str, str, str]:
     """Return name, value, doubt, evidence, and the option that states the value."""
     names = {True: "yes", False: "no", None: "unknown"}
     value = guess.value
-    plain = f"{value:.6g}" if isinstance(value, float) else str(value)
-    shown = names[value] if value is None or isinstance(value, bool) else plain
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    shown = names[value] if value is None or isinstance(value, bool) else text
     option = "" if guess.doubt == "certain" else OPTIONS[key]
     return _NAMES.get(key, key), shown, guess.doubt, guess.reason, option
 

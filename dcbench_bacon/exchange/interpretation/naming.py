@@ -38,6 +38,6 @@ def name_of(path: Path, stated: ReadingOptions) -> str:
 
 def _is_method(name: str) -> bool:
     """Return whether tables know a method, with or without a module, by this name."""
-    plain = name.strip().replace("-", "_")
-    methods = {each.replace("-", "_") for each in METHODS.names()}
-    return plain in methods | {row.method for row in published.rows()}
+    spelling = name.strip().replace("-", "_")
+    methods = {method.replace("-", "_") for method in METHODS.names()}
+    return spelling in methods | {row.method for row in published.rows()}

@@ -36,7 +36,7 @@ def by_position(info: DatasetInfo) -> Guess:
 
 def _shown(names: Sequence[str], classes: Sequence[str]) -> str:
     """Return the first ten pairs as text."""
-    told = [f"{name} = {each}" for name, each in zip(names, classes, strict=True)]
+    told = [f"{name} = {label}" for name, label in zip(names, classes, strict=True)]
     return ", ".join(told[:10]) + (" ..." if len(told) > 10 else "")
 
 

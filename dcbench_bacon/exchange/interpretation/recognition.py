@@ -27,8 +27,8 @@ def guess(path: Path) -> str:
     """
     if path.is_dir():
         names = {"images_best*.pt": "mtt", "images.pt": "dd_ranking"}
-        found = [format for name, format in names.items() if any(path.glob(name))]
-        return found[0] if found else "folder"
+        formats = [format for name, format in names.items() if any(path.glob(name))]
+        return formats[0] if formats else "folder"
     if path.suffix == ".safetensors":
         return "dcbench"
     with damaged(path):
@@ -69,6 +69,6 @@ def _guess_pair(path: Path, value: Any) -> str:
     if images.dtype == torch.uint8 or 0 in images.shape:
         return "tuple"
     with damaged(path):
-        found = images.read().to(torch.float32)
-    pixels = bool(((found >= -OVERSHOOT) & (found <= 1 + OVERSHOOT)).all())
+        values = images.read().to(torch.float32)
+    pixels = bool(((values >= -OVERSHOOT) & (values <= 1 + OVERSHOOT)).all())
     return "idc" if pixels else "tuple"

@@ -98,8 +98,8 @@ def settle(
     if "partition" not in said:
         guesses["partition"] = _partition(guesses["partition"], stated, evidence)
     defaults = {"statistics": None, "labels": "stored", "learning_rate": None}
-    found = {key: guess.value for key, guess in guesses.items()}
-    reading.settled = defaults | found | said
+    guessed = {key: guess.value for key, guess in guesses.items()}
+    reading.settled = defaults | guessed | said
     return reading
 
 
@@ -165,7 +165,7 @@ def statistics_of(evidence: Evidence, info: DatasetInfo) -> Guess:
     pairs = zip(evidence.means, evidence.deviations, strict=True)
     seen = ", ".join(f"{mean:.2f}/{deviation:.2f}" for mean, deviation in pairs)
     near = max(map(abs, evidence.means)) < _NEAR and all(
-        _SPREAD[0] < each < _SPREAD[1] for each in evidence.deviations
+        _SPREAD[0] < spread < _SPREAD[1] for spread in evidence.deviations
     )
     reason = f"mean/deviation per channel {seen}, where its own give about 0/1"
     return Guess(info.name, reason, "likely" if near else "doubtful")
@@ -220,8 +220,8 @@ def _settle_whitening(
 def _named_whitened(names: Iterable[str]) -> str | None:
     """Return the first name that contains ZCA, unless a nearer one denies it."""
     for name in names:
-        if found := _ZCA.search(name.lower()):
-            return None if found[1] else name
+        if match := _ZCA.search(name.lower()):
+            return None if match[1] else name
     return None
 
 
@@ -232,13 +232,13 @@ def _partition(guess: Guess, stated: ReadingOptions, evidence: Evidence) -> Gues
     where four of them meet, so that other guesses become doubtful without a seam, but
     remain.
     """
-    found = evidence.partition
-    if found is None:
+    partition = evidence.partition
+    if partition is None:
         return guess
-    if found == guess.value:
-        return Guess(found, evidence.seams)
+    if partition == guess.value:
+        return Guess(partition, evidence.seams)
     if guess.doubt != "doubtful" or stated.format is not None:
         return guess._replace(
             reason=f"{guess.reason}; but {evidence.seams}", doubt="doubtful"
         )
-    return Guess(found, f"{evidence.seams}; {guess.reason}", "doubtful")
+    return Guess(partition, f"{evidence.seams}; {guess.reason}", "doubtful")

@@ -106,17 +106,17 @@ def members(
             raise ValueError(f"more than {_MOST_MEMBERS} members")
         place = content.find(_ENTRY, place + 1)
     with zipfile.ZipFile(path) as archive:
-        found = archive.infolist()
-    if any(info.compress_type not in _METHODS for info in found):
+        entries = archive.infolist()
+    if any(info.compress_type not in _METHODS for info in entries):
         raise ValueError("members compressed by other means than deflate")
-    total = sum(info.file_size for info in found)
+    total = sum(info.file_size for info in entries)
     allowed = len(content) if ratio == 1 else max(ratio * len(content), _SMALL)
     if total > min(allowed, MOST_BYTES):
         raise ValueError(
             f"an archive of {len(content)} bytes that claims to hold {total}; "
             "no set of images shrinks like that"
         )
-    return {info.filename: info for info in found}
+    return {info.filename: info for info in entries}
 
 
 def load_torch(path: Path) -> tuple[Any, bool]:
@@ -147,14 +147,14 @@ def load_torch(path: Path) -> tuple[Any, bool]:
 
 def _load_zip(path: Path, content: mmap) -> Any:
     """Read an archive of ``torch.save``, whose members are not compressed."""
-    found = members(path, content, ratio=1)
-    pickles = [name for name in found if name.count("/") == 1]
+    entries = members(path, content, ratio=1)
+    pickles = [name for name in entries if name.count("/") == 1]
     (pickle,) = [name for name in pickles if name.endswith("/data.pkl")] or [""]
     if not pickle:
         raise ValueError("a zip archive without data.pkl; torch.save writes one")
     prefix = pickle.removesuffix("data.pkl")
-    if f"{prefix}byteorder" in found:
-        start, end = _extent(content, found[f"{prefix}byteorder"])
+    if f"{prefix}byteorder" in entries:
+        start, end = _extent(content, entries[f"{prefix}byteorder"])
         if content[start:end] != b"little":
             raise ValueError("numbers of another byte order")
     storages: dict[str, Storage] = {}
@@ -162,7 +162,7 @@ def _load_zip(path: Path, content: mmap) -> Any:
     def find(key: Any) -> Storage:
         name, storage = describe(key)
         if name not in storages:
-            start, end = _extent(content, found[f"{prefix}data/{name}"])
+            start, end = _extent(content, entries[f"{prefix}data/{name}"])
             if storage.place(content, start) != end:
                 raise ValueError("a storage of another size than its member")
             storages[name] = storage
@@ -170,7 +170,7 @@ def _load_zip(path: Path, content: mmap) -> Any:
             raise ValueError("a storage of two kinds")
         return storages[name]
 
-    start, end = _extent(content, found[pickle])
+    start, end = _extent(content, entries[pickle])
     if end - start > _MOST_PICKLE:
         raise ValueError(f"a data.pkl of {end - start} bytes")
     stream = BytesIO(content[start:end])
@@ -201,11 +201,11 @@ def load_arrays(path: Path) -> dict[str, StoredTensor]:
         DataError: the file is damaged, too large, or contains other than numbers.
     """
     with damaged(path):
-        found = members(path, mapped(path))
+        entries = members(path, mapped(path))
         with zipfile.ZipFile(path) as archive:
             return {
                 name.removesuffix(".npy"): _array(path, archive, info)
-                for name, info in found.items()
+                for name, info in entries.items()
             }
 
 

@@ -136,9 +136,9 @@ class Machine:
     def marked(self) -> list[Any]:
         """Take all objects above the last mark off the stack."""
         start = self.marks.pop()
-        taken = self.stack[start:]
+        values = self.stack[start:]
         del self.stack[start:]
-        return taken
+        return values
 
     def top(self, kind: type) -> Any:
         """Return the last object on the stack, which must be of a type."""
@@ -150,9 +150,9 @@ class Machine:
         """Take the last objects off the stack."""
         if len(self.stack) < count:
             raise ValueError("a pickle that takes more than it has put")
-        taken = self.stack[len(self.stack) - count :]
+        values = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
-        return taken
+        return values
 
     def fill(self, items: list[Any]) -> None:
         """Put keys and values into the dictionary on top of the stack."""
