@@ -449,7 +449,7 @@ def test_a_training_of_another_process_is_waited_for(
     lock.acquire()
     asked = iter([False] * 5 + [True])
     policy = RunPolicy(stop=lambda: next(asked))
-    with pytest.raises(InterruptedRunError, match="between"):
+    with pytest.raises(InterruptedRunError, match="another process trains"):
         trainings.run([job()], folder, RunContext(RunConfig(CPU), policy))
     lock.release()
     assert trainings.run([job()], folder, HERE).records
@@ -720,7 +720,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     def stopped(*_: object) -> None:
         raise InterruptedRunError("stopped between two trainings")
 
-    monkeypatch.setattr(trainings, "_wait", stopped)
+    monkeypatch.setattr(trainings, "wait_for", stopped)
     result = invoke("continual", files[0], *COMMON, "--output", tmp_path)
     assert result.exit_code == 130
     assert endings.going_on(noted=True) in result.output
