@@ -84,7 +84,7 @@ class _RayGrid:
         self.share = share(cluster, ray.cluster_resources(), context.device, count)
         self.board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
         self.pending: dict[Any, CellJob] = {}
-        self.alone: set[CellJob] = set()  # out of memory once, so they run alone
+        self.alone: set[str] = set()  # cells that were out of memory and run alone
 
     def results(self, jobs: Sequence[CellJob]) -> Iterator[CellResult]:
         """Start all tasks and yield their results.
@@ -145,10 +145,10 @@ class _RayGrid:
             result: CellResult = self.ray.get(task)._replace(job=job)
         except self.ray.exceptions.RayError as error:
             result = self._lost(job, error)
-        error_text = result.record.error or ""
-        if not error_text.startswith(OUT_OF_MEMORY) or job in self.alone:
+        name, message = f"{job.cell} {job.source}", result.record.error or ""
+        if not message.startswith(OUT_OF_MEMORY) or name in self.alone:
             return result
-        self.alone.add(job)
+        self.alone.add(name)
         self.context.tell(f"{job.cell}: out of memory, so it runs again alone")
         self._start(job, whole_node(self.ray.nodes(), self.share))
         return None
@@ -171,7 +171,10 @@ class _RayGrid:
 
     def _show(self, done: int) -> None:
         """Show the lines and the progress that cells have sent."""
-        lines, cells = self.ray.get(self.board.take.remote())
+        try:
+            lines, cells = self.ray.get(self.board.take.remote())
+        except self.ray.exceptions.RayError:  # its node is gone; it begins anew
+            return
         for line in lines:
             self.context.tell(line)
         shown = "; ".join(list(cells.values())[:MOST_SHOWN])
@@ -188,5 +191,11 @@ def _task(board: Any, cores: int, job: CellJob, root: Path, config: RunConfig) -
     reporter = BoardReporter(
         str(job.cell), board.tell.remote, lambda *shown: board.show.remote(*shown)
     )
-    stop = RareQuestion(lambda: bool(ray.get(board.is_stopping.remote())))
-    return run_cell(job, root, config, reporter, stop)
+
+    def stopping() -> bool:
+        try:
+            return bool(ray.get(board.is_stopping.remote()))
+        except ray.exceptions.RayError:  # its node is gone; it begins anew
+            return False
+
+    return run_cell(job, root, config, reporter, RareQuestion(stopping))

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import commandline
 import pytest
@@ -18,6 +20,8 @@ from filelock import FileLock
 from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running import ray_executor
+from dcbench_bacon.running.elsewhere import Board
+from dcbench_bacon.running.grid import CellResult
 from dcbench_bacon.running.planning import CellJob
 from dcbench_bacon.running.planning_of_grids import Grid, plan
 from dcbench_bacon.running.ray_cluster import (
@@ -191,3 +195,65 @@ def test_without_ray_the_extra_is_named(
     done = invoke(*words, "--output", tmp_path)
     assert done.exit_code == 2
     assert "pip install 'dcbench-bacon[ray]'" in done.stderr
+
+
+class LostError(Exception):
+    """What a fake Ray raises."""
+
+
+class FakeRay:
+    """Ray whose tasks end at once with what a script says."""
+
+    exceptions = SimpleNamespace(RayError=LostError)
+
+    def __init__(self, *ends: CellResult | Exception) -> None:
+        self.ends = list(ends)
+        self.shares: list[tuple[int, float]] = []
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 8.0}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 8.0}}]
+
+    def remote(self, made: Any) -> Any:
+        return SimpleNamespace(options=lambda **given: self._options(made, given))
+
+    def _options(self, made: Any, given: dict[str, Any]) -> Any:
+        if made is Board:
+            empty = SimpleNamespace(remote=lambda: ([], {}))
+            return SimpleNamespace(remote=lambda: SimpleNamespace(take=empty))
+        self.shares.append((given["num_cpus"], given["num_gpus"]))
+        return SimpleNamespace(remote=lambda *_: object())
+
+    def wait(self, tasks: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return tasks[:1], tasks[1:]
+
+    def get(self, thing: Any) -> Any:
+        if isinstance(thing, tuple):  # what the board holds
+            return thing
+        end = self.ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+
+class OutOfMemoryError(LostError):
+    """The error of a worker that was killed for want of memory."""
+
+
+def test_out_of_memory_is_retried_alone_and_a_lost_worker_is_recorded(
+    tmp_path: Path,
+) -> None:
+    first, second = jobs(seeds=2)
+    context, store = RunConfig(CPU).here(), Store(tmp_path).open()
+    ray = FakeRay(
+        OutOfMemoryError("killed"), LostError("no node left"), LostError("still")
+    )
+    grid = ray_executor._RayGrid(ray, store, context, Cluster(), 2)
+    results = list(grid.results([first, second]))
+    assert ray.shares == [(4, 0), (4, 0), (8, 0)]  # the third has the whole node
+    assert [result.outcome for result in results] == ["failed", "failed"]
+    errors = {record.cell.seed: record.error for record in found(tmp_path)}
+    assert errors == {0: "LostError: still", 1: "LostError: no node left"}
+    assert all("Traceback" in str(each.traceback) for each in found(tmp_path))
