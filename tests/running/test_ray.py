@@ -38,10 +38,8 @@ from dcbench_bacon.store import Store
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SECONDS = 240.0  # that a test waits for a worker at most
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore"),  # Ray's own warnings
-]
+# Ray's own warnings.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +93,7 @@ def here(output: Path, *, steps: int) -> None:
     assert invoke(*fixed, *tiny(steps=steps, epochs=3)).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local")
 def test_cells_run_side_by_side_with_the_same_bits(tmp_path: Path) -> None:
     words = ("run", "--methods", "dm", "--ipc", 1, *tiny(epochs=3))
@@ -112,6 +111,7 @@ def test_cells_run_side_by_side_with_the_same_bits(tmp_path: Path) -> None:
     assert_same(tmp_path / "one", tmp_path / "quiet")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local")
 def test_a_killed_worker_is_replaced_and_its_cell_goes_on(tmp_path: Path) -> None:
     here(tmp_path / "quiet", steps=300)
@@ -140,6 +140,7 @@ def test_a_killed_worker_is_replaced_and_its_cell_goes_on(tmp_path: Path) -> Non
     assert_same(output, tmp_path / "quiet")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local")
 def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
     here(tmp_path / "quiet", steps=300)
