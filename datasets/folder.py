@@ -1,15 +1,21 @@
 """Folder: your own images, train/ and test/ or val/ in PATH, one folder a class.
 
 Classes are in the sorted order of their folders' names, by value where all names are
-numbers: '10' comes after '9'. Images are square: the shorter side of the first training
-image gives the size, and an image of another shape is stretched to it, bilinearly and
-antialiased. There is one channel if every image is greyscale, else three; transparent
-images are composed over white. Hidden files and files whose suffix is no image format's
-are left out. Test images that are in train as well are counted and told at each load.
+numbers: '10' comes after '9'. Images are square: the median of the shorter sides of the
+training images gives the size, or ``--size`` does, and an image of another shape is
+stretched to it, bilinearly and antialiased. Photographs are turned as their EXIF data
+say. There is one channel if every image is greyscale, else three; transparent images
+are composed over white. Hidden files, what systems leave in folders (Thumbs.db,
+__MACOSX) and files whose suffix is no image format's are left out. Test images that are
+in train as well are counted and told at each load.
 """
 
+import hashlib
+import logging
+import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +27,27 @@ from dcbench_bacon.api import (
     DatasetInfo,
     MissingDataError,
     RawSplit,
-    damaged,
     decode_images,
+    left_behind,
+    printable,
+    sides,
     statistics,
     visible_folders,
 )
 
+logger = logging.getLogger(__name__)
+SMALLEST, LARGEST = 8, 1024  # pixels along a side
+
 
 def describe(root: Path, train: RawSplit) -> DatasetInfo:
     """Return the facts, with the statistics of the training pixels."""
-    classes = tuple(folder.name for folder in _class_folders(root / "train"))
+    folders = _class_folders(root / "train")
+    classes = tuple(printable(folder.name) for folder in folders)
     channels, size = train.images.shape[1:3]
     mean, std = statistics(train.images)
     return DatasetInfo(
         name=name(root),
-        title=root.name,
+        title=printable(root.name),
         classes=len(classes),
         channels=channels,
         size=size,
@@ -46,8 +58,14 @@ def describe(root: Path, train: RawSplit) -> DatasetInfo:
 
 
 def name(root: Path) -> str:
-    """Return the name for records: the folder's own name, made safe."""
-    return re.sub(r"[^a-z0-9._-]+", "-", root.name.lower())
+    """Return the name for records: the folder's own name, made safe.
+
+    A name without a letter or digit of ASCII is replaced by its hash.
+    """
+    safe = re.sub(r"[^a-z0-9._-]+", "-", root.name.lower())
+    if re.search("[a-z0-9]", safe):
+        return safe
+    return f"folder-{hashlib.sha256(os.fsencode(root.name)).hexdigest()[:8]}"
 
 
 def sources(root: Path) -> list[str]:
@@ -55,22 +73,53 @@ def sources(root: Path) -> list[str]:
     return [path for split in _splits(root) for _, path in _files(split)]
 
 
-def read(root: Path) -> tuple[RawSplit, RawSplit]:
-    """Decode both splits."""
+def read(root: Path, size: int | None = None) -> tuple[RawSplit, RawSplit]:
+    """Decode both splits to squares of a size, by default the median of the sides.
+
+    Args:
+        root: the folder with train/ and test/.
+        size: the height and width in pixels.
+    """
     train_folder, test_folder = _splits(root)
     names = [[folder.name for folder in _class_folders(s)] for s in _splits(root)]
     if names[0] != names[1]:
         odd = ", ".join(sorted(set(names[0]) ^ set(names[1])))
         raise DataError(f"{train_folder} and {test_folder} differ in classes: {odd}")
     labels, paths = _images(train_folder)
-    with damaged(paths[0]), Image.open(paths[0]) as first:
-        size = min(first.size)
+    if size is None:
+        size = _median_size(root, sides(paths, _read_bytes))
     train, grey = decode_images(paths, _read_bytes, "", size, stretch=True)
     test_labels, test_paths = _images(test_folder)
     test, test_grey = decode_images(test_paths, _read_bytes, "", size, stretch=True)
     if grey and test_grey:
         train, test = train[:, :1], test[:, :1]
     return RawSplit(train, labels), RawSplit(test, test_labels)
+
+
+def _median_size(root: Path, found: Sequence[tuple[int, int]]) -> int:
+    """Return the median of the shorter sides; warn where sizes differ.
+
+    Raises:
+        DataError: the median is no size that networks accept.
+    """
+    shorter = sorted(map(min, found))
+    median = shorter[(len(shorter) - 1) // 2]
+    if not SMALLEST <= median <= LARGEST:
+        raise DataError(
+            f"{root}: images of {median} pixels (median of the shorter sides), but "
+            f"{SMALLEST} to {LARGEST} are used; state a size with --size"
+        )
+    if len(set(found)) > 1:
+        logger.warning(
+            "%s: images of %d x %d to %d x %d pixels are resized to %d x %d, the "
+            "median of their shorter sides; state another size with --size",
+            root,
+            *min(found, key=math.prod),
+            *max(found, key=math.prod),
+            median,
+            median,
+        )
+    return median
 
 
 def _read_bytes(name: str) -> bytes:
@@ -83,9 +132,15 @@ def _splits(root: Path) -> tuple[Path, Path]:
     for test in tests:
         if train.is_dir() and test.is_dir():
             return train, test
+    inner = [
+        path
+        for path in (visible_folders(root.iterdir()) if root.is_dir() else [])
+        if (path / "train").is_dir()
+    ]
+    hint = f"; {inner[0]} has them: give folder:{inner[0]}" if inner else ""
     raise MissingDataError(
         f"folder: {root} must hold train/ and test/ (or val/), with a folder for each "
-        "class in both"
+        f"class in both{hint}"
     )
 
 
@@ -99,8 +154,18 @@ def _files(split: Path) -> list[tuple[int, str]]:
         (label, f"{folder}/{name}")
         for label, folder in enumerate(_class_folders(split))
         for name in sorted(entry.name for entry in os.scandir(folder))
-        if not name.startswith(".")
+        if not left_behind(name)
     ]
+
+
+def _deeper(folders: Sequence[Path]) -> str:
+    """Return where the images of class folders lie instead, as part of a sentence."""
+    suffixes = Image.registered_extensions()
+    for folder in folders:
+        for path in folder.glob("*/*"):
+            if path.suffix.lower() in suffixes and not left_behind(path.name):
+                return f" (they lie deeper, in {path.parent}: move them up)"
+    return ""
 
 
 def _images(split: Path) -> tuple[npt.NDArray[np.int64], list[str]]:
@@ -114,5 +179,8 @@ def _images(split: Path) -> tuple[npt.NDArray[np.int64], list[str]]:
     counts = np.bincount(labels, minlength=len(folders))
     if not counts.all() or not folders:
         empty = [folder for folder, n in zip(folders, counts, strict=True) if not n]
-        raise DataError(f"no image in {', '.join(map(str, empty or [split]))}")
+        raise DataError(
+            f"no image in {', '.join(map(str, empty or [split]))}{_deeper(empty)}; a "
+            "data set has train/CLASS/IMAGE and test/CLASS/IMAGE"
+        )
     return labels, [path for _, path in files]

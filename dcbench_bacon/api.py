@@ -18,10 +18,15 @@ import pandas as pd
 
 from dcbench_bacon.contract import Learner, Method, Reference, Run, Settings, State
 from dcbench_bacon.data.dataset import Dataset, RawSplit, as_set
-from dcbench_bacon.data.image_files import decode_images
+from dcbench_bacon.data.image_files import decode_images, sides
 from dcbench_bacon.data.in_memory import statistics
-from dcbench_bacon.data.loading import MissingDataError, damaged, locate, opened
-from dcbench_bacon.data.natural_order import visible_folders
+from dcbench_bacon.data.natural_order import left_behind, visible_folders
+from dcbench_bacon.data.source_files import (
+    MissingDataError,
+    damaged,
+    locate,
+    opened,
+)
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import (
     DataError,
@@ -32,6 +37,7 @@ from dcbench_bacon.errors import (
 )
 from dcbench_bacon.exchange.files_of_sets import read_set, write_set
 from dcbench_bacon.reporting.frames import published, records, table
+from dcbench_bacon.runtime.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 __all__ = [
@@ -59,12 +65,15 @@ __all__ = [
     "decode_images",
     "distill",
     "evaluate",
+    "left_behind",
     "locate",
     "opened",
     "own_dataset",
+    "printable",
     "published",
     "read_set",
     "records",
+    "sides",
     "statistics",
     "table",
     "visible_folders",

@@ -1,5 +1,7 @@
 """Errors that a user can mend: each message names the thing and the remedy."""
 
+import errno
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +11,25 @@ def guess(name: str, known: Iterable[str]) -> str:
     """Return the nearest known name as a question, or an empty text if none is near."""
     near = get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, in words for a user.
+
+    The addresses of objects in memory are left out, and a reason without words is
+    replaced by the kind of the error.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(
+        re.sub(r"<[^<>]* object at 0x[0-9a-fA-F]+>", "", str(error)).split()
+    )
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "no picture in a format that is read"
+    if isinstance(error, OSError | ValueError) and text:
+        return text
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
 
 
 class DcbenchError(Exception):
@@ -21,6 +42,10 @@ class UsageError(DcbenchError):
 
 class DataError(DcbenchError):
     """A data set is missing, incomplete or different from its stated facts."""
+
+
+class UnsuitableImageError(ValueError):
+    """An image is sound but cannot be used; the message has the remedy."""
 
 
 class RecordError(DcbenchError):
@@ -50,13 +75,31 @@ class InterruptedRunError(DcbenchError):
         self.noted = noted
 
 
+_ROOM = "make room or choose another folder with --output"
+_RIGHTS = "choose a folder that you may write to with --output"
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+    errno.ENAMETOOLONG: "choose a shorter path with --output",
+    errno.ENOTDIR: "a part of this path is a file; choose another with --output",
+    errno.EEXIST: "a file has the name of a folder; choose another with --output",
+    errno.EISDIR: "a folder has the name of the file; choose another with --output",
+    errno.ENOENT: "the folder is gone; make it again or choose another with --output",
+    errno.EINVAL: "the file system refuses this name; choose another with --output",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit `ulimit -n`"),
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE), "see whether the disk is there and sound"
+    ),
+}
+
+
 class OutputError(DcbenchError):
-    """Results cannot be written, because the disk is full or the folder is gone."""
+    """Results cannot be written: the disk is full, say, or the folder is gone."""
 
     @classmethod
     def of(cls, path: Path, error: OSError) -> "OutputError":
         """Return the error for a file that cannot be written, with the remedy."""
+        remedy = _REMEDIES.get(error.errno or 0, "choose another with --output")
         return cls(
-            f"{path}: {error.strerror or error}; make room or choose another folder "
-            "with --output, then give the same command again"
+            f"{path}: {reason_of(error)}; {remedy}, then give the same command again"
         )

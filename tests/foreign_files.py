@@ -1,5 +1,6 @@
 """Files of other tools, made as their code makes them."""
 
+import argparse
 import copy
 import pickle
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 CLASSES, IPC, SIZE = 10, 2, 8  # of digits
@@ -117,6 +119,26 @@ def npz(path: Path) -> Path:
     return path
 
 
+def dictionary(path: Path) -> Path:
+    """A dictionary, with the options of the program beside the data."""
+    options = argparse.Namespace(lr=0.1, device=torch.device("cuda"), root=path.parent)
+    torch.save({"images": images(), "labels": labels(), "args": options}, path)
+    return path
+
+
+def npy(folder: Path) -> Path:
+    """Two arrays."""
+    np.save(folder / "my_images.npy", images().numpy())
+    np.save(folder / "my_labels.npy", labels().numpy())
+    return folder / "my_images.npy"
+
+
+def safetensors(path: Path) -> Path:
+    """Safetensors without dcbench's header."""
+    save_file({"images": images(), "labels": labels()}, path)
+    return path
+
+
 def folder(path: Path) -> Path:
     """torchvision's ImageFolder of greyscale PNG files."""
     pixels = (images().sigmoid() * 255).to(torch.uint8)
@@ -138,6 +160,9 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "kip": lambda root: kip(root / "kip.npz"),
     "dd_ranking": lambda root: dd_ranking(root / "syn.pt"),
     "npz": lambda root: npz(root / "set.npz"),
+    "dict": lambda root: dictionary(root / "saved.pt"),
+    "npy": npy,
+    "safetensors": lambda root: safetensors(root / "theirs.safetensors"),
     "folder": lambda root: folder(root / "pictures"),
 }
 

@@ -152,6 +152,11 @@ def _say_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
     tries = [f"--preset {name}" for name, _ in counts if name not in presets]
     tries += [] if available else ["another --output"]
     hint = f" Try {' or '.join(tries)}." if tries else ""
+    if available and not tries:
+        hint = (
+            " These are of another kind than this table shows; `dcbench table --help` "
+            "says what each shows."
+        )
     logger.warning(
         "no such records in %s; it has %s.%s", folder, available or "none", hint
     )

@@ -1,5 +1,6 @@
 """The command line of dcbench; heavy modules load inside the commands."""
 
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,7 @@ class Commands(click.Group):
 
         A compilation that was left has processes that Python would wait for.
         """
+        _write_whatever_can_be_shown()
         try:
             return super().main(*args, **extra)
         except SystemExit as end:
@@ -67,6 +69,17 @@ class Commands(click.Group):
                 f"no such command {args[0]!r}.{near} There are: {known}", ctx
             )
         return super().resolve_command(ctx, args)
+
+
+def _write_whatever_can_be_shown() -> None:
+    """Make the terminal show ``?`` for characters that its encoding does not have.
+
+    A result must not be lost because a table has a sign such as ± or a path has bytes
+    that are no text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @click.group(

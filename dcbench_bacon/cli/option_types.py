@@ -80,7 +80,8 @@ class NameList(click.ParamType[tuple[str, ...]]):
 
     def _resolve(self, name: str) -> str:
         kind, colon, path = name.partition(":")
-        return self.registry.resolve(kind) + colon + path
+        kind, at, size = kind.partition("@")
+        return self.registry.resolve(kind) + at + size + colon + path
 
 
 class IntList(click.ParamType[tuple[int, ...]]):

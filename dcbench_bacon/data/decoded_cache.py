@@ -1,8 +1,10 @@
 """The cache of decoded data sets: memory-mapped arrays with a JSON sidecar.
 
 An entry is a folder that appears by one rename, so that it is complete or absent. Its
-name contains a stamp of the source files. Its checksums are verified each time it is
-opened, which takes a tenth of a second for CIFAR-10.
+name contains a stamp of the source files and one of the code that decodes them, so that
+installations of different versions each have an entry, and equal ones share it. Its
+checksums are verified each time it is opened, which takes a tenth of a second for
+CIFAR-10.
 """
 
 import hashlib
@@ -19,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from dcbench_bacon.errors import DataError
+from dcbench_bacon.errors import DataError, reason_of
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
 
 
-CACHE_VERSION = 1  # raise it when code that the readers of data sets share changes
+CACHE_VERSION = 2  # raise it when code that the readers of data sets share changes
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -35,6 +37,30 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     info: DatasetInfo
     digests: dict[str, str]
     shared: int = 0
+
+
+class Sources(NamedTuple):
+    """What an entry of the cache is made from.
+
+    Attributes:
+        prefix: the name of the data set and of its place.
+        paths: the source files; a change of any makes the entry out of date.
+        code: the source of the code that decodes them.
+    """
+
+    prefix: str
+    paths: Sequence[Path | str]
+    code: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """The name of the entry.
+
+        Raises:
+            DataError: a source file cannot be read.
+        """
+        code = hashlib.sha256(f"{CACHE_VERSION}".encode() + self.code).hexdigest()[:8]
+        return f"{self.prefix}-{_stamp(self.paths)}-{code}"
 
 
 class Stored(NamedTuple):
@@ -64,15 +90,12 @@ def _fingerprint(digests: dict[str, str]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def known_fingerprint(
-    cache: Path, prefix: str, paths: Sequence[Path | str]
-) -> str | None:
+def known_fingerprint(cache: Path, sources: Sources) -> str | None:
     """Return the fingerprint of an up-to-date decoded data set from its sidecar.
 
     Args:
         cache: the folder of all entries.
-        prefix: the name of the data set and of its place.
-        paths: the source files.
+        sources: what the entry is made from.
 
     Returns:
         The fingerprint, or None if there is no such entry.
@@ -81,31 +104,33 @@ def known_fingerprint(
         DataError: a source file cannot be read.
     """
     try:
-        content = (cache / f"{prefix}-{_stamp(paths)}" / "sidecar.json").read_bytes()
+        content = (cache / sources.name / "sidecar.json").read_bytes()
         return _fingerprint(msgspec.json.decode(content, type=Sidecar).digests)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def cached(
-    cache: Path, prefix: str, paths: Sequence[Path | str], decode: Callable[[], Stored]
-) -> Stored:
+def forget(cache: Path, sources: Sources) -> None:
+    """Remove the entry, so that the data set is decoded again."""
+    shutil.rmtree(cache / sources.name, ignore_errors=True)
+
+
+def cached(cache: Path, sources: Sources, decode: Callable[[], Stored]) -> Stored:
     """Return a decoded data set from the cache, or decode it and add it to the cache.
 
     Args:
         cache: the folder of all entries; if it cannot be written to, nothing is kept.
-        prefix: the name of the data set and of its place; an entry replaces older ones
-            of the same prefix.
-        paths: the source files; a change of any makes the entry out of date.
+        sources: what the entry is made from; the entry replaces those of the same
+            prefix that are out of date.
         decode: decodes the data set.
 
     Raises:
         DataError: a source file cannot be read.
     """
-    entry = cache / f"{prefix}-{_stamp(paths)}"
+    entry = cache / sources.name
     if stored := _open(entry):
         return stored
-    lock = FileLock(cache / f"{prefix}.lock")
+    lock = FileLock(cache / f"{sources.prefix}.lock")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -131,14 +156,20 @@ def digests(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
 
 
 def _stamp(paths: Sequence[Path | str]) -> str:
-    """Return a stamp that changes with the name, size or time of any file."""
-    stamp = hashlib.sha256(f"{CACHE_VERSION}".encode())
+    """Return a stamp that changes with the name, size or times of any file.
+
+    The time of the last change of the file itself, which no program can set, shows new
+    content of the same size under the old time of modification.
+    """
+    stamp = hashlib.sha256()
     for path in paths:
         try:
             status = os.stat(path)  # noqa: PTH116 - 60,000 Path objects take as long
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
-        stamp.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            raise DataError(f"{path} cannot be read: {reason_of(error)}") from error
+        times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
+        text = f"{path}\0{status.st_size}\0{times}\0"
+        stamp.update(text.encode("utf-8", "surrogateescape"))
     return stamp.hexdigest()[:16]
 
 
@@ -169,9 +200,12 @@ def _write(entry: Path, stored: Stored) -> None:
     Only the holder of the lock calls this, so that any temporary folder there was left
     by a process that was killed.
     """
-    prefix = entry.name.rpartition("-")[0]
+    current = entry.name.rpartition("-")[0]
+    prefix = current.rpartition("-")[0]
     for old in entry.parent.glob(f"{prefix}-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        in_use = old.name.startswith(f"{current}-") and old.suffix != ".partial"
+        if old == entry or not in_use:
+            shutil.rmtree(old, ignore_errors=True)
     partial = None
     try:
         partial = Path(tempfile.mkdtemp(".partial", f"{prefix}-", entry.parent))

@@ -4,7 +4,8 @@ A data set is a module of ``datasets/`` with these names:
 
 - ``INFO``: the ``DatasetInfo``. A module without it takes a path (``NAME:PATH``) and
   has ``describe(folder, train)``, which makes it, and ``name(folder)``.
-- ``read(folder)``: returns the decoded train and test splits.
+- ``read(folder)``: returns the decoded train and test splits. A module that takes a
+  path may also have ``read(folder, size)``, for the size that the user states.
 - ``FILES``: the MD5 sums of the unpacked official files by path, in torchvision's
   layout; or ``sources(folder)``, which returns the files that ``read`` will read.
 - Optionally ``ELSEWHERE`` (more folders to search), ``COUNTS`` (the official numbers of
@@ -13,16 +14,14 @@ A data set is a module of ``datasets/`` with these names:
 Only ``get`` and ``load(..., download=True)`` use the network.
 """
 
-import gzip
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -30,15 +29,13 @@ import torch
 from dcbench_bacon.data import decoded_cache, in_memory
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.decoded_cache import Stored
+from dcbench_bacon.data.source_files import MissingDataError as MissingDataError
+from dcbench_bacon.data.source_files import locate
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS, canonical
 from dcbench_bacon.runtime.files import cache_folder
 
 logger = logging.getLogger(__name__)
-
-
-class MissingDataError(DataError):
-    """A file of a data set is not on disk."""
 
 
 class DatasetSource(NamedTuple):
@@ -48,11 +45,14 @@ class DatasetSource(NamedTuple):
         kind: the name of the module, for example ``cifar10`` or ``folder``.
         module: the module.
         folder: the absolute path of the folder.
+        size: the height and width of the images that the user states; None for the
+            module's own choice.
     """
 
     kind: str
     module: ModuleType
     folder: Path
+    size: int | None = None
 
 
 def load(
@@ -93,15 +93,26 @@ def load(
 def find(name: str, root: Path | None = None) -> DatasetSource:
     """Return the module and the folder for a typed name, without reading data.
 
+    Args:
+        name: ``NAME``; ``NAME:PATH``, or ``NAME@SIZE:PATH`` for images of a size.
+        root: the folder of the files; see ``load``.
+
     Raises:
-        UsageError: there is no such data set, or its path is missing or superfluous.
+        UsageError: there is no such data set, or its path is missing or superfluous, or
+            the size is no number of pixels.
     """
     kind, _, path = name.partition(":")
+    kind, _, size = kind.partition("@")
     kind, module = DATASETS.resolve(kind), DATASETS.module(kind)
+    if size and hasattr(module, "INFO"):
+        raise UsageError(f"{name}: these images have one size; write {kind}")
+    if size and not (path and size.isdecimal() and 8 <= int(size) <= 1024):
+        raise UsageError(f"{name}: write {kind}@SIZE:PATH with a size of 8 to 1024")
     if hasattr(module, "INFO") == bool(path):
         raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
     folder = Path(path) if path else root or _default("DCBENCH_DATA", "data")
-    return DatasetSource(kind, module, folder.expanduser().resolve())
+    pixels = int(size) if size else None
+    return DatasetSource(kind, module, folder.expanduser().resolve(), pixels)
 
 
 def known_fingerprint(
@@ -122,8 +133,12 @@ def known_fingerprint(
         DataError: a file cannot be read.
     """
     source = find(name, root)
-    prefix, paths = _entry(source)
-    return decoded_cache.known_fingerprint(_cache_folder(cache), prefix, paths)
+    return decoded_cache.known_fingerprint(_cache_folder(cache), _entry(source))
+
+
+def forget(source: DatasetSource, *, cache: Path | None = None) -> None:
+    """Remove a decoded data set from the cache, so that it is decoded again."""
+    decoded_cache.forget(_cache_folder(cache), _entry(source))
 
 
 def cell_name(name: str, root: Path | None = None) -> str:
@@ -166,58 +181,6 @@ def get(name: str, root: Path | None = None) -> None:
         ) from error
 
 
-def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> Path:
-    """Return the path of a file, with or without ``.gz``, in one of several folders.
-
-    Args:
-        name: the name of the data set, for the message.
-        root: the first folder to search.
-        path: the path of the file under ``root``.
-        elsewhere: further folders, which are searched for the name of the file alone.
-
-    Raises:
-        MissingDataError: the file is in none of the folders.
-    """
-    places = [root / path, *(folder / Path(path).name for folder in elsewhere)]
-    for place in places:
-        for file in (place, place.with_name(place.name + ".gz")):
-            if file.is_file():
-                return file
-    raise MissingDataError(
-        f"{name}: {path} not found; run `dcbench data get {name}`, or put it under "
-        f"{root} (--data-root or DCBENCH_DATA)"
-    )
-
-
-@contextmanager
-def opened(path: Path | str) -> Iterator[IO[bytes]]:
-    """Open a file, decompressed if its name ends in ``.gz``.
-
-    Raises:
-        DataError: the file is damaged or cannot be read; the message names it.
-    """
-    with damaged(path), Path(path).open("rb") as file:
-        if Path(path).suffix != ".gz":
-            yield file
-            return
-        with gzip.open(file) as unpacked:
-            yield unpacked  # type: ignore[misc]
-
-
-@contextmanager
-def damaged(path: Path | str) -> Iterator[None]:
-    """Turn any error of a decoder into a ``DataError`` that names the file."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # a damaged file can make a decoder raise anything
-        raise DataError(
-            f"{path} is damaged or not of the expected format "
-            f"({type(error).__name__}: {error}); delete it and get it again"
-        ) from error
-
-
 def _default(variable: str, folder: str) -> Path:
     """Return the folder of an environment variable, or one in the user's cache."""
     return Path(os.environ.get(variable) or cache_folder(folder))
@@ -242,7 +205,8 @@ def decode(source: DatasetSource) -> Stored:
     Raises:
         DataError: a file is damaged, or its content contradicts the facts.
     """
-    train, test = source.module.read(source.folder)
+    stated = {"size": source.size} if source.size else {}
+    train, test = source.module.read(source.folder, **stated)
     fixed = hasattr(source.module, "INFO")
     if fixed:
         info = source.module.INFO
@@ -262,15 +226,15 @@ def _cache_folder(given: Path | None) -> Path:
     return (given or _default("DCBENCH_CACHE", "decoded")).expanduser()
 
 
-def _entry(source: DatasetSource) -> tuple[str, list[Path | str]]:
-    """Return the name of a data set in the cache, and the files it is made from."""
-    # The module is one of the files, so that a change of it makes the entry outdated.
-    paths = [*sources(source), str(source.module.__file__)]
-    place = hashlib.sha256(str(source.folder).encode()).hexdigest()[:8]
-    return f"{source.kind}-{place}", paths
+def _entry(source: DatasetSource) -> decoded_cache.Sources:
+    """Return what the entry of a data set in the cache is made from."""
+    size = f"\0{source.size}" if source.size else ""
+    place = hashlib.sha256(os.fsencode(f"{source.folder}{size}")).hexdigest()[:8]
+    # The content of the module, not its path: another installation has the same.
+    code = Path(str(source.module.__file__)).read_bytes()
+    return decoded_cache.Sources(f"{source.kind}-{place}", sources(source), code)
 
 
 def _cached(source: DatasetSource, cache: Path) -> Stored:
     """Return a data set from the cache of decoded data sets, or decode and add it."""
-    prefix, paths = _entry(source)
-    return decoded_cache.cached(cache, prefix, paths, lambda: decode(source))
+    return decoded_cache.cached(cache, _entry(source), lambda: decode(source))

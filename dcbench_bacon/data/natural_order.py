@@ -1,7 +1,18 @@
-"""The order of class folders, which is by number if all names are numbers."""
+"""Class folders and their files: what counts, and in which order."""
 
 from collections.abc import Iterable
 from pathlib import Path
+
+# What operating systems, cameras and storage devices leave in folders.
+_LEFT_BEHIND = {
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle"),
+    *("$recycle.bin", "system volume information", "lost+found", "icon\r"),
+}
+
+
+def left_behind(name: str) -> bool:
+    """Return whether a name is hidden or one that other programs leave in folders."""
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
 
 def visible_folders(inside: Iterable[Path]) -> list[Path]:
@@ -10,7 +21,7 @@ def visible_folders(inside: Iterable[Path]) -> list[Path]:
     Sorted by value, '10' comes after '9', and the labels of folders named 0 to 11 are
     their names.
     """
-    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".")]
-    if all(path.name.isascii() and path.name.isdecimal() for path in folders):
-        return sorted(folders, key=lambda path: (int(path.name), path.name))
-    return sorted(folders)
+    found = [p for p in inside if p.is_dir() and not left_behind(p.name)]
+    if all(path.name.isascii() and path.name.isdecimal() for path in found):
+        return sorted(found, key=lambda path: (int(path.name), path.name))
+    return sorted(found)

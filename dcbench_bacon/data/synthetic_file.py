@@ -13,8 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dcbench_bacon.data.mistaken_files import mistaken
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import DataError, RecordError
+from dcbench_bacon.errors import DataError, RecordError, reason_of
 from dcbench_bacon.field_types import MOST_PARTS, Fraction
 from dcbench_bacon.runtime.files import write_atomically
 from dcbench_bacon.schema import DatasetInfo
@@ -117,8 +118,12 @@ def read(path: Path, device: torch.device | None = None) -> SyntheticSet:
         if digest(synthetic) != header.sha256:
             raise ValueError("its content does not match its checksum")
     except Exception as error:  # a hostile file can make a decoder raise anything
+        if what := mistaken(path):
+            raise RecordError(
+                f"{path}: not a readable synthetic set: it {what}"
+            ) from error
         raise RecordError(
-            f"{path}: not a readable synthetic set ({_reason(error)!s:.300}); make or "
+            f"{path}: not a readable synthetic set ({_reason(error):.300}); make or "
             "copy the file again"
         ) from error
     return synthetic.to(device) if device else synthetic
@@ -215,7 +220,7 @@ def _check_numbers(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} that are not finite")
 
 
-def _reason(error: Exception) -> Any:
-    if isinstance(error, OSError):
-        return error.strerror or error
-    return f"no {error} in its header" if isinstance(error, KeyError) else error
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"no {error} in its header"
+    return reason_of(error)

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from dcbench_bacon.errors import UnsuitableImageError
+
 _ALPHA = ("RGBA", "LA", "PA")
 
 
@@ -13,7 +15,7 @@ def opaque(image: Image.Image) -> Image.Image:
     whose content is all in the alpha channel would be black.
 
     Raises:
-        ValueError: the transparency varies, but nothing is visible on white.
+        UnsuitableImageError: the transparency varies, but nothing is visible on white.
     """
     if image.mode not in _ALPHA and "transparency" not in image.info:
         return image
@@ -26,7 +28,7 @@ def opaque(image: Image.Image) -> Image.Image:
     shown = Image.alpha_composite(white, layers).convert("L" if grey else "RGB")
     pixels = np.asarray(shown)
     if alpha.min() < alpha.max() and pixels.min() == pixels.max():
-        raise ValueError(
+        raise UnsuitableImageError(
             "its content is white on a transparent background, so that it cannot be "
             "seen; save it without transparency, on another background"
         )

@@ -4,7 +4,14 @@ import hashlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dcbench_bacon.data.loading import MissingDataError, decode, find, opened, sources
+from dcbench_bacon.data.loading import (
+    decode,
+    find,
+    forget,
+    known_fingerprint,
+    sources,
+)
+from dcbench_bacon.data.source_files import MissingDataError, opened
 from dcbench_bacon.errors import DataError
 
 Mark = Literal["ok", "BAD", "absent"]
@@ -25,6 +32,9 @@ class Check(NamedTuple):
 
 def verify(name: str, root: Path | None = None) -> list[Check]:
     """Return the comparison of a data set's files with published checksums and counts.
+
+    The files are decoded again. If the copy in the cache has other images, it is
+    removed, and the last line says so.
 
     Raises:
         UsageError: there is no such data set.
@@ -50,7 +60,13 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
     counts = tuple(len(stored.arrays[f"{split}_labels"]) for split in ("train", "test"))
     official = getattr(source.module, "COUNTS", counts)
     message = f"{counts} images, officially {official}, sha256 {stored.fingerprint}"
-    return [*checks, Check(str(source.folder), _mark(counts == official), message)]
+    checks.append(Check(str(source.folder), _mark(counts == official), message))
+    cached = known_fingerprint(name, root)
+    if cached not in (None, stored.fingerprint):
+        forget(source)
+        message = "the cached copy had other images; it is removed and made again"
+        checks.append(Check(str(source.folder), "BAD", message))
+    return checks
 
 
 def _mark(right: bool) -> Mark:

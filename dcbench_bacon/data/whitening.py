@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from filelock import FileLock
 from jaxtyping import Float32, UInt8
 from kornia.enhance import linear_transform, zca_mean
 from safetensors import SafetensorError
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from dcbench_bacon.data.dataset import Dataset, sha256, standardize
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.errors import OutputError
 from dcbench_bacon.runtime.files import cache_folder, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -94,26 +96,70 @@ def unwhiten(synthetic: SyntheticSet, dataset: Dataset) -> SyntheticSet:
     return replace(synthetic, images=images, provenance=provenance)
 
 
+def other_fit(synthetic: SyntheticSet, dataset: Dataset) -> bool:
+    """Return whether a set was whitened with another matrix than a data set is.
+
+    Fits of the same images differ by rounding between devices and versions, so that
+    the matrix is no part of the fingerprint of the images: a set must stay readable
+    after the matrix was fitted again.
+
+    Args:
+        synthetic: a whitened set.
+        dataset: the whitened data set that it is tested on.
+    """
+    stated = (synthetic.provenance.get("zca") or {}).get("sha256")
+    return stated is not None and stated != (dataset.zca or {}).get("sha256")
+
+
 def _split(split: Split, whitening: Whitening) -> Split:
     return Split(whitening.apply(split.images), split.labels)
 
 
 def _kept(dataset: Dataset) -> Whitening:
-    """Return the whitening of a data set from the cache, or fit it and add it."""
+    """Return the whitening of a data set from the cache, or fit it and add it.
+
+    Processes that ask at the same time wait for one to fit it, because two fits may
+    differ by rounding. If the cache cannot be written to, nothing is kept.
+    """
     device = dataset.train.images.device
     images = dataset.fingerprint[:16]
     name = f"{dataset.info.name}-{images}-{EPS:g}-{device.type}.safetensors"
     path = _folder() / name
+    if stored := _stored(path, device):
+        return stored
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        logger.warning("the ZCA whitening is not kept: %s", error)
+        return fit(dataset.train.images)
+    try:
+        if stored := _stored(path, device, tell=True):  # another process fitted it
+            return stored
+        logger.info("fitting the ZCA whitening of %s", dataset.info.name)
+        found = fit(dataset.train.images)
+        write_atomically(path, save(found._asdict()))
+    except OutputError as error:
+        logger.warning("the ZCA whitening is not kept: %s", error)
+    finally:
+        lock.release()
+    return found
+
+
+def _stored(
+    path: Path, device: torch.device, *, tell: bool = False
+) -> Whitening | None:
+    """Return the whitening in a file, or None if it is missing or damaged."""
     try:
         stored = load(path.read_bytes())
         return Whitening(*(stored[key].to(device) for key in Whitening._fields))
     except FileNotFoundError:
-        logger.info("fitting the ZCA whitening of %s", dataset.info.name)
+        return None
     except (SafetensorError, OSError, KeyError) as error:
-        logger.warning("%s is made anew: %s", path, error)
-    whitening = fit(dataset.train.images)
-    write_atomically(path, save(whitening._asdict()))
-    return whitening
+        if tell:
+            logger.warning("%s is made anew: %s", path, error)
+        return None
 
 
 def _folder() -> Path:

@@ -129,7 +129,7 @@ class Matcher:
         """Yield ranges of classes that fit into memory together."""
         classes, ipc = images.shape[:2]
         device, size = images.device, images.shape[-1]
-        most = images_per_call(device, size)
+        most = images_per_call(device, size, self.network.memory_demand)
         # Real images keep no activations, so a chunk of them may take several calls.
         step = min(most // (ipc * self.partition**2), REAL_CALLS * most // real)
         step = classes if self.joint else max(1, step)
@@ -145,7 +145,8 @@ class Matcher:
     def _embedded(self, images: Float[Tensor, "c n ch h w"]) -> Tensors:
         """Return the features of real images, from calls that fit into memory."""
         flat = images.flatten(0, 1)
-        most = images_per_call(flat.device, flat.shape[-1])
+        demand = self.network.memory_demand
+        most = images_per_call(flat.device, flat.shape[-1], demand)
         calls = (flat,) if self.joint else torch.split(flat, most)
         features = torch.cat([self.network.embed(some) for some in calls])
         return (torch.unflatten(features, 0, images.shape[:2]),)

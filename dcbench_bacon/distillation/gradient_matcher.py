@@ -123,7 +123,7 @@ class GradientMatcher:
         """
         parts = [
             self._classes(network, index[some], draw[some], images[some], some.start)
-            for some in self._chunks(index.shape[1], images)
+            for some in self._chunks(network, index.shape[1], images)
         ]
         return MatchingGradient(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
@@ -159,7 +159,8 @@ class GradientMatcher:
         classes: Int64[Tensor, "c"],
     ) -> Gradients:
         """Return the gradients of real images, from pieces that fit into memory."""
-        most = images_per_call(real.device, real.shape[-1]) // _FIRST_ORDER
+        fit = images_per_call(real.device, real.shape[-1], network.memory_demand)
+        most = fit // _FIRST_ORDER
         total: Gradients = {}
         for piece in torch.split(real, max(1, most // len(real)), dim=1):
             share = piece.shape[1] / real.shape[1]
@@ -168,10 +169,11 @@ class GradientMatcher:
                 total[name] = total[name] + scaled if name in total else scaled
         return total
 
-    def _chunks(self, real: int, images: Tensor) -> Iterator[slice]:
+    def _chunks(self, network: Network, real: int, images: Tensor) -> Iterator[slice]:
         """Yield ranges of classes that fit into memory together."""
         classes, ipc = images.shape[:2]
-        most = images_per_call(images.device, images.shape[-1])
+        side, demand = images.shape[-1], network.memory_demand
+        most = images_per_call(images.device, side, demand)
         step = max(1, min(most // (_FIRST_ORDER * real), most // (_SECOND_ORDER * ipc)))
         for start in range(0, classes, step):
             yield slice(start, min(start + step, classes))

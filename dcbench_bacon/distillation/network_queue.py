@@ -68,7 +68,7 @@ class NetworkQueue:
         self.stack = NetworkStack(self.flat)
         self.together = run.device.type == "cuda"
         self._advance = run.graphed(self._advanced)
-        fit = images_per_call(run.device, info.size)
+        fit = images_per_call(run.device, info.size, template.memory_demand)
         self.update = TrainingStep(self.flat, most=fit)
         self.optimiser = training.optimiser()
         self.fresh = run.generator("queue/networks")
@@ -142,7 +142,8 @@ class NetworkQueue:
         """
         if self.together:
             batches = list(batches)
-            most = images_per_call(self.device, batches[0].images.shape[-1])
+            side, demand = batches[0].images.shape[-1], self.template.memory_demand
+            most = images_per_call(self.device, side, demand)
             if batches[0].labels.numel() <= most:
                 self._train_together(rows, batches)
                 return

@@ -154,7 +154,9 @@ class TrajectoryMatching:
             torch.arange(classes, device=run.device).repeat_interleave(run.cell.ipc),
             self.augmentation,
             recompute=settings.recompute,
-            most=max(1, images_per_call(run.device, size) // TWICE),
+            most=max(
+                1, images_per_call(run.device, size, network.memory_demand) // TWICE
+            ),
         )
 
     def step(self, index: int) -> None:

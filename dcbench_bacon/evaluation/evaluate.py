@@ -16,7 +16,7 @@ from dcbench_bacon.augmentation import policies
 from dcbench_bacon.contract import Stages
 from dcbench_bacon.errors import DivergedError, UsageError
 from dcbench_bacon.networks.compilation import compile_network, forward_flops
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.memory import networks_per_call
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training.on_synthetic import SetTrainer
 from dcbench_bacon.training.on_synthetic_stack import SetTrainerStack
@@ -146,7 +146,14 @@ def _together(
 ) -> list[Evaluation]:
     """Train as many networks at a time as fit into memory, and test them."""
     batch = min(task.protocol.batch_size, len(trainers[0].images))
-    fit = max(1, images_per_call(clock.device, task.info.size) // batch)
+    network = trainers[0].network
+    fit = networks_per_call(
+        clock.device,
+        task.info.size,
+        batch,
+        network.memory_demand,
+        network.parameter_count,
+    )
     evaluations = []
     for start in range(0, len(trainers), fit):
         stack = SetTrainerStack(trainers[start : start + fit])

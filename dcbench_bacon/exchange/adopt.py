@@ -25,6 +25,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 from dcbench_bacon.exchange.image_folder import ImageFiles
 from dcbench_bacon.exchange.interpretation import paired_classes
+from dcbench_bacon.exchange.interpretation.channel_statistics import normalised_with
 from dcbench_bacon.exchange.interpretation.content import Content, Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell
@@ -34,7 +35,6 @@ from dcbench_bacon.exchange.interpretation.settling import (
     OPTIONS,
     nearby_names,
     settle,
-    statistics_of,
 )
 from dcbench_bacon.exchange.interpretation.values import (
     check_shapes,
@@ -47,6 +47,7 @@ from dcbench_bacon.exchange.readers import READERS, SEVERAL
 from dcbench_bacon.field_types import MOST_PARTS
 from dcbench_bacon.plugins import DATASETS
 from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.runtime.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 logger = logging.getLogger(__name__)
@@ -199,10 +200,10 @@ def adopt(
     )
     check_shapes(path, content, info)
     with damaged(path):
-        images = stored_images(path, content)
+        images = stored_images(path, content, info)
     evidence = measure(images)
     whole = content.images[0].dtype == torch.uint8
-    reading = settle(path, stated, content, evidence, whole)
+    reading = settle(path, stated, content, evidence, info, whole)
     settled, guesses = reading.settled, reading.guesses
     statistics = facts(settled["statistics"], root) if settled["statistics"] else info
     with damaged(path):
@@ -217,7 +218,7 @@ def adopt(
     if named:
         guesses["dataset"] = named
     if reading.scale == "normalised" and settled["statistics"] is None:
-        guesses["statistics"] = statistics_of(evidence, info)
+        guesses["statistics"] = normalised_with(evidence, info)
     if content.class_names and stated.classes is None:
         names = content.class_names
         guesses["classes"] = paired_classes.by_name(names, labels.order, info)
@@ -259,7 +260,7 @@ def _source(
     """Return the files of a set, what was stated about them, and what was guessed."""
     given = {key: getattr(stated, key) for key in OPTIONS}
     return {
-        "files": [file.name for file in content.files[:10]],
+        "files": [printable(file.name) for file in content.files[:10]],
         "sha256": sha256(content.files),
         "format": format,
         "given": {key: value for key, value in given.items() if value is not None},

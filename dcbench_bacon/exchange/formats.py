@@ -39,6 +39,9 @@ FORMATS = {
     "kip": Format("npz of KIP: images with channels last, real-valued labels"),
     "dd_ranking": Format("DD-Ranking's image tensor, labels.pt beside it", True, True),
     "npz": Format("numpy arrays images and labels, and what they mean", True, True),
+    "dict": Format("torch.save or pickle of a dictionary of images and labels"),
+    "npy": Format("images.npy with labels.npy beside it, or X.npy with y.npy"),
+    "safetensors": Format("safetensors of any tool with images and labels"),
     "folder": Format("one folder per class, of images such as PNG", True, True),
     "picture": Format("one PNG of the whole set, one row per class", False, True),
 }

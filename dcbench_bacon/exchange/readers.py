@@ -14,14 +14,13 @@ import numpy as np
 
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange import image_folder
+from dcbench_bacon.exchange.array_readers import dictionary, kip, npy, npz, safetensors
 from dcbench_bacon.exchange.interpretation import accuracies
 from dcbench_bacon.exchange.interpretation.content import (
     FOUR,
     Content,
     Guess,
-    array,
     beside,
-    channels_last,
     choose,
     file_of,
     of_files,
@@ -30,8 +29,9 @@ from dcbench_bacon.exchange.interpretation.content import (
     swapped,
     unsaid,
 )
-from dcbench_bacon.exchange.pickles.archives import load_arrays, load_torch
+from dcbench_bacon.exchange.pickles.archives import load_torch
 from dcbench_bacon.exchange.pickles.stored import of_buffer
+from dcbench_bacon.runtime.files import printable
 
 Reader = Callable[[Path, int | None], Content]
 
@@ -195,55 +195,6 @@ def dd_ranking(path: Path, index: int | None) -> Content:
     return of_files([path], [labels] if labels else [], rate, {})
 
 
-def kip(path: Path, index: int | None) -> Content:
-    """Read KIP's npz: ``images`` (n, h, w, c) and real-valued ``labels`` (n, k).
-
-    The labels are learned and are no probabilities; DC-BENCH takes the largest of each
-    row.
-    """
-    arrays = load_arrays(path)
-    images, labels = (array(path, arrays, name) for name in ("images", "labels"))
-    known = {"zca": Guess(False, "KIP whitens on some data sets", "doubtful")}
-    if len(labels.shape) > 1:
-        known["labels"] = Guess("hard", "KIP's labels are no probabilities")
-    return Content(
-        images=(images,),
-        labels=(labels,),
-        files=(path,),
-        channels_last=True,
-        guesses=unsaid({}, **known),
-    )
-
-
-def npz(path: Path, index: int | None) -> Content:
-    """Read arrays ``images`` (n, c, h, w) and ``labels``, and single numbers.
-
-    The numbers are ``partition``, ``zca``, ``pixels`` and ``learning_rate``, as
-    ``writers.npz`` writes them; labels are class indices or rows of probabilities.
-    """
-    arrays = load_arrays(path)
-    images = array(path, arrays, "images")
-    kinds: dict[str, Callable[[float], Any]] = {
-        "partition": int,
-        "zca": bool,
-        "pixels": bool,
-        "learning_rate": float,
-    }
-    says = {
-        key: kind(scalar(path, arrays[key]))
-        for key, kind in kinds.items()
-        if key in arrays
-    }
-    return Content(
-        images=(images,),
-        labels=(arrays["labels"],) if "labels" in arrays else (),
-        files=(path,),
-        channels_last=channels_last(images.shape),
-        says=says,
-        guesses=unsaid(says),
-    )
-
-
 def folder(path: Path, index: int | None) -> Content:
     """Read one folder of image files per class, as SRe2L, RDED and others write.
 
@@ -258,7 +209,7 @@ def folder(path: Path, index: int | None) -> Content:
         images=(image_folder.ImageFiles(files),),
         labels=(of_buffer("i8", indices.shape, indices.tobytes()),),
         files=tuple(files),
-        class_names=tuple(classes),
+        class_names=tuple(map(printable, classes)),
         says=says,
         guesses=unsaid(says),
     )
@@ -275,6 +226,9 @@ READERS: dict[str, Reader] = {
     "kip": kip,
     "dd_ranking": dd_ranking,
     "npz": npz,
+    "dict": dictionary,
+    "npy": npy,
+    "safetensors": safetensors,
     "folder": folder,
 }
 SEVERAL = ("vico", "dd")  # formats whose files may hold several sets

@@ -12,6 +12,10 @@ from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError
+from dcbench_bacon.exchange.interpretation.channel_statistics import (
+    not_normalised,
+    pixel_fit,
+)
 from dcbench_bacon.exchange.interpretation.evidence import (
     OVERSHOOT,
     Evidence,
@@ -55,7 +59,7 @@ def set_of(
     whole, values = given.dtype == torch.uint8, given.to(torch.float32)
     evidence = measure(values)
     scale = _scale(evidence, pixels, zca, whole=whole)
-    _tell(evidence, scale, partition, told=whole or zca or pixels is not None)
+    _tell(evidence, scale, partition, info, told=whole or zca or pixels is not None)
     rows = _rows(torch.as_tensor(labels).detach().to(given.device), len(given), info)
     cell = Cell(METHOD, info.name, count(rows).ipc(info.classes), seed)
     provenance = {
@@ -118,6 +122,11 @@ def _scale(evidence: Evidence, pixels: bool | None, zca: bool, *, whole: bool) -
     if pixels is None:
         return evidence.scale
     if not pixels:
+        if not_normalised(evidence):
+            raise DataError(
+                f"{seen}, {evidence.moments} are not normalised; leave out "
+                "pixels=False, and if they are pixels, clip them to 0 to 255"
+            )
         return "normalised"
     if evidence.low >= -OVERSHOOT and evidence.high <= 1 + OVERSHOOT:
         return "pixels 0..1"
@@ -129,9 +138,15 @@ def _scale(evidence: Evidence, pixels: bool | None, zca: bool, *, whole: bool) -
     return evidence.scale
 
 
-def _tell(evidence: Evidence, scale: str, partition: int, *, told: bool) -> None:
+def _tell(
+    evidence: Evidence, scale: str, partition: int, info: DatasetInfo, *, told: bool
+) -> None:
     """Warn of what was taken for granted, with the evidence and how to say it."""
     seen = f"values {evidence.span}, {evidence.moments}"
+    if scale.startswith("pixels"):
+        fit = pixel_fit(evidence, scale, info)
+        if not fit.near:
+            logger.warning("images taken as %s: %s", scale, fit.seen)
     if not told:
         other = "pixels=False" if scale.startswith("pixels") else "pixels=True"
         logger.warning("images taken as %s (%s); if not, say %s", scale, seen, other)

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcbench_bacon.field_types import Precision
 from dcbench_bacon.runtime.precision import layers
@@ -20,9 +21,13 @@ class Network(nn.Module):
             logits.
         precision: the precision of the arithmetic inside; inputs and outputs keep
             theirs.
+        memory_demand: the memory of its activations per image, relative to those of
+            ConvNet-D3 on the same images, at the resolution that it enlarges them to;
+            at least 1.
     """
 
     precision: Precision = "fp32"
+    memory_demand: float = 1.0
 
     def __init__(self, features: nn.Sequential, width: int, classes: int) -> None:
         """Keep the layers, whose flattened output has ``width`` numbers."""
@@ -32,8 +37,17 @@ class Network(nn.Module):
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether the network has buffers, such as the statistics of batch norm."""
-        return any(True for _ in self.buffers())
+        """Whether the network has batch norm, which makes images depend on each other.
+
+        Other buffers, such as the table of positions of a Swin transformer, are
+        constants.
+        """
+        return any(isinstance(module, _BatchNorm) for module in self.modules())
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     def features_and_logits(
         self, images: Float[Tensor, "n c h w"]

@@ -41,6 +41,7 @@ from dcbench_bacon.networks.convnets import (
     resnet18,
     vgg11,
 )
+from dcbench_bacon.runtime.memory import saved_bytes
 
 __all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
 
@@ -48,6 +49,7 @@ MINIMUM_SIZE = 8
 """The pixels along a side of the smallest image that every network accepts."""
 
 
+_STANDARD = "ConvNet"  # the network of which ``runtime.memory`` states the memory
 _FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
     "MLP": mlp,
     "LeNet": lenet,
@@ -146,6 +148,7 @@ def build(
     else:
         network = _assemble(name, channels, size, classes)
         network.to_empty(device="cpu")
+    network.memory_demand = _memory_demand(name, channels, size)
     if generator is None:
         generator = torch.Generator()
         generator.seed()
@@ -165,6 +168,25 @@ def _assemble(name: str, channels: int, size: int, classes: int) -> Network:
 
 
 @cache
+def _memory_demand(name: str, channels: int, size: int) -> float:
+    """Return the memory of a network per image; see ``Network.memory_demand``.
+
+    It is measured on the meta device, where a forward pass computes nothing.
+    """
+    if name == _STANDARD:
+        return 1.0
+    standard = _assemble(_STANDARD, channels, size, 2)
+    images = torch.empty(2, channels, size, size, device="meta")
+    if ":" in name:
+        from dcbench_bacon.networks import hub
+
+        kept = hub.saved_bytes_per_image(name, size) * len(images)
+    else:
+        kept = saved_bytes(_assemble(name, channels, size, 2), images)
+    return max(1.0, kept / saved_bytes(standard, images))
+
+
+@cache
 def check(name: str) -> None:
     """Make sure that there is a network of a name, without building it.
 
@@ -174,7 +196,7 @@ def check(name: str) -> None:
     if ":" in name:
         from dcbench_bacon.networks import hub
 
-        hub.fit(name, MINIMUM_SIZE)
+        hub.check(name)
     else:
         _assemble(name, 1, MINIMUM_SIZE, 2)
 

@@ -99,13 +99,15 @@ class NetworkStack:
     as fast.
 
     Args:
-        flat: the design, which must not have buffers; its parameters are not used.
+        flat: the design, which must not have batch statistics; its parameters are not
+            used, and its buffers are constants.
     """
 
     def __init__(self, flat: FlatNetwork) -> None:
         """Copy the design without its parameters."""
         self.flat = flat
         self.skeleton = copy.deepcopy(flat.network).to("meta")
+        self.constants = dict(flat.network.named_buffers())
         self.logits: Callable[[Tensor, Tensor], Tensor] = self._logits
 
     def compile(self, run: Decider, flops: float) -> None:
@@ -150,7 +152,8 @@ class NetworkStack:
 
     def _logits(self, vectors: Tensor, images: Tensor) -> Tensor:
         def logits_of(parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
-            logits: Tensor = functional_call(self.skeleton, parameters, (batch,))
+            tensors = {**parameters, **self.constants}
+            logits: Tensor = functional_call(self.skeleton, tensors, (batch,))
             return logits
 
         return vmap(logits_of)(self.flat.views(vectors), images)

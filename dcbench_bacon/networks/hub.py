@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,8 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks.base import Network
+from dcbench_bacon.runtime.memory import saved_bytes
 
 SIZE = 224  # the size in pixels that most of these networks were made for
+_OTHER_ENDS = ("googlenet", "inception", "squeezenet")  # not one linear classifier
 _RATES = ("p", "dropout", "drop_prob")  # the layers' names for the share they drop
 _TOO_SMALL = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)
 
@@ -111,15 +113,46 @@ def assemble(name: str, channels: int, size: int, classes: int) -> Network:
     """
     if channels not in (1, 3):
         raise UsageError(f"{name} takes images of 1 or 3 channels, not {channels}")
-    side, width = fit(name, size)
+    side, width, _ = fit(name, size)
     features = nn.Sequential(Fit(side), Body(_maker(name)))
     with _drawn_from(torch.Generator()):
         return Network(features, width, classes)
 
 
+class Fitted(NamedTuple):
+    """How a network accepts images.
+
+    Attributes:
+        side: the size in pixels that images are enlarged to.
+        width: the width of the features.
+        model: the network on the meta device, in training mode.
+    """
+
+    side: int
+    width: int
+    model: nn.Module
+
+
+def check(name: str) -> None:
+    """Make sure that there is a network of a name, without building it.
+
+    Raises:
+        UsageError: there is no such library or network.
+    """
+    _maker(name)
+
+
 @cache
-def fit(name: str, size: int) -> tuple[int, int]:
-    """Return the size that images are enlarged to, and the width of the features.
+def saved_bytes_per_image(name: str, size: int) -> float:
+    """Return the bytes that autograd keeps per image, at the size it is enlarged to."""
+    found = fit(name, size)
+    images = torch.empty(2, 3, found.side, found.side, device="meta")
+    return saved_bytes(found.model, images) / len(images)
+
+
+@cache
+def fit(name: str, size: int) -> Fitted:
+    """Return how a network accepts images of a size.
 
     Args:
         name: ``torchvision:NAME`` or ``timm:NAME``.
@@ -128,12 +161,11 @@ def fit(name: str, size: int) -> tuple[int, int]:
     Raises:
         UsageError: there is no such network, or it fails at every size tried.
     """
-    with _drawn_from(torch.Generator()):
-        model = _maker(name)()
-    native = _own_size(model)
-    doubled = (size << step for step in range(native.bit_length()))
-    sides = list(dict.fromkeys([*(side for side in doubled if side < native), native]))
-    probe = model.to("meta").train()
+    model = _without_memory(_maker(name))
+    own = _own_size(model)
+    doubled = (size << step for step in range(own.bit_length()))
+    sides = list(dict.fromkeys([*(side for side in doubled if side < own), own]))
+    probe = model.train()
     reason: object = "no size to try"
     for side in sides:
         # Two images, because batch norm does not train on one.
@@ -143,10 +175,20 @@ def fit(name: str, size: int) -> tuple[int, int]:
             reason = " ".join(str(error).split())[:200]
             continue
         if isinstance(output, Tensor) and output.ndim == 2:
-            return side, output.shape[1]
+            return Fitted(side, output.shape[1], probe)
         reason = "its output is not one vector per image"
         break
     raise UsageError(f"{name} cannot be evaluated on {size} pixels: {reason}")
+
+
+def _without_memory(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return a network on the meta device, where parameters take no memory."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except (NotImplementedError, RuntimeError):  # its design reads values of tensors
+        with _drawn_from(torch.Generator()):
+            return make().to("meta")
 
 
 @contextmanager
@@ -167,6 +209,8 @@ def _maker(name: str) -> Callable[[], nn.Module]:
         from torchvision import models
 
         known = models.list_models(module=models)
+        if model in known and model.startswith(_OTHER_ENDS):
+            raise _other_end(model)
         make: Callable[[], nn.Module] = partial(_torchvision, model)
     elif library == "timm":
         timm = _timm()
@@ -211,11 +255,15 @@ def _torchvision(name: str) -> nn.Module:
         if isinstance(module, nn.Linear) and module.out_features == 1000
     ]
     if not linear or hasattr(model, "aux_logits"):
-        raise UsageError(
-            f"torchvision:{name} does not end in one linear classifier; choose another"
-        )
+        raise _other_end(name)
     model.set_submodule(linear[-1], nn.Identity())
     return model
+
+
+def _other_end(name: str) -> UsageError:
+    return UsageError(
+        f"torchvision:{name} does not end in one linear classifier; choose another"
+    )
 
 
 def _quiet(model: nn.Module) -> nn.Module:

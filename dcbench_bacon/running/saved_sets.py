@@ -219,6 +219,12 @@ def beside(
             loaded.info.name,
             effect,
         )
+    elif whitening.other_fit(synthetic, loaded):
+        logger.warning(
+            "%s was whitened with another fit of the same images, as on another kind "
+            "of device: the accuracy may differ in its last digits",
+            path,
+        )
     return OpenedSet(synthetic, cell, loaded)
 
 

@@ -52,6 +52,15 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def printable(name: str) -> str:
+    """Return a name without control characters and bytes that are no text.
+
+    They are replaced by their escapes, so that names stay different.
+    """
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def slug(name: object) -> str:
     """Return a name with characters that are safe on every file system."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", str(name))

@@ -18,7 +18,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.memory import networks_per_call
 from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.training.expert_store import ExpertStore
@@ -110,8 +110,14 @@ class ExpertTrainer:
         self.stack = NetworkStack(self.flat)
         self.update = TrainingStep(self.flat)
         together = run.device.type == "cuda" if together is None else together
-        fit = images_per_call(run.device, run.info.size) // training.batch_size
-        most = min(max(fit, 1), TOGETHER) if together else 1
+        fit = networks_per_call(
+            run.device,
+            run.info.size,
+            training.batch_size,
+            network.memory_demand,
+            network.parameter_count,
+        )
+        most = min(fit, TOGETHER) if together else 1
         self.groups = [range(i, min(i + most, count)) for i in range(0, count, most)]
         self.augmentation = Augmentation(
             training.augmentation, (run.info.size, run.info.size)

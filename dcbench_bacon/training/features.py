@@ -8,11 +8,14 @@ the results.
 """
 
 import hashlib
+import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+import torch
 from jaxtyping import Float32, UInt8
 from msgspec import Meta
 from torch import Tensor
@@ -24,10 +27,14 @@ from dcbench_bacon.field_types import Positive
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
+from dcbench_bacon.runtime.memory import images_per_call
 from dcbench_bacon.training.clip_model import ImageEncoder, load_model
 from dcbench_bacon.training.on_real import train
 from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.task import accuracy
+
+logger = logging.getLogger(__name__)
+_WORTH_TELLING = 60.0  # seconds of training from which on the user is told
 
 
 class FeatureSettings(Settings, frozen=True, kw_only=True):
@@ -164,12 +171,49 @@ def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
 
 def _train(run: Run, training: Training) -> State:
     """Return the parameters and accuracy of a network trained on train alone."""
+    if run.device.type == "cpu":
+        _tell_duration(run, training)
     network = train(run, training, "features")
     return {
         "vector": FlatNetwork(network).vector(),
         "buffers": dict(network.named_buffers()),
         "train_accuracy": accuracy(network, run.train, run.info),
     }
+
+
+def _tell_duration(run: Run, training: Training) -> None:
+    """Warn of a long training on a CPU, and say what makes it shorter."""
+    count = len(run.train.labels)
+    seconds = training.passes * count * _seconds_per_image(run, training.architecture)
+    if seconds < _WORTH_TELLING:
+        return
+    hours, minutes = divmod(round(seconds / 60), 60)
+    logger.warning(
+        "%s is trained for %d passes over %d images to compute features, once for all "
+        "later commands; on this CPU that takes about %s; fewer passes (quality: "
+        "--passes 11, run: --set network_epochs=10), a smaller network (quality: "
+        "--architecture ConvNetW32, run: --set architecture=ConvNetW32) or a GPU "
+        "(--device cuda) make it shorter",
+        training.architecture,
+        training.passes,
+        count,
+        f"{hours} h {minutes} min" if hours else f"{minutes} min",
+    )
+
+
+def _seconds_per_image(run: Run, architecture: str) -> float:
+    """Return the measured seconds of a forward and a backward pass per image."""
+    info = run.info
+    network = builder.build(
+        architecture, channels=info.channels, size=info.size, classes=info.classes
+    ).to(run.device)
+    count = max(2, images_per_call(run.device, info.size, network.memory_demand))
+    images = torch.zeros(count, info.channels, info.size, info.size, device=run.device)
+    for _ in range(2):  # the first pass also reserves memory
+        start = time.perf_counter()
+        network(images).square().sum().backward()
+        seconds = time.perf_counter() - start
+    return seconds / count
 
 
 def _name(run: Run, training: Training) -> str:

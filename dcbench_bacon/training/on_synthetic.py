@@ -84,7 +84,8 @@ class SetTrainer:
         protocol = self.protocol
         self.vector = self.flat.vector()
         # Networks with batch statistics want the batch whole.
-        fit = images_per_call(self.images.device, self.task.info.size)
+        demand = self.network.memory_demand
+        fit = images_per_call(self.images.device, self.task.info.size, demand)
         most = fit if self.stackable else None
         self.update = TrainingStep(self.flat, self.criterion, most)
         # AdamW has two moments a parameter, SGD one velocity.
@@ -255,7 +256,9 @@ def prepare(
 @torch.no_grad()
 def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     """Return the plain mean of the teachers' logits."""
-    pieces = torch.split(images, images_per_call(images.device, task.info.size))
+    demand = max(teacher.memory_demand for teacher in task.teachers)
+    most = images_per_call(images.device, task.info.size, demand)
+    pieces = torch.split(images, most)
     logits = [
         torch.cat([teacher.eval()(piece) for piece in pieces])
         for teacher in task.teachers

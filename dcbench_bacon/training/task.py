@@ -69,7 +69,7 @@ def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
     The arithmetic has the precision of the network. Nothing is compiled, because this
     is called too rarely to compile for its batch sizes.
     """
-    most = images_per_call(split.images.device, info.size)
+    most = images_per_call(split.images.device, info.size, network.memory_demand)
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
     with (

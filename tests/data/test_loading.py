@@ -1,5 +1,6 @@
 """The loader, the cache and every reader, on small files in the real formats."""
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +18,9 @@ from dataset_files import (
     write_idx,
     write_tiny,
 )
-from PIL import Image
+from PIL import ExifTags, Image
 
-from dcbench_bacon.data import dataset, loading, verification
+from dcbench_bacon.data import dataset, decoded_cache, loading, verification
 from dcbench_bacon.data.dataset import class_index, denormalize, split_validation
 from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import DataError, UsageError
@@ -165,7 +166,7 @@ def test_cifar100_takes_the_fine_labels(tmp_path: Path) -> None:
 )
 def test_damaged_pickle_is_named(tmp_path: Path, content: bytes) -> None:
     (write_cifar10(tmp_path) / "data_batch_3").write_bytes(content)
-    with pytest.raises(DataError, match="data_batch_3 is damaged"):
+    with pytest.raises(DataError, match=r"data_batch_3 is (damaged|empty)"):
         loading.load("cifar10", tmp_path)
 
 
@@ -283,9 +284,42 @@ def test_folder_of_greyscale_images_has_one_channel(tmp_path: Path) -> None:
     assert loading.load(f"folder:{root}").info.channels == 3
 
 
-def test_folder_stretches_to_the_first_image(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "mixed", sizes=((10, 12), (8, 8), (20, 9)))
-    assert loading.load(f"folder:{root}").train.images.shape == (6, 3, 10, 10)
+def test_folder_stretches_to_the_median(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A first image of 8 pixels once shrank all others to 8."""
+    root = write_folder(tmp_path / "mixed", sizes=((8, 8), (10, 12), (20, 11)))
+    first = loading.load(f"folder:{root}")
+    assert first.train.images.shape == (6, 3, 10, 10)
+    assert "8 x 8 to 20 x 11 pixels are resized to 10 x 10" in caplog.text
+    assert "--size" in caplog.text
+    caplog.clear()
+    second = loading.load(f"folder@12:{root}")
+    assert second.train.images.shape == (6, 3, 12, 12)
+    assert second.fingerprint != first.fingerprint
+    assert loading.load(f"folder:{root}").fingerprint == first.fingerprint
+    assert "resized" not in caplog.text
+    for name in (f"folder@4:{root}", f"folder@x:{root}", "folder@9"):
+        with pytest.raises(UsageError, match="@SIZE:PATH with a size of 8 to 1024"):
+            loading.load(name)
+
+
+def test_folder_of_tiny_or_giant_images_wants_a_size(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "tiny", sizes=((3, 3),))
+    with pytest.raises(DataError, match=r"3 pixels.*--size"):
+        loading.load(f"folder:{root}")
+    assert loading.load(f"folder@8:{root}").info.size == 8
+
+
+def test_photographs_are_turned_as_viewers_show_them(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "photos", sizes=((8, 8),))
+    path = root / "train" / "ant" / "0.png"
+    upright = Image.open(path).copy()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned right by a quarter
+    upright.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    images = loading.load(f"folder:{root}").train.images
+    assert np.array_equal(images[0].permute(1, 2, 0).numpy(), np.asarray(upright))
 
 
 def test_folder_named_like_a_data_set_is_told_apart(tmp_path: Path) -> None:
@@ -320,14 +354,17 @@ def test_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> Non
     root = write_folder(tmp_path / "insects")
     path = root / "train" / "bee" / "1.png"
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    with pytest.raises(DataError, match=r"train/bee/1.png is damaged"):
+    with pytest.raises(DataError, match=r"train/bee/1.png is (damaged|empty)") as found:
+        loading.load(f"folder:{root}")
+    assert "object at" not in str(found.value)
+    with pytest.raises(DataError, match="copy"):
         loading.load(f"folder:{root}")
 
 
 def test_sixteen_bit_image_is_refused_not_clipped(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects")
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(root / "train" / "bee" / "1.png")
-    with pytest.raises(DataError, match=r"1.png .*convert them to 8 bits"):
+    with pytest.raises(DataError, match=r"1.png: .*convert them to 8 bits$"):
         loading.load(f"folder:{root}")
 
 
@@ -378,6 +415,61 @@ def test_changed_source_is_decoded_again_and_replaces_the_old(
     Image.new("RGB", (8, 8)).save(root / "train" / "ant" / "0.png")
     assert loading.load(f"folder:{root}").fingerprint != first.fingerprint
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+
+
+def test_content_of_equal_size_and_time_is_noticed(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects")
+    path = root / "train" / "ant" / "9.bmp"
+    Image.new("RGB", (8, 8)).save(path)
+    first = loading.load(f"folder:{root}")
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 255
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert loading.load(f"folder:{root}").fingerprint != first.fingerprint
+
+
+def test_verification_removes_a_copy_of_other_images(tmp_path: Path) -> None:
+    """A file system may keep no time of changes, so that the stamp stays the same."""
+    root = write_folder(tmp_path / "insects")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoded_cache, "_stamp", lambda paths: "0" * 16)
+        name = f"folder:{root}"
+        first = loading.load(name)
+        assert all(check.ok for check in verification.verify(name))
+        Image.new("RGB", (8, 8)).save(root / "train" / "ant" / "0.png")
+        assert loading.load(name).fingerprint == first.fingerprint
+        assert "other images" in verification.verify(name)[-1].message
+        assert loading.load(name).fingerprint != first.fingerprint
+
+
+def test_installations_share_a_cache(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of the reader is another in each; another version has its own entry."""
+    module = DATASETS.module("digits")
+    loading.load("digits")
+    copy = tmp_path / "digits.py"
+    copy.write_bytes(Path(str(module.__file__)).read_bytes())
+    read, calls = module.read, []
+
+    def count(root: Path) -> Any:
+        calls.append(root)
+        return read(root)
+
+    monkeypatch.setattr(module, "read", count)
+    original = module.__file__
+    monkeypatch.setattr(module, "__file__", str(copy))
+    loading.load("digits")
+    assert not calls
+    copy.write_text(copy.read_text() + "# another version")
+    for place in (str(copy), original, str(copy)):
+        monkeypatch.setattr(module, "__file__", place)
+        loading.load("digits")
+    assert len(calls) == 1
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "sidecar"])

@@ -1,6 +1,7 @@
 """ZCA whitening: against the formula, from the cache, and from recipe to accuracy."""
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,7 +94,39 @@ def test_statistics_are_fitted_once(
     again = whitening.whiten(SOURCE)
     assert torch.equal(first.train.images, again.train.images)
     assert first.zca == again.zca
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.glob("*.safetensors"))) == 1
+
+
+def test_processes_that_ask_at_once_fit_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit, calls = whitening.fit, []
+
+    def count(images: Tensor) -> whitening.Whitening:
+        calls.append(1)
+        return fit(images)
+
+    monkeypatch.setattr(whitening, "fit", count)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(whitening.whiten, [SOURCE] * 4))
+    assert len(calls) == 1
+    assert len({str(each.zca) for each in made}) == 1
+
+
+def test_an_unwritable_cache_costs_time_alone(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.touch()
+    assert whitening.whiten(SOURCE).zca is not None
+    assert "is not kept" in caplog.text
+
+
+def test_another_matrix_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = synthetic_file.read(mtt(tmp_path, zca=True))
+    told = {**made.provenance, "zca": {"eps": 0.1, "sha256": "0" * 64}}
+    synthetic_file.write(tmp_path / "other.safetensors", replace(made, provenance=told))
+    accuracies(tmp_path / "other.safetensors")
+    assert "another fit of the same images" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 40, b"\xff" * 40])
@@ -101,7 +134,7 @@ def test_a_damaged_file_is_made_anew(
     content: bytes, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = whitening.whiten(SOURCE)
-    (path,) = folder.iterdir()
+    (path,) = folder.glob("*.safetensors")
     path.write_bytes(content)
     assert whitening.whiten(SOURCE).zca == first.zca
     assert "made anew" in caplog.text

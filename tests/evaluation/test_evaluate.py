@@ -584,9 +584,9 @@ def test_memory_bounds_how_many_train_together(
     whole = Clock("cell", CPU)
     evaluate(whole, stacked(), together=True)
     assert list(whole.timings) == [f"evaluate/{SMALL}/0-2"]
-    monkeypatch.setattr(evaluation, "images_per_call", lambda *_: 10)
+    monkeypatch.setattr(evaluation, "networks_per_call", lambda *_: 2)
     clock = Clock("cell", CPU)
-    evaluate(clock, stacked(), together=True)  # batches of five
+    evaluate(clock, stacked(), together=True)
     assert list(clock.timings) == [f"evaluate/{SMALL}/0-1", f"evaluate/{SMALL}/2-2"]
 
 

@@ -24,10 +24,12 @@ from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
 from dcbench_bacon.evaluation.quality import Judge, Labelled, QualityRequest
 from dcbench_bacon.running import quality_of_files
 from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.training import features
 from dcbench_bacon.training.features import Features, FeatureSettings
 
 CPU = torch.device("cpu")
 HERE = RunConfig(CPU).here()
+measured = features._seconds_per_image
 QUICK = QualityRequest(architecture="ConvNetD1W8", passes=2)
 
 
@@ -209,6 +211,25 @@ def test_the_network_is_trained_on_train_alone() -> None:
     )
     assert not torch.equal(first.encode(images), third.encode(images))
     assert "of train right" in first.title
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_long_training_is_told_before_it_begins(
+    slow: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = 60.0 if slow else 0.0
+    monkeypatch.setattr(features, "_seconds_per_image", lambda *_: seconds)
+    run = quality_of_files.run_on(dataset(), HERE)
+    count = len(run.train.labels)
+    quality.trained_network(run, QUICK)
+    text = f"2 passes over {count} images"
+    assert (text in caplog.text) == slow
+    if slow:
+        hours, minutes = divmod(2 * count, 60)
+        about = f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
+        assert about in caplog.text
+        assert "--passes" in caplog.text
+    assert 0 < measured(run, "ConvNetD1W8") < 1
 
 
 def test_fewer_test_images_are_drawn() -> None:

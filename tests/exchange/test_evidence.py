@@ -69,6 +69,8 @@ def test_a_pair_of_tensors_is_read_by_its_range(tmp_path: Path) -> None:
         ({"format": "idc"}, 255, 0, "not in"),
         ({}, 265, -3, "neither normalised images nor pixels.*clip"),
         ({"pixels": True}, 265, -3, "neither normalised images nor pixels.*clip"),
+        ({"pixels": False}, 265, -3, "no normalised images have.*leave out --norm"),
+        ({}, 2.5, 0, r"look like pixels 0..255, but.*0\.00.*digits 0\.31.*--pixels"),
         ({"pixels": False}, 1, 0, "no normalised images have.*--pixels"),
         ({"pixels": False}, 255, 0, "no normalised images have.*--pixels"),
         ({"zca": True}, 1, 0, "are pixels.*--zca"),
@@ -135,6 +137,34 @@ def test_statistics_of_another_data_set_are_doubted(
     assert "statistics digits" not in caplog.text
 
 
+def test_pixels_are_compared_with_those_of_the_data_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only normalised images were once compared."""
+    plain = smooth()
+    like_digits = (plain - plain.mean()) / plain.std() * DIGITS.std[0] + DIGITS.mean[0]
+    fitting = like_digits.clamp(0, 1)
+    for values, near in ((fitting, True), (fitting * 0.2 + 0.7, False)):
+        for most in (1, 255):
+            path = saved(values * most, tmp_path / "a.pt")
+            caplog.clear()
+            read(path, format="tuple")
+            doubt = "likely" if near else "doubtful"
+            table = " ".join(caplog.text.split())
+            assert f"values pixels 0..{most}: {doubt}" in table
+            assert "those of digits 0.31/0.38" in table
+            caplog.clear()
+            read(path, format="tuple", pixels=True)
+            assert ("name the right data set" in caplog.text) == (not near)
+
+
+def test_a_single_far_value_is_no_contradiction(tmp_path: Path) -> None:
+    values = dataset.standardize(smooth(), DIGITS)
+    values[0, 0, 0, 0] = 200
+    found = read(saved(values, tmp_path / "a.pt"), pixels=False)
+    assert reading(found)["scale"] == "normalised"
+
+
 @pytest.mark.parametrize("name", ["acc_9.pkl", "data_best.pt", "res_IDM_2ipc.pt"])
 def test_a_missing_seam_leaves_four_parts_in_doubt(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -165,7 +195,7 @@ def test_the_data_set_decides_on_grey_or_colour(tmp_path: Path) -> None:
     )
     assert again.in_channels(3).read().shape == (10, 3, 8, 8)
     last = tmp_path / "set" / "9" / "a.png"
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(last)
+    Image.new("RGB", (8, 8), (1, 2, 30)).save(last)
     with pytest.raises(DataError, match=r"a\.png: a coloured image.*--dataset"):
         read(tmp_path / "set")
     Image.new("I;16", (8, 8), 1000).save(last)

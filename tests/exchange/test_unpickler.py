@@ -298,7 +298,7 @@ def test_other_archives(tmp_path: Path) -> None:
 
 def test_nothing_and_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    refused(tmp_path / "a", "0 bytes")
+    refused(tmp_path / "a", "is empty")
     refused(tmp_path, "directory")
     refused(tmp_path / "missing", "No such file")
     os.mkfifo(tmp_path / "pipe")

@@ -1,6 +1,7 @@
 """Networks of torchvision and timm: sizes, seeds and clear refusals."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import builder, hub
 from dcbench_bacon.networks.base import Network
+from dcbench_bacon.runtime import memory
 
 SMALL = [
     *("torchvision:resnet18", "torchvision:mobilenet_v3_small"),
@@ -103,7 +105,7 @@ def test_nothing_in_a_forward_is_random(name: str) -> None:
 def test_images_are_enlarged_only_as_far_as_needed(
     name: str, size: int, side: int
 ) -> None:
-    assert hub.fit(name, size)[0] == side
+    assert hub.fit(name, size).side == side
 
 
 def test_images_arrive_repeated_and_enlarged() -> None:
@@ -134,6 +136,67 @@ def test_refusals(name: str, words: str) -> None:
         network(name)
 
 
+def test_checking_a_name_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(nn.Module, "__init__", refuse)
+    for name in ("torchvision:vit_b_16", "timm:vit_tiny_patch16_224"):
+        builder.check.__wrapped__(name)
+
+
+def test_batch_statistics_are_told_by_batch_norm() -> None:
+    """A Swin transformer has buffers: the tables of its positions."""
+    for name, batch_norm in (
+        ("torchvision:swin_t", False),
+        ("torchvision:resnet18", True),
+        ("timm:resnet10t", True),
+        ("timm:test_vit", False),
+    ):
+        found = hub.fit(name, 32).model
+        assert Network(nn.Sequential(found), 4, 2).batch_statistics == batch_norm
+
+
+def test_memory_is_that_of_the_network_at_its_own_size() -> None:
+    """ViT-B enlarges 32 pixels to 224; five were once trained as if it did not.
+
+    Its activations are those of 197 tokens in 12 blocks. Beside the 23 numbers per
+    token and width that a block keeps, each has three maps of attention.
+    """
+    side, _, model = hub.fit("torchvision:vit_b_16", 32)
+    assert side == 224
+    numbers = 12 * (23 * 197 * 768 + 3 * 12 * 197**2)
+    kept = hub.saved_bytes_per_image("torchvision:vit_b_16", 32)
+    assert 0.5 < kept / (4 * numbers) < 1.5
+    plain = memory.saved_bytes(
+        builder._assemble("ConvNet", 3, 32, 10),
+        torch.empty(1, 3, 32, 32, device="meta"),
+    )
+    demand = builder._memory_demand("torchvision:vit_b_16", 3, 32)
+    assert demand == pytest.approx(kept / plain, rel=0.1)
+    parameters = sum(each.numel() for each in model.parameters())
+    gpu = torch.device("cuda")
+    for gigabytes in (8, 80):
+        found = SimpleNamespace(total_memory=gigabytes * 2**30)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.cuda, "get_device_properties", lambda _, f=found: f)
+            limit = memory.budget(gpu)
+            images = memory.images_per_call(gpu, 32, demand)
+            together = memory.networks_per_call(gpu, 32, 10, demand, parameters)
+        assert images * kept <= limit
+        need = 10 * kept + 4 * 4 * parameters
+        assert together == 1 or together * need <= limit
+        assert together == {8: 1, 80: 2}[gigabytes]
+
+
+def test_the_standard_network_needs_as_much_as_stated() -> None:
+    for name in ("ConvNet", "LeNet", "MLP"):
+        assert builder._memory_demand(name, 3, 32) == 1
+    assert builder._memory_demand("ResNet18", 3, 32) > 1
+    grey, colour = (builder._memory_demand("VGG11", c, 28) for c in (1, 3))
+    assert grey == pytest.approx(colour, rel=0.05)
+
+
 def test_five_channels_are_refused() -> None:
     with pytest.raises(UsageError, match="1 or 3 channels, not 5"):
         network("torchvision:resnet18", channels=5)
@@ -153,4 +216,4 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tags_of_weights_name_the_same_network() -> None:
     tagged, plain = "timm:resnet10t.c3_in1k", "timm:resnet10t"
-    assert hub.fit(tagged, 8) == hub.fit(plain, 8)
+    assert hub.fit(tagged, 8)[:2] == hub.fit(plain, 8)[:2]

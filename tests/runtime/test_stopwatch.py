@@ -365,6 +365,27 @@ def test_the_allocator_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("refused", [-3, -1])
+def test_the_allocator_is_not_set_by_half(
+    refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older glibc refuses the large threshold of mmap, and trimming alone is slow."""
+    settings = {-3: 128 * 1024, -1: 128 * 1024}
+    before = dict(settings)
+
+    def mallopt(key: int, value: int) -> int:
+        if key == refused and value > 2**25:
+            return 0
+        settings[key] = value
+        return 1
+
+    library = SimpleNamespace(mallopt=mallopt)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)  # type: ignore[attr-defined]
+    assert keep_freed_memory() is False
+    assert settings == before
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_other_allocators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace())  # type: ignore[attr-defined]
     assert keep_freed_memory() is False

@@ -121,15 +121,43 @@ def array(path: Path, arrays: Mapping[str, StoredTensor], name: str) -> StoredTe
     return arrays[name]
 
 
+IMAGES = ("images", "image", "imgs", "data", "x", "x_train", "image_syn", "images_syn")
+LABELS = (
+    "labels",
+    "label",
+    "targets",
+    "target",
+    "y",
+    "y_train",
+    "label_syn",
+    "labels_syn",
+)
+
+
+def named(mapping: Mapping[Any, Any], names: Sequence[str]) -> str | None:
+    """Return the first of several usual names that a mapping has, in any case."""
+    known = {key.lower(): key for key in mapping if isinstance(key, str)}
+    return next((known[name] for name in names if name in known), None)
+
+
 def pair(path: Path, value: Any) -> tuple[StoredTensor, StoredTensor]:
-    """Return images and labels that are stored together."""
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        images, labels = value
+    """Return images and labels that are stored together, maybe with options."""
+    if is_pair(value):
+        images, labels = value[:2]
         if isinstance(images, StoredTensor) and isinstance(labels, StoredTensor):
             return images, labels
     raise DataError(
         f"{path} contains no pair of tensors, images and labels, where its format has "
         "one; name another format with --from (dcbench list formats)"
+    )
+
+
+def is_pair(value: Any) -> bool:
+    """Return whether a value is a pair; options may follow, as dictionaries."""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) >= 2
+        and all(isinstance(each, dict) for each in value[2:])
     )
 
 

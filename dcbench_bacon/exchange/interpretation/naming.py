@@ -7,6 +7,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.reporting import published
+from dcbench_bacon.runtime.files import printable
 
 _GENERIC = re.compile(r"(images|data|acc|results|labels)(_|\.|$)")
 LONGEST = 100
@@ -28,12 +29,12 @@ def name_of(path: Path, stated: ReadingOptions) -> str:
                 "made, or hold a published number of that method against it; choose a "
                 "name that is no method's"
             )
-        return stated.name[:LONGEST]
+        return printable(stated.name)[:LONGEST]
     absolute = path.absolute()
     generic = not path.is_dir() and _GENERIC.match(path.name)
     if generic or _is_method(absolute.name):
-        return f"{absolute.parent.name}/{absolute.name}"[-LONGEST:]
-    return absolute.name[-LONGEST:]
+        return printable(f"{absolute.parent.name}/{absolute.name}")[-LONGEST:]
+    return printable(absolute.name)[-LONGEST:]
 
 
 def _is_method(name: str) -> bool:

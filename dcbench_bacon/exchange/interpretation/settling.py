@@ -12,6 +12,12 @@ from typing import Any
 
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.formats import ReadingOptions
+from dcbench_bacon.exchange.interpretation.channel_statistics import (
+    SPREAD,
+    like_bytes,
+    not_normalised,
+    pixel_fit,
+)
 from dcbench_bacon.exchange.interpretation.content import Content, Doubt, Guess
 from dcbench_bacon.exchange.interpretation.evidence import OVERSHOOT, Evidence
 from dcbench_bacon.schema import DatasetInfo
@@ -30,9 +36,6 @@ OPTIONS = {
     "classes": "--classes",
 }
 _ZCA = re.compile("(no[_-]?)?zca")
-_FAR = 50.0  # deviations from the mean that no pixel of a normalised image reaches
-_NEAR = 0.5  # bound on the channel means of normalised images
-_SPREAD = (0.7, 2.0)  # range of the channel deviations of normalised images
 _BRIGHTEST = 256.0  # bound of pixels from 0 to 255
 
 
@@ -64,6 +67,7 @@ def settle(
     stated: ReadingOptions,
     content: Content,
     evidence: Evidence,
+    info: DatasetInfo,
     whole: bool,
 ) -> Reading:
     """Return how a file is read.
@@ -73,6 +77,7 @@ def settle(
         stated: what the user states about the file.
         content: the content of the file, with the guesses of its format.
         evidence: measurements of its images.
+        info: the facts of the data set.
         whole: whether its images are bytes.
 
     Raises:
@@ -94,6 +99,8 @@ def settle(
         doubt = "certain" if "pixels" in content.says else scale.doubt
         guesses["pixels"] = scale._replace(doubt=doubt)
     reading.scale = str(scale.value)
+    sure = said.get("pixels") is not None or whole
+    _compare_pixels(path, reading, evidence, info, sure=sure)
     _settle_whitening(path, said, reading, evidence)
     if "partition" not in said:
         guesses["partition"] = _partition(guesses["partition"], stated, evidence)
@@ -120,10 +127,15 @@ def _scale(
         if stated.pixels is False:
             raise DataError(f"{path}: its images are bytes; leave out --normalized")
         return Guess("pixels 0..255", "its images are bytes", "certain")
-    over = OVERSHOOT * 255  # resizing moves pixels from 0 to 255 as far
-    far = evidence.low >= -over and _FAR < evidence.high <= 255 + over
     pixels = stated.pixels if stated.pixels is not None else content.says.get("pixels")
-    if far and evidence.scale == "normalised" and pixels is not False:
+    if stated.pixels is False and evidence.low < 0 and not_normalised(evidence):
+        raise DataError(
+            f"{path}: {seen}, which no normalised images have, although --normalized "
+            "states it; leave out --normalized, and if they are pixels, clip them to 0 "
+            "to 255 before you save them"
+        )
+    far = like_bytes(evidence) and evidence.scale == "normalised"
+    if far and pixels is not False:
         raise DataError(
             f"{path}: {seen}, which neither normalised images nor pixels have; clip "
             "pixels to 0 to 255 before you save them, or name the right format with "
@@ -131,7 +143,7 @@ def _scale(
         )
     if pixels is None:
         least, most = min(evidence.deviations), max(evidence.deviations)
-        normal = _SPREAD[0] < least and most < _SPREAD[1]
+        normal = SPREAD[0] < least and most < SPREAD[1]
         sure = normal if evidence.scale == "normalised" else True
         return Guess(evidence.scale, seen, "likely" if sure else "doubtful")
     if not pixels:
@@ -156,19 +168,41 @@ def _scale(
     )
 
 
-def statistics_of(evidence: Evidence, info: DatasetInfo) -> Guess:
-    """Return as a guess that a data set's own statistics normalised the images.
+def _compare_pixels(
+    path: Path, reading: Reading, evidence: Evidence, info: DatasetInfo, *, sure: bool
+) -> None:
+    """Add to the evidence how well pixels fit the data set's mean and deviation.
 
-    With these, each channel has a mean near 0 and a deviation near 1. Statistics of
-    another data set move both.
+    Args:
+        path: the file as the user named it.
+        reading: the reading so far.
+        evidence: measurements of the images.
+        info: the facts of the data set.
+        sure: whether the user, the format or the type of the images states pixels.
+
+    Raises:
+        DataError: pixels were only guessed, and no pixels of the data set are so.
     """
-    pairs = zip(evidence.means, evidence.deviations, strict=True)
-    seen = ", ".join(f"{mean:.2f}/{deviation:.2f}" for mean, deviation in pairs)
-    near = max(map(abs, evidence.means)) < _NEAR and all(
-        _SPREAD[0] < spread < _SPREAD[1] for spread in evidence.deviations
-    )
-    reason = f"mean/deviation per channel {seen}, where its own give about 0/1"
-    return Guess(info.name, reason, "likely" if near else "doubtful")
+    if not reading.scale.startswith("pixels"):
+        return
+    fit = pixel_fit(evidence, reading.scale, info)
+    if fit.impossible and not sure:
+        raise DataError(
+            f"{path}: values {evidence.span} look like {reading.scale}, but "
+            f"{fit.seen}; state what they are with --pixels or --normalized, or name "
+            "the right data set with --dataset"
+        )
+    guess = reading.guesses.get("pixels")
+    certain = guess is None or guess.doubt == "certain"
+    if certain and not fit.near:
+        reading.notes.append(
+            f"as {reading.scale}, {fit.seen}: if they are not of {info.name}, name the "
+            "right data set with --dataset"
+        )
+    if guess:
+        doubt = guess.doubt if certain or fit.near else "doubtful"
+        reason = f"{guess.reason}; {fit.seen}"
+        reading.guesses["pixels"] = Guess(guess.value, reason, doubt)
 
 
 def _settle_whitening(

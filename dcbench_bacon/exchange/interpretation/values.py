@@ -25,15 +25,14 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
     """Make sure that the images fit the data set, before any is read.
 
+    Images of a grey data set may have three equal channels, or no axis of channels.
+
     Raises:
         DataError: their shape, type or number does not fit.
     """
     wanted = (info.channels, info.size, info.size)
     for tensor in content.images:
-        shape = tensor.shape[1:]
-        if content.channels_last and len(shape) == 3:
-            shape = (shape[2], shape[0], shape[1])
-        if len(tensor.shape) != 4 or shape != wanted:
+        if _channels_first(tensor.shape, content, info) is None:
             raise DataError(
                 f"{path}: images of shape {tuple(tensor.shape)}, but {info.name} has "
                 f"(n, {', '.join(map(str, wanted))}); name the right data set with "
@@ -51,19 +50,51 @@ def check_shapes(path: Path, content: Content, info: DatasetInfo) -> None:
         check_bytes((count, *wanted), (count, info.classes))
 
 
+def _channels_first(
+    shape: Sequence[int], content: Content, info: DatasetInfo
+) -> bool | None:
+    """Return whether channels come before height and width; None if nothing fits."""
+    side = (info.size, info.size)
+    channels = {info.channels, 3} if info.channels == 1 else {info.channels}
+    if len(shape) == 3 and tuple(shape[1:]) == side and info.channels == 1:
+        return True
+    if len(shape) != 4:
+        return None
+    if tuple(shape[1:3]) == side and shape[3] in channels:
+        # Images as small as their channels are many fit both ways.
+        both = tuple(shape[2:]) == side and shape[1] in channels
+        return both and not content.channels_last
+    return True if tuple(shape[2:]) == side and shape[1] in channels else None
+
+
 def _count(tensor: TensorSource) -> int:
     return tensor.shape[0] if tensor.shape else 0
 
 
-def stored_images(path: Path, content: Content) -> Tensor:
+def stored_images(path: Path, content: Content, info: DatasetInfo) -> Tensor:
     """Return the images as they are stored, (n, c, h, w) in float32.
 
+    Args:
+        path: the file as the user named it.
+        content: the content of the file, whose shapes were checked.
+        info: the facts of the data set.
+
     Raises:
-        DataError: some pixels are not finite.
+        DataError: some pixels are not finite, or coloured where all should be grey.
     """
     images = torch.cat([tensor.read() for tensor in content.images]).to(torch.float32)
-    if content.channels_last:
+    if not _channels_first(images.shape, content, info):
         images = images.permute(0, 3, 1, 2).contiguous()
+    if images.ndim == 3:
+        images = images.unsqueeze(1)
+    if images.shape[1] > info.channels:
+        if (images != images[:, :1]).any():
+            raise DataError(
+                f"{path}: images of three channels that differ, but those of "
+                f"{info.name} are grey; convert them to grey, or name the right data "
+                "set with --dataset"
+            )
+        images = images[:, :1].contiguous()
     if not torch.isfinite(images).all():
         count = int((~torch.isfinite(images)).sum())
         raise DataError(

@@ -1,6 +1,7 @@
 """Foreign files on disk: read through a memory map, with bounds on all sizes."""
 
 import hashlib
+import os
 import re
 import struct
 import zipfile
@@ -9,13 +10,19 @@ from contextlib import contextmanager
 from io import BytesIO
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from dcbench_bacon.data.mistaken_files import mistaken
 from dcbench_bacon.data.synthetic_file import MOST_BYTES
-from dcbench_bacon.errors import DataError, DcbenchError
+from dcbench_bacon.errors import (
+    DataError,
+    DcbenchError,
+    UnsuitableImageError,
+    reason_of,
+)
 from dcbench_bacon.exchange.pickles.stored import (
     Storage,
     StoredTensor,
@@ -54,10 +61,11 @@ def damaged(path: Path) -> Iterator[None]:
     except DcbenchError:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        if not isinstance(error, (OSError, ValueError)):
-            reason = f"{type(error).__name__}: {reason}"
-        raise DataError(f"{path} cannot be read: {reason!s:.300}") from error
+        if isinstance(error, UnsuitableImageError):
+            raise DataError(f"{path}: {error}") from error
+        if what := mistaken(path):
+            raise DataError(f"{path} {what}") from error
+        raise DataError(f"{path} cannot be read: {reason_of(error):.300}") from error
 
 
 def mapped(path: Path) -> mmap:
@@ -83,7 +91,7 @@ def sha256(paths: Sequence[Path]) -> str:
     if len(digests) == 1:
         return digests[0]
     lines = (f"{d}  {p.name}\n" for d, p in zip(digests, paths, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
 def members(
@@ -209,6 +217,21 @@ def load_arrays(path: Path) -> dict[str, StoredTensor]:
             }
 
 
+def load_array(path: Path) -> StoredTensor:
+    """Return the array of an ``.npy`` file; its numbers stay in the file.
+
+    Raises:
+        DataError: the file is damaged, too large, or contains other than numbers.
+    """
+    with damaged(path):
+        content = mapped(path)
+        header = _array_header(content[:_MOST_HEADER])
+        size = len(content) - header.start
+        storage = Storage(header.dtype, size // header.dtype.itemsize)
+        storage.place(content, header.start)
+        return of_storage(storage, header.shape, size, header.fortran)
+
+
 class _Member(Storage):
     """The numbers of an archive's member, inflated when they are read.
 
@@ -238,7 +261,23 @@ class _Member(Storage):
 def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> StoredTensor:
     """Return an array in numpy's format; read only its header."""
     with archive.open(info) as file:
-        content = file.read(_MOST_HEADER)
+        header = _array_header(file.read(_MOST_HEADER))
+    storage = _Member(path, info, header.start, header.dtype)
+    size = info.file_size - header.start
+    return of_storage(storage, header.shape, size, header.fortran)
+
+
+class _ArrayHeader(NamedTuple):
+    """The header of an array in numpy's format; numbers begin at ``start``."""
+
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+
+
+def _array_header(content: bytes) -> _ArrayHeader:
+    """Return the header at the beginning of an array's bytes."""
     if content[:6] != b"\x93NUMPY" or content[6] not in (1, 2, 3):
         raise ValueError("an array that is not in numpy's format")
     form = struct.Struct("<8xH" if content[6] == 1 else "<8xI")
@@ -249,5 +288,4 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Store
         raise ValueError("an array whose header is none of plain numbers")
     kind, fortran, sizes = (group.decode() for group in match.groups())
     shape = tuple(map(int, re.findall(r"\d+", sizes)))
-    storage = _Member(path, info, start, numpy_type(kind))
-    return of_storage(storage, shape, info.file_size - start, fortran == "True")
+    return _ArrayHeader(start, numpy_type(kind), shape, fortran == "True")

@@ -26,6 +26,7 @@ from dcbench_bacon.exchange.pickles.unpickler import (
     NumpyType,
     Stream,
     Unfilled,
+    options,
 )
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
@@ -91,6 +92,7 @@ def _inner_storage(machine: Machine, content: Any) -> Storage:
     return storage
 
 
+_PATHS = ("PosixPath", "WindowsPath")
 _STORAGES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -109,7 +111,31 @@ def _no_call(machine: Machine, *arguments: Any) -> NoReturn:
     raise ValueError("its pickle calls a type")
 
 
+def _old_options(machine: Machine, kind: Any, base: Any, state: Any) -> dict[Any, Any]:
+    """Return the same for protocols 0 and 1."""
+    if type(kind) is not Name or kind not in _OPTIONS:
+        raise ValueError("its pickle makes an object that is no data")
+    return {}
+
+
+def _text(machine: Machine, *parts: Any) -> str:
+    """Return a device or a path as text."""
+    return "/".join(str(part) for part in parts if type(part) in (str, int))
+
+
+# The classes of options that programs save beside a set.
+_OPTIONS = ("argparse.Namespace", "types.SimpleNamespace", "utils.ParamDiffAug")
+_TEXTS = (
+    "torch.device",
+    *(f"pathlib.{kind}{name}" for kind in ("", "Pure") for name in _PATHS),
+)
 ADMITTED: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(_OPTIONS, options),
+    **dict.fromkeys(_TEXTS, _text),
+    **dict.fromkeys(
+        ("copyreg._reconstructor", "copy_reg._reconstructor"), _old_options
+    ),
+    **dict.fromkeys(("builtins.object", "__builtin__.object"), _no_call),
     "collections.OrderedDict": _ordered,
     "_codecs.encode": _encode,
     "torch._utils._rebuild_tensor": _tensor,

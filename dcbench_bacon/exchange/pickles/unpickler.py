@@ -181,6 +181,13 @@ class Machine:
             raise ValueError("its pickle calls what is no constructor of data")
         self.stack.append(self.admitted[function](self, *arguments))
 
+    def instance(self) -> None:
+        """Make an instance of an admitted class of options."""
+        kind = self.stack[-2]
+        if type(kind) is not Name or self.admitted[kind] is not options:
+            raise ValueError("its pickle makes an instance of a class")
+        self.reduce()
+
     def build(self) -> None:
         """Fill an array; leave out the attributes of anything else."""
         (state,) = self.take(1)
@@ -191,7 +198,7 @@ class Machine:
         elif type(target) is NumpyType:
             if state[1] not in ("<", "|", "="):
                 raise ValueError("an array of big-endian numbers")
-        elif type(target) is not dict:  # an OrderedDict's metadata are of no use
+        elif type(target) is not dict:  # metadata and options are of no use
             raise ValueError("its pickle sets attributes of what has none")
 
     def remember(self, slot: int) -> None:
@@ -205,6 +212,11 @@ class Machine:
         if self.finder is None:
             raise ValueError("its pickle refers to something outside it")
         self.stack.append(self.finder(key))
+
+
+def options(machine: Machine) -> dict[Any, Any]:
+    """Return an empty dictionary in the place of options that lie beside the data."""
+    return {}
 
 
 Operation = Callable[[Machine, Any], None]
@@ -258,6 +270,7 @@ _OPERATIONS: dict[str, Operation] = {
     "GLOBAL": lambda m, names: m.find(*names.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m.find(*m.take(2)),
     "REDUCE": lambda m, _: m.reduce(),
+    "NEWOBJ": lambda m, _: m.instance(),
     "BUILD": lambda m, _: m.build(),
     "BINPERSID": lambda m, _: m.persistent(*m.take(1)),
 }
