@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dcbench_bacon.cli.option_types import IntList, Texts
+from dcbench_bacon.cli.option_types import IntList, Networks, Texts
 from dcbench_bacon.cli.options import (
     Command,
     compile_option,
@@ -64,7 +64,7 @@ Examples:
     show_default=True,
     help="Number of random orders of the classes, the same for all sets.",
 )
-@click.option("--architectures", type=Texts(), help="Networks to train.")
+@click.option("--architectures", type=Networks(), help="Networks to train.")
 def continual(**given: Any) -> None:
     """Learn classes group by group, with each set as the memory.
 

@@ -13,6 +13,7 @@ from dcbench_bacon.cli import (
     data_commands,
     downstream_commands,
     list_commands,
+    machine_commands,
     old_spellings,
     report_commands,
     run_commands,
@@ -114,5 +115,8 @@ for _command in (
     list_commands.show,
     data_commands.data,
     list_commands.check,
+    machine_commands.doctor,
+    machine_commands.cache,
+    machine_commands.completion,
 ):
     main.add_command(_command)

@@ -1,12 +1,14 @@
 """Types of the values of options; this module imports little."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import stated_classes
+from dcbench_bacon.networks.pool_names import EVERY, POOLS
 from dcbench_bacon.plugins import Registry
 
 
@@ -45,6 +47,17 @@ class Classes(click.ParamType[tuple[str, ...]]):
         return names or self.fail("no class given", param, ctx)
 
 
+def completed(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+    """Return the completions of the last of several names separated by commas."""
+    before, comma, last = incomplete.rpartition(",")
+    given = before.split(",")
+    return [
+        CompletionItem(f"{before}{comma}{name}")
+        for name in names
+        if name.startswith(last) and name not in given
+    ]
+
+
 class NameList(click.ParamType[tuple[str, ...]]):
     """Names separated by commas, checked against a registry.
 
@@ -77,6 +90,13 @@ class NameList(click.ParamType[tuple[str, ...]]):
             return tuple(dict.fromkeys(self._resolve(name) for name in names))
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names of the registry that continue what was typed."""
+        everything = [] if "," in incomplete else ["all"]
+        return completed(incomplete, [*self.registry.names(), *everything])
 
     def _resolve(self, name: str) -> str:
         kind, colon, path = name.partition(":")
@@ -126,3 +146,14 @@ class Texts(click.ParamType[tuple[str, ...]]):
             return value
         names = (name.strip() for name in str(value).split(","))
         return tuple(dict.fromkeys(name for name in names if name))
+
+
+class Networks(Texts):
+    """Names of networks and pools separated by commas, which are checked later."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the networks and pools that continue what was typed."""
+        networks = dict.fromkeys(name for pool in POOLS.values() for name in pool)
+        return completed(incomplete, [*networks, *POOLS, EVERY])

@@ -8,10 +8,17 @@ from typing import Any, get_args
 import click
 
 from dcbench_bacon.cli.old_spellings import with_profile
-from dcbench_bacon.cli.option_types import Classes, IntList, NameList, SetIndex, Texts
+from dcbench_bacon.cli.option_types import (
+    Classes,
+    IntList,
+    NameList,
+    Networks,
+    SetIndex,
+)
 from dcbench_bacon.exchange.formats import FORMATS, Labels
 from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Preset, Selection
 from dcbench_bacon.plugins import DATASETS, METHODS
+from dcbench_bacon.recipes.protocols import protocol_titles
 
 PAPER_DATASETS = (
     "mnist",
@@ -127,6 +134,11 @@ set_option = click.option(
 )
 
 
+def _protocols(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Return the protocols that continue what was typed in a shell."""
+    return [name for name in protocol_titles() if name.startswith(typed)]
+
+
 def protocol_option(use: str) -> Callable[[Command], Command]:
     """Return the option of the evaluation protocol.
 
@@ -138,6 +150,7 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
         default="dc",
         show_default=True,
         metavar="NAME",
+        shell_complete=_protocols,
         help=f"{use} See dcbench list protocols, and for the augmentation of each "
         "dcbench show and dcbench list augmentations.",
     )
@@ -149,40 +162,6 @@ time_budget_option = click.option(
     metavar="SECONDS",
     help="Stop within seconds after this time, in the same way as on Ctrl-C. It counts "
     "from the start of the command, and includes compilation.",
-)
-executor_options = options(
-    click.option(
-        "--executor",
-        default="process",
-        show_default=True,
-        metavar="process|ray|ray:auto|ray://HOST:PORT",
-        help="Where cells run: one after another in this process, or as tasks of Ray "
-        "on this machine, on the running cluster or on that of a Ray client server. "
-        "All nodes need the results folder under one path.",
-    ),
-    click.option(
-        "--cores-per-cell",
-        "cores",
-        type=click.IntRange(min=1),
-        help="With Ray: processor cores per cell; by default those of the cluster "
-        "divided by the cells that run at once.",
-    ),
-    click.option(
-        "--gpus-per-cell",
-        "gpus",
-        type=click.FloatRange(min=0, min_open=True),
-        default=1.0,
-        show_default=True,
-        help="With Ray: GPUs per cell, such as 0.25 for four cells on one.",
-    ),
-    click.option(
-        "--retries",
-        type=click.IntRange(min=0),
-        default=2,
-        show_default=True,
-        help="With Ray: how often a cell runs again whose worker or node has died. It "
-        "continues from its last checkpoint.",
-    ),
 )
 
 
@@ -222,7 +201,7 @@ presets_option = options(
 protocol_options = options(
     click.option(
         "--architectures",
-        type=Texts(),
+        type=Networks(),
         help="Networks to train on each set, or pools of them: S M B W D A P N, all; "
         "see dcbench list architectures.",
     ),

@@ -1,12 +1,15 @@
 """The running and timing of grids by ``dcbench run`` and ``dcbench time``."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 
+from dcbench_bacon.cli import forecast
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import pools
@@ -25,11 +28,12 @@ AXES = ("methods", "datasets", "ipc")
 REFERENCES = ("random", "whole")  # methods that scores compare the others with
 
 
-def run_grid(*, references: bool, executor: str, **given: Any) -> int:
+def run_grid(*, references: bool, dry_run: bool, executor: str, **given: Any) -> int:
     """Run the requested grid; print each result and the table.
 
     Args:
         references: whether the methods ``REFERENCES`` run as well.
+        dry_run: print what would run and what it would take instead.
         executor: ``process``, or an executor of ``ray_cluster.address_of``.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
@@ -55,24 +59,34 @@ def run_grid(*, references: bool, executor: str, **given: Any) -> int:
     pools.check_architectures(grid.request.architectures)
     jobs = plan(grid, setup.data_root)
     results, console = [], Console(stderr=True)
-    with setup.ready(console) as (store, context):
-        preset, count = grid.request.preset, len(jobs)
+    preset, count = grid.request.preset, len(jobs)
+    with setup.ready(console, writing=not dry_run) as (store, context):
+        if dry_run:
+            click.echo(forecast.dry_run(jobs, store, context, preset))
+            return 0
         cells = f"{count} cell{'s' * (count > 1)}"
         where = environment(context.device).device
         context.tell(f"{cells}, preset {preset}, on {where}")
+        overall = forecast.forecast(jobs, store, context, preset)
         results_of = (
             ray_executor.run(jobs, store, context, cluster)
             if on_ray
-            else run(jobs, store, context)
+            else run(jobs, store, overall.context)
         )
         for result in results_of:
             results.append(result)
-            context.tell(f"[{len(results)}/{count}] {_line(result)}")
+            left = overall.finished(result)
+            if result.outcome == "missing":  # said once per data set
+                continue
+            context.tell(f"[{len(results)}/{count}] {_line(result)}{left}")
     _conclude(results, setup.output, preset)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
         context.tell(f"{failed} of {count} cells failed; see the lines above")
-    return 1 if failed else 0
+    lacking = [each.job.source for each in results if each.outcome == "missing"]
+    for source, cells_of in Counter(lacking).items():
+        context.tell(f"{cells_of} of {count} cells did not run for want of {source}")
+    return 1 if failed or lacking else 0
 
 
 def time_grid(*, steps: int, format: str, **given: Any) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.executor_options import executor_options
 from dcbench_bacon.cli.option_types import IntList
 from dcbench_bacon.cli.options import (
     compile_option,
     data_root_option,
     datasets_option,
     device_option,
-    executor_options,
     format_option,
     ipc_option,
     methods_option,
@@ -34,6 +34,7 @@ Examples:
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
   dcbench run --datasets all --executor ray --cores-per-cell 2       cells side by side
+  dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
 """
 )
 @methods_option
@@ -57,6 +58,12 @@ Examples:
     is_flag=True,
     help="Also run the methods random and whole, which the scores of other methods "
     "need.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the cells (done, resumable, to do), whether their data are on disk, "
+    "and the time, memory and disk space they will take; run nothing.",
 )
 @click.option("--fresh", is_flag=True, help="Run finished cells again.")
 @click.option("--no-download", is_flag=True, help="Use only data that is on disk.")

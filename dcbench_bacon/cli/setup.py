@@ -52,8 +52,14 @@ class Setup:
         return cls(**{name: given.pop(name) for name in names})
 
     @contextmanager
-    def ready(self, console: Console) -> Iterator[tuple[Store, run.RunContext]]:
+    def ready(
+        self, console: Console, *, writing: bool = True
+    ) -> Iterator[tuple[Store, run.RunContext]]:
         """Yield the store and the options of running cells.
+
+        Args:
+            console: shows the progress.
+            writing: whether the results folder is made and must be writable.
 
         Within the context, Ctrl-C and the time budget stop the work within seconds.
         """
@@ -61,7 +67,9 @@ class Setup:
         reporter = progress.reporter(console)
         with interrupt.stoppable(deadline, reporter.tell, _farewell) as stop:
             device = choose_device(self.device)
-            store = Store(self.output).open()
+            store = Store(self.output)
+            if writing:
+                store.open()
             config = run.RunConfig(
                 device=device,
                 data_root=self.data_root,

@@ -33,7 +33,7 @@ from dcbench_bacon.data.source_files import MissingDataError as MissingDataError
 from dcbench_bacon.data.source_files import locate
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS, canonical
-from dcbench_bacon.runtime.files import cache_folder
+from dcbench_bacon.runtime.files import cache_folder, user_folder
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ def load(
             ``~/.cache/dcbench``. It does not apply to ``folder:PATH``.
         device: the device of the images, which are uint8; the CPU by default.
         download: whether to download missing files.
-        cache: the folder of decoded data sets; by default ``DCBENCH_CACHE`` or a folder
-            in ``~/.cache/dcbench``.
+        cache: the folder of decoded data sets; by default ``decoded`` in
+            ``DCBENCH_CACHE`` or in ``~/.cache/dcbench``.
 
     Raises:
         DataError: a file is missing or damaged; the message names it and the remedy.
@@ -110,7 +110,7 @@ def find(name: str, root: Path | None = None) -> DatasetSource:
         raise UsageError(f"{name}: write {kind}@SIZE:PATH with a size of 8 to 1024")
     if hasattr(module, "INFO") == bool(path):
         raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
-    folder = Path(path) if path else root or _default("DCBENCH_DATA", "data")
+    folder = Path(path) if path else root or _data_folder()
     pixels = int(size) if size else None
     return DatasetSource(kind, module, folder.expanduser().resolve(), pixels)
 
@@ -181,9 +181,9 @@ def get(name: str, root: Path | None = None) -> None:
         ) from error
 
 
-def _default(variable: str, folder: str) -> Path:
-    """Return the folder of an environment variable, or one in the user's cache."""
-    return Path(os.environ.get(variable) or cache_folder(folder))
+def _data_folder() -> Path:
+    """Return the folder of data sets, which are no cache: they may be hard to get."""
+    return Path(os.environ.get("DCBENCH_DATA") or user_folder() / "data")
 
 
 def sources(source: DatasetSource) -> Sequence[Path | str]:
@@ -223,7 +223,7 @@ def decode(source: DatasetSource) -> Stored:
 
 def _cache_folder(given: Path | None) -> Path:
     """Return the folder of decoded data sets."""
-    return (given or _default("DCBENCH_CACHE", "decoded")).expanduser()
+    return (given or cache_folder("decoded")).expanduser()
 
 
 def _entry(source: DatasetSource) -> decoded_cache.Sources:

@@ -7,21 +7,12 @@ which DM, IDM and BACON share. Records contain the names of the networks of a po
 from collections.abc import Iterable, Sequence
 
 from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.pool_names import EVERY, POOLS
 from dcbench_bacon.schema import Recipe
 
 SAME = {
     "S": "the network of the distillation, its batch norm replaced by instance norm",
     "SS": "the network of the distillation itself",
-}
-EVERY = "all"
-POOLS: dict[str, tuple[str, ...]] = {
-    "M": ("MLP", "ConvNet", "LeNet", "AlexNet", "VGG11", "ResNet18"),
-    "B": ("ConvNetBN", "ConvNetASwishBN", "AlexNetBN", "VGG11BN", "ResNet18BN"),
-    "W": ("ConvNetW32", "ConvNetW64", "ConvNetW128", "ConvNetW256"),
-    "D": ("ConvNetD1", "ConvNetD2", "ConvNetD3", "ConvNetD4"),
-    "A": ("ConvNetAS", "ConvNetAR", "ConvNetAL", "ConvNetASwish"),
-    "P": ("ConvNetNP", "ConvNetMP", "ConvNetAP"),
-    "N": ("ConvNetNN", "ConvNetBN", "ConvNetLN", "ConvNetIN", "ConvNetGN"),
 }
 
 

@@ -17,6 +17,7 @@ from dcbench_bacon.running import set_files
 from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.running.datasets import Datasets
 from dcbench_bacon.running.failures import fields_of
+from dcbench_bacon.running.missing_data import fetched
 from dcbench_bacon.running.planning import CellJob, report_changed_method
 from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.running.stages import images_for
@@ -29,11 +30,11 @@ from dcbench_bacon.store import Store
 logger = logging.getLogger(__name__)
 
 
-Outcome = Literal["done", "skipped", "failed", "diverged"]
+Outcome = Literal["done", "skipped", "failed", "diverged", "missing"]
 
 
 class CellResult(NamedTuple):
-    """The outcome of a job, and its record."""
+    """The outcome of a job, and its record; ``missing`` is for want of data."""
 
     job: CellJob
     outcome: Outcome
@@ -54,6 +55,7 @@ def run(
     """
     keep_freed_memory()
     runner = _Runner(store, context)
+    runner.look_for_data(jobs)
     if context.fresh:
         runner.ask_anew(jobs)
     postponed: list[CellJob] = []
@@ -109,6 +111,19 @@ class _Runner:
         self.datasets = Datasets(context.config)
         self.trusted: set[str] = set()
 
+    @at_work()
+    def look_for_data(self, jobs: Sequence[CellJob]) -> None:
+        """Fetch the data sets that cells without a result need, or say what is missing.
+
+        This comes before the first cell, and once per data set.
+        """
+        needed = [job.source for job in jobs if self._only_record(job) is None]
+        for source in dict.fromkeys(needed):
+            if not self.context.policy.stopped() and (
+                error := fetched(source, self.context)
+            ):
+                self.datasets.missing[source] = error
+
     def ask_anew(self, jobs: Sequence[CellJob]) -> None:
         """Leave a request for each cell, before the first of them runs."""
         for job in jobs:
@@ -137,9 +152,7 @@ class _Runner:
         try:
             fingerprint = self._fingerprint(job)
         except DataError as error:
-            return self._taken_as_it_is(job, error) or self._failed(
-                CellRunner(job, None, self.store, self.context), error
-            )
+            return self._taken_as_it_is(job, error) or self._without_data(job, error)
         # Cells that share a set share its lock, so that it is distilled once.
         lock = self.store.lock(job.cell, job.distillation_digest, fingerprint)
         if not acquire(lock, patience):
@@ -179,6 +192,13 @@ class _Runner:
                 "compared with its images"
             )
         return CellResult(job, "skipped", record)
+
+    def _without_data(self, job: CellJob, error: DataError) -> CellResult:
+        """Record that a cell could not run for want of its data set."""
+        runner = CellRunner(job, None, self.store, self.context)
+        result = self._failed(runner, error)
+        missing = isinstance(error, loading.MissingDataError)
+        return result._replace(outcome="missing") if missing else result
 
     def _skipped(self, job: CellJob, fingerprint: str) -> CellResult | None:
         """Return the result of a cell that is already done."""

@@ -11,10 +11,21 @@ from dcbench_bacon.errors import OutputError
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.dcbench-tmp")
 
 
+def cache_root() -> Path:
+    """Return the folder of all caches, which may not exist yet: ``DCBENCH_CACHE``."""
+    own = os.environ.get("DCBENCH_CACHE")
+    return Path(own).expanduser() if own else user_folder()
+
+
 def cache_folder(name: str) -> Path:
-    """Return the path of a folder in the user's cache, which may not exist yet."""
+    """Return the path of one cache, which may not exist yet."""
+    return cache_root() / name
+
+
+def user_folder() -> Path:
+    """Return the folder of dcbench among the user's caches."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "dcbench" / name
+    return Path(caches).expanduser() / "dcbench"
 
 
 def temporary_name(path: Path) -> Path:

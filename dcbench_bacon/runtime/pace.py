@@ -103,15 +103,15 @@ class Pace:
             return
         self._looked = now
         if line := contention():
-            line = f"{line}; a step takes {seconds:.1f} s"
+            line = f"{line}; a step takes {seconds:.2g} s"
         elif self._slow >= IN_A_ROW:
             line = (
                 "something slows the processor down, perhaps other work on this "
-                f"machine: a step takes {seconds:.1f} s"
+                f"machine: a step takes {seconds:.2g} s"
             )
         if line:
             Pace.warned = True
-            self.tell(f"{line}, the fastest took {self._fastest:.1f} s")
+            self.tell(f"{line}, the fastest took {self._fastest:.2g} s")
 
 
 def contention() -> str:

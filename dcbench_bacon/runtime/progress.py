@@ -149,3 +149,32 @@ class Silent:
     def tell(self, line: str) -> None:
         """Write the line to the log."""
         logger.info(line)
+
+
+class Overall:
+    """A reporter that puts the state of the whole run before each title.
+
+    Args:
+        reporter: shows the progress.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        """Begin with an empty prefix."""
+        self.reporter = reporter
+        self.prefix = ""
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """Show that a stage begins, with the prefix."""
+        self.reporter.start(self.prefix + title, index, count)
+
+    def update(self, index: int, note: str) -> None:
+        """Show that ``index`` steps are done."""
+        self.reporter.update(index, note)
+
+    def stop(self) -> None:
+        """Show that the stage has ended or was interrupted."""
+        self.reporter.stop()
+
+    def tell(self, line: str) -> None:
+        """Show a line that stays on the screen."""
+        self.reporter.tell(line)

@@ -7,6 +7,7 @@ import pytest
 from commandline import invoke, only_record, settable
 
 from dcbench_bacon.networks import builder, pools
+from dcbench_bacon.networks.pool_names import POOLS
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.running import planning
 from dcbench_bacon.schema import Cell
@@ -46,7 +47,7 @@ def test_published_pools(letter: str, expected: str) -> None:
 def test_each_network_once_in_the_order_given() -> None:
     given = ["timm:resnet10t", "MLP", "P", "M", "ConvNetMP"]
     found = pools.expand(given, "ConvNet", NAMES)
-    assert found[:5] == ("timm:resnet10t", "MLP", *pools.POOLS["P"])
+    assert found[:5] == ("timm:resnet10t", "MLP", *POOLS["P"])
     assert len(set(found)) == len(found) == 5 + 5
 
 
@@ -54,7 +55,7 @@ def test_every_letter_is_listed() -> None:
     lines = invoke("list", "architectures").output.splitlines()
     assert lines[: len(NAMES)] == NAMES
     described = {line.split()[0] for line in lines[len(NAMES) + 1 :]}
-    assert described >= {*pools.POOLS, "S", "SS", "all", "torchvision:NAME"}
+    assert described >= {*POOLS, "S", "SS", "all", "torchvision:NAME"}
 
 
 def test_the_recipe_holds_plain_names() -> None:
@@ -62,7 +63,7 @@ def test_the_recipe_holds_plain_names() -> None:
         architectures=("S", "P"), overrides={"architecture": "ConvNetD2BN"}
     )
     found = planning.resolve(Cell("dm", "cifar10", 1), request).recipe.protocol
-    assert found.architectures == ("ConvNetD2", *pools.POOLS["P"])
+    assert found.architectures == ("ConvNetD2", *POOLS["P"])
     by_hand = protocols.Request(
         architectures=found.architectures, overrides=request.overrides
     )

@@ -173,7 +173,7 @@ def test_the_command_stops_while_it_compiles(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path))
     words = ["run", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
-    words += ["--output", str(tmp_path), "--no-download", "--compile", "on"]
+    words += ["--output", str(tmp_path), "--preset", "demo", "--compile", "on"]
     words += [] if signalled else ["--time-budget", "15"]
     began = time.monotonic()
     process = subprocess.Popen(
@@ -190,10 +190,13 @@ def test_the_command_stops_while_it_compiles(
             if signalled and "compiling (about" in line:
                 os.killpg(process.pid, signal.SIGINT)  # as a terminal does
                 began = time.monotonic()
+            elif "budget is spent: " in line:
+                began = time.monotonic()
     assert process.returncode == interrupt.INTERRUPTED, lines
-    assert time.monotonic() - began < ALLOWED + 15 * (not signalled)
-    assert "compiling (about 60 s, once)" in "".join(lines)
-    assert "was left; the last checkpoint is kept" in "".join(lines)
+    assert time.monotonic() - began < ALLOWED
+    if signalled:  # a busy machine may not get as far within the budget
+        assert "compiling (about 60 s, once)" in "".join(lines)
+        assert "was left; the last checkpoint is kept" in "".join(lines)
     assert "dcbench run --methods dm" in lines[-1]
 
 
@@ -241,4 +244,4 @@ def test_other_processes_on_the_processor_are_named_once(
     (line,) = told.lines
     assert "compete for the" in line
     assert "cc1plus 12, python 34" in line
-    assert line.endswith("a step takes 4.0 s, the fastest took 1.0 s")
+    assert line.endswith("a step takes 4 s, the fastest took 1 s")
