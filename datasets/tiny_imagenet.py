@@ -15,6 +15,7 @@ from dcbench_bacon.api import (
     RawSplit,
     damaged,
     decode_images,
+    left_behind,
 )
 
 _NAMES = """
@@ -105,7 +106,14 @@ class _Archive(NamedTuple):
         """Return the paths of the files inside the tree, in order."""
         if self.zip is None:
             return sorted(_tree_names(self.path))
-        names = [name for name in self.zip.namelist() if not name.endswith("/")]
+        inside = [name for name in self.zip.namelist() if not name.endswith("/")]
+        # An archive packed again on a Mac has copies in __MACOSX, and .DS_Store.
+        names = [
+            name
+            for name in inside
+            if not name.startswith("__MACOSX/")
+            and not left_behind(PurePosixPath(name).name)
+        ]
         for name in names:
             parts = PurePosixPath(name).parts
             if ".." in parts or parts[0] != TREE:
@@ -127,7 +135,8 @@ def _tree_names(tree: Path) -> Iterator[str]:
     yield _ANNOTATIONS
     for folder in (*tree.glob("train/*/images"), *tree.glob("val/images")):
         inside = folder.relative_to(tree).as_posix()
-        yield from (f"{inside}/{entry.name}" for entry in os.scandir(folder))
+        names = (entry.name for entry in os.scandir(folder))
+        yield from (f"{inside}/{name}" for name in names if not left_behind(name))
 
 
 def _read(archive: _Archive) -> tuple[RawSplit, RawSplit]:

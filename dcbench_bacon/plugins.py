@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from dcbench_bacon.code_identity import code_sha256, source_file
 from dcbench_bacon.errors import UsageError, guess
@@ -202,6 +203,45 @@ def title_of(name: str) -> str | None:
     except (KeyError, OSError, SyntaxError, ValueError, UsageError):
         return None  # a name does for a plug-in that is damaged; its use will tell
     return None
+
+
+class DatasetFacts(NamedTuple):
+    """The size of a data set.
+
+    Attributes:
+        classes: the number of classes.
+        train: the number of training images.
+    """
+
+    classes: int
+    train: int
+
+
+def facts_of(dataset: str) -> DatasetFacts | None:
+    """Return the size of a data set, read without importing its module.
+
+    Args:
+        dataset: as it is printed.
+
+    Returns:
+        ``classes`` of the ``DatasetInfo`` and the first of the module's ``COUNTS``;
+        None where there is no such module or it states neither.
+    """
+    if dataset not in DATASETS.names():
+        return None
+    try:
+        tree = ast.parse(DATASETS.source(dataset).read_text(encoding="utf-8"))
+        found: dict[str, int] = {}
+        for statement in tree.body:
+            match statement:
+                case ast.Assign([ast.Name("INFO")], ast.Call(keywords=keywords)):
+                    (value,) = (k.value for k in keywords if k.arg == "classes")
+                    found["classes"] = int(ast.literal_eval(value))
+                case ast.Assign([ast.Name("COUNTS")], counts):
+                    found["train"] = int(ast.literal_eval(counts)[0])
+        return DatasetFacts(**found)
+    except (OSError, SyntaxError, TypeError, ValueError, UsageError):
+        return None
 
 
 def _info_title(path: Path) -> str | None:

@@ -219,6 +219,8 @@ class Record(Struct, frozen=True, kw_only=True):
             omitted.
         validation_sha256: the hash of the train images that were held out; None where
             nothing was held out, and in older records.
+        titles: the names that tables print for the method and the data set, by their
+            names in ``cell``; empty in older records.
     """
 
     version: Literal[1] = 1
@@ -245,3 +247,4 @@ class Record(Struct, frozen=True, kw_only=True):
     per_class: tuple[int, int] | None = None
     stored_accuracies: dict[str, tuple[Fraction, ...]] = field(default_factory=dict)
     validation_sha256: str | None = None
+    titles: dict[str, str] = field(default_factory=dict)

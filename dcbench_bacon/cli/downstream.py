@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from dcbench_bacon.cli.downstream_sets import MemorySet, Sets
+from dcbench_bacon.cli.printing import show
 from dcbench_bacon.data.dataset import Dataset, as_set, split_validation
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.downstream_store import (
@@ -20,6 +21,7 @@ from dcbench_bacon.evaluation.downstream import continual, nas
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.reporting import downstream_tables
+from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.running import trainings
 from dcbench_bacon.running.trainings import TrainingJob
 from dcbench_bacon.runtime.seeds import stream
@@ -29,7 +31,9 @@ from dcbench_bacon.training.task import Task
 REFERENCE = "reference"  # the protocol of the whole train split in a search
 
 
-def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> int:
+def learn_continually(
+    *, tasks: int, orders: int, table: str | None, **given: Any
+) -> int:
     """Learn classes group by group with each set as the memory; print the table.
 
     Returns:
@@ -44,12 +48,12 @@ def learn_continually(*, tasks: int, orders: int, table: str, **given: Any) -> i
         ]
         outcome = trainings.run(jobs, continual_folder(store), context)
     rows = downstream_tables.continual(outcome.records)
-    print(downstream_tables.render(rows, table), end="", flush=True)
+    show(Table("continual", rows), table)
     return 1 if outcome.failures else 0
 
 
 def search_architectures(
-    *, passes: int | None, top: int, table: str, **given: Any
+    *, passes: int | None, top: int, table: str | None, **given: Any
 ) -> int:
     """Rank a grid of networks on each set and on the whole split; print the table.
 
@@ -71,7 +75,7 @@ def search_architectures(
             jobs += _references(sets, dataset, names, passes)
         outcome = trainings.run(jobs, search_folder(store), context)
     rows = downstream_tables.search(outcome.records, top)
-    print(downstream_tables.render(rows, table), end="", flush=True)
+    show(Table("nas", rows), table)
     return 1 if outcome.failures else 0
 
 

@@ -171,9 +171,8 @@ def table_format(name: str) -> Callable[[Command], Command]:
         "--format",
         name,
         type=click.Choice(["md", "csv", "latex", "html"]),
-        default="md",
-        show_default=True,
-        help="Format of the table.",
+        help="Format of the table; by default one that fits a terminal, and Markdown "
+        "in a file or a pipe.",
     )
 
 

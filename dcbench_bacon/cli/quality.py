@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 
 from dcbench_bacon.cli.opening import SetReader
+from dcbench_bacon.cli.printing import show
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
@@ -16,7 +16,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation import quality
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
-from dcbench_bacon.reporting import rendering
+from dcbench_bacon.reporting.contents import captioned
 from dcbench_bacon.running import run
 from dcbench_bacon.running.datasets import Datasets
 from dcbench_bacon.running.failures import FileFailures
@@ -25,14 +25,14 @@ from dcbench_bacon.runtime.memory import keep_freed_memory
 
 
 def quality_of_files(
-    *, files: Sequence[Path], stated: ReadingOptions, table: str, **given: Any
+    *, files: Sequence[Path], stated: ReadingOptions, table: str | None, **given: Any
 ) -> int:
     """Print the table of distances of the images of saved sets from real ones.
 
     Args:
         files: the files of the sets; one that cannot be used does not stop the others.
         stated: what the user states about them.
-        table: the format of the table.
+        table: the format of the table; None for the default of ``printing.show``.
         given: the fields of ``Setup`` and of ``QualityRequest``.
 
     Returns:
@@ -58,7 +58,7 @@ def quality_of_files(
             ]
             rows = appraise_files(sets, dataset, request, context, store.shared)
             sys.stderr.flush()
-            click.echo(rendering.render(rows, table))
+            show(captioned("rows", rows), table)
     return failures.status(len(set(files)))
 
 

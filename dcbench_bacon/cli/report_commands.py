@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.option_types import IntList, Texts
 from dcbench_bacon.cli.options import format_option, output_option, presets_option
 from dcbench_bacon.errors import UsageError
 
@@ -12,9 +13,11 @@ from dcbench_bacon.errors import UsageError
 @click.command(
     epilog="""\b
 Examples:
-  dcbench table                                  paper records, as Markdown
+  dcbench table --published                      the literature alone
+  dcbench table --layout paper --gain-over dm    methods as rows, data sets as columns
+  dcbench table --layout networks                networks as columns
+  dcbench table --layout paper --format latex > table.tex
   dcbench table --preset quick --format csv
-  dcbench table --what timing
   dcbench table --what scores --against dm       intervals of the difference from DM
 """
 )
@@ -33,6 +36,20 @@ Examples:
     "networks, every set on every network, scores relative to random images and the "
     "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
 )
+@click.option(
+    "--layout",
+    type=click.Choice(["paper", "long", "networks"]),
+    help="The arrangement of accuracies: paper has a block per number of images per "
+    "class, with methods as rows and data sets as columns; networks has networks as "
+    "columns; long, the default, has a row per recipe. With --published, the default "
+    "is paper.",
+)
+@click.option(
+    "--published",
+    "alone",
+    is_flag=True,
+    help="Print the published numbers alone; this needs no records.",
+)
 @presets_option
 @click.option(
     "--source",
@@ -45,33 +62,67 @@ Examples:
     show_default=True,
     help="The method that --what scores compares the others with.",
 )
+@click.option(
+    "--gain-over",
+    metavar="METHOD",
+    help="Add a row to each block: how far the best other method is above this one.",
+)
+@click.option("--methods", type=Texts(), help="Show these methods alone.")
+@click.option("--datasets", type=Texts(), help="Show these data sets alone.")
+@click.option("--ipc", type=IntList(1), help="Show these numbers of images per class.")
 @output_option
-def table(what: str, source: str | None, against: str, **given: Any) -> None:
+def table(format: str | None, alone: bool, **given: Any) -> None:
     """Print measured accuracies beside published ones, from the records alone."""
-    from dcbench_bacon.cli.lists import print_table
+    from dcbench_bacon.cli import reports
+    from dcbench_bacon.cli.printing import show
 
+    _check(alone, given)
+    made = reports.literature(**given) if alone else reports.measured(**given)
+    if format == "csv" or not made.frame.empty:
+        show(made, format)
+
+
+def _check(alone: bool, given: dict[str, Any]) -> None:
+    """Make sure that the options go together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    what, against = given["what"], given["against"]
+    if alone:
+        for name, unset in (
+            *(("what", "accuracy"), ("against", "random"), ("presets", ())),
+            ("gain_over", None),
+        ):
+            if given[name] != unset:
+                option = "--preset" if name == "presets" else f"--{name}"
+                raise UsageError(
+                    f"{option.replace('_', '-')} is about records: leave it out, or "
+                    "leave out --published"
+                )
     for option, value, use in (
-        ("--source", source, "accuracy"),
+        ("--source", given["source"], "accuracy"),
         ("--against", against if against != "random" else None, "scores"),
+        ("--layout", given["layout"] not in (None, "long"), "accuracy"),
+        ("--gain-over", given["gain_over"], "accuracy"),
     ):
         if value and what != use:
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
-    click.echo(print_table(what=what, source=source, against=against, **given))
 
 
-@click.group(epilog="Example: dcbench plot transfer --preset quick")
+@click.group(
+    epilog="""\b
+Examples:
+  dcbench plot history                               accuracy against steps
+  dcbench plot ablation --key tv_weight --preset quick
+  dcbench plot pareto --format pdf
+"""
+)
 def plot() -> None:
     """Draw figures from the records alone."""
 
 
-@plot.command(
-    epilog="""\b
-Examples:
-  dcbench plot transfer --preset quick              PNG files in results/figures
-  dcbench plot transfer --format pdf --output elsewhere
-"""
-)
-@click.option(
+_FORMAT = click.option(
     "--format",
     "format",
     type=click.Choice(["png", "svg", "pdf"]),
@@ -79,14 +130,67 @@ Examples:
     show_default=True,
     help="Format of the files.",
 )
-@presets_option
-@output_option
-def transfer(format: str, presets: tuple[str, ...], output: Path) -> None:
-    """Draw the accuracy of every set on every network as heat maps.
 
-    There is one file per data set, number of images per class, preset and selection.
+
+def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
+    """Add the command of one kind of figure.
+
+    Args:
+        name: the name of the command.
+        summary: what it draws, as a sentence.
+        detail: a paragraph about its files.
+        more: decorators of further options.
     """
-    from dcbench_bacon.cli.lists import plot_transfer
 
-    for path in plot_transfer(output, format, presets or ("paper",)):
-        click.echo(path)
+    def draw(output: Path, format: str, presets: tuple[str, ...], **given: Any) -> None:
+        from dcbench_bacon.cli.figures import draw as drawn
+
+        for path in drawn(name, output, format, presets or ("paper",), **given):
+            click.echo(path)
+
+    draw.__doc__ = f"{summary}\n\n{detail}"
+    for option in (*more, output_option, presets_option, _FORMAT):
+        draw = option(draw)
+    plot.command(
+        name,
+        epilog=f"""\b
+Examples:
+  dcbench plot {name} --preset quick            PNG files in results/figures
+  dcbench plot {name} --format pdf --output elsewhere
+""",
+    )(draw)
+
+
+_figure(
+    "transfer",
+    "Draw the accuracy of every set on every network as heat maps.",
+    "There is one file per data set, number of images per class, preset and selection.",
+)
+_figure(
+    "history",
+    "Draw the accuracy against the steps of the distillation.",
+    "Only sets that were evaluated on the way are drawn: run them with --set "
+    "protocol.evaluate_every=STEPS. There is a panel per number of images per class; "
+    "bands are one standard deviation.",
+)
+_figure(
+    "ablation",
+    "Draw the accuracy against a setting that was swept.",
+    "dcbench run --sweep KEY=VALUES makes such records. A line joins records that "
+    "differ in this key alone.",
+    click.option(
+        "--key",
+        metavar="KEY",
+        help="The recipe key, or protocol.KEY; all overridden keys by default.",
+    ),
+)
+_figure(
+    "timing",
+    "Draw the seconds per distillation step, divided into phases.",
+    "There is one file per data set and device; records of dcbench time are included.",
+)
+_figure(
+    "pareto",
+    "Draw the accuracy against images and against seconds.",
+    "The grey steps are the best accuracy up to each cost.",
+)

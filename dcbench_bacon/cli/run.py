@@ -10,12 +10,14 @@ import click
 from rich.console import Console
 
 from dcbench_bacon.cli import forecast
+from dcbench_bacon.cli.printing import show
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.reporting import longform, rendering, tables
-from dcbench_bacon.reporting.rendering import accuracy, moments
+from dcbench_bacon.reporting import contents
+from dcbench_bacon.reporting.accuracies import accuracy, moments
+from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.running import ray_cluster, ray_executor, step_timing
 from dcbench_bacon.running.grid import CellResult, run
 from dcbench_bacon.running.planning_of_grids import Grid, plan
@@ -89,12 +91,11 @@ def run_grid(*, references: bool, dry_run: bool, executor: str, **given: Any) ->
     return 1 if failed or lacking else 0
 
 
-def time_grid(*, steps: int, format: str, **given: Any) -> str:
+def time_grid(*, steps: int, **given: Any) -> Table:
     """Time steps, store the records and return the table.
 
     Args:
         steps: number of timed steps per cell.
-        format: format of the table: ``md``, ``csv``, ``latex`` or ``html``.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
     """
     setup = Setup.pop_from(given)
@@ -116,7 +117,8 @@ def time_grid(*, steps: int, format: str, **given: Any) -> str:
         for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)
-    return rendering.render(tables.timing(records), format)
+    presets = (grid.request.preset,)
+    return contents.table_of(records, "timing", presets=presets)
 
 
 def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
@@ -124,12 +126,17 @@ def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
     records = [result.record for result in results if result.record.status == "done"]
     if not records:
         return
-    table = tables.summary(longform.frame(records), presets=(preset,))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # a file or a pipe has no width of its own
-    console.print(rendering.to_rich(table, console.width))
-    words = ["dcbench", "table", "--preset", preset, "--output", str(output)]
+    show(contents.table_of(records, layout="paper", presets=(preset,)), None)
+    words = [
+        "dcbench",
+        "table",
+        "--layout",
+        "paper",
+        "--preset",
+        preset,
+        "--output",
+        str(output),
+    ]
     again = shlex.join(words)
     Console(stderr=True).print(
         f"Records: {output / 'records'}   This table again: {again}",

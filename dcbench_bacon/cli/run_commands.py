@@ -122,12 +122,13 @@ Examples:
 @data_root_option
 @output_option
 @format_option
-def time(**given: Any) -> None:
+def time(format: str | None, **given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
     Random pixels replace a data set that is not on disk. The records go to
     OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
     """
+    from dcbench_bacon.cli.printing import show
     from dcbench_bacon.cli.run import time_grid
 
-    click.echo(time_grid(**given))
+    show(time_grid(**given), format)

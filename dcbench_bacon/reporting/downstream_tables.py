@@ -10,8 +10,9 @@ from dcbench_bacon.downstream_store import Candidate, R, Stage, Trained
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.evaluation.downstream import nas
 from dcbench_bacon.recipes import digests
-from dcbench_bacon.reporting import longform, rendering
+from dcbench_bacon.reporting import longform
 from dcbench_bacon.reporting.longform import different
+from dcbench_bacon.reporting.table import Table
 
 TOP = 5
 CONTINUAL = [
@@ -80,7 +81,7 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
     return table.reset_index()[CONTINUAL]
 
 
-def stages(table: pd.DataFrame) -> pd.DataFrame:
+def stages(table: pd.DataFrame) -> Table:
     """Return a table for people: one row per method, one column per number of classes.
 
     Args:
@@ -126,7 +127,7 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
     return longform.ordered(table, key)[SEARCH]
 
 
-def correlations(table: pd.DataFrame) -> pd.DataFrame:
+def correlations(table: pd.DataFrame) -> Table:
     """Return a table for people, without columns that are the same in all rows.
 
     Args:
@@ -143,18 +144,6 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
     silent = ["top"] * (len(tops) < 2) + ["seed"] * (table["seed"].nunique() < 2)
     page = table.assign(**texts, ipc=images).drop(columns=silent)
     return _page(page.rename(columns=headings), _SEARCH_NOTES)
-
-
-def render(table: pd.DataFrame, format: str) -> str:
-    """Return a table of ``continual`` or ``search`` as text.
-
-    Args:
-        table: made by ``continual`` or ``search``.
-        format: as for ``rendering.render``.
-    """
-    if format != "csv":
-        table = stages(table) if "classes_seen" in table else correlations(table)
-    return rendering.render(table, format)
 
 
 def _told_apart(records: Iterable[R]) -> list[R]:
@@ -269,7 +258,7 @@ def _accuracy(cell: Mapping[Hashable, Any] | None, most: int) -> str:
     return f"{mean:.2f}{deviation}{missing}"
 
 
-def _page(table: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:
+def _page(table: pd.DataFrame, notes: Sequence[str]) -> Table:
     """Return a table with headings and notes.
 
     Recipe and preset are shown only where rows differ in them.
@@ -281,5 +270,4 @@ def _page(table: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:
     if not table.duplicated(identity).any():
         hidden.append("recipe")
     page = table.drop(columns=hidden).rename(columns=_HEADINGS)
-    page.attrs["notes"] = (*notes, *reduced)
-    return page
+    return Table("rows", page, (*notes, *reduced))

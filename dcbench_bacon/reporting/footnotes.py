@@ -30,9 +30,9 @@ class Footnotes:
             "teachers": ", ".join(behind.teachers) or "none",
             "augmentation": behind.augmentation,
         }
-        return "".join(self._mark(text.format(**fields)) for text in texts)
+        return "".join(self.mark(text.format(**fields)) for text in texts)
 
-    def _mark(self, text: str) -> str:
+    def mark(self, text: str) -> str:
         """Return the mark of a sentence."""
         if text not in self.texts:
             self.texts.append(text)

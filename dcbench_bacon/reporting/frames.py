@@ -8,8 +8,10 @@ import msgspec
 import pandas as pd
 
 from dcbench_bacon.errors import UsageError, guess
-from dcbench_bacon.reporting import tables
+from dcbench_bacon.reporting import contents, longform
+from dcbench_bacon.reporting.layout_numbers import wide
 from dcbench_bacon.reporting.published import PublishedNumber, rows
+from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 
@@ -26,9 +28,7 @@ def records(folder: str | Path) -> pd.DataFrame:
         RecordError: a record cannot be read.
         UsageError: there is no such folder.
     """
-    if not Path(folder).is_dir():
-        raise UsageError(f"{folder} is no folder; name the --output of dcbench run")
-    return tables.frame(list(Store(Path(folder)).records()))
+    return longform.frame(_records(folder))
 
 
 def published(**columns: Any) -> pd.DataFrame:
@@ -58,23 +58,42 @@ def published(**columns: Any) -> pd.DataFrame:
 def table(
     folder: str | Path,
     *,
+    layout: str = "long",
     presets: Sequence[str] = ("paper",),
     source: str | None = None,
+    gain_over: str | None = None,
 ) -> pd.DataFrame:
     """Return measured accuracies beside the published ones, in percent.
 
     Args:
         folder: a results folder.
+        layout: ``long``, ``paper`` or ``networks``.
         presets: whose records enter: ``paper``, ``quick``, ``demo``.
         source: of published numbers; by default the method's own paper, else the first
             of dcbench's sources that has the cell.
+        gain_over: the method of the gain row of a layout; None for no such row.
 
     Returns:
-        A row per recipe and network, with mean, standard deviation, number of networks,
-        the published number, its source, and their difference or why there is none.
+        With ``long``, a row per recipe and network, with mean, standard deviation,
+        number of networks, the published number, its source, and their difference or
+        why there is none. With the other layouts, a row per printed row, indexed by
+        block, role and method; the columns are pairs of a data set (``paper``) or a
+        network (``networks``) and ``mean``, ``std``, ``n``, ``published``,
+        ``published_std``, ``difference``, ``gain`` or ``ratio``.
 
     Raises:
         RecordError: a record cannot be read.
-        UsageError: there is no such folder or source.
+        UsageError: there is no such folder, layout or source.
     """
-    return tables.summary(records(folder), presets=tuple(presets), source=source)
+    found = _records(folder)
+    made = contents.table_of(
+        found, layout=layout, presets=presets, source=source, gain_over=gain_over
+    )
+    return made.frame if layout == "long" else wide(made.frame)
+
+
+def _records(folder: str | Path) -> list[Record]:
+    """Return the records in a results folder."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"{folder} is no folder; name the --output of dcbench run")
+    return list(Store(Path(folder)).records())

@@ -11,21 +11,15 @@ import msgspec
 import pandas as pd
 
 from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
-from dcbench_bacon.reporting.published import family
+from dcbench_bacon.reporting.published import KNOWN, family
 from dcbench_bacon.schema import Record
 
 CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has changed
 
 # Rows come in these orders; all other names follow alphabetically.
 _ORDER: dict[str, tuple[str, ...]] = {
-    "dataset": (
-        *("mnist", "fashion_mnist", "svhn"),
-        *("cifar10", "cifar100", "tiny_imagenet"),
-    ),
-    "method": (
-        *("random", "herding", "k_center", "k_means"),
-        *("dm", "idm", "bacon", "bacon+idm", "bacon+dm"),
-    ),
+    "dataset": KNOWN.order["dataset"],
+    "method": KNOWN.order["method"],
     "architecture": ("ConvNet", "ConvNetD4"),
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),
@@ -42,7 +36,7 @@ _ORIGIN = (
         "teachers",
         "taught",
     ),
-    *("hard", "epochs", "passes", "own_passes", "changed", "made"),
+    *("hard", "epochs", "passes", "own_passes", "changed", "made", "overrides"),
     *("distillation_seconds", "set_bytes", "label_bytes"),
 )
 GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
@@ -178,6 +172,9 @@ def _origin(record: Record) -> dict[str, object]:
         **{"hard": _has_hard_labels(record)},
         **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
         **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
+        "overrides": ", ".join(
+            f"{key}={value}" for key, value in record.recipe.overrides.items()
+        ),
         "distillation_seconds": sum(
             cost.seconds for cost in record.distillation.values()
         ),
@@ -225,3 +222,11 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     ]
     order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]
     return build(rows, columns).sort_values(order, key=rank, ignore_index=True)
+
+
+def titles(records: Iterable[Record]) -> dict[str, str]:
+    """Return the printed names of methods and data sets that records state."""
+    found: dict[str, str] = {}
+    for record in records:
+        found |= record.titles
+    return found

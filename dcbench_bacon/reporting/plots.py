@@ -4,8 +4,6 @@ The colours are those of cividis (Nunez, Anderton and Renslow, PLOS ONE 2018), w
 look the same to colour-blind readers and keep their order in shades of grey.
 """
 
-import io
-import re
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -18,23 +16,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from dcbench_bacon.reporting.figure_files import STYLE, save
 from dcbench_bacon.reporting.wording import title
-from dcbench_bacon.runtime.files import write_atomically
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
 _LETTER = 0.08  # width of a letter in inches
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "svg.fonttype": "none",  # keeps text as text
-    "svg.hashsalt": "dcbench",  # gives the same file for the same records
-    "pdf.fonttype": 42,
-}
-_UNDATED: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
-    "png": {},
-}
 _SELECTED = {
     "final": "after the last pass",
     "best_val": "pass chosen on a validation split",
@@ -62,11 +49,8 @@ def transfer(table: pd.DataFrame, folder: Path, format: str) -> list[Path]:
     for key, group in _with_whole(table).groupby(keys, sort=False):
         dataset, ipc, preset, selection = map(str, tuple(key))
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
-        path = folder / f"{_slug(name.replace(' + ', '-'))}.{format}"
-        with rc_context(_STYLE):
-            content = _written(heat_map(group), format)
-        write_atomically(path, content)
-        paths.append(path)
+        with rc_context(STYLE | {"axes.grid": False}):
+            paths.append(save(heat_map(group), folder, name, format))
     return paths
 
 
@@ -82,14 +66,6 @@ def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
     rows = whole.reset_index().drop(columns="ipc").merge(wanted, on=same, how="left")
     rows["ipc"] = rows["ipc"].fillna(0).astype(int)
     return pd.concat([sets, rows.set_index(index)[list(table.columns)]])
-
-
-def _slug(name: str) -> str:
-    """Return a name that is safe for every file system.
-
-    Records may come from strangers, and so may the names in them.
-    """
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name)
 
 
 def heat_map(table: pd.DataFrame) -> Figure:
@@ -228,10 +204,3 @@ def _details(table: pd.DataFrame) -> str:
     told = f"{selected}; n = {networks} networks; preset {first['preset']}"
     framed = bool((table["architecture"] == table["distilled_on"]).any())
     return told + "; framed: the network of the distillation" * framed
-
-
-def _written(figure: Figure, format: str) -> bytes:
-    """Return the content of the file, the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=format, dpi=200, metadata=_UNDATED[format])
-    return buffer.getvalue()

@@ -110,6 +110,23 @@ class PublishedEvaluation(Struct, frozen=True, forbid_unknown_fields=True):
     teachers: tuple[str, ...] = ()
 
 
+class Unregistered(Struct, frozen=True, forbid_unknown_fields=True):
+    """Names with published numbers that dcbench has no module for.
+
+    Attributes:
+        methods: printed names of methods by name.
+        datasets: printed names of data sets by name.
+    """
+
+    methods: dict[str, str]
+    datasets: dict[str, str]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Return all printed names."""
+        return self.methods | self.datasets
+
+
 class Sources(Struct, frozen=True, forbid_unknown_fields=True):
     """The content of ``published_sources.toml``.
 
@@ -117,13 +134,15 @@ class Sources(Struct, frozen=True, forbid_unknown_fields=True):
         sources: sources by name, in order of preference.
         evaluations: evaluations by the name in ``published.csv``.
         families: by name of a family, the values that put a protocol into it.
-        unregistered: names of methods and data sets that dcbench has no module for.
+        unregistered: the names that dcbench has no module for.
+        order: the names of data sets and methods in the order of tables, by column.
     """
 
     sources: dict[str, PublishedSource]
     evaluations: dict[str, PublishedEvaluation]
     families: dict[str, tuple[dict[str, Any], ...]]
-    unregistered: dict[str, tuple[str, ...]]
+    unregistered: Unregistered
+    order: dict[Literal["dataset", "method"], tuple[str, ...]]
 
 
 def _read(name: str) -> str:

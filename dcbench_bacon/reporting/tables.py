@@ -9,36 +9,20 @@ from typing import Any
 
 import pandas as pd
 
+from dcbench_bacon.reporting.accuracies import moments
 from dcbench_bacon.reporting.agreement import MeasuredRow, obstacles, remarks
 from dcbench_bacon.reporting.longform import (
     CELL,
     CHANGED,
     GROUP,
     build,
-    frame,
     identity,
     indexed,
-    ordered,
     rank,
     told_apart,
 )
 from dcbench_bacon.reporting.published import EVALUATIONS, lookup
-from dcbench_bacon.reporting.rendering import moments, render, to_rich
 from dcbench_bacon.schema import Record, Timing
-
-__all__ = [
-    "CHANGED",
-    "PHASES",
-    "SUMMARY",
-    "frame",
-    "ordered",
-    "render",
-    "spread",
-    "summary",
-    "timing",
-    "to_rich",
-    "unfinished",
-]
 
 # The columns of a summary that describe the published number.
 _PUBLISHED = (

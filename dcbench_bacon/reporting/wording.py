@@ -1,21 +1,8 @@
 """The words of the tables: titles, headings, marks and footnotes."""
 
 from dcbench_bacon.plugins import title_of
+from dcbench_bacon.reporting.published import KNOWN
 
-_CAPITALS = (
-    *("mnist", "svhn", "dm", "idm", "bacon", "dc", "dsa", "mtt"),
-    *("cda", "rded", "edc"),
-)
-_TITLES = {
-    **{name: name.upper() for name in _CAPITALS},
-    **{"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"},
-    **{"cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"},
-    **{"imagenet1k": "ImageNet-1K", "imagenet100": "ImageNet-100"},
-    **{"bacon+idm": "BACON + IDM", "bacon+dm": "BACON + DM", "digits": "Digits"},
-    **{"random": "Random", "herding": "Herding", "whole": "Whole data set"},
-    **{"k_center": "K-Center", "k_means": "K-Means"},
-    **{"sre2l": "SRe2L", "gvbsm": "G-VBSM"},
-}
 MARKS = {"best_test": "†", "best_val": "‡"}
 NOTES = {
     "best_test": "† Chosen on the test set: optimistic.",
@@ -43,6 +30,15 @@ NOTES = {
     "gain": "Over another method: percentage points above as many images of it, with a "
     "95 % bootstrap interval (10,000 resamples of sets, then of networks; with one set "
     "it holds the variation between networks alone).",
+    "layout": "Measured: mean ± sample standard deviation (n - 1) over n trained "
+    "networks, in percent.",
+    "emphasis": "The best measured number of a column is bold, the second underlined.",
+    "brackets": "In brackets: published number, and measured minus published in "
+    "percentage points (- where they may not be compared); alone, where only the "
+    "published number exists.",
+    "gain_row": "Gain: the best other measured method minus this one, in percentage "
+    "points.",
+    "ratio": "Ratio: distilled images as a share of the training images.",
     "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
     "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions. HLR "
     "and LRS are of hard labels; sets with soft labels, or a teacher's, have none.",
@@ -105,6 +101,20 @@ HEADINGS = {
 }
 
 
+# Headings of the columns that are flush left; numbers are flush right.
+LEFT = frozenset(
+    {
+        *("Data set", "Method", "Network", "Preset", "Recipe", "Selection"),
+        *("Stage", "Status", "Error", "Device", "torch", "Distilled on"),
+        *("Set", "Features", "Protocol", "Block", "Source", "Evaluation"),
+    }
+)
+
+
 def title(name: str) -> str:
-    """Return the printed name of a data set or a method, also of a plug-in."""
-    return _TITLES.get(name) or title_of(name) or name
+    """Return the printed name of a data set or a method, also of a plug-in.
+
+    It is that of the installed module, or of the published numbers for a name that
+    dcbench has no module for.
+    """
+    return title_of(name) or KNOWN.unregistered.titles.get(name) or name

@@ -15,6 +15,7 @@ from dcbench_bacon.data.set_identity import set_facts
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.plugins import title_of
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.clock import Clock, Schedule
 from dcbench_bacon.running.planning import CellJob, report_changed_method
@@ -195,8 +196,16 @@ class CellRunner:
             status=status,
             environment=environment(self.context.device),
             dataset_sha256=self.fingerprint,
+            titles=self._titles(),
             **fields,
         )
+
+    def _titles(self) -> dict[str, str]:
+        """Return the printed names of the method and, once it is read, the data set."""
+        found = {self.job.cell.method: title_of(self.job.cell.method) or ""}
+        if hasattr(self, "images"):
+            found[self.job.cell.dataset] = self.images.dataset.info.title
+        return {name: title for name, title in found.items() if title}
 
     def _distill(self, method: Method, path: Path) -> None:
         """Run the method and store its set with its provenance."""

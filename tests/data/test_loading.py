@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,18 @@ def test_tiny_imagenet_tree_and_zip_are_equal(tmp_path: Path) -> None:
     # Classes are sorted by WordNet id, and the ids here fall as the grey levels rise.
     assert from_tree.train.images[0, 0, 0, 0] == 199
     assert from_tree.test.labels.tolist() == list(range(199, -1, -1))
+
+
+def test_a_zip_of_a_mac_is_read_as_it_was(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "tree")
+    shutil.make_archive(
+        str(tmp_path / "zip" / "tiny-imagenet-200"), "zip", tmp_path / "tree"
+    )
+    plain = loading.load("tiny_imagenet", tmp_path / "zip").fingerprint
+    with ZipFile(tmp_path / "zip" / "tiny-imagenet-200.zip", "a") as archive:
+        for name in ("__MACOSX/tiny-imagenet-200/._a", "tiny-imagenet-200/.DS_Store"):
+            archive.writestr(name, b"")
+    assert loading.load("tiny_imagenet", tmp_path / "zip").fingerprint == plain
 
 
 @pytest.mark.parametrize(

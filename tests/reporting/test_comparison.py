@@ -19,6 +19,7 @@ from dcbench_bacon.data import set_identity
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.field_types import LabelKind
 from dcbench_bacon.reporting import comparison, longform, plots, rendering, scores
+from dcbench_bacon.reporting.contents import captioned
 from dcbench_bacon.schema import Cell, Record
 from dcbench_bacon.store import Store
 
@@ -76,6 +77,12 @@ def records() -> list[Record]:
     ]
 
 
+def printed(frame: pd.DataFrame, format: str) -> str:
+    """The text of a table of either kind."""
+    made = captioned("scores" if "lrs" in frame else "transfer", frame)
+    return rendering.render(made, format)
+
+
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
     long = longform.frame(records())
@@ -84,7 +91,7 @@ def outputs() -> dict[str, str]:
         "scores": comparison.scores(long),
     }
     return {
-        f"{name}.{kind}": RECIPE.sub("set-protocol", rendering.render(table, format))
+        f"{name}.{kind}": RECIPE.sub("set-protocol", printed(table, format))
         for name, table in found.items()
         for kind, format in (("csv", "csv"), ("md", "md"), ("tex", "latex"))
     }
@@ -205,7 +212,7 @@ def test_any_method_may_be_held_against_another() -> None:
     assert table["gain_high"]["idm"] == pytest.approx(100 * interval.high)
     assert table["gain"]["random"] == pytest.approx(-31)
     assert math.isnan(table["gain"]["dm"])
-    assert "Over DM" in rendering.render(table.reset_index(), "md")
+    assert "Over DM" in printed(table.reset_index(), "md")
     assert table["ior"]["idm"] == pytest.approx(0.615 - 0.2)
 
 
@@ -255,11 +262,11 @@ def test_of_several_whole_sets_the_one_of_its_recipe_counts(reverse: bool) -> No
         table = comparison.scores(longform.frame(records[:: -1 if reverse else 1]))
         row = table[table["method"] == "dm"].iloc[0]
         assert row["hlr"] == pytest.approx(hlr)
-        text = rendering.render(table, "md")
+        text = printed(table, "md")
         assert f"Whole data set: of {len(records) - 1} recipes" in text
         assert told in text
         assert f"{row['whole_recipe']} is used" in text
-        assert row["whole_recipe"] in rendering.render(table, "csv")
+        assert row["whole_recipe"] in printed(table, "csv")
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -291,7 +298,7 @@ def test_of_several_recipes_the_one_without_set_is_held_against(reverse: bool) -
         table = comparison.scores(frame, against="dm")
         row = table[table["method"] == "idm"].iloc[0]
         assert row["gain"] == pytest.approx(gain)
-        text = rendering.render(table, "md")
+        text = printed(table, "md")
         assert f"{row['against_recipe']} is used ({told})" in text
 
 
@@ -299,7 +306,7 @@ def test_one_reference_needs_no_note() -> None:
     table = comparison.scores(
         longform.frame([made("dm", (0.5,)), made("random", (0.2,))])
     )
-    assert "is used" not in rendering.render(table, "md")
+    assert "is used" not in printed(table, "md")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +364,7 @@ def test_one_set_evaluated_twice_is_one_row() -> None:
     table = comparison.transfer(longform.frame([first, again, more]))
     assert list(table["n"]) == [2, 1]
     assert len(set(table.index)) == 1
-    text = rendering.render(table, "md")
+    text = printed(table, "md")
     assert text.count("| DM ") == 1
 
 
@@ -368,7 +375,7 @@ def test_rows_of_one_set_under_two_protocols_are_told_apart() -> None:
         made("dm", (0.6,), network="MLP", rules={"epochs": 7}),
     ]
     table = comparison.transfer(longform.frame(found))
-    text = rendering.render(table, "md")
+    text = printed(table, "md")
     assert "Recipe" in text
     assert all(recipe in text for recipe in table.index)
 
@@ -377,7 +384,7 @@ def test_two_recipes_are_two_rows() -> None:
     found = [made("dm", (0.5,)), made("dm", (0.6,), settings={"steps": 7})]
     table = comparison.transfer(longform.frame(found))
     assert sorted(table["accuracy_mean"]) == [50.0, 60.0]
-    text = rendering.render(table, "md")
+    text = printed(table, "md")
     assert text.count("| DM ") == 2
     assert all(recipe in text for recipe in table.index)
 
@@ -406,7 +413,7 @@ def test_two_sets_of_one_seed_are_two_rows(make: Any) -> None:
             (second, "ConvNet", 60.0, 1, 3),
             (second, "MLP", 30.0, 1, 1),
         ]
-        assert second in rendering.render(table, "md")
+        assert second in printed(table, "md")
 
 
 def test_order_of_records_changes_nothing() -> None:
@@ -421,7 +428,7 @@ def test_order_of_records_changes_nothing() -> None:
 def test_selection_is_always_told() -> None:
     long = longform.frame(records())
     for table in (comparison.transfer(long), comparison.scores(long)):
-        text = rendering.render(table, "md")
+        text = printed(table, "md")
         assert "45.00 (n=1)†" in text or "45.00†" in text
         assert "optimistic" in text
         assert "selection final" in text
@@ -432,7 +439,7 @@ def test_no_records_is_an_empty_table(kind: str) -> None:
     long = longform.frame([])
     for table in (comparison.transfer(long), comparison.scores(long)):
         assert table.empty
-        assert rendering.render(table, kind)
+        assert printed(table, kind)
 
 
 @pytest.mark.slow

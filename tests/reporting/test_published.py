@@ -16,6 +16,7 @@ from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.reporting import agreement, longform, published, rendering, tables
 from dcbench_bacon.reporting.agreement import MeasuredRow
+from dcbench_bacon.reporting.contents import captioned, table_of
 from dcbench_bacon.reporting.footnotes import Footnotes
 from dcbench_bacon.reporting.wording import OBSTACLES, REMARKS
 from dcbench_bacon.running import planning
@@ -78,7 +79,7 @@ def test_every_name_is_registered_or_listed_as_not() -> None:
         (DATASETS, {row.dataset for row in published.rows()}, "datasets"),
     ):
         there = {name.replace("-", "_") for name in registry.names()}
-        assert names - there == set(listed[key])
+        assert names - there == set(getattr(listed, key))
 
 
 def test_the_default_is_the_own_source_where_there_is_one() -> None:
@@ -230,7 +231,7 @@ def test_every_registered_method_under_every_protocol() -> None:
 def test_dm_under_rded_is_shown_and_not_compared() -> None:
     rded = {"name": "rded", "teachers": ("ResNet18BN",)}
     frame = longform.frame([record(Cell("dm", "cifar10", 10), (0.61,), protocol=rded)])
-    text = rendering.render(tables.summary(frame), "md")
+    text = rendering.render(captioned("accuracy", tables.summary(frame)), "md")
     assert "48.9 ± 0.6 [1]ᵃ |" in text
     assert "ᵃ No difference: published under another evaluation (DSA's" in text
     assert "+12.10" not in text
@@ -348,14 +349,14 @@ def test_marks_are_letters_in_the_order_of_use() -> None:
     assert marks == "ᵃᶜ"
     assert [line[0] for line in notes.lines()] == ["ᵃ", "ᵇ", "ᶜ"]
     for number in range(30):
-        notes._mark(str(number))
+        notes.mark(str(number))
     assert len({line.split()[0] for line in notes.lines()}) == 33
 
 
 @pytest.mark.parametrize("kind", ["md", "latex", "html"])
 def test_each_mark_has_its_footnote(kind: str) -> None:
     frame = longform.frame([record(Cell("dm", "mnist", 1), (0.89,))])
-    text = rendering.render(tables.summary(frame), kind)
+    text = rendering.render(captioned("accuracy", tables.summary(frame)), kind)
     mark = r"$^\mathrm{a}$" if kind == "latex" else "ᵃ"
     assert len(re.findall(re.escape(mark), text)) == 2
     assert "not checked against the source" in text
@@ -368,11 +369,8 @@ def test_one_set_under_two_protocols_is_two_rows_of_different_keys() -> None:
         record(cell, (0.5,)),
         record(cell, (0.4,), protocol=common, digest="00000002"),
     ]
-    for table in (
-        tables.summary(longform.frame(found)),
-        tables.spread(longform.frame(found)),
-        tables.timing(found),
-    ):
-        assert list(table["protocol"]) == ["dc", "hard"]
+    for what in ("accuracy", "spread", "timing"):
+        table = table_of(found, what)
+        assert list(table.frame["protocol"]) == ["dc", "hard"]
         assert "| hard " in rendering.render(table, "md")
     assert len(select(tables.summary(longform.frame(found)), protocol="hard")) == 1

@@ -7,17 +7,32 @@ files anew; read the diff.
 import io
 import math
 import random
+import re
+import shutil
 import statistics
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from records import KEY, record, select
 from rich.console import Console
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.reporting import longform, rendering, tables
+from dcbench_bacon.reporting import longform, rendering, tables, terminal
+from dcbench_bacon.reporting.contents import (
+    CONTENTS,
+    captioned,
+    published_table,
+    table_of,
+)
+from dcbench_bacon.reporting.layout_numbers import wide
+from dcbench_bacon.reporting.pages import page_of
+from dcbench_bacon.reporting.table import Marked, Table
 from dcbench_bacon.schema import (
     Cell,
     Record,
@@ -101,20 +116,44 @@ def records() -> list[Record]:
     ]
 
 
+@cache
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
-    long = longform.frame(records())
-    paper = tables.summary(long)
-    every = tables.summary(long, presets=("paper", "quick", "demo"))
-    texts = {f"table.{kind}": rendering.render(paper, kind) for kind in ("csv", "md")}
-    texts |= {f"all.{kind}": rendering.render(every, kind) for kind in ("csv", "md")}
-    texts |= {"table.tex": rendering.render(paper, "latex")}
-    texts |= {"table.html": rendering.render(paper, "html")}
-    texts |= {"spread.md": rendering.render(tables.spread(long), "md")}
-    texts |= {"timing.csv": rendering.render(tables.timing(records()), "csv")}
-    texts |= {"timing.md": rendering.render(tables.timing(records()), "md")}
-    texts |= {"unfinished.md": rendering.render(tables.unfinished(records()), "md")}
-    return texts
+    every = ("paper", "quick", "demo")
+    made = {
+        "table": table_of(records()),
+        "all": table_of(records(), presets=every),
+        "spread": table_of(records(), "spread"),
+        "timing": table_of(records(), "timing"),
+        "unfinished": table_of(records(), "unfinished"),
+        "paper": table_of(records(), layout="paper", gain_over="dm"),
+        "networks": table_of(records(), layout="networks"),
+        "published": published_table(ipc=(10,), datasets=("mnist", "cifar10")),
+    }
+    kinds = {
+        **{"table": ("csv", "md", "tex", "html"), "all": ("csv", "md")},
+        **{"spread": ("md",), "timing": ("csv", "md"), "unfinished": ("md",)},
+        **{"paper": ("csv", "md", "tex", "html", "80.txt", "200.txt")},
+        **{"networks": ("csv", "md", "tex", "html", "80.txt")},
+        **{"published": ("csv", "md", "80.txt")},
+    }
+    return {
+        f"{name}.{kind}": printed(table, kind)
+        for name, table in made.items()
+        for kind in kinds[name]
+    }
+
+
+def printed(table: Table, kind: str) -> str:
+    """The text of a table; its kind is the ending of a file's name."""
+    width, _, suffix = kind.rpartition(".")
+    if suffix == "txt":
+        console = Console(file=io.StringIO(), width=int(width), color_system=None)
+        console.print(terminal.to_rich(table, int(width)))
+        assert isinstance(console.file, io.StringIO)
+        lines = console.file.getvalue().splitlines()
+        return "".join(f"{line.rstrip()}\n" for line in lines)
+    return rendering.render(table, {"tex": "latex"}.get(kind, kind))
 
 
 @pytest.mark.parametrize("name", sorted(outputs()))
@@ -123,8 +162,10 @@ def test_golden(name: str) -> None:
 
 
 def test_golden_folder_holds_nothing_stale() -> None:
-    ours = {"table", "all", "spread", "timing", "unfinished"}
-    found = {path.name for path in GOLDEN.iterdir() if path.stem in ours}
+    ours = {name.partition(".")[0] for name in outputs()}
+    found = {
+        path.name for path in GOLDEN.iterdir() if path.name.partition(".")[0] in ours
+    }
     assert found == set(outputs())
 
 
@@ -134,18 +175,18 @@ def test_order_of_records_changes_nothing() -> None:
         random.Random(seed).shuffle(shuffled)
         long = longform.frame(shuffled)
         pd.testing.assert_frame_equal(long, longform.frame(records()))
-        for table, name in (
-            (tables.summary(long), "table.csv"),
-            (tables.spread(long), "spread.md"),
-            (tables.timing(shuffled), "timing.csv"),
-            (tables.unfinished(shuffled), "unfinished.md"),
+        for what, name in (
+            *(("accuracy", "table.csv"), ("spread", "spread.md")),
+            *(("timing", "timing.csv"), ("unfinished", "unfinished.md")),
         ):
-            text = rendering.render(table, name.split(".")[1])
+            text = rendering.render(table_of(shuffled, what), name.split(".")[1])
             assert text == (GOLDEN / name).read_text(encoding="utf-8")
+        paper = table_of(shuffled, layout="paper", gain_over="dm")
+        assert printed(paper, "80.txt") == (GOLDEN / "paper.80.txt").read_text("utf-8")
 
 
 def test_csv_columns_exactly() -> None:
-    text = rendering.render(tables.summary(longform.frame(records())), "csv")
+    text = rendering.render(table_of(records()), "csv")
     assert text.splitlines()[0] == COLUMNS
     table = pd.read_csv(io.StringIO(text), dtype={"recipe": str})
     assert list(table.columns) == COLUMNS.split(",")
@@ -177,7 +218,7 @@ def test_one_network_has_no_deviation() -> None:
     table = tables.summary(longform.frame(records()))
     row = select(table, method="bacon+dm").iloc[0]
     assert math.isnan(row["accuracy_std"])
-    assert "50.00 (n=1)" in rendering.render(table, "md")
+    assert "50.00 (n=1)" in rendering.render(captioned("accuracy", table), "md")
 
 
 def test_quick_and_demo_enter_only_when_asked() -> None:
@@ -185,7 +226,7 @@ def test_quick_and_demo_enter_only_when_asked() -> None:
     assert set(tables.summary(long)["preset"]) == {"paper", "paper + set"}
     quick = tables.summary(long, presets=("quick",))
     assert set(quick["preset"]) == {"quick"}
-    assert "Preset quick" in rendering.render(quick, "md")
+    assert "Preset quick" in rendering.render(captioned("accuracy", quick), "md")
 
 
 def test_recipes_never_average() -> None:
@@ -225,40 +266,88 @@ def test_choice_on_test_is_marked(kind: str) -> None:
     table = tables.summary(longform.frame(records()))
     chosen = table[table["selection"] == "best_test"]
     others = table[table["selection"] != "best_test"]
-    assert "optimistic" in rendering.render(chosen, kind)
-    assert "optimistic" not in rendering.render(others, kind)
+    assert "optimistic" in rendering.render(captioned("accuracy", chosen), kind)
+    assert "optimistic" not in rendering.render(captioned("accuracy", others), kind)
 
 
 @pytest.mark.parametrize("kind", ["csv", "md", "latex", "html"])
 def test_no_records_is_an_empty_table(kind: str) -> None:
-    long = longform.frame([])
-    for table in (
-        tables.summary(long),
-        tables.spread(long),
-        tables.timing([]),
-        tables.unfinished([]),
-    ):
-        assert table.empty
+    made = [table_of([], what) for what in CONTENTS]
+    made += [table_of([], layout=layout) for layout in ("paper", "networks")]
+    for table in made:
+        assert table.frame.empty
         assert rendering.render(table, kind)
 
 
 def test_unknown_format() -> None:
     with pytest.raises(UsageError, match="md, csv, latex, html"):
-        rendering.render(tables.summary(longform.frame([])), "xls")
+        rendering.render(table_of([]), "xls")
 
 
 def test_markup_of_names_is_escaped() -> None:
     table = tables.summary(longform.frame(records()))
-    assert "new\\|<b>" in rendering.render(table, "md")
-    assert r"a\_\&\_b" in rendering.render(table, "latex")
-    assert "new|&lt;b&gt;" in rendering.render(table, "html")
+    assert "new\\|\\<b>" in rendering.render(captioned("accuracy", table), "md")
+    assert r"a\_\&\_b" in rendering.render(captioned("accuracy", table), "latex")
+    assert "new|&lt;b&gt;" in rendering.render(captioned("accuracy", table), "html")
+
+
+HOSTILE = st.text(
+    st.sampled_from([*"\\{}$&#_%~^<>|*`[]\"'-§é\n\r\t\x00\x1b\x07\u202e", "x"])
+    | st.characters(codec="utf-8"),
+    min_size=1,
+    max_size=12,
+)
+# What LaTeX reads as a command, unless a backslash precedes it.
+ACTIVE = re.compile(r"(?<!\\)[&%#_^~]")
+
+
+@settings(max_examples=25, deadline=None)
+@given(HOSTILE, HOSTILE, st.sampled_from(["paper", "networks", "long"]))
+def test_hostile_names_stay_text(method: str, dataset: str, layout: str) -> None:
+    found = [
+        record(Cell(method, dataset, 1), (0.5, 0.6)),
+        record(Cell("dm", dataset, 1), (0.5, 0.6), architecture=method),
+    ]
+    table = table_of(found, layout=layout)
+    page = page_of(table)
+    shown = [str(getattr(cell, "whole", cell)) for row in page.rows for cell in row]
+    assert all(text.isprintable() for text in shown)
+    html = rendering.render(table, "html")
+    tags = set(re.findall(r"</?(\w+)", html.partition("<tbody>")[2]))
+    assert tags <= {"td", "tr", "tbody", "table", "div", "ul", "li", "body", "html"} | {
+        *("strong", "u")
+    }
+    latex = rendering.render(table, "latex").partition("\\midrule")[2]
+    body = (
+        latex.partition("\\bottomrule")[0].replace("^\\mathrm", "").replace("$^2$", "")
+    )
+    rows = [line for line in body.splitlines() if line]
+    assert len(rows) == len(page.rows)  # no line break, no comment
+    for row in rows:
+        assert row.endswith("\\\\")
+        assert len(ACTIVE.findall(row)) == len(page.headings) - 1  # the separators
+    lines = rendering.render(table, "md").split("\n")
+    assert sum(line.startswith("|") for line in lines) == len(page.rows) + 2
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+@pytest.mark.parametrize("name", ["table", "paper", "networks"])
+def test_latex_compiles(name: str, tmp_path: Path) -> None:
+    body = outputs()[f"{name}.tex"]
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        f"{body}\\end{{document}}\n",
+        encoding="utf-8",
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_terminal_table_shows_both_numbers(width: int) -> None:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     table = tables.summary(longform.frame(records()))
-    console.print(rendering.to_rich(table, width))
+    console.print(terminal.to_rich(captioned("accuracy", table), width))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "…" not in text
@@ -266,6 +355,50 @@ def test_terminal_table_shows_both_numbers(width: int) -> None:
         assert number in text
     if width == 160:  # at 80 they are broken, as there is no place for them
         assert all(recipe in text for recipe in table.index)
+
+
+def test_a_paper_has_a_block_per_ipc_and_the_whole_set_last() -> None:
+    found = [
+        record(Cell("random", "mnist", 10), (0.949, 0.951)),
+        record(Cell("dm", "mnist", 10), (0.97, 0.97)),
+        record(Cell("bacon", "mnist", 10), (0.98, 0.984)),
+        record(Cell("dm", "mnist", 1), (0.8,)),
+        record(Cell("whole", "mnist", 0), (0.99,)),
+    ]
+    table = table_of(found, layout="paper", gain_over="dm")
+    rows = [
+        [cell if isinstance(cell, str) else cell.whole for cell in row]
+        for row in page_of(table).rows
+    ]
+    first = [row for row in rows if row[0]]
+    assert [row[0] for row in first] == ["1", "10"]
+    ten = rows[rows.index(first[1]) :]
+    assert ten[0][1] == "Random"
+    assert ten[0][2].startswith("95.0±0.1 (95.1")
+    named = {row[1]: row[2] for row in ten}
+    assert named["Gain over DM"] == "+1.2"
+    assert named["Ratio (%)"] == "0.17"
+    assert ten[-1][1] == "Whole data set"
+    assert ten[-1][2].startswith("99.0")
+    marks = {
+        (cell.text, cell.emphasis)
+        for row in page_of(table).rows
+        for cell in row
+        if isinstance(cell, Marked) and cell.emphasis
+    }
+    assert marks == {("98.2±0.3", "best"), ("97.0±0.0", "second")}
+    numbers = wide(table.frame)
+    assert numbers.loc[("10", "measured", "dm"), ("mnist", "mean")] == 97.0
+
+
+def test_titles_of_plug_ins_that_are_not_installed_come_from_records() -> None:
+    cell = Cell("theirs", "birds", 10)
+    titles = {"theirs": "Their Method", "birds": "Birds of <Prey>"}
+    found = [msgspec.structs.replace(record(cell, (0.5,)), titles=titles)]
+    for layout in ("long", "paper", "networks"):
+        text = rendering.render(table_of(found, layout=layout), "md")
+        assert "Their Method" in text
+        assert r"Birds of \<Prey>" in text
 
 
 def test_timing_by_hand() -> None:

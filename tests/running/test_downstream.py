@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
 import torch
 from commandline import invoke, settable, tiny
@@ -36,7 +37,8 @@ from dcbench_bacon.errors import DataError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.downstream import continual, nas
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
-from dcbench_bacon.reporting import downstream_tables
+from dcbench_bacon.reporting import downstream_tables, rendering
+from dcbench_bacon.reporting.table import Kind, Table
 from dcbench_bacon.running import trainings, waiting
 from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -186,14 +188,14 @@ def candidates() -> list[Candidate]:
 
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
-    tables = {
+    tables: dict[Kind, pd.DataFrame] = {
         "continual": downstream_tables.continual(stages()),
         "nas": downstream_tables.search(candidates(), 3),
     }
     kinds = {"md": "md", "csv": "csv", "tex": "latex", "html": "html"}
     return {
-        f"{name}.{suffix}": downstream_tables.render(table, kind)
-        for name, table in tables.items()
+        f"{use}.{suffix}": rendering.render(Table(use, table), kind)
+        for use, table in tables.items()
         for suffix, kind in kinds.items()
     }
 
@@ -223,11 +225,13 @@ def test_two_recipes_are_two_rows_and_never_one_mean() -> None:
     records = [*stages(), stage(other, 5, (0.1,)), stage(other, 10, (0.1,))]
     table = downstream_tables.continual(records)
     assert len(table) == 6
-    text = downstream_tables.render(table, "md")
+    text = rendering.render(Table("continual", table), "md")
     assert "Recipe" in text
     assert "bbbbbbbb" in text
     reduced = [stage(identity("dm"), 5, (0.3,), preset="demo"), *stages()]
-    text = downstream_tables.render(downstream_tables.continual(reduced), "md")
+    text = rendering.render(
+        Table("continual", downstream_tables.continual(reduced)), "md"
+    )
     assert "not comparable with published numbers" in text
 
 
@@ -257,7 +261,7 @@ def test_sets_are_compared_with_their_own_data_and_one_by_one() -> None:
     second = [candidate(identity("dm", seed=1), name, 0.5, 0.5) for name in names]
     table = downstream_tables.search([*candidates(), *second])
     assert len(table[table["method"] == "dm"]) == 2
-    assert "Seed" in downstream_tables.render(table, "md")
+    assert "Seed" in rendering.render(Table("nas", table), "md")
     foreign = [
         msgspec.structs.replace(record, dataset_sha256="another") for record in second
     ]
@@ -299,7 +303,7 @@ def test_sets_of_other_tools_are_never_averaged() -> None:
     found = [stage(unnamed, 5, (0.1,)), stage(other, 5, (0.3,))]
     table = downstream_tables.continual(found)
     assert sorted(table["accuracy_mean"]) == [10.0, 30.0]
-    assert "bbbbbbbb" in downstream_tables.render(table, "md")
+    assert "bbbbbbbb" in rendering.render(Table("continual", table), "md")
     named = [
         replace(each, source=replace(source, name="X"))
         for each, source in zip(found, (unnamed, other), strict=True)

@@ -21,6 +21,7 @@ from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.recipes.digests import digest
 from dcbench_bacon.reporting import longform, rendering, tables
+from dcbench_bacon.reporting.contents import captioned
 from dcbench_bacon.running import planning
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -216,10 +217,15 @@ def test_the_row_stands_last_beside_its_published_number() -> None:
     assert table["method"].tolist() == ["random", "herding", "k_means", "whole"]
     assert table["ipc"].tolist() == [10, 10, 10, 0]
     assert table["published_mean"].tolist()[1:] == [31.6, 41.49, 84.8]
-    shown = rendering.render(table, "md").splitlines()
+    shown = rendering.render(captioned("accuracy", table), "md").splitlines()
     assert "Whole data set" in shown[5]
     assert "| all |" in " ".join(shown[5].split())
-    assert "0" in rendering.render(table, "csv").splitlines()[-1].split(",")[1]
+    assert (
+        "0"
+        in rendering.render(captioned("accuracy", table), "csv")
+        .splitlines()[-1]
+        .split(",")[1]
+    )
 
 
 @pytest.mark.parametrize("preset", ["paper", "quick", "demo"])

@@ -1,0 +1,108 @@
+"""Figures: their files, the lines in them, and names that no file system takes."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pytest
+from records import record
+
+from dcbench_bacon.reporting import bars, curves
+from dcbench_bacon.reporting.pareto_figure import pareto
+from dcbench_bacon.reporting.points import with_lines
+from dcbench_bacon.schema import Cell, Evaluation, Record
+
+PAPER = ("paper",)
+
+
+def with_settings(found: Record, **settings: Any) -> Record:
+    recipe = msgspec.structs.replace(found.recipe, settings=settings)
+    return msgspec.structs.replace(found, recipe=recipe)
+
+
+def swept() -> list[Record]:
+    """One recipe at three values of a weight, and another recipe at one value."""
+    found = [
+        with_settings(
+            record(
+                Cell("bacon", "cifar10", 10),
+                (0.5 + weight / 10, 0.5),
+                digest=f"{number:08x}",
+                overrides={"tv_weight": str(weight)} if weight != 0.8 else {},
+            ),
+            **{"steps": 100, "tv_weight": weight},
+        )
+        for number, weight in enumerate((0.0, 0.4, 0.8))
+    ]
+    other = record(Cell("dm", "cifar10", 10), (0.4,), digest="0000000f")
+    return [*found, with_settings(other, steps=100, tv_weight=0.8)]
+
+
+def watched() -> Record:
+    """A record with accuracies on the way."""
+    history = tuple(
+        Evaluation(
+            architecture="ConvNet",
+            trial=trial,
+            accuracy=0.1 + step / 1000,
+            epoch=1,
+            seconds=1.0,
+            step=step,
+        )
+        for step in (0, 50)
+        for trial in (0, 1)
+    )
+    return msgspec.structs.replace(
+        record(Cell("dm", "../<b>", 10), (0.4, 0.5)), history=history
+    )
+
+
+@pytest.mark.parametrize("format", ["png", "svg", "pdf"])
+def test_every_figure_in_every_format(format: str, tmp_path: Path) -> None:
+    found = [*swept(), watched()]
+    paths = [
+        *curves.history(found, PAPER, tmp_path, format),
+        *curves.ablation(found, PAPER, tmp_path, format),
+        *bars.timing(found, PAPER, tmp_path, format),
+        *pareto(found, PAPER, tmp_path, format),
+    ]
+    kinds = {path.name.partition("-")[0] for path in paths}
+    assert kinds == {"history", "ablation", "timing", "pareto"}
+    for path in paths:
+        assert path.parent == tmp_path  # whatever the name of the data set
+        assert path.stat().st_size > 1000
+
+
+def test_a_figure_of_the_same_records_is_the_same_file(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        curves.history([watched()], PAPER, tmp_path / folder, "svg")
+    first, second = sorted(tmp_path.glob("*/*.svg"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_sweep_joins_recipes_that_differ_in_one_key_alone(tmp_path: Path) -> None:
+    (path,) = curves.ablation(swept(), PAPER, tmp_path, "svg")
+    assert path.name.startswith("ablation-tv_weight-cifar10")
+    text = path.read_text(encoding="utf-8")
+    assert "BACON" in text
+    assert "DM" not in text  # it has one value
+    assert curves.ablation(swept(), PAPER, tmp_path, "svg", "steps") == []
+
+
+def test_reduced_presets_enter_only_when_asked(tmp_path: Path) -> None:
+    quick = [record(Cell("dm", "cifar10", 1), (0.4,), preset="quick")]
+    for maker in (bars.timing, pareto):
+        assert maker(quick, PAPER, tmp_path, "svg") == []
+        assert len(maker(quick, ("quick",), tmp_path, "svg")) == 1
+
+
+def test_lines_name_what_was_overridden() -> None:
+    rows = pd.DataFrame(
+        {
+            "method": ["dm", "dm"],
+            "overrides": ["", "steps=7"],
+            "architecture": ["ConvNet", "ConvNet"],
+        }
+    )
+    assert list(with_lines(rows, str.upper)["line"]) == ["DM", "DM, steps=7"]
