@@ -40,6 +40,7 @@ def stripes(count: int, channels: int = 1) -> tuple[Tensor, Tensor]:
     return (clean[:, None] + noise).to(torch.uint8), labels
 
 
+@pytest.mark.slow
 def test_two_tensors_of_ones_own_get_an_accuracy() -> None:
     own = api.own_dataset(stripes(40), stripes(20), class_names=("across", "along"))
     frame = api.evaluate(stripes(4), own, architectures="ConvNetD1W8", **QUIET)

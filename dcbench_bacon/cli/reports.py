@@ -158,10 +158,11 @@ def _warn(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> None:
     tries = [f"--preset {name}" for name, _ in counts if name not in presets]
     tries += [] if found else ["another --output"]
     hint = f" Try {' or '.join(tries)}." if tries else ""
-    if found and not tries:
+    asked = " and ".join(name for name, _ in counts if name in presets)
+    if asked:
         hint = (
-            " These are of another kind than this table shows; `dcbench table --help` "
-            "says what each shows."
+            f" Those of preset {asked} are of another kind than this table shows; "
+            f"`dcbench table --help` says what each shows.{hint}"
         )
     if not found and folder.name == "records":
         hint += " dcbench table --published prints the literature."

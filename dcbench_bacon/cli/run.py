@@ -12,6 +12,7 @@ from rich.console import Console
 from dcbench_bacon.cli import forecast
 from dcbench_bacon.cli.printing import show
 from dcbench_bacon.cli.setup import Setup
+from dcbench_bacon.cli.sweeps import plan_sweep
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes.overlay import request_of
@@ -20,7 +21,7 @@ from dcbench_bacon.reporting.accuracies import accuracy, moments
 from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.running import ray_cluster, ray_executor, step_timing
 from dcbench_bacon.running.grid import CellResult, run
-from dcbench_bacon.running.planning_of_grids import Grid, plan
+from dcbench_bacon.running.planning_of_grids import Grid
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.schema import Evaluation
 
@@ -30,13 +31,21 @@ AXES = ("methods", "datasets", "ipc")
 REFERENCES = ("random", "whole")  # methods that scores compare the others with
 
 
-def run_grid(*, references: bool, dry_run: bool, executor: str, **given: Any) -> int:
+def run_grid(
+    *,
+    references: bool,
+    dry_run: bool,
+    executor: str,
+    sweeps: tuple[str, ...],
+    **given: Any,
+) -> int:
     """Run the requested grid; print each result and the table.
 
     Args:
         references: whether the methods ``REFERENCES`` run as well.
         dry_run: print what would run and what it would take instead.
         executor: ``process``, or an executor of ``ray_cluster.address_of``.
+        sweeps: the texts of ``--sweep``.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
     Returns:
@@ -59,7 +68,7 @@ def run_grid(*, references: bool, dry_run: bool, executor: str, **given: Any) ->
         request=request_of("demo" if demo else "paper", **given),
     )
     pools.check_architectures(grid.request.architectures)
-    jobs = plan(grid, setup.data_root)
+    jobs = plan_sweep(grid, sweeps, setup.data_root)
     results, console = [], Console(stderr=True)
     preset, count = grid.request.preset, len(jobs)
     with setup.ready(console, writing=not dry_run) as (store, context):

@@ -32,6 +32,7 @@ Examples:
   dcbench run --methods bacon,idm --datasets all     the paper's grid, IPC 1, 10, 50
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
+  dcbench run --methods bacon --datasets cifar10 --ipc 10 --sweep tv_weight=0,0.4,0.8
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
   dcbench run --datasets all --executor ray --cores-per-cell 2       cells side by side
   dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
@@ -53,6 +54,14 @@ Examples:
 @compile_option
 @data_root_option
 @output_option
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KEY=V1,V2,...",
+    help="Run the grid once for each value of a recipe key, or of protocol.KEY; with "
+    "several --sweep, for each combination. dcbench plot ablation draws the result.",
+)
 @click.option(
     "--references",
     is_flag=True,

@@ -352,7 +352,7 @@ def test_all_data_sets_are_the_papers_six(monkeypatch: pytest.MonkeyPatch) -> No
         seen.append(grid)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dcbench_bacon.cli.run.plan", plan)
+    monkeypatch.setattr("dcbench_bacon.cli.sweeps.plan", plan)
     assert invoke("run", "--methods", "all", "--datasets", "all").exit_code == 130
     assert invoke("run").exit_code == 130
     assert seen[0].datasets == PAPER_DATASETS
@@ -629,3 +629,31 @@ def test_a_key_of_one_method_marks_no_other(tmp_path: Path) -> None:
     judged = ["protocol.epochs", "protocol.networks"]
     assert marks["random"] == judged
     assert marks["dm"] == ["architecture", "batch_real", *judged, "steps"]
+
+
+def test_a_sweep_makes_a_cell_per_value_and_a_figure_of_them(tmp_path: Path) -> None:
+    grid = ("run", "--methods", "dm,random", "--ipc", 1, "--output", tmp_path)
+    result = invoke(*grid, *tiny(networks=1), "--sweep", "image_lr=0.5,1,0.5")
+    assert result.exit_code == 0
+    records = found(tmp_path)
+    values = [record.recipe.settings.get("image_lr") for record in records]
+    assert sorted(map(str, values)) == ["0.5", "1.0", "None"]  # random has no such key
+    assert "image_lr=0.5" in result.stdout
+    drawn = invoke("plot", "ablation", "--preset", "demo", "--output", tmp_path)
+    (path,) = drawn.stdout.split()
+    assert Path(path).name.startswith("ablation-image_lr-digits")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--sweep", "image_lr"), "key=value,value"),
+        (("--sweep", "image_lr=1", "--sweep", "image_lr=2"), "in one --sweep"),
+        (("--sweep", "image_lr=1", "--set", "image_lr=2"), "leave out --set"),
+        (("--sweep", "image_rl=1"), "image_lr"),
+    ],
+)
+def test_a_wrong_sweep_is_told(options: tuple[str, ...], message: str) -> None:
+    result = invoke("run", "--methods", "dm", "--ipc", 1, *tiny(), *options)
+    assert result.exit_code == 2
+    assert message in result.output

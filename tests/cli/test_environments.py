@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from commandline import DCBENCH
 
-from dcbench_bacon.cli import main, options
+from dcbench_bacon.cli import main, options, reports
 from dcbench_bacon.errors import OutputError, reason_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -74,6 +74,16 @@ def test_each_failure_to_write_has_its_remedy(number: int, remedy: str) -> None:
     text = str(OutputError.of(Path("a"), OSError(number, os.strerror(number))))
     assert remedy in text
     assert ("make room" in text) == (number == errno.ENOSPC)
+
+
+@pytest.mark.parametrize("there", [["demo"], ["demo", "quick"]])
+def test_records_of_another_kind_are_told(
+    there: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It once said that it had one of preset demo when asked for preset demo."""
+    reports._warn(Path("records"), there, ("demo",))
+    assert "Those of preset demo are of another kind" in caplog.text
+    assert ("--preset quick" in caplog.text) == ("quick" in there)
 
 
 def test_reasons_are_words() -> None:

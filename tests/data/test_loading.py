@@ -50,6 +50,7 @@ def test_idx_files_packed_or_not(
     assert dataset.train.images.dtype == torch.uint8
 
 
+@pytest.mark.slow
 def test_real_mnist(shared: Path) -> None:
     dataset = loading.load("mnist", shared / "data")
     assert dataset.train.images.shape == (60_000, 1, 28, 28)

@@ -320,6 +320,8 @@ def test_test_labels_do_not_reach_best_val() -> None:
         assert (other.epoch, other.validation) == (fair.epoch, fair.validation)
         assert other.accuracy != fair.accuracy
         epochs.add(fair.epoch)
+        if len(epochs) > 2:
+            break
     assert len(epochs) > 2  # the choice does depend on something
 
 

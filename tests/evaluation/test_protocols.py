@@ -408,6 +408,8 @@ def test_test_labels_do_not_reach_the_choice_of_a_rate() -> None:
         accuracies = [each.accuracy for each in fair]
         assert accuracies != [each.accuracy for each in other]
         chosen.add(keys[0][0])
+        if len(chosen) > 1:
+            break
     assert len(chosen) > 1  # the choice does depend on something
 
 
@@ -659,6 +661,7 @@ def test_a_network_is_trained_by_its_own_exemption(trainers: list[SetTrainer]) -
     assert digests.digest(plain) != digests.digest(exempt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sre2l", "rded", "gvbsm", "edc"])
 def test_residual_students_start_as_in_their_sources(
     name: str, trainers: list[SetTrainer]

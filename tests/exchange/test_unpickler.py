@@ -379,6 +379,7 @@ _WITHIN = """
 """
 
 
+@pytest.mark.slow
 def test_costly_files_cost_little(tmp_path: Path) -> None:
     for name, content in COSTLY.items():
         (tmp_path / name).write_bytes(content)

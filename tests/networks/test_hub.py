@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import builder, hub
 from dcbench_bacon.networks.base import Network
+from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
 from dcbench_bacon.runtime import memory
 
 SMALL = [
@@ -155,6 +156,28 @@ def test_batch_statistics_are_told_by_batch_norm() -> None:
     ):
         found = hub.fit(name, 32).model
         assert Network(nn.Sequential(found), 4, 2).batch_statistics == batch_norm
+
+
+class Shifted(nn.Module):
+    """A layer with a constant, as the tables of positions of a Swin transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.arange(12.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) + self.get_buffer("shift")
+
+
+def test_networks_with_constants_train_together() -> None:
+    made = [Network(nn.Sequential(Shifted()), 12, 4) for _ in range(2)]
+    flats = [FlatNetwork(each) for each in made]
+    vectors = torch.stack([flat.vector() for flat in flats])
+    pixels = torch.randn(2, 5, 3, 2, 2, generator=seeded(0))
+    answers = torch.zeros(2, 5, dtype=torch.int64)
+    found = NetworkStack(flats[0])(vectors, pixels, answers).logits
+    for alone, batch, together in zip(made, pixels, found, strict=True):
+        torch.testing.assert_close(alone(batch), together)
 
 
 def test_memory_is_that_of_the_network_at_its_own_size() -> None:

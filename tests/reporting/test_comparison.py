@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def printed(frame: pd.DataFrame, format: str) -> str:
     return rendering.render(made, format)
 
 
+@cache
 def outputs() -> dict[str, str]:
     """The text of every golden file."""
     long = longform.frame(records())

@@ -203,6 +203,7 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
     assert compared == {"dc", "dc_2021", "mtt", "sre2l", "rded", "gvbsm", "edc"}
 
 
+@pytest.mark.slow
 def test_every_registered_method_under_every_protocol() -> None:
     """A difference is of what is published for this very evaluation."""
     found = []

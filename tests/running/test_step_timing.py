@@ -117,6 +117,7 @@ def test_command_stores_and_table_prints_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits_cache: Path
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
+    monkeypatch.setattr(step_timing, "SIDE", {"cpu": 64})
     output = ["--output", str(tmp_path)]
     command = ["time", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
     small = ["--steps", "2", "--set", "architecture=ConvNetW32D2", "--format", "csv"]
