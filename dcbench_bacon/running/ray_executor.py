@@ -145,7 +145,8 @@ class _RayGrid:
             result: CellResult = self.ray.get(task)._replace(job=job)
         except self.ray.exceptions.RayError as error:
             result = self._lost(job, error)
-        name, message = f"{job.cell} {job.source}", result.record.error or ""
+        name = f"{job.cell} {job.source} {job.digest}"
+        message = result.record.error or ""
         if not message.startswith(OUT_OF_MEMORY) or name in self.alone:
             return result
         self.alone.add(name)
