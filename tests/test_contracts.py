@@ -36,6 +36,8 @@ SMALL = {
     "queue_train_steps": "1",
     "queue_batch": "8",
     "network_epochs": "1",
+    "observers": '["ConvNetD1W8BN"]',
+    "observer_passes": "1",
 }
 IPC = 2
 FIXED = [name for name in DATASETS.names() if hasattr(DATASETS.module(name), "INFO")]

@@ -21,8 +21,11 @@ DEPARTURES = {
     "bacon+dm": ["BACON's loss in DM's pipeline"],
     "bacon+idm": ["IDM's loss plus BACON's terms"],
     "dc": ["a ConvNet of depth 4, as DC-BENCH"],
+    "cda": ["those of `sre2l`"],
     "dm": ["so that all classes have batches of one size"],
     "dsa": ["those of `dc`"],
+    "edc": ["on as in the paper", "not exchanged", '`category="per_class"`'],
+    "gvbsm": ["start at the first value", "one cell"],
     "herding": ["`features` may be `pixels` or `clip`"],
     "idm": [
         "exact closed form of that loop",
@@ -39,6 +42,8 @@ DEPARTURES = {
         "by CIFAR-100's",
         "depth 4",
     ],
+    "rded": ["trained as SRe2L's for CIFAR-100", "counts once"],
+    "sre2l": ["floats", "antialiased"],
 }
 ELSEWHERE = {"soft_labels": 8, "evaluation": 9, "downstream": 3}
 

@@ -98,7 +98,7 @@ def check_dcbench(words: list[str]) -> None:
         if name == "--help":
             return
         command = command.commands[name]
-    if "--help" in words:
+    if "--help" in words or isinstance(command, click.Group):  # a group of commands
         return
     # A parent: without one, a command would keep no -h for the rest of the process.
     parent = click.Context(group, **group.context_settings)

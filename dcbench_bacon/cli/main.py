@@ -110,6 +110,7 @@ for _command in (
     set_commands.quality,
     report_commands.table,
     report_commands.plot,
+    report_commands.report,
     run_commands.time,
     list_commands.list_,
     list_commands.show,

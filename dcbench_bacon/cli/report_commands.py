@@ -1,13 +1,14 @@
-"""The commands that read records alone: ``dcbench table`` and ``dcbench plot``."""
+"""The commands that read records alone: ``dcbench table``, ``plot`` and ``report``."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from dcbench_bacon.cli.option_types import IntList, Texts
 from dcbench_bacon.cli.options import format_option, output_option, presets_option
 from dcbench_bacon.errors import UsageError
+from dcbench_bacon.field_types import Preset
 
 
 @click.command(
@@ -194,3 +195,38 @@ _figure(
     "Draw the accuracy against images and against seconds.",
     "The grey steps are the best accuracy up to each cost.",
 )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dcbench report                                 results/report.html, all presets
+  dcbench report --preset paper --to page.html
+  dcbench convert SET.safetensors --to picture --output SET.png    its image, too
+"""
+)
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    type=click.Choice(get_args(Preset)),
+    help="The presets whose records are shown; all by default, for the page has a "
+    "filter. May be repeated.",
+)
+@output_option
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; report.html in the results folder by default.",
+)
+def report(presets: tuple[str, ...], output: Path, to: Path | None) -> None:
+    """Write one HTML file with tables, figures and the record of every number.
+
+    The file needs no network and makes no request. Tables can be sorted and filtered by
+    data set, images per class, network and preset. Each number leads to its recipe with
+    sources, its seeds, its commit, its hashes and the command that makes it again.
+    Pictures of sets are shown where a PNG file lies beside the set under its name.
+    """
+    from dcbench_bacon.cli.report import write_report
+
+    click.echo(write_report(output, presets, to))

@@ -19,7 +19,7 @@ from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.reporting import contents
 from dcbench_bacon.reporting.accuracies import accuracy, moments
 from dcbench_bacon.reporting.table import Table
-from dcbench_bacon.running import step_timing
+from dcbench_bacon.running import ray_cluster, ray_executor, step_timing
 from dcbench_bacon.running.grid import CellResult, run
 from dcbench_bacon.running.planning_of_grids import Grid
 from dcbench_bacon.runtime.environment import environment
@@ -35,6 +35,7 @@ def run_grid(
     *,
     references: bool,
     dry_run: bool,
+    executor: str,
     sweeps: tuple[str, ...],
     track: str | None,
     **given: Any,
@@ -44,6 +45,7 @@ def run_grid(
     Args:
         references: whether the methods ``REFERENCES`` run as well.
         dry_run: print what would run and what it would take instead.
+        executor: ``process``, or an executor of ``ray_cluster.address_of``.
         sweeps: the texts of ``--sweep``.
         track: the name of a tracker; None for none.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
@@ -52,6 +54,11 @@ def run_grid(
         The exit status: 0 when all is done, 1 when some cells failed.
     """
     setup = Setup.pop_from(given)
+    share = {name: given.pop(name) for name in ("cores", "gpus", "retries")}
+    on_ray = executor != "process"
+    if on_ray:  # told before anything else takes time
+        ray_cluster.load()
+        cluster = ray_cluster.Cluster(ray_cluster.address_of(executor), **share)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
@@ -77,7 +84,12 @@ def run_grid(
         where = environment(context.device).device
         context.tell(f"{cells}, preset {preset}, on {where}")
         overall = forecast.forecast(jobs, store, context, preset)
-        for result in run(jobs, store, tracking.tracked(overall.context, tracker)):
+        results_of = (
+            ray_executor.run(jobs, store, context, cluster)
+            if on_ray
+            else run(jobs, store, tracking.tracked(overall.context, tracker))
+        )
+        for result in results_of:
             results.append(result)
             if tracker:
                 tracking.track(tracker, result, store)

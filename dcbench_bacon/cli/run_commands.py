@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.executor_options import executor_options
 from dcbench_bacon.cli.option_types import IntList
 from dcbench_bacon.cli.options import (
     compile_option,
@@ -33,6 +34,7 @@ Examples:
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods bacon --datasets cifar10 --ipc 10 --sweep tv_weight=0,0.4,0.8
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
+  dcbench run --datasets all --executor ray --cores-per-cell 2       cells side by side
   dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
 """
 )
@@ -89,6 +91,7 @@ Examples:
     help="Time between checkpoints; a killed run loses at most this much.",
 )
 @time_budget_option
+@executor_options
 def run(**given: Any) -> None:
     """Distil, evaluate, record and print the table.
 

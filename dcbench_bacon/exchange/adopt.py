@@ -1,10 +1,9 @@
 """Synthetic sets made of the content of foreign files, once its meaning is settled.
 
 What the user states counts first, then what the file or its format states, then what
-its name and its values indicate (see ``interpretation.settling``). Everything that was
-not stated is shown in one table, with the evidence and the option that states it. How
-the file was read is part of the set's provenance, and of the identity of all its
-results.
+its name and its values indicate (see ``interpretation.settling``). One table shows all
+that was not stated, with the evidence and the option that states it. How the file was
+read is part of the set's provenance and of the identity of its results.
 """
 
 import logging

@@ -124,6 +124,29 @@ def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:
     return _judged(*merge(layers, cell, request.preset), cell, request)
 
 
+def stated(
+    find: Finder, cell: schema.Cell, request: Request
+) -> tuple[dict[str, Any], Judged, dict[str, Origin]]:
+    """Return what the recipe tables state for a cell, without the method's code.
+
+    Args:
+        find: returns the TOML file of a method, the cell's own or one of its bases.
+        cell: the method, the data set and the images per class.
+        request: the preset, the protocol and the overrides.
+
+    Returns:
+        The method's values, without those that no table sets; the protocol; and the
+        origins of both.
+
+    Raises:
+        UsageError: there is no such method or protocol, or a value does not fit.
+    """
+    values, origins = merge(_with_bases(find(cell.method), find), cell, request.preset)
+    judged = _judged(values, origins, cell, request)
+    own = {key: value for key, value in values.items() if not is_protocol(key)}
+    return own, judged, origins | judged.origins
+
+
 def _judged(
     values: Document, origins: Mapping[str, Origin], cell: schema.Cell, request: Request
 ) -> Judged:

@@ -217,7 +217,7 @@ def page_of(table: Table) -> Page:
         left=page.left or LEFT,
         caption=printable(table.caption),
         label=table.label,
-        opening=page.opening or _openings(page.rows),
+        opening=_openings(page.rows) if page.opening is None else page.opening,
     )
 
 

@@ -16,11 +16,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dcbench_bacon.reporting.figure_files import STYLE, save
+from dcbench_bacon.reporting.figure_files import STYLE, save, written
 from dcbench_bacon.reporting.wording import title
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
+_FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
+_LONGEST = 32  # letters of a name; longer ones are cut
 _LETTER = 0.08  # width of a letter in inches
 _SELECTED = {
     "final": "after the last pass",
@@ -45,13 +47,23 @@ def transfer(table: pd.DataFrame, folder: Path, format: str) -> list[Path]:
         OutputError: a file cannot be written.
     """
     paths = []
-    keys = ["dataset", "ipc", "preset", "selection"]
-    for key, group in _with_whole(table).groupby(keys, sort=False):
-        dataset, ipc, preset, selection = map(str, tuple(key))
+    for group in by_figure(table):
+        dataset, ipc, preset, selection = map(str, group[_FIGURE].iloc[0])
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
         with rc_context(STYLE | {"axes.grid": False}):
             paths.append(save(heat_map(group), folder, name, format))
     return paths
+
+
+def by_figure(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each heat map of a table made by ``comparison.transfer``."""
+    return [group for _, group in _with_whole(table).groupby(_FIGURE, sort=False)]
+
+
+def drawn(table: pd.DataFrame) -> bytes:
+    """Return the heat map of the rows of ``by_figure`` as SVG."""
+    with rc_context(STYLE | {"axes.grid": False}):
+        return written(heat_map(table), "svg")
 
 
 def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +118,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
 def _labels(table: pd.DataFrame) -> list[str]:
     """Return each row's label: method, network, and recipe where there are several."""
     names = [
-        title(method) + (f"\n({network})" if network else "")
+        _cut(title(method)) + (f"\n({_cut(network)})" if network else "")
         for method, network in zip(table["method"], table["distilled_on"], strict=True)
     ]
     recipes: dict[str, set[str]] = {}
@@ -116,6 +128,11 @@ def _labels(table: pd.DataFrame) -> list[str]:
         f"{name}\n{recipe}" if len(recipes[name]) > 1 else name
         for name, recipe in zip(names, table.index, strict=True)
     ]
+
+
+def _cut(name: str) -> str:
+    """Return a name that leaves room for the figure; records may have any names."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
 
 
 def _scale(means: "pd.Series[float]") -> Normalize:
@@ -161,7 +178,7 @@ def _finish(
     """Add labels, the title and lines between the cells."""
     first = table.iloc[0]
     turned = max(map(len, columns)) > 9
-    axes.set_xticks(range(len(columns)), columns)
+    axes.set_xticks(range(len(columns)), map(_cut, columns))
     if turned:
         axes.tick_params(axis="x", rotation=35)
         for label in axes.get_xticklabels():
@@ -189,10 +206,10 @@ def _finish(
 
 def _headline(row: "pd.Series[Any]") -> str:
     """Return the first line of the title: data set and images per class."""
-    ipc = int(row["ipc"])
+    ipc, name = int(row["ipc"]), _cut(title(row["dataset"]))
     if ipc == 0:
-        return f"{title(row['dataset'])}, all images"
-    return f"{title(row['dataset'])}, {ipc} image{'s' * (ipc > 1)} per class"
+        return f"{name}, all images"
+    return f"{name}, {ipc} image{'s' * (ipc > 1)} per class"
 
 
 def _details(table: pd.DataFrame) -> str:

@@ -82,7 +82,7 @@ class Page(NamedTuple):
         left: the headings of the columns that are flush left.
         caption: the sentence above the table.
         label: the name that a LaTeX document refers to.
-        opening: the rows that start another group of rows.
+        opening: the rows that start another group of rows; None until that is known.
     """
 
     headings: list[str]
@@ -91,7 +91,7 @@ class Page(NamedTuple):
     left: frozenset[str] = frozenset()
     caption: str = ""
     label: str = ""
-    opening: frozenset[int] = frozenset()
+    opening: frozenset[int] | None = None
 
     @property
     def right(self) -> list[bool]:
@@ -100,7 +100,7 @@ class Page(NamedTuple):
 
     def opens(self, row: int) -> bool:
         """Return whether a row starts another data set or number of images."""
-        return row in self.opening
+        return row in (self.opening or ())
 
 
 def printable(text: str) -> str:

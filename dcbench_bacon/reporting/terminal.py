@@ -103,7 +103,7 @@ def _drawn(page: Page, split: _Split) -> RichTable:
             justify="right" if right else "left",
             overflow="fold",
             width=_width(column, split) if right and split is not _SPLITS[0] else None,
-            min_width=None if right else _NARROWEST,
+            min_width=None if right else min(_NARROWEST, _width(column, _SPLITS[0])),
         )
     for number, row in enumerate(page.rows):
         if page.opens(number):

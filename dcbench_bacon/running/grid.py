@@ -76,6 +76,15 @@ def run(
         yield result
 
 
+def ask_anew(jobs: Sequence[CellJob], store: Store, context: RunContext) -> None:
+    """Leave a request of ``--fresh`` for each cell, before the first of them runs.
+
+    Raises:
+        InterruptedRunError: the user stopped the run.
+    """
+    _Runner(store, context).ask_anew(jobs)
+
+
 @contextmanager
 def at_work() -> Iterator[None]:
     """Turn an immediate stop while a cell runs into an error of dcbench.

@@ -36,6 +36,8 @@ from dcbench_bacon.training.task import accuracy
 logger = logging.getLogger(__name__)
 _WORTH_TELLING = 60.0  # seconds of training from which on the user is told
 
+FEATURES = "features"  # the stage of networks whose features are used
+
 
 class FeatureSettings(Settings, frozen=True, kw_only=True):
     """The features that distances are measured in, and the training of the network.
@@ -138,18 +140,21 @@ def _network(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, 
     return network.embed, origin
 
 
-def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
+def trained(
+    run: Run, training: Training, stage: str = FEATURES
+) -> tuple[Network, dict[str, Any]]:
     """Return a network that is trained on the run's train split now or was before.
 
     Args:
         run: the run, which provides the images.
         training: the settings of the training.
+        stage: the name of the stage, of the random streams and of the shared file.
 
     Returns:
         The network in evaluation mode, and JSON values that describe its origin.
     """
-    name = _name(run, training)
-    content = run.once(name, partial(_train, training=training))
+    name = _name(run, training, stage)
+    content = run.once(name, partial(_train, training=training, stage=stage))
     network = builder.build(
         training.architecture,
         channels=run.info.channels,
@@ -169,11 +174,11 @@ def trained(run: Run, training: Training) -> tuple[Network, dict[str, Any]]:
     return network.eval(), origin
 
 
-def _train(run: Run, training: Training) -> State:
+def _train(run: Run, training: Training, stage: str) -> State:
     """Return the parameters and accuracy of a network trained on train alone."""
-    if run.device.type == "cpu":
+    if run.device.type == "cpu" and stage == FEATURES:
         _tell_duration(run, training)
-    network = train(run, training, "features")
+    network = train(run, training, stage)
     return {
         "vector": FlatNetwork(network).vector(),
         "buffers": dict(network.named_buffers()),
@@ -216,12 +221,12 @@ def _seconds_per_image(run: Run, architecture: str) -> float:
     return seconds / count
 
 
-def _name(run: Run, training: Training) -> str:
+def _name(run: Run, training: Training, stage: str) -> str:
     """Return a name that identifies everything that decides the parameters."""
     content = (_described(training), _content(run.train), run.device.type)
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
     where = f"{run.info.name}-{training.architecture}-s{run.cell.seed}"
-    return f"features-{where}-{digest}"
+    return f"{stage}-{where}-{digest}"
 
 
 def _described(training: Training) -> dict[str, Any]:

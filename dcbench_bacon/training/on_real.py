@@ -2,15 +2,16 @@
 
 Each batch is normalised and augmented by itself, so that 50,000 images take 150 MB
 and not 600. Every batch is a step of its own: a pass over a large data set can be
-stopped and resumed in its middle. The rest is the protocol's (``evaluate.py``):
-SGD, and from the pass of index ``epochs // 2 + 2`` on, where ``epochs`` is one less
-than the passes, a tenth of the learning rate with a momentum that starts anew.
+stopped and resumed in its middle. The rest is the protocol's (``evaluate.py``) unless
+the settings say otherwise: SGD, and from the pass of index ``epochs // 2 + 2`` on,
+where ``epochs`` is one less than the passes, a tenth of the learning rate with a
+momentum that starts anew.
 """
 
 import torch
 from torch import Tensor
 
-from dcbench_bacon.augmentation.siamese import Augmentation
+from dcbench_bacon.augmentation import policies
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.networks import builder
@@ -18,7 +19,6 @@ from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.compilation import compile_network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.runtime.precision import tensor_cores
-from dcbench_bacon.training import schedules
 from dcbench_bacon.training.optimisers import FlatSGD
 from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.step import TrainingStep
@@ -67,7 +67,7 @@ class RealImageTrainer:
         compile_network(run, self.network, info, images)
         self.shuffling = run.generator(f"{stream}/shuffle")
         self.drawing = run.generator(f"{stream}/augmentation", device="cpu")
-        self.augmentation = Augmentation(training.augmentation, (info.size, info.size))
+        self.augmentation = policies.build(training.augmentation, info)
         flat = FlatNetwork(self.network)
         self.vector = flat.vector()
         self.velocity = torch.zeros_like(self.vector)
@@ -85,10 +85,9 @@ class RealImageTrainer:
         """Update the network once; the first update of a pass draws the order."""
         training = self.training
         epoch, batch = divmod(index, self.batches)
-        dropped = schedules.dropped(training.passes - 1)
         if batch == 0:
-            self._begin(afresh=epoch == dropped)
-        optimiser = training.optimiser(0.1 if epoch >= dropped else 1.0)
+            self._begin(afresh=training.restarts(epoch))
+        optimiser = training.optimiser(training.factor(epoch))
         start = batch * training.batch_size
         self._update(optimiser, self.order[start : start + training.batch_size])
 

@@ -54,13 +54,16 @@ def _drop(protocol: Protocol, index: int) -> float:
     return protocol.drop if index >= dropped(protocol.epochs) else 1.0
 
 
-def _cosine(protocol: Protocol, index: int) -> float:
-    left = index - protocol.warm_up
+def cosine(index: int, epochs: int, warm_up: int = 0, smoothing: float = 1.0) -> float:
+    """Return the share of the rate in the pass of an index, under ``cosine``."""
+    left = index - warm_up
     if left < 0:
-        risen = index / protocol.warm_up
-        return WARM_UP_START + (1 - WARM_UP_START) * risen
-    wave = protocol.smoothing * max(1, protocol.epochs - protocol.warm_up)
-    return (1 + cos(pi * left / wave)) / 2
+        return WARM_UP_START + (1 - WARM_UP_START) * index / warm_up
+    return (1 + cos(pi * left / (smoothing * max(1, epochs - warm_up)))) / 2
+
+
+def _cosine(protocol: Protocol, index: int) -> float:
+    return cosine(index, protocol.epochs, protocol.warm_up, protocol.smoothing)
 
 
 def _ssrs(protocol: Protocol, index: int) -> float:

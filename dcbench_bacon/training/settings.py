@@ -1,9 +1,12 @@
 """How a network is trained on real images, whoever asks for it."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from dcbench_bacon.field_types import Precision
 from dcbench_bacon.training.optimisers import FlatSGD
+from dcbench_bacon.training.schedules import cosine, dropped
 
 
 class Training(Struct, frozen=True, kw_only=True):
@@ -20,8 +23,8 @@ class Training(Struct, frozen=True, kw_only=True):
         momentum: of SGD.
         weight_decay: of SGD.
         batch_size: images per step; the last batch of a pass may be smaller.
-        augmentation: DSA operations joined by ``_``, whose parameters are drawn for
-            every image; empty for none.
+        augmentation: DSA operations joined by ``_``, or the name of a policy; its
+            parameters are drawn for every image; empty for none.
         precision: of the network's arithmetic.
     """
 
@@ -38,3 +41,34 @@ class Training(Struct, frozen=True, kw_only=True):
         """Return the optimiser, at ``factor`` times the learning rate."""
         rate = factor * self.learning_rate
         return FlatSGD(rate, self.momentum, self.weight_decay)
+
+    def factor(self, epoch: int) -> float:
+        """Return the share of the learning rate in the pass of an index."""
+        return 0.1 if epoch >= dropped(self.passes - 1) else 1.0
+
+    def restarts(self, epoch: int) -> bool:
+        """Return whether the momentum starts anew before the pass of an index."""
+        return epoch == dropped(self.passes - 1)
+
+
+class SmoothTraining(Training, frozen=True, kw_only=True):
+    """How a network is trained at a learning rate that falls smoothly or not at all.
+
+    Attributes:
+        schedule: ``cosine`` falls to zero; ``constant`` does not fall.
+        warm_up: the number of passes before ``cosine`` in which the rate rises linearly
+            from a hundredth.
+    """
+
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warm_up: int = 0
+
+    def factor(self, epoch: int) -> float:
+        """Return the share of the learning rate in the pass of an index."""
+        if self.schedule == "constant":
+            return 1.0
+        return cosine(epoch, self.passes, self.warm_up)
+
+    def restarts(self, epoch: int) -> bool:
+        """Return False: the momentum is never lost."""
+        return False

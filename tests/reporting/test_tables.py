@@ -391,6 +391,12 @@ def test_a_paper_has_a_block_per_ipc_and_the_whole_set_last() -> None:
     assert numbers.loc[("10", "measured", "dm"), ("mnist", "mean")] == 97.0
 
 
+def test_one_block_has_no_lines_between_its_rows() -> None:
+    page = page_of(published_table(ipc=(10,), datasets=("mnist", "cifar10")))
+    assert len(page.rows) > 3
+    assert not any(page.opens(row) for row in range(len(page.rows)))
+
+
 def test_titles_of_plug_ins_that_are_not_installed_come_from_records() -> None:
     cell = Cell("theirs", "birds", 10)
     titles = {"theirs": "Their Method", "birds": "Birds of <Prey>"}

@@ -1,0 +1,145 @@
+"""The figures of the page: dot plots in HTML, and heat maps as inline SVG."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from dcbench_bacon.reporting import comparison, longform, plots
+from dcbench_bacon.reporting.html.rows import PRESETS, Accuracy, Facets, facets
+from dcbench_bacon.schema import Record
+
+MOST_DOTS = 20  # rows of a panel; the table has the rest
+_STEPS = (1, 2, 5, 10, 20, 25)  # distances of the lines of a scale
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row of a panel, with places in percent of the panel's width."""
+
+    row: Accuracy
+    place: float
+    low: float
+    high: float
+    published: float | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The accuracies on one data set with one number of images.
+
+    Attributes:
+        facets: what the panel can be filtered by.
+        dots: the rows, the best first.
+        ticks: the accuracies on the scale in percent, with their places.
+        more: the number of rows that are in the table alone.
+        changes: the overridden values, where they are those of all rows.
+    """
+
+    facets: Facets
+    dots: tuple[Dot, ...]
+    ticks: tuple[tuple[int, float], ...]
+    more: int
+    changes: str
+
+
+def panels(rows: Sequence[Accuracy]) -> list[Panel]:
+    """Return a panel per data set, images per class and preset.
+
+    Where several networks were trained, the panel is of the one with the most rows;
+    heat maps show all of them. Rows with overridden values are in the table alone,
+    unless there are no others.
+    """
+    groups: dict[tuple[str, str, str], list[Accuracy]] = {}
+    for row in rows:
+        of = row.facets
+        if of.ipc != "all":
+            groups.setdefault((of.dataset, of.ipc, of.preset), []).append(row)
+    return [_panel(group) for group in groups.values()]
+
+
+def _panel(rows: Sequence[Accuracy]) -> Panel:
+    """Return the panel of the network with the most rows."""
+    network = Counter(row.facets.network for row in rows).most_common(1)[0][0]
+    found = [row for row in rows if row.facets.network == network]
+    found = [row for row in found if not row.changes] or found
+    found.sort(key=lambda row: -row.mean)
+    shown = found[:MOST_DOTS]
+    low, high, step = _scale(shown)
+
+    def place(value: float) -> float:
+        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
+
+    dots = [
+        Dot(
+            row=row,
+            place=place(row.mean),
+            low=place(row.mean - (row.std or 0)),
+            high=place(row.mean + (row.std or 0)),
+            published=None if row.published is None else place(row.published),
+        )
+        for row in shown
+    ]
+    ticks = [(value, place(float(value))) for value in range(low, high + 1, step)]
+    more = len(rows) - len(shown)
+    changes = {row.changes for row in shown}
+    common = changes.pop() if len(changes) == 1 else ""
+    return Panel(shown[0].facets, tuple(dots), tuple(ticks), more, common)
+
+
+def _scale(rows: Iterable[Accuracy]) -> tuple[int, int, int]:
+    """Return the ends of a scale in percent that holds all rows, and its step."""
+    ends = [row.mean + side * (row.std or 0) for row in rows for side in (-1, 1)]
+    ends += [row.published for row in rows if row.published is not None]
+    low, high = max(0.0, min(ends)), min(100.0, max(ends))
+    step = next((s for s in _STEPS if (high - low) / s <= 4), _STEPS[-1])
+    first, last = math.floor(low / step) * step, math.ceil(high / step) * step
+    return first, max(last, first + step), step
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A heat map as SVG, with a sentence that says what it is of."""
+
+    facets: Facets
+    svg: Markup
+    label: str
+
+
+def heat_maps(records: Sequence[Record]) -> list[HeatMap]:
+    """Return heat maps of sets on networks, where there are several networks.
+
+    Args:
+        records: as ``longform.told_apart`` returns them.
+    """
+    table = comparison.transfer(longform.frame(records), presets=PRESETS)
+    made: list[HeatMap] = []
+    for group in plots.by_figure(table):
+        if group["architecture"].nunique() < 2:
+            continue
+        first = group.iloc[0].to_dict()
+        of = facets(first)
+        svg = _inline(plots.drawn(group), len(made))
+        what = f"{of.ipc} images per class of {of.dataset}, preset {first['preset']}"
+        label = f"Heat map: accuracy of every set on every network, {what}"
+        made.append(HeatMap(of, svg, label))
+    return made
+
+
+def _inline(content: bytes, number: int) -> Markup:
+    """Return an SVG file as part of a page: no prologue, and names of its own.
+
+    The text in it was escaped when the figure was drawn.
+    """
+    text = content.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"', "", text)
+    text = text.replace("xlink:href", "href")
+    for before in (' id="', 'href="#', "url(#"):
+        text = text.replace(before, f"{before}f{number}-")
+    size = '<svg aria-hidden="true" focusable="false" '
+    return Markup(text.replace("<svg ", size, 1))

@@ -1,0 +1,298 @@
+"""The rows of the page's tables, from the same frames as all other tables."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import accumulate
+from typing import Any, get_args
+
+import pandas as pd
+
+from dcbench_bacon.field_types import Preset
+from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
+from dcbench_bacon.reporting import longform, tables
+from dcbench_bacon.reporting.footnotes import Footnotes
+from dcbench_bacon.reporting.longform import CHANGED
+from dcbench_bacon.reporting.published import SOURCES
+from dcbench_bacon.reporting.wording import MARKS, title
+from dcbench_bacon.schema import Record
+
+PRESETS = get_args(Preset)
+_KEY = ("dataset", "ipc", "method", "protocol", "preset", "selection")
+named = cache(title)
+
+
+@dataclass(frozen=True)
+class Facets:
+    """What a row, a figure or a picture can be filtered by; all are words.
+
+    Attributes:
+        dataset: the name of the data set.
+        ipc: images per class; ``all`` for the whole training set.
+        network: the name of the network; empty where networks do not matter.
+        preset: the name of the preset, whether or not values were overridden.
+    """
+
+    dataset: str
+    ipc: str
+    network: str
+    preset: str
+
+
+def facets(row: Mapping[Any, Any], network: str = "") -> Facets:
+    """Return the facets of a row of a table."""
+    ipc = int(row["ipc"])
+    preset = str(row["preset"]).removesuffix(CHANGED)
+    return Facets(str(row["dataset"]), str(ipc) if ipc else "all", network, preset)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A row of the main table.
+
+    Attributes:
+        facets: what it can be filtered by.
+        method: the printed name of the method.
+        recipe: the digest of the recipe.
+        protocol: the name of the protocol.
+        preset: the preset, with a word where values were overridden.
+        mark: the mark of a selection other than the last pass.
+        mean: the mean accuracy in percent.
+        std: its deviation in percentage points; None if n is 1.
+        n: the number of networks.
+        published: the published mean in percent; None where there is none.
+        published_std: its deviation; None where it has none.
+        changes: the values that were overridden.
+        source: the name of the source.
+        marks: the marks of footnotes.
+        difference: measured minus published; None where they cannot be compared.
+        records: the numbers of the records behind the mean.
+        best: whether it is the best of the rows that it can be compared with.
+    """
+
+    facets: Facets
+    method: str
+    recipe: str
+    protocol: str
+    preset: str
+    mark: str
+    mean: float
+    std: float | None
+    n: int
+    published: float | None
+    published_std: float | None
+    changes: str
+    source: str
+    marks: str
+    difference: float | None
+    records: tuple[int, ...]
+    best: bool = False
+
+
+@dataclass
+class Accuracies:
+    """The rows of the main table, with what stands below it."""
+
+    rows: list[Accuracy]
+    footnotes: list[str]
+    citations: dict[str, str] = field(default_factory=dict)
+
+
+def accuracies(records: Sequence[Record]) -> Accuracies:
+    """Return the main table: measured accuracies beside published ones.
+
+    Args:
+        records: as ``longform.told_apart`` returns them.
+    """
+    behind = _records_behind(records)
+    changes = [_changes(record) for record in records]
+    notes, cited = Footnotes(), {}
+    rows = []
+    table = tables.summary(longform.frame(records), presets=PRESETS)
+    for recipe, row in zip(table.index, table.to_dict("records"), strict=True):
+        marks = ""
+        if row["published_source"]:
+            marks = notes.marks(row)
+            source = SOURCES[row["published_source"]]
+            cited[row["published_source"]] = source.citation
+        key = (recipe, *(row[name] for name in _KEY), row["architecture"])
+        of = tuple(behind[key])
+        rows.append(_accuracy(recipe, row, marks, of, changes[of[0]]))
+    return Accuracies(_with_best(rows), notes.lines(), cited)
+
+
+def _accuracy(
+    recipe: Any,
+    row: Mapping[Any, Any],
+    marks: str,
+    records: tuple[int, ...],
+    changes: str,
+) -> Accuracy:
+    """Return a row of the main table."""
+    return Accuracy(
+        facets=facets(row, str(row["architecture"])),
+        method=named(row["method"]),
+        recipe=str(recipe),
+        protocol=str(row["protocol"]),
+        preset=str(row["preset"]),
+        mark=MARKS.get(row["selection"], ""),
+        mean=float(row["accuracy_mean"]),
+        std=_number(row["accuracy_std"]),
+        n=int(row["n"]),
+        published=_number(row["published_mean"]),
+        published_std=_number(row["published_std"]),
+        changes=changes,
+        source=str(row["published_source"]),
+        marks=marks,
+        difference=_number(row["difference"]),
+        records=records,
+    )
+
+
+def _changes(record: Record) -> str:
+    """Return the overridden values of a record, without the prefix of a protocol."""
+    changes = record.recipe.overrides.items()
+    return ", ".join(f"{k.removeprefix(PROTOCOL_PREFIX)}={v}" for k, v in changes)
+
+
+def _records_behind(records: Sequence[Record]) -> dict[Any, list[int]]:
+    """Return the numbers of the finished records behind each row of a summary."""
+    behind: dict[Any, list[int]] = {}
+    for number, record in enumerate(records):
+        if record.status != "done":
+            continue
+        identity = longform.identity(record)
+        key = (identity["digest"], *(identity[name] for name in _KEY))
+        for network in dict.fromkeys(each.architecture for each in record.evaluations):
+            behind.setdefault((*key, network), []).append(number)
+    return behind
+
+
+def _with_best(rows: Iterable[Accuracy]) -> list[Accuracy]:
+    """Return the rows; the best of several comparable ones says so."""
+    rows = list(rows)
+    groups: dict[Any, list[float]] = {}
+    for row in rows:
+        groups.setdefault(_peers(row), []).append(row.mean)
+    return [
+        replace(row, best=len(groups[_peers(row)]) > 1)
+        if row.mean == max(groups[_peers(row)])
+        else row
+        for row in rows
+    ]
+
+
+def _peers(row: Accuracy) -> tuple[Any, ...]:
+    """Return what rows have in common whose accuracies are compared."""
+    return row.facets, row.protocol, row.preset, row.mark
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, or None where a table has none."""
+    if value is None or value is pd.NA or value == "":
+        return None
+    return None if math.isnan(value) else float(value)
+
+
+PHASES = ("data", "augmentation", "real_forward", "synthetic", "queue", "update")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row of the table of cost.
+
+    Attributes:
+        facets: what it can be filtered by.
+        method: the printed name of the method.
+        seed: the seed of the set.
+        stage: the name of the stage.
+        steps: the number of steps.
+        median: the seconds of the median step.
+        iqr: the distance of its quartiles in seconds.
+        phases: the milliseconds per step, by phase; ``other`` is the rest.
+        images: the images per second.
+        peak: the peak of memory in gigabytes.
+        device: the name of the device.
+    """
+
+    facets: Facets
+    method: str
+    seed: int
+    stage: str
+    steps: int
+    median: float
+    iqr: float
+    phases: dict[str, float]
+    images: float
+    peak: float
+    device: str
+
+    @property
+    def total(self) -> float:
+        """The milliseconds of a mean step."""
+        return sum(self.phases.values())
+
+    @property
+    def spoken(self) -> str:
+        """The phases in words."""
+        phases = self.phases.items()
+        return ", ".join(f"{k.replace('_', ' ')} {v:.3g} ms" for k, v in phases)
+
+    @property
+    def stripes(self) -> str:
+        """The phases as stripes of a gradient in CSS, by their share of a step."""
+        ends = [100 * end / self.total for end in accumulate(self.phases.values())]
+        edges = zip(self.phases, [0.0, *ends], ends, strict=False)
+        return ",".join(f"var(--{k}) {low:.4g}% {high:.4g}%" for k, low, high in edges)
+
+
+def costs(records: Sequence[Record]) -> list[Cost]:
+    """Return the rows of the table of cost."""
+    return [
+        Cost(
+            facets=facets(row),
+            method=named(row["method"]),
+            seed=int(row["seed"]),
+            stage=str(row["stage"]),
+            steps=int(row["steps"]),
+            median=float(row["median_seconds"]),
+            iqr=float(row["iqr_seconds"]),
+            phases=_phases(row),
+            images=_number(row["images_per_second"]) or 0.0,
+            peak=float(row["peak_gb"]),
+            device=str(row["device"]),
+        )
+        for row in tables.timing(records).to_dict("records")
+    ]
+
+
+def _phases(row: Mapping[Any, Any]) -> dict[str, float]:
+    """Return the milliseconds per step of the phases that a stage has."""
+    found = {name: _number(row[f"{name}_ms"]) for name in (*PHASES, "other")}
+    return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A cell that is not done: what it is of, and why."""
+
+    facets: Facets
+    method: str
+    seed: int
+    status: str
+    error: str
+
+
+def unfinished(records: Sequence[Record]) -> list[Unfinished]:
+    """Return the cells that failed or diverged, each with its error."""
+    return [
+        Unfinished(
+            facets=facets(row),
+            method=named(row["method"]),
+            seed=int(row["seed"]),
+            status=str(row["status"]),
+            error=str(row["error"]),
+        )
+        for row in tables.unfinished(records).to_dict("records")
+    ]

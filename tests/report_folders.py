@@ -1,0 +1,116 @@
+"""Results folders for the page of ``dcbench report``, friendly, hostile and large."""
+
+from pathlib import Path
+
+import msgspec
+from PIL import Image
+from records import record
+
+from dcbench_bacon.recipes.digests import distillation_digest
+from dcbench_bacon.schema import Cell, Record
+from dcbench_bacon.store import Store
+
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&$\\frac$ http://evil"
+)
+METHODS = ("random", "dm", "idm", "bacon")
+
+
+def small(folder: Path, *, hostile: bool = False) -> Store:
+    """A folder with several data sets, networks and presets, a failure and an image."""
+    store = Store(folder)
+    for dataset in ("mnist", "cifar10"):
+        for number, method in enumerate(METHODS):
+            for seed in (0, 1):
+                cell = Cell(method, dataset, 10, seed)
+                accuracies = (0.5 + 0.05 * number, 0.52 + 0.05 * number)
+                store.write(record(cell, accuracies))
+    for network in ("ConvNet", "MLP"):
+        digest = f"0000000{len(network)}"
+        cell = Cell("dm", "mnist", 1)
+        store.write(
+            record(cell, (0.4,), architecture=network, preset="quick", digest=digest)
+        )
+    store.write(record(Cell("dm", "svhn", 10), (), status="failed"))
+    if hostile:
+        _write_hostile(store)
+    _paint(store, record(Cell("dm", "mnist", 10), (0.5,)))
+    return store
+
+
+def _write_hostile(store: Store) -> None:
+    """Records in which every text is HTML."""
+    made = record(
+        Cell(HOSTILE, HOSTILE, 10),
+        (0.3, 0.4),
+        architecture=HOSTILE,
+        digest=HOSTILE,
+        overrides={HOSTILE: HOSTILE},
+    )
+    texts = {
+        name: HOSTILE
+        for name, value in msgspec.structs.asdict(made.environment).items()
+        if isinstance(value, str)
+    }
+    environment = msgspec.structs.replace(made.environment, **texts)
+    protocol = msgspec.structs.replace(
+        made.recipe.protocol, name=HOSTILE, architectures=(HOSTILE,)
+    )
+    recipe = msgspec.structs.replace(
+        made.recipe, protocol=protocol, settings={HOSTILE: HOSTILE}
+    )
+    made = msgspec.structs.replace(
+        made,
+        environment=environment,
+        recipe=recipe,
+        name=HOSTILE,
+        dataset_sha256=HOSTILE,
+        distillation={HOSTILE: made.distillation["match"]},
+    )
+    two = (
+        *made.evaluations,
+        msgspec.structs.replace(made.evaluations[0], architecture="MLP"),
+    )
+    made = msgspec.structs.replace(made, evaluations=two)
+    failed = msgspec.structs.replace(
+        made, cell=Cell("dm", HOSTILE, 1), status="failed", error=HOSTILE
+    )
+    for number, each in enumerate((made, failed)):
+        folder = store.root / ("records", "failures")[number]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hostile.json").write_bytes(msgspec.json.encode(each))
+
+
+def large(folder: Path, count: int) -> Store:
+    """A folder with many records, each of a recipe and a machine of its own."""
+    store = Store(folder)
+    (folder / "records").mkdir(parents=True)
+    datasets = (
+        "mnist",
+        "fashion_mnist",
+        "svhn",
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+    )
+    for number in range(count):
+        cell = Cell(
+            METHODS[number % 4], datasets[number % 6], (1, 10, 50)[number % 3], number
+        )
+        accuracies = tuple((number * 7 + trial) % 997 / 1000 for trial in range(5))
+        made = record(cell, accuracies, digest=f"{number:08x}")
+        hashes = dict.fromkeys(
+            ("dataset_sha256", "method_sha256", "synthetic_sha256"), f"{number:064x}"
+        )
+        made = msgspec.structs.replace(made, **{**hashes, "dataset_sha256": None})
+        path = folder / "records" / f"{number}.json"
+        path.write_bytes(msgspec.json.encode(made))
+    return store
+
+
+def _paint(store: Store, made: Record) -> None:
+    """Write a picture beside the place of a set."""
+    digest = distillation_digest(made.recipe)
+    path = store.synthetic_path(made.cell, digest, made.dataset_sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 32), "teal").save(path.with_suffix(".png"))
