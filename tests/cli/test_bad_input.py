@@ -177,7 +177,7 @@ def test_missing_data_fails_its_cells_alone(tmp_path: Path) -> None:
         error = str(states[f"mnist-ipc1-{method}-s0"].error)
         assert "dcbench data get mnist" in error
         assert str(tmp_path / "no data") in error
-    assert "2 of 4 cells failed" in result.stderr
+    assert "2 of 4 cells did not run for want of mnist" in result.stderr
 
 
 @pytest.mark.parametrize("blocked", ["results", "file/results"])

@@ -532,7 +532,8 @@ def test_a_file_that_is_no_set(name: str, command: str, tmp_path: Path) -> None:
     more = ("--to", "npz", "--output", tmp_path / "x.npz")
     result = invoke(command, path, *(more if command == "convert" else ()))
     assert result.exit_code == 1
-    assert f"{path} cannot be read: no synthetic set" in result.stderr
+    assert str(path) in result.stderr
+    assert "no synthetic set" in result.stderr
     assert "dcbench list formats" in result.stderr
 
 

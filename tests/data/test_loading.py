@@ -30,10 +30,10 @@ from dcbench_bacon.plugins import DATASETS
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("DCBENCH_CACHE", str(folder))
+    root = tmp_path / "cache"
+    monkeypatch.setenv("DCBENCH_CACHE", str(root))
     monkeypatch.setenv("DCBENCH_DATA", str(tmp_path / "nowhere"))
-    return folder
+    return root / "decoded"
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -252,16 +252,19 @@ def test_rded_is_a_plain_loop(tmp_path: Path) -> None:
         logits = net(F.pad(crop, (2, 2, 2, 2))[None])
         label = torch.tensor([position // 12])
         best.append((float(F.cross_entropy(logits, label)), crop))
-    for label in range(3):
+    for class_index in range(3):
         crops = [
-            crop for _, crop in sorted(best[12 * label : 12 * label + 12], key=_loss)
+            crop
+            for _, crop in sorted(
+                best[12 * class_index : 12 * class_index + 12], key=_loss
+            )
         ]
         for number in range(2):
             rows = [
                 torch.cat([crops[number], crops[2 + number]], 2),
                 torch.cat([crops[4 + number], crops[6 + number]], 2),
             ]
-            assert close(made.images[2 * label + number], torch.cat(rows, 1))
+            assert close(made.images[2 * class_index + number], torch.cat(rows, 1))
 
 
 def _loss(pair: tuple[float, Tensor]) -> float:
