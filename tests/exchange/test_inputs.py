@@ -403,7 +403,7 @@ def test_what_an_input_gives(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Reports of parallel tests cannot carry a file name that is no text.
-    caplog.set_level(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL, logger="dcbench_bacon")
     case = CASES[kind]
     path = case.make(tmp_path)
     if case.words is not None:
