@@ -57,7 +57,7 @@ def test_other_networks_stand_in_the_transfer_table(made: Path, tmp_path: Path) 
     shown = invoke(
         "table", "--what", "transfer", "--preset", "demo", "--output", output
     )
-    heading, _, row, *_ = shown.stdout.splitlines()
+    _, _, heading, _, row, *_ = shown.stdout.splitlines()
     assert NETWORK in heading
     assert "MLP" in heading
     assert row.count("(n=2)") == 2

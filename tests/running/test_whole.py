@@ -112,7 +112,6 @@ def test_one_record_serves_all_ipc(tmp_path: Path) -> None:
     result = invoke(*run, "--ipc", "1,2")
     assert result.exit_code == 0, result.output
     assert "3 cells" in result.stderr
-    assert "all" in result.stdout
     assert "Whole data set" in result.stdout
     (whole,) = [each for each in found(tmp_path) if each.cell.method == "whole"]
     assert whole.cell == Cell("whole", "digits", 0, 0)
@@ -218,14 +217,11 @@ def test_the_row_stands_last_beside_its_published_number() -> None:
     assert table["ipc"].tolist() == [10, 10, 10, 0]
     assert table["published_mean"].tolist()[1:] == [31.6, 41.49, 84.8]
     shown = rendering.render(captioned("accuracy", table), "md").splitlines()
-    assert "Whole data set" in shown[5]
-    assert "| all |" in " ".join(shown[5].split())
-    assert (
-        "0"
-        in rendering.render(captioned("accuracy", table), "csv")
-        .splitlines()[-1]
-        .split(",")[1]
-    )
+    last = [line for line in shown if line.startswith("|")][-1]
+    assert "Whole data set" in last
+    assert "| all |" in " ".join(last.split())
+    rows = rendering.render(captioned("accuracy", table), "csv").splitlines()
+    assert rows[-1].split(",")[1] == "0"
 
 
 @pytest.mark.parametrize("preset", ["paper", "quick", "demo"])
