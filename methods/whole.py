@@ -9,14 +9,14 @@ their size on disk: 0.6 GB for CIFAR, 4.9 GB for Tiny ImageNet.
 from dcbench_bacon.api import Reference, Run, Settings, SyntheticSet, as_set
 
 
-class Nothing(Settings, frozen=True, kw_only=True):
+class WholeSettings(Settings, frozen=True, kw_only=True):
     """There is nothing to set; the protocol decides."""
 
 
 class Whole(Reference):
     """Trains on the train split as it is."""
 
-    Settings = Nothing
+    Settings = WholeSettings
 
     def images(self, run: Run) -> SyntheticSet:
         """Return the whole train split."""

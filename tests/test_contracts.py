@@ -11,7 +11,8 @@ import torch
 from support import case, dataset
 from support import method as create
 
-import dcbench_bacon
+import dcbench_bacon.datasets
+import dcbench_bacon.methods
 from dcbench_bacon import contract, store
 from dcbench_bacon.cli.options import PAPER_DATASETS
 from dcbench_bacon.contract import Method, Settings
@@ -247,6 +248,17 @@ def test_the_harness_names_no_method_and_no_data_set() -> None:
             for name in names:
                 assert not name.startswith("dcbench_bacon.methods"), path
                 assert not name.startswith("dcbench_bacon.datasets"), path
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for package in (dcbench_bacon, dcbench_bacon.methods, dcbench_bacon.datasets):
+        for path in Path(package.__path__[0]).rglob("*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(str(path))
+    assert len(places) > 100
+    assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -29,11 +29,11 @@ LIBRARIES = ("torch", "torchvision", "kornia", "numpy")
 
 
 class Finding(NamedTuple):
-    """What was found about one thing.
+    """A finding about one part of this machine, with its remedy.
 
     Attributes:
-        name: of the thing.
-        text: what was found.
+        name: the part of the machine.
+        text: the state it is in.
         remedy: what to do about it; empty if all is well.
     """
 

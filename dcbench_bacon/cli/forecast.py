@@ -1,4 +1,4 @@
-"""What the user reads about a grid before it runs and on the way."""
+"""Forecast what a grid will take, before it runs and on the way."""
 
 import math
 import shutil

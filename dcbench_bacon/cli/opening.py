@@ -48,7 +48,7 @@ class SetReader:
     def __init__(
         self, stated: ReadingOptions, datasets: Datasets, *, several: bool = False
     ) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self.stated = stated
         self.datasets = datasets
         self.several = several

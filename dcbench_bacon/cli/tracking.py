@@ -1,4 +1,4 @@
-"""What a tracker keeps of a cell that has run."""
+"""Hand the recipe, the numbers and the images of a finished cell to a tracker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -39,8 +39,8 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shared: int = 0
 
 
-class Sources(NamedTuple):
-    """What an entry of the cache is made from.
+class EntrySources(NamedTuple):
+    """The origin of an entry of the cache, which decides its name.
 
     Attributes:
         prefix: the name of the data set and of its place.
@@ -90,7 +90,7 @@ def _fingerprint(digests: dict[str, str]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def known_fingerprint(cache: Path, sources: Sources) -> str | None:
+def known_fingerprint(cache: Path, sources: EntrySources) -> str | None:
     """Return the fingerprint of an up-to-date decoded data set from its sidecar.
 
     Args:
@@ -110,12 +110,12 @@ def known_fingerprint(cache: Path, sources: Sources) -> str | None:
         return None
 
 
-def forget(cache: Path, sources: Sources) -> None:
+def forget(cache: Path, sources: EntrySources) -> None:
     """Remove the entry, so that the data set is decoded again."""
     shutil.rmtree(cache / sources.name, ignore_errors=True)
 
 
-def cached(cache: Path, sources: Sources, decode: Callable[[], Stored]) -> Stored:
+def cached(cache: Path, sources: EntrySources, decode: Callable[[], Stored]) -> Stored:
     """Return a decoded data set from the cache, or decode it and add it to the cache.
 
     Args:

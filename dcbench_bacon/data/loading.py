@@ -226,13 +226,13 @@ def _cache_folder(given: Path | None) -> Path:
     return (given or cache_folder("decoded")).expanduser()
 
 
-def _entry(source: DatasetSource) -> decoded_cache.Sources:
+def _entry(source: DatasetSource) -> decoded_cache.EntrySources:
     """Return what the entry of a data set in the cache is made from."""
     size = f"\0{source.size}" if source.size else ""
     place = hashlib.sha256(os.fsencode(f"{source.folder}{size}")).hexdigest()[:8]
     # The content of the module, not its path: another installation has the same.
     code = Path(str(source.module.__file__)).read_bytes()
-    return decoded_cache.Sources(f"{source.kind}-{place}", sources(source), code)
+    return decoded_cache.EntrySources(f"{source.kind}-{place}", sources(source), code)
 
 
 def _cached(source: DatasetSource, cache: Path) -> Stored:

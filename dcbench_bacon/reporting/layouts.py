@@ -34,7 +34,7 @@ COLUMNS = [
 
 
 class Wanted(NamedTuple):
-    """What a layout shows.
+    """The choices of a layout.
 
     Attributes:
         layout: ``paper`` or ``networks``.

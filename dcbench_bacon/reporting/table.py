@@ -20,7 +20,7 @@ Kind = Literal[
     "nas",
     "rows",
 ]
-"""What a table is about, which decides how it is printed.
+"""The subject of a table, which decides how it is printed.
 
 ``rows`` is any table whose rows are printed as they are.
 """

@@ -59,7 +59,7 @@ class CellRunner:
         *,
         anew: bool = False,
     ) -> None:
-        """Nothing runs yet."""
+        """Run nothing yet."""
         self.job = job
         self.fingerprint = fingerprint
         self.store = store

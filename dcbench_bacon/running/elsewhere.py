@@ -106,7 +106,7 @@ class BoardReporter:
     def __init__(
         self, cell: str, tell: Callable[[str], Any], show: Callable[[str, str], Any]
     ) -> None:
-        """Nothing is sent yet."""
+        """Send nothing yet."""
         self.cell = cell
         self._tell = tell
         self._show = show
@@ -144,7 +144,7 @@ class RareQuestion:
     """
 
     def __init__(self, ask: Callable[[], bool]) -> None:
-        """Nothing is asked yet."""
+        """Ask nothing yet."""
         self._ask = ask
         self._asked = 0.0
         self._answer = False

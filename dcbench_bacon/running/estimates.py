@@ -1,4 +1,4 @@
-"""What a grid has before it: which cells, and their time, memory and disk space."""
+"""Estimate the time, the memory and the disk space of the cells of a grid."""
 
 import statistics
 import time
@@ -23,7 +23,7 @@ COPIES = 3  # of the images of a set: the set, and images and velocity of a chec
 
 
 class Estimate(NamedTuple):
-    """What a cell is expected to cost.
+    """The expected cost of a cell.
 
     Attributes:
         distillation: seconds; 0 where the set is on disk.
@@ -63,7 +63,7 @@ class PlannedCell(NamedTuple):
     estimate: Estimate | None = None
 
 
-class Cost(NamedTuple):
+class KnownCost(NamedTuple):
     """A known cost, and what the costs of similar cells are in proportion to.
 
     Attributes:
@@ -134,7 +134,7 @@ def estimated(
             continue
         with suppress(DataError):  # a folder that is not there
             found = probe(jobs[kind], context, max(left, 0) / (len(missing) - index))
-            known[kind] = Cost(
+            known[kind] = KnownCost(
                 Estimate(
                     found.distillation,
                     found.evaluation,
@@ -150,7 +150,7 @@ def estimated(
     ]
 
 
-def _of_cell(cell: PlannedCell, known: Mapping[Kind, Cost]) -> Estimate | None:
+def _of_cell(cell: PlannedCell, known: Mapping[Kind, KnownCost]) -> Estimate | None:
     """Return the cost of a cell from that of its kind, or of its method's others."""
     kind = _kind(cell.job)
     if kind in known:
@@ -188,7 +188,7 @@ def _kind(job: CellJob) -> Kind:
 
 def _from_records(
     cells: Sequence[PlannedCell], store: Store, context: RunContext
-) -> dict[Kind, Cost]:
+) -> dict[Kind, KnownCost]:
     """Return the costs that records of this device tell."""
     here = environment(context.device).device
     broken: list[RecordError] = []
@@ -204,7 +204,7 @@ def _from_records(
     for cell in cells:
         found = _from(cell.job, usable)
         if found:
-            known[_kind(cell.job)] = Cost(found, *_work(cell.job))
+            known[_kind(cell.job)] = KnownCost(found, *_work(cell.job))
     return known
 
 

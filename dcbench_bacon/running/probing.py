@@ -43,7 +43,7 @@ class Probed(NamedTuple):
 
 
 class _Enough(BaseException):
-    """What a probe wants to know is known; no error that a method may handle."""
+    """Ends a probe that has seen enough; no method may handle it as an error."""
 
 
 class _ProbeRun(CellRun):

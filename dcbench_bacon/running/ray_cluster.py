@@ -31,7 +31,7 @@ class Cluster(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What one cell gets: processor cores, and GPUs or a fraction of one."""
+    """The share of one cell: processor cores, and GPUs or a fraction of one."""
 
     cores: int
     gpus: float

@@ -1,4 +1,4 @@
-"""What dcbench keeps between runs and can make again, and the folders of it."""
+"""The caches: folders of results that dcbench keeps and can make again."""
 
 import os
 import shutil

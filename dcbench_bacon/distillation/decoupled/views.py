@@ -1,4 +1,4 @@
-"""What one step of the recovery sees of its images: a crop, a flip and a roll.
+"""Draw the crop, the flip and the roll through which a step sees its images.
 
 All images of a batch share the draws of a step, as torchvision's transforms on a batch
 do in the published code.

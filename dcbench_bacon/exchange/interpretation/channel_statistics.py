@@ -20,7 +20,7 @@ _FAR_SPREAD = (0.05, 10.0)
 _BYTES = (50.0, 255 * (1 + OVERSHOOT))  # range of the largest value of pixels as bytes
 
 
-class Fit(NamedTuple):
+class PixelFit(NamedTuple):
     """How well the statistics of pixels fit those of a data set.
 
     Attributes:
@@ -34,7 +34,7 @@ class Fit(NamedTuple):
     seen: str
 
 
-def pixel_fit(evidence: Evidence, scale: str, info: DatasetInfo) -> Fit:
+def pixel_fit(evidence: Evidence, scale: str, info: DatasetInfo) -> PixelFit:
     """Return how well pixels fit the mean and the deviation of a data set.
 
     Args:
@@ -47,7 +47,7 @@ def pixel_fit(evidence: Evidence, scale: str, info: DatasetInfo) -> Fit:
     deviations = [deviation / most for deviation in evidence.deviations]
     apart = [abs(m - i) / s for m, i, s in zip(means, info.mean, info.std, strict=True)]
     spread = [d / s for d, s in zip(deviations, info.std, strict=True)]
-    return Fit(
+    return PixelFit(
         near=max(apart) < NEAR and SPREAD[0] < min(spread) and max(spread) < SPREAD[1],
         impossible=max(apart) > _FAR_MEAN
         or max(spread) < _FAR_SPREAD[0]

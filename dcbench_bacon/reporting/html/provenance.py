@@ -42,7 +42,7 @@ class Line(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What the installed recipes state for a cell: values and origins, by key."""
+    """The values that the installed recipes give a cell, with origins, by key."""
 
     values: Mapping[str, Any]
     origins: Mapping[str, Origin]

@@ -25,7 +25,7 @@ named = cache(title)
 
 @dataclass(frozen=True)
 class Facets:
-    """What a row, a figure or a picture can be filtered by; all are words.
+    """The words that a row, a figure or a picture can be filtered by.
 
     Attributes:
         dataset: the name of the data set.
@@ -199,7 +199,7 @@ PHASES = ("data", "augmentation", "real_forward", "synthetic", "queue", "update"
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostRow:
     """A row of the table of cost.
 
     Attributes:
@@ -247,10 +247,10 @@ class Cost:
         return ",".join(f"var(--{k}) {low:.4g}% {high:.4g}%" for k, low, high in edges)
 
 
-def costs(records: Sequence[Record]) -> list[Cost]:
+def costs(records: Sequence[Record]) -> list[CostRow]:
     """Return the rows of the table of cost."""
     return [
-        Cost(
+        CostRow(
             facets=facets(row),
             method=named(row["method"]),
             seed=int(row["seed"]),
