@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
@@ -21,7 +20,13 @@ from dcbench_bacon.runtime import compilation, cuda_graphs
 from dcbench_bacon.runtime.caches import CACHES
 from dcbench_bacon.runtime.devices import choose_device
 from dcbench_bacon.runtime.environment import environment
-from dcbench_bacon.runtime.files import cache_root, temporary_name, write_atomically
+from dcbench_bacon.runtime.files import (
+    cache_root,
+    existing,
+    free_bytes,
+    temporary_name,
+    write_atomically,
+)
 from dcbench_bacon.runtime.pace import contention
 
 LEAST_FREE = 2 * 10**9  # bytes: a run writes sets and checkpoints of some hundred MB
@@ -189,8 +194,7 @@ def _data(root: Path | None) -> Finding:
 
 def _writable(name: str, folder: Path) -> Finding:
     """Return whether files can be written to a folder, or to the one it will be in."""
-    where = _existing(folder)
-    probe = temporary_name(where / "probe")
+    probe = temporary_name(existing(folder) / "probe")
     try:
         write_atomically(probe, b"probe")
         probe.unlink()
@@ -202,7 +206,7 @@ def _writable(name: str, folder: Path) -> Finding:
 def _disk(output: Path) -> Finding:
     """Return the free space of the disks of the results and of the caches."""
     free = {
-        name: shutil.disk_usage(_existing(folder)).free
+        name: free_bytes(folder)
         for name, folder in (("results", output), ("caches", cache_root()))
     }
     text = ", ".join(f"{size(count)} free for {name}" for name, count in free.items())
@@ -214,11 +218,3 @@ def _disk(output: Path) -> Finding:
             "or DCBENCH_CACHE",
         )
     return Finding("disk", text)
-
-
-def _existing(folder: Path) -> Path:
-    """Return a folder, or the nearest one above it that exists."""
-    folder = folder.absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

@@ -1,7 +1,6 @@
 """Forecast what a grid will take, before it runs and on the way."""
 
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dcbench_bacon.running.estimates import PlannedCell, estimated, planned
 from dcbench_bacon.running.grid import CellResult
 from dcbench_bacon.running.planning import CellJob
 from dcbench_bacon.running.run import RunContext
+from dcbench_bacon.runtime.files import free_bytes
 from dcbench_bacon.runtime.progress import Overall
 from dcbench_bacon.store import Store
 
@@ -143,13 +143,6 @@ def day_warning(cells: Sequence[PlannedCell], preset: str) -> str:
         f"warning: that is more than a day; {remedy}; a run can be stopped and "
         "continued at any time"
     )
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free space of the disk that a folder is or will be on."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.absolute().parent
-    return shutil.disk_usage(folder).free
 
 
 def _row(cell: PlannedCell, width: int) -> str:

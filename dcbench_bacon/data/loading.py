@@ -33,7 +33,8 @@ from dcbench_bacon.data.source_files import MissingDataError as MissingDataError
 from dcbench_bacon.data.source_files import locate
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS, canonical
-from dcbench_bacon.runtime.files import cache_folder, user_folder
+from dcbench_bacon.runtime.caches import DECODED
+from dcbench_bacon.runtime.files import user_folder
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def decode(source: DatasetSource) -> Stored:
 
 def _cache_folder(given: Path | None) -> Path:
     """Return the folder of decoded data sets."""
-    return (given or cache_folder("decoded")).expanduser()
+    return (given or DECODED.folder).expanduser()
 
 
 def _entry(source: DatasetSource) -> decoded_cache.EntrySources:

@@ -9,7 +9,6 @@ the user's cache (``~/.cache/dcbench/whitening``, or the folder ``DCBENCH_WHITEN
 
 import hashlib
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,8 @@ from torch import Tensor
 from dcbench_bacon.data.dataset import Dataset, sha256, standardize
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import OutputError
-from dcbench_bacon.runtime.files import cache_folder, write_atomically
+from dcbench_bacon.runtime.caches import WHITENING
+from dcbench_bacon.runtime.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def _kept(dataset: Dataset) -> Whitening:
     device = dataset.train.images.device
     images = dataset.fingerprint[:16]
     name = f"{dataset.info.name}-{images}-{EPS:g}-{device.type}.safetensors"
-    path = _folder() / name
+    path = WHITENING.folder / name
     if stored := _stored(path, device):
         return stored
     lock = FileLock(path.with_suffix(".lock"))
@@ -160,8 +160,3 @@ def _stored(
         if tell:
             logger.warning("%s is made anew: %s", path, error)
         return None
-
-
-def _folder() -> Path:
-    kept = os.environ.get("DCBENCH_WHITENING") or cache_folder("whitening")
-    return Path(kept).expanduser()

@@ -8,9 +8,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dcbench_bacon.reporting import longform, tables
+from dcbench_bacon.reporting import tables
 from dcbench_bacon.reporting.figure_files import COLOURS, STYLE, legend, save
-from dcbench_bacon.reporting.wording import HEADINGS, title
+from dcbench_bacon.reporting.points import named_in
+from dcbench_bacon.reporting.wording import HEADINGS
 from dcbench_bacon.schema import Record
 
 _HATCHES = ("", "//", "", "..", "", "\\\\", "")
@@ -33,16 +34,15 @@ def timing(
     """
     chosen = [each for each in records if each.recipe.preset in presets]
     frame = tables.timing(chosen)
-    stated = longform.titles(chosen)
+    named = named_in(chosen)
     phases = [name for name in frame.columns if name.endswith("_ms")]
     paths = []
     for key, group in frame.groupby(["dataset", "device"], sort=False):
         dataset, device = map(str, tuple(key))
         with rc_context(STYLE):
-            named = [stated.get(name) or title(name) for name in group["method"]]
-            figure = _bars(group.assign(method=named), phases)
-            words = f"{stated.get(dataset) or title(dataset)}, {device}"
-            figure.suptitle(words, fontweight="bold")
+            methods = [named(name) for name in group["method"]]
+            figure = _bars(group.assign(method=methods), phases)
+            figure.suptitle(f"{named(dataset)}, {device}", fontweight="bold")
             name = f"timing-{dataset}-{device}"
             paths.append(save(figure, folder, name, format))
     return paths

@@ -1,6 +1,7 @@
 """Tables of records, by what they are about."""
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import pandas as pd
 
@@ -8,7 +9,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.reporting import comparison, layouts, longform, published, tables
 from dcbench_bacon.reporting.layouts import LAYOUTS, Wanted
 from dcbench_bacon.reporting.published import ACCURACIES, PublishedNumber
-from dcbench_bacon.reporting.table import Kind, Table
+from dcbench_bacon.reporting.table import Content, Kind, Table
 from dcbench_bacon.schema import Record
 
 _CAPTIONS = {
@@ -20,14 +21,7 @@ _CAPTIONS = {
     "unfinished": "Cells that are not done.",
     "published": "Published test accuracies (%).",
 }
-CONTENTS: tuple[Kind, ...] = (
-    "accuracy",
-    "spread",
-    "transfer",
-    "scores",
-    "timing",
-    "unfinished",
-)
+CONTENTS: tuple[Content, ...] = get_args(Content)
 
 
 def captioned(kind: Kind, frame: pd.DataFrame, records: Sequence[Record] = ()) -> Table:

@@ -7,26 +7,17 @@ from typing import Any
 
 import msgspec
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dcbench_bacon.reporting.figure_files import (
-    STYLE,
-    legend,
-    looks,
-    panels,
-    save,
-)
+from dcbench_bacon.reporting.figure_files import Looks, panels, save_each
 from dcbench_bacon.reporting.points import (
-    EVALUATED,
     Named,
     about_ipc,
     done,
     facts_about,
-    headline,
-    namer,
+    named_in,
     overridden,
-    with_lines,
 )
 from dcbench_bacon.schema import Record
 
@@ -60,7 +51,7 @@ def history(
             for step, architecture, accuracy in entries
             if step is not None
         ]
-    return _figures("history", rows, namer(kept), "Step", folder, format)
+    return _figures("history", rows, named_in(kept), "Step", folder, format)
 
 
 def ablation(
@@ -90,7 +81,9 @@ def ablation(
     for name in keys:
         rows = [row for record in kept for row in _swept(record, name)]
         rows = _with_several_values(rows)
-        paths += _figures(f"ablation-{name}", rows, namer(kept), name, folder, format)
+        paths += _figures(
+            f"ablation-{name}", rows, named_in(kept), name, folder, format
+        )
     return paths
 
 
@@ -132,31 +125,21 @@ def _figures(
     folder: Path,
     format: str,
 ) -> list[Path]:
-    """Write a figure per data set, protocol, preset and selection."""
-    paths = []
-    frame = pd.DataFrame(rows)
-    if frame.empty:
-        return []
-    for key, group in frame.groupby(EVALUATED, sort=False):
-        values = [str(value) for value in tuple(key)]
-        with rc_context(STYLE):
-            figure, axes = panels(group["ipc"].nunique())
-            group = with_lines(group, named)
-            look = looks(list(dict.fromkeys(group["line"])))
-            counts = sorted(set(group["ipc"]), key=lambda ipc: (ipc == 0, ipc))
-            for each, ipc in zip(axes, counts, strict=True):
-                _lines(each, group[group["ipc"] == ipc], look)
-                each.set_title(about_ipc(int(ipc)))
-                each.set_xlabel(axis)
-            axes[0].set_ylabel("Test accuracy (%)")
-            legend(figure, axes)
-            figure.suptitle(headline(values, named), fontweight="bold")
-            name = "-".join([kind, *values])
-            paths.append(save(figure, folder, name, format))
-    return paths
+    """Write figures with a panel per IPC."""
+
+    def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
+        counts = sorted(set(group["ipc"]), key=lambda ipc: (ipc == 0, ipc))
+        figure, axes = panels(len(counts))
+        for each, ipc in zip(axes, counts, strict=True):
+            _lines(each, group[group["ipc"] == ipc], look)
+            each.set_title(about_ipc(int(ipc)))
+            each.set_xlabel(axis)
+        return figure, axes
+
+    return save_each(kind, rows, named, folder, format, draw)
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, look: dict[str, dict[str, Any]]) -> None:
+def _lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
     """Draw the mean of each line over x, with a band of one deviation."""
     numeric = all(
         isinstance(x, int | float) and not isinstance(x, bool) for x in rows["x"]

@@ -5,16 +5,20 @@ and markers and dashes of their own, so that they are told apart in print as wel
 """
 
 import io
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dcbench_bacon.runtime.files import write_atomically
+from dcbench_bacon.reporting.points import EVALUATED, Named, headline, with_lines
+from dcbench_bacon.runtime import files
+
+Looks = dict[str, dict[str, Any]]
+Draw = Callable[[pd.DataFrame, Looks], tuple[Figure, list[Axes]]]
 
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
@@ -59,8 +63,47 @@ def save(figure: Figure, folder: Path, name: str, format: str) -> Path:
     path = folder / f"{slug(name)}.{format}"
     with rc_context(STYLE):
         content = written(figure, format)
-    write_atomically(path, content)
+    files.write_atomically(path, content)
     return path
+
+
+def save_each(
+    kind: str,
+    rows: Sequence[dict[str, Any]],
+    named: Named,
+    folder: Path,
+    format: str,
+    draw: Draw,
+) -> list[Path]:
+    """Write one figure per data set, protocol, preset and selection.
+
+    Args:
+        kind: the beginning of the names of the files.
+        rows: the accuracies, with the columns of ``points.with_lines``.
+        named: gives the printed name of a method or a data set.
+        folder: the folder of the files.
+        format: ``png``, ``svg`` or ``pdf``.
+        draw: draws the rows of a figure, whose lines have these looks.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    frame, paths = pd.DataFrame(rows), []
+    if frame.empty:
+        return []
+    for key, group in frame.groupby(EVALUATED, sort=False):
+        values = [str(value) for value in tuple(key)]
+        group = with_lines(group, named)
+        with rc_context(STYLE):
+            figure, axes = draw(group, looks(list(dict.fromkeys(group["line"]))))
+            axes[0].set_ylabel("Test accuracy (%)")
+            legend(figure, axes)
+            figure.suptitle(headline(values, named), fontweight="bold")
+            paths.append(save(figure, folder, "-".join([kind, *values]), format))
+    return paths
 
 
 def slug(name: str) -> str:
@@ -68,10 +111,12 @@ def slug(name: str) -> str:
 
     Records may come from strangers, and so may the names in them.
     """
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name.replace(" + ", "-"))[:150]
+    return files.slug(name.replace(" + ", "-"))[:150]
 
 
-def panels(count: int, *, width: float = 3.2, height: float = 2.9) -> Any:
+def panels(
+    count: int, *, width: float = 3.2, height: float = 2.9
+) -> tuple[Figure, list[Axes]]:
     """Return a figure with panels side by side, at most three in a row."""
     columns = min(count, 3)
     rows = -(-count // columns)
@@ -85,7 +130,7 @@ def panels(count: int, *, width: float = 3.2, height: float = 2.9) -> Any:
     return figure, kept[:count]
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def looks(names: Sequence[str]) -> Looks:
     """Return a colour, a marker and a dash for each name."""
     return {
         name: {

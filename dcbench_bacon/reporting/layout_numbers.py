@@ -6,6 +6,7 @@ import pandas as pd
 
 from dcbench_bacon.reporting import longform
 
+EVALUATED = ["protocol", "preset", "selection"]  # never mixed in a block
 VALUES = [
     *("accuracy_mean", "accuracy_std", "n", "published_mean", "published_std"),
     *("difference", "gain", "ratio"),

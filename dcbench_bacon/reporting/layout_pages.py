@@ -7,26 +7,22 @@ from typing import Any
 import pandas as pd
 
 from dcbench_bacon.reporting.footnotes import Footnotes
-from dcbench_bacon.reporting.layout_numbers import columns_of
+from dcbench_bacon.reporting.layout_numbers import EVALUATED, columns_of
 from dcbench_bacon.reporting.published import EVALUATIONS, cite
 from dcbench_bacon.reporting.table import Emphasis, Marked, Page, Table, Text
-from dcbench_bacon.reporting.wording import MARKS, NOTES, title
+from dcbench_bacon.reporting.wording import MARKS, NOTES, namer
 
 _NOTHING = "-"
-_EVALUATED = {"protocol": "protocol", "preset": "preset", "selection": "selection"}
+_ROLE_NOTES = {"gain": "gain_row", "ratio": "ratio"}  # key of the note of a role
 _Row = Mapping[Any, Any]
 _Name = Callable[[str], str]
 
 
 def page(frame: pd.DataFrame, table: Table) -> Page:
     """Return the page of ``layouts.measured`` or ``layouts.literature``."""
-
-    @cache
-    def named(name: str) -> str:
-        return table.titles.get(name) or title(name)
-
+    named = cache(namer(table.titles))
     columns = columns_of(table.frame)
-    differing = [key for key in _EVALUATED if frame[key].dropna().nunique() > 1]
+    differing = [key for key in EVALUATED if frame[key].dropna().nunique() > 1]
     first = "IPC" if table.kind == "paper" else "Data set, IPC"
     headings = [first, "Method", *map(named, columns)]
     rows: list[list[Text]] = []
@@ -154,11 +150,7 @@ def _notes(frame: pd.DataFrame) -> list[str]:
     notes += [NOTES[name] for name in named if name in set(ours["selection"])]
     notes += [NOTES[name] for name in ("quick", "demo", "set") if name in presets]
     roles = set(frame["role"])
-    notes += [
-        NOTES[name]
-        for name in ("gain_row", "ratio")
-        if name[:4] in roles or name in roles
-    ]
+    notes += [NOTES[key] for role, key in _ROLE_NOTES.items() if role in roles]
     if frame["published_source"].fillna("").any():
         notes.append(NOTES["brackets" if len(ours) else "published"])
     return notes

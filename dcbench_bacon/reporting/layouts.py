@@ -13,21 +13,20 @@ import pandas as pd
 
 from dcbench_bacon.plugins import facts_of
 from dcbench_bacon.reporting import longform, published, tables
-from dcbench_bacon.reporting.layout_numbers import VALUES
+from dcbench_bacon.reporting.layout_numbers import EVALUATED, VALUES
 from dcbench_bacon.reporting.longform import CHANGED
-from dcbench_bacon.reporting.published import ACCURACIES, EVALUATIONS, PublishedNumber
+from dcbench_bacon.reporting.published import EVALUATIONS, PublishedNumber
 from dcbench_bacon.reporting.references import WHOLE
 from dcbench_bacon.reporting.table import Kind, Table
 
 LAYOUTS = ("paper", "long", "networks")
 _COLUMN = {"paper": "dataset", "networks": "architecture"}
 _KEYS = {"paper": ["ipc"], "networks": ["dataset", "ipc"]}
-_EVALUATED = ["protocol", "preset", "selection"]  # never mixed in a block
 # What tells rows of one method apart, where it has several in a cell.
 _DISTINCTIVE = ("architecture", "distilled_on", "overrides", "recipe")
 COLUMNS = [
     *("block", "role", "row", "column", "dataset", "ipc", "method", "architecture"),
-    *("distilled_on", "overrides", "recipe", "family", *_EVALUATED, *VALUES),
+    *("distilled_on", "overrides", "recipe", "family", *EVALUATED, *VALUES),
     *("published_source", "published_architecture", "published_evaluation"),
     *("not_compared", "remarks"),
 ]
@@ -69,15 +68,13 @@ def literature(numbers: Sequence[PublishedNumber], wanted: Wanted) -> Table:
     """Return published accuracies alone.
 
     Args:
-        numbers: the numbers to choose from.
+        numbers: accuracies of the sources that are wanted.
         wanted: what the layout shows.
     """
-    where = published.named(wanted.source)
     across = wanted.layout == "networks"
     cells = dict.fromkeys(
         (row.method, row.dataset, row.ipc, row.architecture if across else "")
         for row in numbers
-        if row.metric in ACCURACIES and row.source in where
     )
     found = []
     for method, dataset, ipc, architecture in cells:
@@ -111,7 +108,7 @@ def _only_published(row: PublishedNumber, **evaluated: Any) -> dict[str, Any]:
         **{"published_evaluation": row.evaluation, "overrides": "", "recipe": ""},
         **{"not_compared": "", "remarks": "memory" * (row.certainty == "memory")},
         "role": "whole" if row.method == WHOLE else "published",
-        **dict.fromkeys(_EVALUATED, ""),
+        **dict.fromkeys(EVALUATED, ""),
         **evaluated,
     }
 
@@ -119,7 +116,7 @@ def _only_published(row: PublishedNumber, **evaluated: Any) -> dict[str, Any]:
 def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     """Return the published numbers of methods that have no row in a cell."""
     found = []
-    same = ["dataset", "architecture", "family", *_EVALUATED]
+    same = ["dataset", "architecture", "family", *EVALUATED]
     columns = rows.loc[rows["ipc"] > 0, [*same, "ipc"]].drop_duplicates()
     have = set(zip(rows["method"], rows["dataset"], rows["ipc"], strict=True))
     where = published.named(wanted.source)
@@ -139,7 +136,7 @@ def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
                     and row.source in where
                     and row.architecture == cell["architecture"]
                 ):
-                    evaluated = {key: cell[key] for key in _EVALUATED}
+                    evaluated = {key: cell[key] for key in EVALUATED}
                     found.append(_only_published(row, **evaluated))
                     break
     return pd.DataFrame(found, columns=COLUMNS)
@@ -149,12 +146,12 @@ def _table(rows: pd.DataFrame, wanted: Wanted) -> Table:
     """Return the table of a layout, its rows in the order in which they are printed."""
     kind: Kind = "paper" if wanted.layout == "paper" else "networks"
     rows = rows.drop_duplicates(
-        [*_KEYS["networks"], "method", *_DISTINCTIVE, *_EVALUATED, "role"]
+        [*_KEYS["networks"], "method", *_DISTINCTIVE, *EVALUATED, "role"]
     )
     rows["column"] = rows[_COLUMN[kind]]
     rows = _with_whole(rows, _KEYS[kind])
     rows["preset"] = rows["preset"].astype(str)
-    order = [*_KEYS[kind], *_EVALUATED, "method", *_DISTINCTIVE, "column"]
+    order = [*_KEYS[kind], *EVALUATED, "method", *_DISTINCTIVE, "column"]
     rows = rows.sort_values(order, key=_rank, ignore_index=True)
     rows["block"] = _blocks(rows, _KEYS[kind])
     rows["row"] = _labels(rows)
@@ -180,17 +177,17 @@ def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
 def _with_whole(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Return the rows with those of the whole training set repeated in every block."""
     whole, sets = rows[rows["ipc"] == 0], rows[rows["ipc"] > 0]
-    blocks = sets[[*keys, *_EVALUATED]].drop_duplicates()
+    blocks = sets[[*keys, *EVALUATED]].drop_duplicates()
     if blocks.empty:
         return rows
-    shared = [key for key in (*keys, *_EVALUATED) if key != "ipc"]
+    shared = [key for key in (*keys, *EVALUATED) if key != "ipc"]
     repeated = whole.drop(columns="ipc").merge(blocks, on=shared)
     return pd.concat([sets, repeated[list(sets.columns)]], ignore_index=True)
 
 
 def _blocks(rows: pd.DataFrame, keys: list[str]) -> list[str]:
     """Return the block of each row, named by what differs between blocks."""
-    differing = [key for key in _EVALUATED if rows[key].nunique() > 1]
+    differing = [key for key in EVALUATED if rows[key].nunique() > 1]
     shown = [*keys, *differing]
     return [
         ", ".join(str(row[key]) for key in shown) for row in rows.to_dict("records")
@@ -240,18 +237,9 @@ def _ratios(block: pd.DataFrame) -> pd.DataFrame:
     for column, group in block.groupby("column", sort=False):
         ipc, facts = int(group["ipc"].iloc[0]), facts_of(str(column))
         ratio = 100 * ipc * facts.classes / facts.train if facts else None
-        found.append(
-            {
-                **{"block": group["block"].iloc[0], "ipc": ipc, "column": column},
-                **{
-                    "dataset": column,
-                    "role": "ratio",
-                    "row": "",
-                    "ratio": ratio,
-                    "method": "",
-                },
-            }
-        )
+        place = {"block": group["block"].iloc[0], "ipc": ipc, "column": column}
+        about = {"dataset": column, "role": "ratio", "row": "", "method": ""}
+        found.append(place | about | {"ratio": ratio})
     return pd.DataFrame(found, columns=COLUMNS)
 
 

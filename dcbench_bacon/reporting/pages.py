@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from dcbench_bacon.reporting.accuracies import accuracy
 from dcbench_bacon.reporting.footnotes import Footnotes
 from dcbench_bacon.reporting.published import cite
 from dcbench_bacon.reporting.table import Kind, Marked, Page, Table, Text, printable
-from dcbench_bacon.reporting.wording import HEADINGS, LEFT, MARKS, NOTES, title
+from dcbench_bacon.reporting.wording import HEADINGS, LEFT, MARKS, NOTES, namer, title
 
 _CELL = ("dataset", "ipc", "method", "architecture", "protocol")
 _SHOWN = (*_CELL, "preset")
@@ -203,11 +204,10 @@ _NAMED = ("dataset", "method", "against", "Data set", "Method")
 
 def page_of(table: Table) -> Page:
     """Return a table as people read it: headings, rounded numbers, footnotes."""
-    frame = table.frame.copy()
+    frame, named = table.frame.copy(), cache(namer(table.titles))
     for column in _NAMED:
         if column in frame:
-            names = {n: table.titles.get(n) or title(n) for n in set(frame[column])}
-            frame[column] = frame[column].map(names)
+            frame[column] = frame[column].map(named)
     page = _PAGES.get(table.kind, _plain)(frame, table)
     notes = [*page.notes, *(NOTES.get(note, note) for note in table.notes)]
     return page._replace(

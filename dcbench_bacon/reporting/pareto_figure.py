@@ -2,23 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from dcbench_bacon.plugins import facts_of
-from dcbench_bacon.reporting.figure_files import STYLE, legend, looks, panels, save
+from dcbench_bacon.reporting.figure_files import Looks, panels, save_each
 from dcbench_bacon.reporting.points import (
-    EVALUATED,
     done,
     facts_about,
-    headline,
-    namer,
+    named_in,
     overridden,
-    with_lines,
 )
 from dcbench_bacon.schema import Record
 
@@ -49,29 +45,20 @@ def pareto(
             {**own, "architecture": e.architecture, "y": 100 * e.accuracy}
             for e in record.evaluations
         ]
-    frame, named, paths = pd.DataFrame(rows), namer(kept), []
-    if frame.empty:
-        return []
-    for key, group in frame.groupby(EVALUATED, sort=False):
-        values = [str(value) for value in tuple(key)]
-        group = with_lines(group, named)
-        look = looks(list(dict.fromkeys(group["line"])))
-        with rc_context(STYLE):
-            figure, axes = panels(2, width=3.6)
-            costs = {"images": "Images in the set", "seconds": "Seconds to distil"}
-            for each, (cost, label) in zip(axes, costs.items(), strict=True):
-                _costs(each, group, cost, look)
-                each.set_xlabel(label)
-            axes[0].set_ylabel("Test accuracy (%)")
-            legend(figure, axes)
-            figure.suptitle(headline(values, named), fontweight="bold")
-            paths.append(save(figure, folder, "-".join(["pareto", *values]), format))
-    return paths
+    return save_each("pareto", rows, named_in(kept), folder, format, _draw)
 
 
-def _costs(
-    axes: Axes, rows: pd.DataFrame, cost: str, look: dict[str, dict[str, Any]]
-) -> None:
+def _draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel per cost."""
+    figure, axes = panels(2, width=3.6)
+    costs = {"images": "Images in the set", "seconds": "Seconds to distil"}
+    for each, (cost, label) in zip(axes, costs.items(), strict=True):
+        _costs(each, group, cost, look)
+        each.set_xlabel(label)
+    return figure, axes
+
+
+def _costs(axes: Axes, rows: pd.DataFrame, cost: str, look: Looks) -> None:
     """Draw the accuracy of each method over a cost, and the best up to each cost."""
     rows = rows[rows[cost].notna() & (rows[cost].astype(float) > 0)]
     means = rows.groupby(["line", "ipc"], sort=False).agg(

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dcbench_bacon.reporting import longform
-from dcbench_bacon.reporting.wording import title
+from dcbench_bacon.reporting.wording import namer
 from dcbench_bacon.schema import Record
 
 EVALUATED = ["dataset", "protocol", "preset", "selection"]  # a figure for each
@@ -22,10 +22,9 @@ def done(records: Iterable[Record], presets: Sequence[str]) -> list[Record]:
     ]
 
 
-def namer(records: Sequence[Record]) -> Named:
-    """Return the function that gives the printed name of a method or a data set."""
-    stated = longform.titles(records)
-    return lambda name: stated.get(name) or title(name)
+def named_in(records: Sequence[Record]) -> Named:
+    """Return the function that gives a printed name, first as records state it."""
+    return namer(longform.titles(records))
 
 
 def facts_about(record: Record) -> dict[str, Any]:

@@ -6,20 +6,9 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-Kind = Literal[
-    "accuracy",
-    "spread",
-    "transfer",
-    "scores",
-    "timing",
-    "unfinished",
-    "published",
-    "paper",
-    "networks",
-    "continual",
-    "nas",
-    "rows",
-]
+Content = Literal["accuracy", "spread", "transfer", "scores", "timing", "unfinished"]
+"""The subjects of tables of records that users name."""
+Kind = Content | Literal["published", "paper", "networks", "continual", "nas", "rows"]
 """The subject of a table, which decides how it is printed.
 
 ``rows`` is any table whose rows are printed as they are.

@@ -1,5 +1,7 @@
 """The words of the tables: titles, headings, marks and footnotes."""
 
+from collections.abc import Callable, Mapping
+
 from dcbench_bacon.plugins import title_of
 from dcbench_bacon.reporting.published import KNOWN
 
@@ -109,6 +111,15 @@ LEFT = frozenset(
         *("Set", "Features", "Protocol", "Block", "Source", "Evaluation"),
     }
 )
+
+
+def namer(stated: Mapping[str, str]) -> Callable[[str], str]:
+    """Return the function that gives the printed name of a method or a data set.
+
+    Args:
+        stated: the names that records state, which come before the installed ones.
+    """
+    return lambda name: stated.get(name) or title(name)
 
 
 def title(name: str) -> str:

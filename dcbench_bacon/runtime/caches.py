@@ -60,16 +60,13 @@ class Cache(NamedTuple):
             raise OutputError.of(folder, error) from error
 
 
-CACHES = (
-    Cache("decoded", "decoded data sets"),
-    Cache(
-        "experts",
-        "trained networks that trajectories are matched with",
-        "DCBENCH_EXPERTS",
-    ),
-    Cache("whitening", "whitening matrices", "DCBENCH_WHITENING"),
-    Cache("compiled", "compiled code", "TORCHINDUCTOR_CACHE_DIR"),
+DECODED = Cache("decoded", "decoded data sets")
+EXPERTS = Cache(
+    "experts", "trained networks that trajectories are matched with", "DCBENCH_EXPERTS"
 )
+WHITENING = Cache("whitening", "whitening matrices", "DCBENCH_WHITENING")
+COMPILED = Cache("compiled", "compiled code", "TORCHINDUCTOR_CACHE_DIR")
+CACHES = (DECODED, EXPERTS, WHITENING, COMPILED)
 
 
 def cache_named(name: str) -> Cache:

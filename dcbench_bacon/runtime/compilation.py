@@ -11,8 +11,8 @@ from torch import nn
 
 from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.runtime import cuda_graphs
+from dcbench_bacon.runtime.caches import COMPILED
 from dcbench_bacon.runtime.cuda_graphs import P, T
-from dcbench_bacon.runtime.files import cache_folder
 from dcbench_bacon.runtime.precision import tensor_cores
 
 logger = logging.getLogger(__name__)
@@ -75,9 +75,7 @@ class Compiler:
 @cache
 def broken(device: torch.device) -> str | None:
     """Return why a small network cannot be compiled for a device, or None if it can."""
-    folder = os.environ.setdefault(
-        "TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled"))
-    )
+    folder = os.environ.setdefault(COMPILED.variable, str(COMPILED.folder))
     logger.debug("compiled code is kept in %s", folder)
     # This logger warns of a missing CUDA runtime on every machine without one.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,19 @@ def user_folder() -> Path:
     """Return the folder of dcbench among the user's caches."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(caches).expanduser() / "dcbench"
+
+
+def existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that a folder is or will be on."""
+    return shutil.disk_usage(existing(folder)).free
 
 
 def temporary_name(path: Path) -> Path:

@@ -13,7 +13,6 @@ the experts.
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +31,8 @@ from dcbench_bacon.contract import Run
 from dcbench_bacon.data.dataset import sha256
 from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import OutputError, RecordError
-from dcbench_bacon.runtime.files import cache_folder, is_temporary, write_atomically
+from dcbench_bacon.runtime.caches import EXPERTS
+from dcbench_bacon.runtime.files import is_temporary, write_atomically
 from dcbench_bacon.runtime.locks import acquire
 from dcbench_bacon.training.settings import Training
 
@@ -93,11 +93,6 @@ def split_sha256(split: Split) -> str:
     return sha256(split.images, split.labels, start=shape)
 
 
-def default_folder() -> Path:
-    """Return the folder that contains all stores."""
-    return Path(os.environ.get("DCBENCH_EXPERTS") or cache_folder("experts"))
-
-
 class ExpertStore:
     """The experts of one train split and one training, on disk.
 
@@ -111,7 +106,7 @@ class ExpertStore:
         encoded = msgspec.json.encode(index, order="sorted")
         self.key = hashlib.sha256(encoded).hexdigest()[:16]
         name = f"{index.dataset}-{index.training.architecture}-{self.key}"
-        self.folder = default_folder().expanduser() / name
+        self.folder = EXPERTS.folder / name
 
     @classmethod
     def of(cls, run: Run, training: Training, parameters: int) -> "ExpertStore":
