@@ -40,6 +40,21 @@ class UsageError(DcbenchError):
     """An option, a name or a recipe key is wrong. Nothing has run."""
 
 
+def unknown(kind: str, name: str, known: Iterable[str], more: str = "") -> UsageError:
+    """Return the error about a name that does not exist.
+
+    Args:
+        kind: what the name should be of, such as ``method``.
+        name: the name as typed.
+        known: the names that exist; the message has the nearest one, and all of them.
+        more: is appended to the message.
+    """
+    there = list(known)
+    listed = ", ".join(there)
+    near = guess(name, there)
+    return UsageError(f"unknown {kind} {name!r}.{near} There are: {listed}{more}")
+
+
 class DataError(DcbenchError):
     """A data set is missing, incomplete or different from its stated facts."""
 

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from dcbench_bacon.code_identity import code_sha256, source_file
-from dcbench_bacon.errors import UsageError, guess
+from dcbench_bacon.errors import UsageError, unknown
 
 
 class Registry:
@@ -69,11 +69,7 @@ class Registry:
         """
         module = canonical(name)
         if module not in self._modules:
-            known = self.names()
-            near = guess(name, known)
-            raise UsageError(
-                f"unknown {self.kind} {name!r}.{near} There are: {', '.join(known)}"
-            )
+            raise unknown(self.kind, name, self.names())
         return self.title_name(module)
 
     def module(self, name: str) -> ModuleType:

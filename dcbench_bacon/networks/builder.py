@@ -28,7 +28,7 @@ from functools import cache, partial
 import torch
 from torch import nn
 
-from dcbench_bacon.errors import UsageError, guess
+from dcbench_bacon.errors import UsageError, unknown
 from dcbench_bacon.field_types import ResidualInit
 from dcbench_bacon.networks import vit
 from dcbench_bacon.networks.base import Drawn, Network
@@ -97,12 +97,13 @@ def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
         return _FIXED[name](channels, size)
     choices = _convnet_choices(name)
     if choices is None:
-        near, known = guess(name, names()), ", ".join(names())
-        raise UsageError(
-            f"unknown network {name!r}.{near} There are: {known}; a "
-            "ConvNet takes one each of D<depth>, W<width>, activation (AS AR AL "
+        raise unknown(
+            "network",
+            name,
+            names(),
+            "; a ConvNet takes one each of D<depth>, W<width>, activation (AS AR AL "
             "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order; or "
-            "torchvision:NAME or timm:NAME"
+            "torchvision:NAME or timm:NAME",
         )
     depth, width = int(choices.pop("depth", 3)), int(choices.pop("width", 128))
     return convnet(channels, size, [(width, 3, True)] * depth, **choices)[0]

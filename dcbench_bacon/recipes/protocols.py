@@ -7,7 +7,7 @@ from typing import Any, get_args
 from msgspec import Struct
 
 from dcbench_bacon import field_types, schema
-from dcbench_bacon.errors import UsageError, guess
+from dcbench_bacon.errors import UsageError, unknown
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes.toml_tables import (
     PROTOCOL_PREFIX,
@@ -68,10 +68,7 @@ def protocol_name(typed: str) -> str:
     """
     name, known = typed.replace("-", "_").replace("+", "_"), protocol_names()
     if name not in known:
-        near = guess(typed, known)
-        raise UsageError(
-            f"unknown protocol {typed!r}.{near} There are: {', '.join(known)}"
-        )
+        raise unknown("protocol", typed, known)
     return name
 
 

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pandas as pd
 
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.errors import UsageError, unknown
 from dcbench_bacon.reporting import comparison, layouts, longform, published, tables
 from dcbench_bacon.reporting.layouts import LAYOUTS, Wanted
 from dcbench_bacon.reporting.published import ACCURACIES, PublishedNumber
@@ -90,9 +90,9 @@ def check(what: str, layout: str, gain_over: str | None = None) -> Kind:
         UsageError: there is not, or it has not.
     """
     if what not in CONTENTS:
-        raise UsageError(f"no table {what!r}; there are: {', '.join(CONTENTS)}")
+        raise unknown("table", what, CONTENTS)
     if layout not in LAYOUTS:
-        raise UsageError(f"no layout {layout!r}; there are: {', '.join(LAYOUTS)}")
+        raise unknown("layout", layout, LAYOUTS)
     if layout != "long" and what != "accuracy":
         raise UsageError(
             f"--layout {layout} arranges accuracies: leave out --what {what}, or use "

@@ -47,7 +47,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from dcbench_bacon.errors import UsageError, guess
+from dcbench_bacon.errors import unknown
 from dcbench_bacon.protocol import Protocol
 
 # The first of these metrics that a source has is compared.
@@ -219,9 +219,7 @@ def named(source: str | None) -> list[str]:
     groups = dict.fromkeys(
         citation.group for citation in SOURCES.values() if citation.group
     )
-    there = [*groups, *SOURCES]
-    near = guess(source, there)
-    raise UsageError(f"unknown source {source!r}.{near} There are: {', '.join(there)}")
+    raise unknown("source", source, [*groups, *SOURCES])
 
 
 def lookup(

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from dcbench_bacon.errors import UsageError
+from dcbench_bacon.errors import unknown
 from dcbench_bacon.reporting.layout_numbers import wide
 from dcbench_bacon.reporting.markup import hypertext, latex, markdown
 from dcbench_bacon.reporting.pages import page_of
@@ -26,7 +26,7 @@ def render(table: Table, format: str) -> str:
         return _csv(table)
     writers = {"md": markdown, "latex": latex, "html": hypertext}
     if format not in writers:
-        raise UsageError(f"unknown format {format!r}; there are: {', '.join(FORMATS)}")
+        raise unknown("format", format, FORMATS)
     return writers[format](page_of(table))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dcbench_bacon.errors import OutputError, UsageError
+from dcbench_bacon.errors import OutputError, UsageError, unknown
 from dcbench_bacon.runtime.files import cache_folder, temporary_name
 
 
@@ -78,8 +78,7 @@ def cache_named(name: str) -> Cache:
     for cache in CACHES:
         if cache.name == name:
             return cache
-    known = ", ".join(cache.name for cache in CACHES)
-    raise UsageError(f"no cache {name!r}; there are {known}, or all")
+    raise unknown("cache", name, [*(cache.name for cache in CACHES), "all"])
 
 
 def _sizes(folder: Path) -> Iterator[int]:
