@@ -18,15 +18,15 @@ import pandas as pd
 
 from dcbench_bacon.contract import Learner, Method, Reference, Run, Settings, State
 from dcbench_bacon.data.dataset import Dataset, RawSplit, as_set
-from dcbench_bacon.data.image_files import decode_images, sides
-from dcbench_bacon.data.in_memory import statistics
-from dcbench_bacon.data.natural_order import left_behind, visible_folders
-from dcbench_bacon.data.source_files import (
+from dcbench_bacon.data.files.image_files import decode_images, sides
+from dcbench_bacon.data.files.natural_order import left_behind, visible_folders
+from dcbench_bacon.data.files.source_files import (
     MissingDataError,
     damaged,
     locate,
     opened,
 )
+from dcbench_bacon.data.in_memory import statistics
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import (
     DataError,
@@ -37,7 +37,7 @@ from dcbench_bacon.errors import (
 )
 from dcbench_bacon.exchange.files_of_sets import read_set, write_set
 from dcbench_bacon.reporting.frames import published, records, table
-from dcbench_bacon.runtime.files import printable
+from dcbench_bacon.runtime.disk.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 __all__ = [
@@ -102,7 +102,7 @@ def dataset(
         UsageError: there is no such data set or device.
     """
     from dcbench_bacon.data import loading
-    from dcbench_bacon.runtime.devices import choose_device
+    from dcbench_bacon.runtime.compute.devices import choose_device
 
     root = None if data_root is None else Path(data_root)
     return loading.load(name, root, choose_device(device), download=download)
@@ -281,7 +281,7 @@ def _loaded(given: str | Dataset, data_root: str | Path | None, device: str) -> 
     """Return the data set on the device."""
     if not isinstance(given, Dataset):
         return dataset(given, data_root=data_root, device=device)
-    from dcbench_bacon.runtime.devices import choose_device
+    from dcbench_bacon.runtime.compute.devices import choose_device
 
     where = choose_device(device)
     return replace(given, train=given.train.to(where), test=given.test.to(where))

@@ -18,7 +18,7 @@ from torch import Tensor
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.plugins import METHODS
-from dcbench_bacon.runtime.cuda_graphs import Function, P, T
+from dcbench_bacon.runtime.compute.cuda_graphs import Function, P, T
 from dcbench_bacon.schema import Cell, DatasetInfo, Timing
 
 Made = TypeVar("Made", bound="Configured")

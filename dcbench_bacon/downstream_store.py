@@ -18,9 +18,9 @@ from msgspec import Struct, field
 
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.field_types import Preset, more_reduced
-from dcbench_bacon.runtime import files
-from dcbench_bacon.runtime.files import write_atomically
-from dcbench_bacon.runtime.redo import Redo
+from dcbench_bacon.runtime.disk import files
+from dcbench_bacon.runtime.disk.files import write_atomically
+from dcbench_bacon.runtime.disk.redo import Redo
 from dcbench_bacon.schema import Cell, Environment, Evaluation, Recipe
 from dcbench_bacon.store import Store
 

@@ -10,7 +10,7 @@ import msgspec
 from filelock import FileLock
 
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
-from dcbench_bacon.runtime.files import (
+from dcbench_bacon.runtime.disk.files import (
     is_temporary,
     slug,
     temporary_name,

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from dcbench_bacon import store
 from dcbench_bacon.cli.main import main
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.schema import Record
 
 DCBENCH = Path(sys.executable).with_name("dcbench")

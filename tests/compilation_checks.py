@@ -26,7 +26,7 @@ from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.networks import base, builder, compilation
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.running.clock import Clock
-from dcbench_bacon.runtime.compilation import Compiler, broken
+from dcbench_bacon.runtime.compute.compilation import Compiler, broken
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training.on_synthetic import SetTrainer

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dcbench_bacon.runtime.compilation import Compiler
-from dcbench_bacon.runtime.cuda_graphs import Function, Tensors
+from dcbench_bacon.runtime.compute.compilation import Compiler
+from dcbench_bacon.runtime.compute.cuda_graphs import Function, Tensors
 
 UNRECORDABLE = {"_local_scalar_dense", "nonzero", "masked_select", "item", "_unique2"}
 Call = tuple[Any, tuple[Any, ...], dict[str, Any], Any]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dcbench_bacon import api
 from dcbench_bacon.cli.main import main
-from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import normalize
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.store import Store
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "digits"

@@ -15,17 +15,17 @@ from support import method as create
 import dcbench_bacon.datasets
 import dcbench_bacon.methods
 from dcbench_bacon import contract, store
-from dcbench_bacon.cli.options import PAPER_DATASETS
+from dcbench_bacon.cli.arguments.options import PAPER_DATASETS
 from dcbench_bacon.contract import Method, Settings
-from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.plugins import DATASETS, METHODS, Registry, canonical
 from dcbench_bacon.recipes import digests, protocols, toml_tables
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.running.run import CellRun, RunConfig
-from dcbench_bacon.runtime import files
+from dcbench_bacon.runtime.disk import files
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 CPU = torch.device("cpu")

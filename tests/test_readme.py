@@ -20,7 +20,7 @@ from dcbench_bacon import api
 from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.reporting import wording
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 
 TREE = Path(__file__).resolve().parents[1]

@@ -27,8 +27,8 @@ from dcbench_bacon.distillation.improved import (
 )
 from dcbench_bacon.distillation.objectives import Bacon, SquaredMeanDistance
 from dcbench_bacon.distillation.pipeline import MatchingSettings
-from dcbench_bacon.runtime.memory import keep_freed_memory
-from dcbench_bacon.runtime.stopwatch import peak_bytes, reset_peak
+from dcbench_bacon.runtime.compute.memory import keep_freed_memory
+from dcbench_bacon.runtime.monitoring.stopwatch import peak_bytes, reset_peak
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WIDTH = {"cuda": "ConvNet", "cpu": "ConvNetW32"}[DEVICE]

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
-from dcbench_bacon.runtime.memory import send
+from dcbench_bacon.runtime.compute.memory import send
 
 Images = Float[Tensor, "n c h w"]
 Groups = Float[Tensor, "g n c h w"]

@@ -15,7 +15,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from dcbench_bacon.field_types import MixingKind
-from dcbench_bacon.runtime.memory import send
+from dcbench_bacon.runtime.compute.memory import send
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as pixelwise
 
 from dcbench_bacon.augmentation import dsa
-from dcbench_bacon.runtime.memory import send
+from dcbench_bacon.runtime.compute.memory import send
 
 Images = Float32[Tensor, "n c h w"]
 Values = Float32[Tensor, "n"]

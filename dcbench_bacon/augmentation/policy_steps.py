@@ -21,7 +21,7 @@ from dcbench_bacon.augmentation.pixel_operations import (
     operate,
 )
 from dcbench_bacon.augmentation.siamese import Groups
-from dcbench_bacon.runtime.memory import send
+from dcbench_bacon.runtime.compute.memory import send
 
 Uniform = Float32[Tensor, "n u"]
 

@@ -24,7 +24,7 @@ from dcbench_bacon.augmentation.dsa import (
 )
 from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.runtime.memory import send
+from dcbench_bacon.runtime.compute.memory import send
 
 Groups = Float[Tensor, "g n c h w"]
 

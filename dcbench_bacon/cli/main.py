@@ -9,17 +9,11 @@ from typing import Any
 import click
 
 from dcbench_bacon import __version__
-from dcbench_bacon.cli import (
-    data_commands,
-    downstream_commands,
-    list_commands,
-    machine_commands,
-    old_spellings,
-    report_commands,
-    run_commands,
-    set_commands,
-)
+from dcbench_bacon.cli.arguments import old_spellings
+from dcbench_bacon.cli.cells import downstream_commands, run_commands, set_commands
 from dcbench_bacon.cli.endings import INTERRUPTED, fail, going_on
+from dcbench_bacon.cli.machine import data_commands, machine_commands
+from dcbench_bacon.cli.results import list_commands, report_commands
 from dcbench_bacon.errors import (
     DcbenchError,
     InterruptedRunError,

@@ -3,9 +3,9 @@
 import click
 from rich.console import Console
 
-from dcbench_bacon.reporting.rendering import render
+from dcbench_bacon.reporting.printing.rendering import render
+from dcbench_bacon.reporting.printing.terminal import to_rich
 from dcbench_bacon.reporting.table import Table
-from dcbench_bacon.reporting.terminal import to_rich
 
 
 def show(table: Table, format: str | None) -> None:

@@ -14,8 +14,8 @@ from rich.console import Console
 from dcbench_bacon import field_types
 from dcbench_bacon.cli.endings import going_on
 from dcbench_bacon.running import interrupt, run
-from dcbench_bacon.runtime import progress
-from dcbench_bacon.runtime.devices import choose_device
+from dcbench_bacon.runtime.compute.devices import choose_device
+from dcbench_bacon.runtime.monitoring import progress
 from dcbench_bacon.store import Store
 
 

@@ -29,12 +29,12 @@ import torch
 from dcbench_bacon.data import decoded_cache, in_memory
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.decoded_cache import Stored
-from dcbench_bacon.data.source_files import MissingDataError as MissingDataError
-from dcbench_bacon.data.source_files import locate
+from dcbench_bacon.data.files.source_files import MissingDataError as MissingDataError
+from dcbench_bacon.data.files.source_files import locate
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS, canonical
-from dcbench_bacon.runtime.caches import DECODED
-from dcbench_bacon.runtime.files import user_folder
+from dcbench_bacon.runtime.disk.caches import DECODED
+from dcbench_bacon.runtime.disk.files import user_folder
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from dcbench_bacon.data.dataset import Dataset, sha256, standardize
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import OutputError
-from dcbench_bacon.runtime.caches import WHITENING
-from dcbench_bacon.runtime.files import write_atomically
+from dcbench_bacon.runtime.disk.caches import WHITENING
+from dcbench_bacon.runtime.disk.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.distillation.class_batches import RealImages, in_class_order
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.training.features import FeatureSettings as FeatureSettings
 from dcbench_bacon.training.features import build
 

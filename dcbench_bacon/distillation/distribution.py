@@ -6,7 +6,7 @@ from dcbench_bacon.distillation.objectives import Objective
 from dcbench_bacon.distillation.pipeline import MatchingSettings, Pipeline
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.compilation import compile_network
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 
 
 class DistributionMatching(Pipeline):

@@ -19,8 +19,8 @@ from dcbench_bacon.data.synthetic import decode
 from dcbench_bacon.distillation.class_batches import REAL_CALLS, RealImages
 from dcbench_bacon.distillation.objectives import Matched, Objective
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.cuda_graphs import Tensors
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.compute.cuda_graphs import Tensors
+from dcbench_bacon.runtime.compute.memory import images_per_call
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dcbench_bacon.contract import Run
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.distillation.feature_matching import MatchingGradient
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.compute.memory import images_per_call
 
 Gradients = dict[str, Tensor]
 """Maps the name of a weight to its gradients, of shape (c, *weight's shape)."""

@@ -26,7 +26,7 @@ from dcbench_bacon.distillation.pipeline import (
 from dcbench_bacon.field_types import Positive
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.training.optimisers import FlatSGD
 from dcbench_bacon.training.step import TrainingStep
 

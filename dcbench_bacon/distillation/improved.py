@@ -22,7 +22,7 @@ from dcbench_bacon.distillation.pipeline import (
 )
 from dcbench_bacon.field_types import Parts, Positive
 from dcbench_bacon.networks import base
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.training.settings import Training
 
 

@@ -13,8 +13,8 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.compilation import forward_flops
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
-from dcbench_bacon.runtime.cuda_graphs import Tensors
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.compute.cuda_graphs import Tensors
+from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.step import TrainingStep
 

@@ -35,7 +35,7 @@ class MatchingSettings(Settings, frozen=True, kw_only=True):
         align_corners: option of the resampling in scaling and rotation; False as
             published.
         architecture: architecture of the networks whose features are matched.
-        precision: arithmetic of the networks; see ``runtime/precision.py``.
+        precision: arithmetic of the networks; see ``runtime/compute/precision.py``.
     """
 
     steps: Positive = 20_000

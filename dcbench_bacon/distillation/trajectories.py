@@ -21,8 +21,8 @@ from dcbench_bacon.distillation.unrolled import Student, StudentBatch
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Positive, Precision
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.runtime.memory import images_per_call, send
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.memory import images_per_call, send
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.training.expert_store import ExpertStore, Pair
 from dcbench_bacon.training.experts import expert_network
 from dcbench_bacon.training.experts import train_experts as train_experts
@@ -52,7 +52,7 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
         augmentation: DSA operations joined by ``_``, for experts and students; empty
             for none.
         architecture: of experts and students.
-        precision: arithmetic of the networks; see ``runtime/precision.py``.
+        precision: arithmetic of the networks; see ``runtime/compute/precision.py``.
         zca: whether the real images, and with them the set, are whitened; see
             ``data/whitening.py``.
         experts: number of trajectories to draw from (``num_experts``).

@@ -16,7 +16,7 @@ from dcbench_bacon.augmentation import policies
 from dcbench_bacon.contract import Stages
 from dcbench_bacon.errors import DivergedError, UsageError
 from dcbench_bacon.networks.compilation import compile_network, forward_flops
-from dcbench_bacon.runtime.memory import networks_per_call
+from dcbench_bacon.runtime.compute.memory import networks_per_call
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training.on_synthetic import SetTrainer
 from dcbench_bacon.training.on_synthetic_stack import SetTrainerStack

@@ -24,7 +24,7 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
 from dcbench_bacon.recipes import overlay
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.training.clip_model import SemanticScore
 from dcbench_bacon.training.features import Embedding, FeatureSettings, build
 

@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 import torch
 
-from dcbench_bacon.data import loading, synthetic_file
-from dcbench_bacon.data.class_counts import count
+from dcbench_bacon.data import loading
+from dcbench_bacon.data.sets import synthetic_file
+from dcbench_bacon.data.sets.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
@@ -46,7 +47,7 @@ from dcbench_bacon.exchange.readers import READERS, SEVERAL
 from dcbench_bacon.field_types import MOST_PARTS
 from dcbench_bacon.plugins import DATASETS
 from dcbench_bacon.protocol import Protocol
-from dcbench_bacon.runtime.files import printable
+from dcbench_bacon.runtime.disk.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 logger = logging.getLogger(__name__)

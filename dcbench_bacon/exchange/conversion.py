@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from dcbench_bacon.data import loading, synthetic_file, whitening
+from dcbench_bacon.data import loading, whitening
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, OutputError, UsageError
 from dcbench_bacon.exchange import adopt, writers
 from dcbench_bacon.exchange.formats import ReadingOptions
-from dcbench_bacon.runtime.files import temporary_name
+from dcbench_bacon.runtime.disk.files import temporary_name
 from dcbench_bacon.schema import DatasetInfo
 
 FOR_THE_EYE = ("folder", "picture")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError, guess
 from dcbench_bacon.exchange.formats import ReadingOptions

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dcbench_bacon.data.image_files import check_depth, upright
-from dcbench_bacon.data.natural_order import left_behind, visible_folders
-from dcbench_bacon.data.transparency import opaque
+from dcbench_bacon.data.files.image_files import check_depth, upright
+from dcbench_bacon.data.files.natural_order import left_behind, visible_folders
+from dcbench_bacon.data.files.transparency import opaque
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.pickles.archives import damaged
 

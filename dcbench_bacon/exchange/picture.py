@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dcbench_bacon.data import dataset
+from dcbench_bacon.data.sets.synthetic_file import MOST_BYTES
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.data.synthetic_file import MOST_BYTES
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.schema import DatasetInfo
 

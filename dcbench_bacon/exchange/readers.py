@@ -31,7 +31,7 @@ from dcbench_bacon.exchange.interpretation.content import (
 )
 from dcbench_bacon.exchange.pickles.archives import load_torch
 from dcbench_bacon.exchange.pickles.stored import of_buffer
-from dcbench_bacon.runtime.files import printable
+from dcbench_bacon.runtime.disk.files import printable
 
 Reader = Callable[[Path, int | None], Content]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon.data import synthetic_file
-from dcbench_bacon.data.class_counts import count
+from dcbench_bacon.data.sets import synthetic_file
+from dcbench_bacon.data.sets.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.interpretation.channel_statistics import (

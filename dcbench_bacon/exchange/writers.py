@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dcbench_bacon.data import dataset, synthetic_file
+from dcbench_bacon.data import dataset
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError, UsageError
 from dcbench_bacon.exchange.formats import FORMATS
 from dcbench_bacon.exchange.picture import draw
-from dcbench_bacon.runtime.files import write_atomically
+from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)

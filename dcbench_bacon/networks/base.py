@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcbench_bacon.field_types import Precision
-from dcbench_bacon.runtime.precision import layers
+from dcbench_bacon.runtime.compute.precision import layers
 
 
 class Network(nn.Module):

@@ -41,7 +41,7 @@ from dcbench_bacon.networks.convnets import (
     resnet18,
     vgg11,
 )
-from dcbench_bacon.runtime.memory import saved_bytes
+from dcbench_bacon.runtime.compute.memory import saved_bytes
 
 __all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.compilation import Decider
+from dcbench_bacon.runtime.compute.compilation import Decider
 from dcbench_bacon.schema import DatasetInfo
 
 

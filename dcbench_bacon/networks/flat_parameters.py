@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-from dcbench_bacon.runtime.compilation import Decider
+from dcbench_bacon.runtime.compute.compilation import Decider
 
 
 class FlatNetwork:

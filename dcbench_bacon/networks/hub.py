@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.memory import saved_bytes
+from dcbench_bacon.runtime.compute.memory import saved_bytes
 
 SIZE = 224  # the size in pixels that most of these networks were made for
 _OTHER_ENDS = ("googlenet", "inception", "squeezenet")  # not one linear classifier

@@ -8,9 +8,9 @@ import msgspec
 import pandas as pd
 
 from dcbench_bacon.errors import UsageError, guess
-from dcbench_bacon.reporting import contents, longform
-from dcbench_bacon.reporting.layout_numbers import wide
-from dcbench_bacon.reporting.published import PublishedNumber, rows
+from dcbench_bacon.reporting.literature.published import PublishedNumber, rows
+from dcbench_bacon.reporting.numbers import contents, longform
+from dcbench_bacon.reporting.numbers.layout_numbers import wide
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from dcbench_bacon.plugins import title_of
-from dcbench_bacon.reporting.published import KNOWN
+from dcbench_bacon.reporting.literature.published import KNOWN
 
 MARKS = {"best_test": "†", "best_val": "‡"}
 NOTES = {

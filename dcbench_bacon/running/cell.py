@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 
 from dcbench_bacon.contract import Method, Reference, method_class
-from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset, held_out_sha256
-from dcbench_bacon.data.set_identity import set_facts
+from dcbench_bacon.data.sets import synthetic_file
+from dcbench_bacon.data.sets.set_identity import set_facts
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.plugins import title_of
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.clock import Clock, Schedule
-from dcbench_bacon.running.planning import CellJob, report_changed_method
+from dcbench_bacon.running.plans.planning import CellJob, report_changed_method
 from dcbench_bacon.running.run import CellRun, OpenedSet, RunContext
 from dcbench_bacon.running.stages import (
     Images,
@@ -27,8 +27,8 @@ from dcbench_bacon.running.stages import (
     task_of,
     with_provenance,
 )
+from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.runtime.environment import environment
-from dcbench_bacon.runtime.files import write_atomically
 from dcbench_bacon.schema import Evaluation, Record
 from dcbench_bacon.store import Store
 from dcbench_bacon.training.task import Task

@@ -16,13 +16,13 @@ from dcbench_bacon.contract import Learner
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.running.interrupt import PATIENCE
-from dcbench_bacon.runtime import checkpoint
-from dcbench_bacon.runtime.cuda_graphs import Function, GraphedFunction, P, T
-from dcbench_bacon.runtime.notice import noticed
-from dcbench_bacon.runtime.pace import Pace
+from dcbench_bacon.runtime.compute.cuda_graphs import Function, GraphedFunction, P, T
+from dcbench_bacon.runtime.disk import checkpoint
+from dcbench_bacon.runtime.monitoring.notice import noticed
+from dcbench_bacon.runtime.monitoring.pace import Pace
+from dcbench_bacon.runtime.monitoring.stopwatch import Stopwatch, reset_peak
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.runtime.seeds import stable_seed
-from dcbench_bacon.runtime.stopwatch import Stopwatch, reset_peak
 from dcbench_bacon.schema import Timing
 
 DIVERGED = 1e4  # a loss of this many times its first value has diverged

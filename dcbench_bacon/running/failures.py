@@ -14,7 +14,7 @@ from dcbench_bacon.errors import (
     OutputError,
     UsageError,
 )
-from dcbench_bacon.runtime.files import slug, write_atomically
+from dcbench_bacon.runtime.disk.files import slug, write_atomically
 from dcbench_bacon.store import Store
 
 MOST_TRACEBACK = 20_000  # most characters of a traceback that a record keeps

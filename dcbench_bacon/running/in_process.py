@@ -8,15 +8,16 @@ import torch
 from rich.console import Console
 
 from dcbench_bacon.contract import Method, method_class
-from dcbench_bacon.data import synthetic_file, whitening
+from dcbench_bacon.data import whitening
 from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluation import evaluate as evaluation
 from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import overlay, protocols
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.running.run import CellRun, OpenedSet, RunConfig, RunContext
 from dcbench_bacon.running.stages import (
     Images,
@@ -25,7 +26,7 @@ from dcbench_bacon.running.stages import (
     task_of,
     with_provenance,
 )
-from dcbench_bacon.runtime import progress
+from dcbench_bacon.runtime.monitoring import progress
 from dcbench_bacon.schema import Cell, Evaluation
 from dcbench_bacon.training import teachers
 

@@ -10,8 +10,8 @@ from filelock import FileLock
 from dcbench_bacon.contract import State
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.running.waiting import wait_for
-from dcbench_bacon.runtime import checkpoint
-from dcbench_bacon.runtime.files import slug
+from dcbench_bacon.runtime.disk import checkpoint
+from dcbench_bacon.runtime.disk.files import slug
 from dcbench_bacon.runtime.policy import RunPolicy
 
 logger = logging.getLogger(__name__)

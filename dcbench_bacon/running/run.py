@@ -16,9 +16,9 @@ from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.running import made_once
 from dcbench_bacon.running.clock import Clock
-from dcbench_bacon.runtime.compilation import Compiler
+from dcbench_bacon.runtime.compute.compilation import Compiler
+from dcbench_bacon.runtime.monitoring.progress import Reporter, Silent
 from dcbench_bacon.runtime.policy import RunPolicy
-from dcbench_bacon.runtime.progress import Reporter, Silent
 from dcbench_bacon.schema import Cell, Timing
 
 

@@ -10,15 +10,16 @@ import msgspec
 import torch
 
 from dcbench_bacon import field_types
-from dcbench_bacon.data import class_order, set_identity, synthetic_file, whitening
-from dcbench_bacon.data.class_counts import count
+from dcbench_bacon.data import whitening
 from dcbench_bacon.data.dataset import Dataset, held_out_sha256, hold_out
+from dcbench_bacon.data.sets import class_order, set_identity, synthetic_file
+from dcbench_bacon.data.sets.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.evaluation.judged_as import describe, method_of
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import digests, protocols
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.running.run import OpenedSet
 from dcbench_bacon.schema import Cell, DatasetInfo, Recipe
 

@@ -7,9 +7,9 @@ until no record names that set any more.
 
 from pathlib import Path
 
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.runtime.files import write_atomically
+from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.store import Store
 
 

@@ -3,7 +3,7 @@
 from filelock import FileLock
 
 from dcbench_bacon.errors import InterruptedRunError
-from dcbench_bacon.runtime.locks import acquire, holder
+from dcbench_bacon.runtime.disk.locks import acquire, holder
 from dcbench_bacon.runtime.policy import RunPolicy
 
 LOOK_SECONDS = 1.0  # seconds between two checks of whether to stop waiting

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dcbench_bacon.runtime.compilation import Compiler
-from dcbench_bacon.runtime.progress import Reporter, Silent
+from dcbench_bacon.runtime.compute.compilation import Compiler
+from dcbench_bacon.runtime.monitoring.progress import Reporter, Silent
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from dcbench_bacon.contract import Run
 from dcbench_bacon.data.dataset import sha256
 from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import OutputError, RecordError
-from dcbench_bacon.runtime.caches import EXPERTS
-from dcbench_bacon.runtime.files import is_temporary, write_atomically
-from dcbench_bacon.runtime.locks import acquire
+from dcbench_bacon.runtime.disk.caches import EXPERTS
+from dcbench_bacon.runtime.disk.files import is_temporary, write_atomically
+from dcbench_bacon.runtime.disk.locks import acquire
 from dcbench_bacon.training.settings import Training
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
-from dcbench_bacon.runtime.memory import networks_per_call
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.memory import networks_per_call
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.training.expert_store import ExpertStore
 from dcbench_bacon.training.settings import Training

@@ -27,7 +27,7 @@ from dcbench_bacon.field_types import Positive
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.runtime.memory import images_per_call
+from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.training.clip_model import ImageEncoder, load_model
 from dcbench_bacon.training.on_real import train
 from dcbench_bacon.training.settings import Training

@@ -18,7 +18,7 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.compilation import compile_network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.training.optimisers import FlatSGD
 from dcbench_bacon.training.settings import Training
 from dcbench_bacon.training.step import TrainingStep

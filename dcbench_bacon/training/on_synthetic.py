@@ -16,8 +16,8 @@ from dcbench_bacon.augmentation.mixing import Mix, Mixer
 from dcbench_bacon.contract import Stages, State
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, Scalar
-from dcbench_bacon.runtime.memory import images_per_call
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.memory import images_per_call
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training import schedules
 from dcbench_bacon.training.losses import Criterion, Targets

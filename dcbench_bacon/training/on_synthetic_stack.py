@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dcbench_bacon.contract import State
 from dcbench_bacon.networks.flat_parameters import NetworkStack
-from dcbench_bacon.runtime.cuda_graphs import Tensors
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.cuda_graphs import Tensors
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.training.losses import Targets
 from dcbench_bacon.training.on_synthetic import SetTrainer, prepare
 

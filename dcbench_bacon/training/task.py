@@ -10,8 +10,8 @@ from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.protocol import Protocol
-from dcbench_bacon.runtime.memory import images_per_call
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.memory import images_per_call
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.schema import DatasetInfo
 
 

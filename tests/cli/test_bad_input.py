@@ -24,7 +24,7 @@ from dcbench_bacon import contract, plugins
 from dcbench_bacon.distillation.distribution import DistributionMatching
 from dcbench_bacon.errors import OutputError
 from dcbench_bacon.plugins import DATASETS, METHODS
-from dcbench_bacon.runtime import checkpoint, files
+from dcbench_bacon.runtime.disk import checkpoint, files
 
 
 @pytest.fixture(autouse=True)

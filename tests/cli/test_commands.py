@@ -16,14 +16,14 @@ from commandline import found, invoke, only_record, settable, tiny
 
 from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
 from dcbench_bacon.augmentation.policies import POLICIES
+from dcbench_bacon.cli.arguments.options import PAPER_DATASETS
 from dcbench_bacon.cli.main import main
-from dcbench_bacon.cli.options import PAPER_DATASETS
 from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.recipes.protocols import Request
-from dcbench_bacon.reporting.tables import SUMMARY
-from dcbench_bacon.running import planning
-from dcbench_bacon.running.planning_of_grids import Grid
+from dcbench_bacon.reporting.numbers.tables import SUMMARY
+from dcbench_bacon.running.plans import planning
+from dcbench_bacon.running.plans.planning_of_grids import Grid
 from dcbench_bacon.schema import Cell
 
 COMMANDS = [
@@ -352,7 +352,7 @@ def test_all_data_sets_are_the_papers_six(monkeypatch: pytest.MonkeyPatch) -> No
         seen.append(grid)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dcbench_bacon.cli.sweeps.plan", plan)
+    monkeypatch.setattr("dcbench_bacon.cli.cells.sweeps.plan", plan)
     assert invoke("run", "--methods", "all", "--datasets", "all").exit_code == 130
     assert invoke("run").exit_code == 130
     assert seen[0].datasets == PAPER_DATASETS

@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 from commandline import DCBENCH
 
-from dcbench_bacon.cli import main, options, reports
+from dcbench_bacon.cli import main
+from dcbench_bacon.cli.arguments import options
+from dcbench_bacon.cli.results import reports
 from dcbench_bacon.errors import OutputError, reason_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from commandline import invoke
 
-from dcbench_bacon.cli import doctor
+from dcbench_bacon.cli.machine import doctor
 from dcbench_bacon.networks import builder, pool_names
-from dcbench_bacon.runtime import caches, compilation
+from dcbench_bacon.runtime.compute import compilation
+from dcbench_bacon.runtime.disk import caches
 
 
 @pytest.fixture(autouse=True)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from commandline import invoke, tiny
 
-from dcbench_bacon.cli import forecast
-from dcbench_bacon.cli.forecast import Forecast
+from dcbench_bacon.cli.cells import forecast
+from dcbench_bacon.cli.cells.forecast import Forecast
 from dcbench_bacon.cli.sizes import lasting, size
 from dcbench_bacon.plugins import DATASETS
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running.estimates import Estimate, PlannedCell
-from dcbench_bacon.running.grid import CellResult
-from dcbench_bacon.running.planning_of_grids import Grid, plan
+from dcbench_bacon.running.grids.grid import CellResult
+from dcbench_bacon.running.plans.estimates import Estimate, PlannedCell
+from dcbench_bacon.running.plans.planning_of_grids import Grid, plan
 from dcbench_bacon.running.run import RunConfig
-from dcbench_bacon.runtime.progress import Silent
+from dcbench_bacon.runtime.monitoring.progress import Silent
 from dcbench_bacon.schema import Record
 
 DAY = 86_400.0

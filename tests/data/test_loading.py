@@ -21,8 +21,9 @@ from dataset_files import (
 )
 from PIL import ExifTags, Image
 
-from dcbench_bacon.data import dataset, decoded_cache, loading, verification
+from dcbench_bacon.data import dataset, decoded_cache, loading
 from dcbench_bacon.data.dataset import class_index, denormalize, split_validation
+from dcbench_bacon.data.files import verification
 from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS

@@ -15,10 +15,10 @@ from msgspec import structs
 from safetensors.torch import save
 from torch import Tensor
 
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, OutputError, RecordError
-from dcbench_bacon.runtime import checkpoint
+from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.schema import DatasetInfo
 
 PROVENANCE = {"cell": {"method": "dm", "ipc": 2}, "zca": None, "text": "ä", "x": 0.1}

@@ -13,18 +13,20 @@ from PIL import Image
 from support import dataset
 from torch import Tensor
 
-from dcbench_bacon.cli.opening import SetReader
-from dcbench_bacon.data import loading, synthetic_file, whitening
+from dcbench_bacon.cli.cells.opening import SetReader
+from dcbench_bacon.data import loading, whitening
 from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import protocols
-from dcbench_bacon.running import planning, run
+from dcbench_bacon.running import run
 from dcbench_bacon.running.clock import Clock
-from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.grids.datasets import Datasets
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.store import Store
 from dcbench_bacon.training.task import Task

@@ -14,8 +14,8 @@ from sklearn.cluster import KMeans
 from support import cell_run, dataset, method
 from torch import Tensor
 
-from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset, class_index, normalize
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.distillation import coresets
 from dcbench_bacon.distillation.coresets import (

@@ -32,7 +32,7 @@ from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.recipes import protocols
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.running.run import CellRun
 from dcbench_bacon.schema import Cell
 

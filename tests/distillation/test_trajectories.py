@@ -25,7 +25,7 @@ from torch import Tensor
 from dcbench_bacon import contract
 from dcbench_bacon.augmentation.siamese import Augmentation
 from dcbench_bacon.contract import Method
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.distillation.trajectories import (
     TrajectoryMatching,
@@ -39,8 +39,9 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import protocols
-from dcbench_bacon.running import cell, planning, step_timing
-from dcbench_bacon.running.planning_of_grids import Grid
+from dcbench_bacon.running import cell
+from dcbench_bacon.running.plans import planning, step_timing
+from dcbench_bacon.running.plans.planning_of_grids import Grid
 from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell

@@ -12,7 +12,7 @@ from foreign_files import images, labels, res
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.evaluation.judged_as import JudgedAs, describe, method_of
 from dcbench_bacon.recipes.protocols import Request
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 
 FEW = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))

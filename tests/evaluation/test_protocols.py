@@ -20,8 +20,9 @@ from dcbench_bacon.augmentation import policies, policy_steps
 from dcbench_bacon.augmentation.mixing import Mixer
 from dcbench_bacon.augmentation.policies import POLICIES
 from dcbench_bacon.augmentation.siamese import Augmentation
-from dcbench_bacon.data import loading, synthetic_file
+from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import Dataset, hold_out, normalize
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
@@ -30,10 +31,11 @@ from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols, toml_tables
-from dcbench_bacon.running import cell, planning
+from dcbench_bacon.running import cell
 from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.running.plans import planning
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.runtime.policy import RunPolicy
-from dcbench_bacon.runtime.precision import tensor_cores
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.training import features, on_synthetic, teachers
 from dcbench_bacon.training.on_real import train

@@ -22,7 +22,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation import quality
 from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
 from dcbench_bacon.evaluation.quality import Judge, Labelled, QualityRequest
-from dcbench_bacon.running import quality_of_files
+from dcbench_bacon.running.grids import quality_of_files
 from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.training import features
 from dcbench_bacon.training.features import Features, FeatureSettings

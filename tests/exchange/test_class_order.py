@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from dcbench_bacon.data import loading
-from dcbench_bacon.data.class_order import match
 from dcbench_bacon.data.dataset import denormalize
+from dcbench_bacon.data.sets.class_order import match
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.exchange import adopt

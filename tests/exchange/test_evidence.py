@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon.data import dataset, loading, overlap
+from dcbench_bacon.data.files.transparency import opaque
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.data.transparency import opaque
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange import adopt, image_folder
 from dcbench_bacon.exchange.formats import ReadingOptions

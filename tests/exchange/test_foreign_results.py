@@ -16,11 +16,11 @@ from dataset_files import write_cifar10
 from foreign_files import SOFT, images, labels
 from PIL import Image
 
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation import accuracies
-from dcbench_bacon.reporting.accuracies import accuracy, moments
+from dcbench_bacon.reporting.numbers.accuracies import accuracy, moments
 from dcbench_bacon.running import cell
 from dcbench_bacon.schema import Evaluation, Record
 from dcbench_bacon.training.task import Task

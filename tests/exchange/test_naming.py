@@ -7,7 +7,7 @@ import pytest
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation.naming import name_of
-from dcbench_bacon.reporting import published
+from dcbench_bacon.reporting.literature import published
 
 
 @pytest.mark.parametrize("method", ["dm", "rded", "gvbsm", "k-center"])

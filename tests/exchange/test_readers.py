@@ -26,7 +26,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from dcbench_bacon.data import dataset, synthetic_file
+from dcbench_bacon.data import dataset
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, DcbenchError, RecordError, UsageError
 from dcbench_bacon.exchange import adopt

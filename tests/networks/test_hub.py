@@ -12,7 +12,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import builder, hub
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, NetworkStack
-from dcbench_bacon.runtime import memory
+from dcbench_bacon.runtime.compute import memory
 
 SMALL = [
     *("torchvision:resnet18", "torchvision:mobilenet_v3_small"),

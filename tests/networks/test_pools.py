@@ -9,7 +9,7 @@ from commandline import invoke, only_record, settable
 from dcbench_bacon.networks import builder, pools
 from dcbench_bacon.networks.pool_names import POOLS
 from dcbench_bacon.recipes import protocols
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 
 NAMES = builder.names()

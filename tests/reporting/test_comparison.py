@@ -16,11 +16,13 @@ from commandline import invoke
 from matplotlib.colors import Normalize
 from records import record
 
-from dcbench_bacon.data import set_identity
+from dcbench_bacon.data.sets import set_identity
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.field_types import LabelKind
-from dcbench_bacon.reporting import comparison, longform, plots, rendering, scores
-from dcbench_bacon.reporting.contents import captioned
+from dcbench_bacon.reporting.figures import plots
+from dcbench_bacon.reporting.numbers import comparison, longform, scores
+from dcbench_bacon.reporting.numbers.contents import captioned
+from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.schema import Cell, Record
 from dcbench_bacon.store import Store
 

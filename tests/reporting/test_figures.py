@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from records import record
 
-from dcbench_bacon.reporting import bars, curves
-from dcbench_bacon.reporting.pareto_figure import pareto
-from dcbench_bacon.reporting.points import with_lines
+from dcbench_bacon.reporting.figures import bars, curves
+from dcbench_bacon.reporting.figures.pareto_figure import pareto
+from dcbench_bacon.reporting.figures.points import with_lines
 from dcbench_bacon.schema import Cell, Evaluation, Record
 
 PAPER = ("paper",)

@@ -14,12 +14,14 @@ from dcbench_bacon.field_types import Selection
 from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols
-from dcbench_bacon.reporting import agreement, longform, published, rendering, tables
-from dcbench_bacon.reporting.agreement import MeasuredRow
-from dcbench_bacon.reporting.contents import captioned, table_of
-from dcbench_bacon.reporting.footnotes import Footnotes
+from dcbench_bacon.reporting.literature import agreement, published
+from dcbench_bacon.reporting.literature.agreement import MeasuredRow
+from dcbench_bacon.reporting.numbers import longform, tables
+from dcbench_bacon.reporting.numbers.contents import captioned, table_of
+from dcbench_bacon.reporting.printing import rendering
+from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.wording import OBSTACLES, REMARKS
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 
 FOREIGN = {"dc_bench", "ncfm", published.UNKNOWN}  # families that none of ours is of

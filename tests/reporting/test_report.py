@@ -17,13 +17,13 @@ from commandline import invoke
 from records import record
 from report_folders import HOSTILE, large, small
 
-from dcbench_bacon.cli import run_commands
+from dcbench_bacon.cli.cells import run_commands
 from dcbench_bacon.cli.main import main
 from dcbench_bacon.recipes import digests
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.reporting.html import provenance, thumbnails
 from dcbench_bacon.reporting.html.page import page
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.store import Store
 
@@ -251,7 +251,7 @@ def test_the_page_is_made_without_torch(tmp_path: Path) -> None:
     small(tmp_path)
     code = (
         "import sys; from pathlib import Path\n"
-        "from dcbench_bacon.cli.report import write_report\n"
+        "from dcbench_bacon.cli.results.report import write_report\n"
         f"write_report(Path({str(tmp_path)!r}), (), None)\n"
         "assert 'torch' not in sys.modules"
     )

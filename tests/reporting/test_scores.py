@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcbench_bacon.reporting import scores
+from dcbench_bacon.reporting.numbers import scores
 
 FIRST = [[0.62, 0.64], [0.60, 0.61]]
 SECOND = [[0.50, 0.53], [0.51, 0.48]]

@@ -23,15 +23,16 @@ from records import KEY, record, select
 from rich.console import Console
 
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.reporting import longform, rendering, tables, terminal
-from dcbench_bacon.reporting.contents import (
+from dcbench_bacon.reporting.numbers import longform, tables
+from dcbench_bacon.reporting.numbers.contents import (
     CONTENTS,
     captioned,
     published_table,
     table_of,
 )
-from dcbench_bacon.reporting.layout_numbers import wide
-from dcbench_bacon.reporting.pages import page_of
+from dcbench_bacon.reporting.numbers.layout_numbers import wide
+from dcbench_bacon.reporting.printing import rendering, terminal
+from dcbench_bacon.reporting.printing.pages import page_of
 from dcbench_bacon.reporting.table import Marked, Table
 from dcbench_bacon.schema import (
     Cell,

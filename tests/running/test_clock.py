@@ -15,9 +15,10 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.running import clock
 from dcbench_bacon.running.clock import Clock, Schedule
-from dcbench_bacon.runtime import checkpoint, progress
+from dcbench_bacon.runtime.disk import checkpoint
+from dcbench_bacon.runtime.monitoring import progress
+from dcbench_bacon.runtime.monitoring.progress import Reporter, Silent
 from dcbench_bacon.runtime.policy import RunPolicy
-from dcbench_bacon.runtime.progress import Reporter, Silent
 from dcbench_bacon.runtime.seeds import stable_seed
 
 CPU = torch.device("cpu")

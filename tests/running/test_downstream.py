@@ -20,10 +20,11 @@ from commandline import invoke, settable, tiny
 from foreign_files import MAKERS
 from support import dataset
 
-from dcbench_bacon.cli import downstream as downstream_commands
 from dcbench_bacon.cli import endings
-from dcbench_bacon.data import loading, synthetic_file
+from dcbench_bacon.cli.cells import downstream as downstream_commands
+from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import Dataset, as_set, normalize
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.downstream_store import (
     Candidate,
@@ -37,12 +38,14 @@ from dcbench_bacon.errors import DataError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.downstream import continual, nas
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
-from dcbench_bacon.reporting import downstream_tables, rendering
+from dcbench_bacon.reporting.numbers import downstream_tables
+from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.reporting.table import Kind, Table
-from dcbench_bacon.running import trainings, waiting
+from dcbench_bacon.running import waiting
+from dcbench_bacon.running.grids import trainings
 from dcbench_bacon.running.run import RunConfig, RunContext
+from dcbench_bacon.runtime.monitoring.progress import Silent
 from dcbench_bacon.runtime.policy import RunPolicy
-from dcbench_bacon.runtime.progress import Silent
 from dcbench_bacon.schema import Cell, Evaluation, Recipe
 from dcbench_bacon.store import Store
 from dcbench_bacon.training import on_synthetic

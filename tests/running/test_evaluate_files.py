@@ -7,7 +7,7 @@ import pytest
 import torch
 from commandline import NETWORK, found, invoke, judged, only_record, settable, tiny
 
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.evaluation import evaluate as evaluation
 from dcbench_bacon.running import cell
 from dcbench_bacon.training.on_synthetic import SetTrainer

@@ -18,12 +18,12 @@ from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.running import clock as clocks
 from dcbench_bacon.running import interrupt
 from dcbench_bacon.running.clock import Clock
-from dcbench_bacon.running.grid import at_work
+from dcbench_bacon.running.grids.grid import at_work
 from dcbench_bacon.running.interrupt import stoppable
-from dcbench_bacon.runtime import pace
-from dcbench_bacon.runtime.pace import Pace
+from dcbench_bacon.runtime.monitoring import pace
+from dcbench_bacon.runtime.monitoring.pace import Pace
+from dcbench_bacon.runtime.monitoring.progress import Silent
 from dcbench_bacon.runtime.policy import RunPolicy
-from dcbench_bacon.runtime.progress import Silent
 
 CPU = torch.device("cpu")
 ALLOWED = 10  # seconds between a request to stop and its end
@@ -152,7 +152,7 @@ with interrupt.stoppable(time.monotonic() + 0.2):
 SLOW_COMPILER = """
 import time, torch
 from dcbench_bacon.cli.main import main
-from dcbench_bacon.runtime.compilation import Compiler
+from dcbench_bacon.runtime.compute.compilation import Compiler
 
 def slow(module, example):
     time.sleep(60)
@@ -203,7 +203,7 @@ def test_the_command_stops_while_it_compiles(
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
     """A reporter, short silences, and no cache of the user's."""
-    monkeypatch.setattr("dcbench_bacon.runtime.notice.SILENCE", 0.01)
+    monkeypatch.setattr("dcbench_bacon.runtime.monitoring.notice.SILENCE", 0.01)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(Pace, "warned", False)

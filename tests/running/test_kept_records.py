@@ -16,16 +16,17 @@ from PIL import Image
 
 from dcbench_bacon import contract, store
 from dcbench_bacon.contract import Run
-from dcbench_bacon.data import loading, synthetic_file
+from dcbench_bacon.data import loading
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.downstream_store import Candidate, search_folder
 from dcbench_bacon.errors import DataError, InterruptedRunError
 from dcbench_bacon.running import cell
-from dcbench_bacon.running.datasets import Datasets
+from dcbench_bacon.running.grids.datasets import Datasets
+from dcbench_bacon.running.grids.trainings import TrainingJob
+from dcbench_bacon.running.grids.trainings import run as train
 from dcbench_bacon.running.run import RunConfig
-from dcbench_bacon.running.trainings import TrainingJob
-from dcbench_bacon.running.trainings import run as train
-from dcbench_bacon.runtime.redo import Redo
+from dcbench_bacon.runtime.disk.redo import Redo
 from dcbench_bacon.schema import Evaluation, Record
 from dcbench_bacon.store import Store
 from dcbench_bacon.training.task import Task
@@ -291,7 +292,7 @@ def test_trainings_of_downstream_uses_are_kept_as_well(
     with pytest.raises(InterruptedRunError):  # goes on without being asked again
         train([TrainingJob(plan, interrupted)], place, config)
     assert place.find(plan) == known
-    module = "dcbench_bacon.running.trainings.evaluate"
+    module = "dcbench_bacon.running.grids.trainings.evaluate"
     monkeypatch.setattr(module, lambda *_: record.evaluations)
     train([TrainingJob(plan, lambda: None)], place, config)  # type: ignore[arg-type, return-value]
     assert train([TrainingJob(plan, interrupted)], place, config).records  # it is done

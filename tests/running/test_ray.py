@@ -19,20 +19,20 @@ from filelock import FileLock
 
 from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running import ray_executor
-from dcbench_bacon.running.elsewhere import Board
-from dcbench_bacon.running.grid import CellResult
-from dcbench_bacon.running.planning import CellJob
-from dcbench_bacon.running.planning_of_grids import Grid, plan
-from dcbench_bacon.running.ray_cluster import (
+from dcbench_bacon.running.grids import ray_executor
+from dcbench_bacon.running.grids.elsewhere import Board
+from dcbench_bacon.running.grids.grid import CellResult
+from dcbench_bacon.running.grids.ray_cluster import (
     Cluster,
     Share,
     address_of,
     share,
     whole_node,
 )
+from dcbench_bacon.running.plans.planning import CellJob
+from dcbench_bacon.running.plans.planning_of_grids import Grid, plan
 from dcbench_bacon.running.run import RunConfig
-from dcbench_bacon.runtime.locks import holder
+from dcbench_bacon.runtime.disk.locks import holder
 from dcbench_bacon.store import Store
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

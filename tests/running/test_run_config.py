@@ -11,9 +11,14 @@ import torch
 from commandline import invoke, judged, only_record, only_set, tiny
 
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running.elsewhere import Board, BoardReporter, portable, run_cell
-from dcbench_bacon.running.grid import CellResult
-from dcbench_bacon.running.planning_of_grids import Grid, plan
+from dcbench_bacon.running.grids.elsewhere import (
+    Board,
+    BoardReporter,
+    portable,
+    run_cell,
+)
+from dcbench_bacon.running.grids.grid import CellResult
+from dcbench_bacon.running.plans.planning_of_grids import Grid, plan
 from dcbench_bacon.running.run import RunConfig
 
 CPU = torch.device("cpu")

@@ -34,15 +34,16 @@ from torch import Tensor
 from dcbench_bacon import store
 from dcbench_bacon.cli.main import main
 from dcbench_bacon.contract import Run, State
-from dcbench_bacon.data import class_order, set_identity, synthetic_file
 from dcbench_bacon.data.dataset import denormalize, split_validation
+from dcbench_bacon.data.sets import class_order, set_identity, synthetic_file
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.distillation.class_batches import RealImages, in_class_order
 from dcbench_bacon.exchange import conversion, image_folder
 from dcbench_bacon.exchange.interpretation import values
 from dcbench_bacon.methods.dm import DM
 from dcbench_bacon.plugins import DATASETS
-from dcbench_bacon.running import cell, failures, grid, saved_sets, stages
+from dcbench_bacon.running import cell, failures, saved_sets, stages
+from dcbench_bacon.running.grids import grid
 from dcbench_bacon.runtime.seeds import stable_seed
 from dcbench_bacon.schema import Cell, Evaluation, Record
 from dcbench_bacon.store import Store

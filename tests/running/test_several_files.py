@@ -14,7 +14,8 @@ import torch
 from commandline import NETWORK, found, invoke, settable, tiny
 
 from dcbench_bacon import errors, store
-from dcbench_bacon.data import loading, synthetic_file, whitening
+from dcbench_bacon.data import loading, whitening
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.schema import Cell, Record
 
 FIXED = (

@@ -10,9 +10,9 @@ from commandline import invoke
 from dcbench_bacon import field_types
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.recipes import protocols
-from dcbench_bacon.reporting import tables
-from dcbench_bacon.running import step_timing
-from dcbench_bacon.running.planning_of_grids import Grid
+from dcbench_bacon.reporting.numbers import tables
+from dcbench_bacon.running.plans import step_timing
+from dcbench_bacon.running.plans.planning_of_grids import Grid
 from dcbench_bacon.running.run import RunConfig
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store

@@ -28,12 +28,12 @@ from commandline import (
 )
 
 from dcbench_bacon.contract import State
-from dcbench_bacon.data import synthetic_file
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
 from dcbench_bacon.running import clock
 from dcbench_bacon.running.clock import Clock, Schedule
-from dcbench_bacon.runtime import checkpoint
+from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.store import Store
 from dcbench_bacon.training.on_synthetic import SetTrainer

@@ -11,9 +11,9 @@ from filelock import FileLock
 
 from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.running import waiting
-from dcbench_bacon.runtime.locks import holder
+from dcbench_bacon.runtime.disk.locks import holder
+from dcbench_bacon.runtime.monitoring.progress import Silent
 from dcbench_bacon.runtime.policy import RunPolicy
-from dcbench_bacon.runtime.progress import Silent
 
 
 class Kept(Silent):

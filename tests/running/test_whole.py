@@ -20,10 +20,11 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.recipes.digests import digest
-from dcbench_bacon.reporting import longform, rendering, tables
-from dcbench_bacon.reporting.contents import captioned
-from dcbench_bacon.running import planning
+from dcbench_bacon.reporting.numbers import longform, tables
+from dcbench_bacon.reporting.numbers.contents import captioned
+from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.running.clock import Clock
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.training import teachers

@@ -11,9 +11,9 @@ from compilation_checks import CPU, REAL, clock, network, outcome
 from dcbench_bacon.field_types import Precision
 from dcbench_bacon.networks.compilation import forward_flops
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.runtime import compilation
-from dcbench_bacon.runtime.compilation import PAYS, Compiler, broken
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute import compilation
+from dcbench_bacon.runtime.compute.compilation import PAYS, Compiler, broken
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 
 
 @pytest.mark.slow

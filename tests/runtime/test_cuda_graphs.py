@@ -39,9 +39,9 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.run import CellRun
-from dcbench_bacon.runtime import cuda_graphs
-from dcbench_bacon.runtime.compilation import Compiler
-from dcbench_bacon.runtime.cuda_graphs import CALLS, GraphedFunction
+from dcbench_bacon.runtime.compute import cuda_graphs
+from dcbench_bacon.runtime.compute.compilation import Compiler
+from dcbench_bacon.runtime.compute.cuda_graphs import CALLS, GraphedFunction
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training import on_synthetic, on_synthetic_stack

@@ -14,10 +14,11 @@ from commandline import NETWORK, found, invoke, only_record, settable, tiny
 from dcbench_bacon.contract import State
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.running.clock import Clock, Schedule
-from dcbench_bacon.runtime import memory, stopwatch
+from dcbench_bacon.runtime.compute import memory
+from dcbench_bacon.runtime.compute.memory import images_per_call, keep_freed_memory
 from dcbench_bacon.runtime.environment import environment
-from dcbench_bacon.runtime.memory import images_per_call, keep_freed_memory
-from dcbench_bacon.runtime.stopwatch import Stopwatch, quartiles
+from dcbench_bacon.runtime.monitoring import stopwatch
+from dcbench_bacon.runtime.monitoring.stopwatch import Stopwatch, quartiles
 from dcbench_bacon.schema import Phase, Record
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from commandline import invoke, tiny
 
-from dcbench_bacon.cli.tracking import picture
-from dcbench_bacon.runtime import trackers
-from dcbench_bacon.runtime.trackers import Pixels, Tracker
+from dcbench_bacon.cli.cells.tracking import picture
+from dcbench_bacon.runtime.monitoring import trackers
+from dcbench_bacon.runtime.monitoring.trackers import Pixels, Tracker
 
 
 class Kept:

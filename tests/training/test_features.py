@@ -15,15 +15,15 @@ from support import cell_run, dataset, method
 from torch import Tensor
 
 from dcbench_bacon.contract import State
-from dcbench_bacon.data import synthetic_file
 from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
+from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import Split, SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.running import made_once, waiting
 from dcbench_bacon.running.run import CellRun, RunConfig, RunContext
-from dcbench_bacon.runtime import checkpoint
+from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.training import features

@@ -24,7 +24,7 @@ from dcbench_bacon.distillation.decoupled.moments import (
 )
 from dcbench_bacon.distillation.decoupled.settings import RecoverySettings
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 
 BATCH = 64  # real images per batch, as in G-VBSM's scripts for CIFAR and Tiny ImageNet
 STAGE = "statistics"

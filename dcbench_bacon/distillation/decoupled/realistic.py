@@ -15,7 +15,7 @@ from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.distillation.decoupled.crops import draw_boxes, resized_crops
 from dcbench_bacon.distillation.decoupled.settings import CropSettings
 from dcbench_bacon.distillation.decoupled.squeeze import Observers
-from dcbench_bacon.runtime.memory import images_per_call, send
+from dcbench_bacon.runtime.compute.memory import images_per_call, send
 
 STAGE = "score"
 

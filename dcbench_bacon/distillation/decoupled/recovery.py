@@ -21,7 +21,7 @@ from dcbench_bacon.distillation.decoupled.settings import RecoverySettings
 from dcbench_bacon.distillation.decoupled.squeeze import Observers
 from dcbench_bacon.distillation.decoupled.views import View, draw_view
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.training.optimisers import FlatAdamW
 
 

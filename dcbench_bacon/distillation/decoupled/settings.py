@@ -29,7 +29,7 @@ class ObserverSettings(Settings, frozen=True, kw_only=True):
             from a hundredth.
         observer_augmentation: DSA operations joined by ``_`` or the name of a policy,
             for the observers' training and for the statistics of real images.
-        precision: the arithmetic of the observers; see ``runtime/precision.py``.
+        precision: the arithmetic of the observers; see ``runtime.compute.precision``.
         labels: ``hard`` stores the class of each image; ``soft`` stores the
             probabilities of the observers' mean logits for the image.
         label_temperature: the number that divides the mean logits of soft labels.

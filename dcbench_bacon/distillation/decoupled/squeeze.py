@@ -9,8 +9,8 @@ from torch import Tensor
 from dcbench_bacon.contract import Run
 from dcbench_bacon.distillation.decoupled.settings import ObserverSettings
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.memory import images_per_call
-from dcbench_bacon.runtime.precision import tensor_cores
+from dcbench_bacon.runtime.compute.memory import images_per_call
+from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.training.features import trained
 
 STAGE = "squeeze"

@@ -17,7 +17,7 @@ from dcbench_bacon.distillation.decoupled.crops import (
     resized_crops,
 )
 from dcbench_bacon.distillation.decoupled.settings import RecoverySettings
-from dcbench_bacon.runtime.memory import send
+from dcbench_bacon.runtime.compute.memory import send
 
 PADDED = 8  # ``shift`` pads a size of 32 by 4 pixels, and 64 by 8
 

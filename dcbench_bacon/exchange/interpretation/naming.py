@@ -6,8 +6,8 @@ from pathlib import Path
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.plugins import METHODS
-from dcbench_bacon.reporting import published
-from dcbench_bacon.runtime.files import printable
+from dcbench_bacon.reporting.literature import published
+from dcbench_bacon.runtime.disk.files import printable
 
 _GENERIC = re.compile(r"(images|data|acc|results|labels)(_|\.|$)")
 LONGEST = 100

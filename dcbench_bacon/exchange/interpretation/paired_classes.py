@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from dcbench_bacon.data.class_order import Order
+from dcbench_bacon.data.sets.class_order import Order
 from dcbench_bacon.exchange.interpretation.content import Guess
 from dcbench_bacon.schema import DatasetInfo
 

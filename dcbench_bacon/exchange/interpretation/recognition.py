@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dcbench_bacon.data.mistaken_files import is_text, mistaken
+from dcbench_bacon.data.files.mistaken_files import is_text, mistaken
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.array_readers import images_of
 from dcbench_bacon.exchange.interpretation.content import (

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon.data import dataset
-from dcbench_bacon.data.class_order import Order, match
-from dcbench_bacon.data.synthetic_file import check_bytes
+from dcbench_bacon.data.sets.class_order import Order, match
+from dcbench_bacon.data.sets.synthetic_file import check_bytes
 from dcbench_bacon.errors import DataError
 from dcbench_bacon.exchange.interpretation.content import Content
 from dcbench_bacon.exchange.pickles.archives import damaged

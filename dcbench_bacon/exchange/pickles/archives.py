@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dcbench_bacon.data.mistaken_files import mistaken
-from dcbench_bacon.data.synthetic_file import MOST_BYTES
+from dcbench_bacon.data.files.mistaken_files import mistaken
+from dcbench_bacon.data.sets.synthetic_file import MOST_BYTES
 from dcbench_bacon.errors import (
     DataError,
     DcbenchError,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from dcbench_bacon.reporting import comparison, longform, plots
+from dcbench_bacon.reporting.figures import plots
 from dcbench_bacon.reporting.html.rows import PRESETS, Accuracy, Facets, facets
+from dcbench_bacon.reporting.numbers import comparison, longform
 from dcbench_bacon.schema import Record
 
 MOST_DOTS = 20  # rows of a panel; the table has the rest

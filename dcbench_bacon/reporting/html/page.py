@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from dcbench_bacon import __version__
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.reporting import longform
 from dcbench_bacon.reporting.html import figures, rows, thumbnails
 from dcbench_bacon.reporting.html.details import as_script, as_typed, details
+from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.reporting.wording import MARKS, NOTES
 from dcbench_bacon.schema import Environment, Record
 from dcbench_bacon.store import Store

@@ -11,10 +11,10 @@ import pandas as pd
 
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
-from dcbench_bacon.reporting import longform, tables
-from dcbench_bacon.reporting.footnotes import Footnotes
-from dcbench_bacon.reporting.longform import CHANGED
-from dcbench_bacon.reporting.published import SOURCES
+from dcbench_bacon.reporting.literature.published import SOURCES
+from dcbench_bacon.reporting.numbers import longform, tables
+from dcbench_bacon.reporting.numbers.longform import CHANGED
+from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.wording import MARKS, title
 from dcbench_bacon.schema import Record
 

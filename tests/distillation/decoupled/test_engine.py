@@ -31,7 +31,7 @@ from dcbench_bacon.distillation.decoupled.views import draw_view
 from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.recipes import protocols
-from dcbench_bacon.running import planning
+from dcbench_bacon.running.plans import planning
 from dcbench_bacon.running.run import CellRun, RunConfig, RunContext
 from dcbench_bacon.schema import Cell
 

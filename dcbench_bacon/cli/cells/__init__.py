@@ -1,0 +1,1 @@
+"""The commands that distil, evaluate and train, and what they do."""

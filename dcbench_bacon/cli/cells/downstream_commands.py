@@ -1,0 +1,129 @@
+"""The commands of downstream uses: ``dcbench continual`` and ``dcbench nas``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dcbench_bacon.cli.arguments.option_types import IntList, Networks, Texts
+from dcbench_bacon.cli.arguments.options import (
+    Command,
+    compile_option,
+    data_root_option,
+    device_option,
+    options,
+    output_option,
+    preset_option,
+    protocol_option,
+    reading_options,
+    set_option,
+    table_format,
+    time_budget_option,
+)
+from dcbench_bacon.exchange.formats import ReadingOptions
+
+downstream_options = options(
+    click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path)),
+    reading_options,
+    preset_option,
+    set_option,
+    protocol_option("How networks are trained on the sets."),
+    device_option,
+    compile_option,
+    data_root_option,
+    output_option,
+    time_budget_option,
+    table_format("table"),
+    click.option(
+        "--fresh", is_flag=True, help="Repeat trainings that already have a record."
+    ),
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dcbench continual results/synthetic/cifar100-ipc10-*.safetensors --tasks 10
+  dcbench continual random.safetensors dm.safetensors --preset demo --orders 3
+  dcbench table --what continual             the table again, from the records
+"""
+)
+@downstream_options
+@click.option(
+    "--tasks",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of groups of classes that arrive one after another.",
+)
+@click.option(
+    "--orders",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of random orders of the classes, the same for all sets.",
+)
+@click.option("--architectures", type=Networks(), help="Networks to train.")
+def continual(**given: Any) -> None:
+    """Learn classes group by group, with each set as the memory.
+
+    The task is that of the DM paper: when a group of classes arrives, its synthetic
+    images join the memory, and a fresh network is trained on the memory and tested on
+    all classes seen so far. The table has one row per set and one column per number of
+    classes. Records go to OUTPUT/continual; finished stages are skipped, interrupted
+    ones continue.
+    """
+    from dcbench_bacon.cli.cells.downstream import learn_continually
+
+    raise SystemExit(learn_continually(stated=ReadingOptions.pop_from(given), **given))
+
+
+def axis_option(
+    name: str, kind: click.ParamType[Any], default: str, text: str
+) -> Callable[[Command], Command]:
+    """Return an option that lists the values of one axis of a grid."""
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dcbench nas random.safetensors dm.safetensors --preset demo --widths 8,16,32
+  dcbench nas dm.safetensors --depths 1,2,3,4 --norms IN,BN,LN,GN,NN --top 20
+  dcbench table --what nas                   the table again, from the records
+"""
+)
+@downstream_options
+@axis_option("--depths", IntList(1), "1,2,3", "Numbers of blocks.")
+@axis_option("--widths", IntList(1), "8,16,32", "Numbers of channels per block.")
+@axis_option("--norms", Texts(), "IN", "Normalisations: NN BN LN IN GN.")
+@axis_option("--activations", Texts(), "AR", "Activations: AS AR AL ASwish.")
+@axis_option("--poolings", Texts(), "AP", "Poolings: NP MP AP.")
+@click.option(
+    "--passes",
+    type=click.IntRange(min=2),
+    help="Passes over the whole train split for the reference; by default those of the "
+    "protocol `reference`.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Number of networks, the best on a set, that are also compared on their own.",
+)
+def nas(**given: Any) -> None:
+    """Compare how sets rank ConvNets with how the whole train split ranks them.
+
+    Every network of the grid is trained on each set and, once for all sets, on the
+    whole train split. The table shows rank correlations, the network that a search on
+    the set finds, its accuracy after training on the whole split, and the time. Give a
+    set of random images as the baseline. Records go to OUTPUT/nas; finished trainings
+    are skipped, interrupted ones continue.
+    """
+    from dcbench_bacon.cli.cells.downstream import search_architectures
+
+    raise SystemExit(
+        search_architectures(stated=ReadingOptions.pop_from(given), **given)
+    )

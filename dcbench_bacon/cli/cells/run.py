@@ -1,0 +1,196 @@
+"""The running and timing of grids by ``dcbench run`` and ``dcbench time``."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from dcbench_bacon.cli.cells import forecast, tracking
+from dcbench_bacon.cli.cells.sweeps import plan_sweep
+from dcbench_bacon.cli.printing import show
+from dcbench_bacon.cli.setup import Setup
+from dcbench_bacon.errors import UsageError
+from dcbench_bacon.networks import pools
+from dcbench_bacon.recipes.overlay import request_of
+from dcbench_bacon.reporting.numbers import contents
+from dcbench_bacon.reporting.numbers.accuracies import accuracy, moments
+from dcbench_bacon.reporting.table import Table
+from dcbench_bacon.running.grids import ray_cluster, ray_executor
+from dcbench_bacon.running.grids.grid import CellResult, run
+from dcbench_bacon.running.plans import step_timing
+from dcbench_bacon.running.plans.planning_of_grids import Grid
+from dcbench_bacon.runtime.environment import environment
+from dcbench_bacon.schema import Evaluation
+
+DEMO_METHODS = ("random", "dm", "idm", "bacon")
+DEMO_DATASETS = ("digits",)
+AXES = ("methods", "datasets", "ipc")
+REFERENCES = ("random", "whole")  # methods that scores compare the others with
+
+
+def run_grid(
+    *,
+    references: bool,
+    dry_run: bool,
+    executor: str,
+    sweeps: tuple[str, ...],
+    track: str | None,
+    **given: Any,
+) -> int:
+    """Run the requested grid; print each result and the table.
+
+    Args:
+        references: whether the methods ``REFERENCES`` run as well.
+        dry_run: print what would run and what it would take instead.
+        executor: ``process``, or an executor of ``ray_cluster.address_of``.
+        sweeps: the texts of ``--sweep``.
+        track: the name of a tracker; None for none.
+        given: the axes of the grid, and the fields of ``Setup`` and of a request.
+
+    Returns:
+        The exit status: 0 when all is done, 1 when some cells failed.
+    """
+    setup = Setup.pop_from(given)
+    share = {name: given.pop(name) for name in ("cores", "gpus", "retries")}
+    on_ray = executor != "process"
+    if on_ray:  # told before anything else takes time
+        ray_cluster.load()
+        cluster = ray_cluster.Cluster(ray_cluster.address_of(executor), **share)
+    methods, datasets, ipc = (given.pop(axis) for axis in AXES)
+    demo = datasets is None
+    chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
+    grid = Grid(
+        methods=tuple(dict.fromkeys(chosen)),
+        datasets=datasets or DEMO_DATASETS,
+        ipc=ipc or ((1, 10) if demo else (1, 10, 50)),
+        seeds=given.pop("seeds"),
+        request=request_of("demo" if demo else "paper", **given),
+    )
+    pools.check_architectures(grid.request.architectures)
+    jobs = plan_sweep(grid, sweeps, setup.data_root)
+    results, console = [], Console(stderr=True)
+    preset, count = grid.request.preset, len(jobs)
+    with (
+        tracking.opened(None if dry_run else track, setup.output) as tracker,
+        setup.ready(console, writing=not dry_run) as (store, context),
+    ):
+        if dry_run:
+            click.echo(forecast.dry_run(jobs, store, context, preset))
+            return 0
+        cells = f"{count} cell{'s' * (count > 1)}"
+        where = environment(context.device).device
+        context.tell(f"{cells}, preset {preset}, on {where}")
+        overall = forecast.forecast(jobs, store, context, preset)
+        results_of = (
+            ray_executor.run(jobs, store, context, cluster)
+            if on_ray
+            else run(jobs, store, tracking.tracked(overall.context, tracker))
+        )
+        for result in results_of:
+            results.append(result)
+            if tracker:
+                tracking.track(tracker, result, store)
+            left = overall.finished(result)
+            if result.outcome == "missing":  # said once per data set
+                continue
+            context.tell(f"[{len(results)}/{count}] {_line(result)}{left}")
+    _conclude(results, setup.output, preset)
+    failed = sum(result.outcome in ("failed", "diverged") for result in results)
+    if failed:
+        context.tell(f"{failed} of {count} cells failed; see the lines above")
+    lacking = [each.job.source for each in results if each.outcome == "missing"]
+    for source, cells_of in Counter(lacking).items():
+        context.tell(f"{cells_of} of {count} cells did not run for want of {source}")
+    return 1 if failed or lacking else 0
+
+
+def time_grid(*, steps: int, **given: Any) -> Table:
+    """Time steps, store the records and return the table.
+
+    Args:
+        steps: number of timed steps per cell.
+        given: the axes of the grid, and the fields of ``Setup`` and of a request.
+    """
+    setup = Setup.pop_from(given)
+    methods, datasets, ipc = (given.pop(axis) for axis in AXES)
+    if methods is None or datasets is None:
+        raise UsageError(
+            "name what to time with --methods and --datasets, such as --methods dm "
+            "--datasets cifar10"
+        )
+    grid = Grid(
+        methods=methods,
+        datasets=datasets,
+        ipc=ipc or (1, 10, 50),
+        seeds=(0,),
+        request=request_of("paper", **given),
+    )
+    records = []
+    with setup.ready(Console(stderr=True)) as (store, context):
+        for record in step_timing.time_steps(grid, context, steps):
+            store.write(record, "timing")
+            records.append(record)
+    presets = (grid.request.preset,)
+    return contents.table_of(records, "timing", presets=presets)
+
+
+def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
+    """Print the table of a grid, and the command that prints it again."""
+    records = [result.record for result in results if result.record.status == "done"]
+    if not records:
+        return
+    show(contents.table_of(records, layout="paper", presets=(preset,)), None)
+    words = [
+        "dcbench",
+        "table",
+        "--layout",
+        "paper",
+        "--preset",
+        preset,
+        "--output",
+        str(output),
+    ]
+    again = shlex.join(words)
+    Console(stderr=True).print(
+        f"Records: {output / 'records'}   This table again: {again}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _line(result: CellResult) -> str:
+    """Return the outcome of a cell as a line."""
+    record = result.record
+    if record.status != "done":
+        return f"{result.job.cell}: {result.outcome}: {record.error}"
+    parts = [
+        f"{architecture} {spread(evaluations)}"
+        for architecture, evaluations in by_architecture(record.evaluations).items()
+    ]
+    seconds = [
+        sum(timing.seconds for timing in stages.values())
+        for stages in (record.distillation, record.evaluation)
+    ]
+    times = f"distilled {seconds[0]:.1f} s, evaluated {seconds[1]:.1f} s"
+    note = "already done" if result.outcome == "skipped" else times
+    return f"{result.job.cell}: {', '.join(parts)}  ({note})"
+
+
+def by_architecture(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+    """Return the evaluations of each network."""
+    names = dict.fromkeys(entry.architecture for entry in evaluations)
+    return {name: [e for e in evaluations if e.architecture == name] for name in names}
+
+
+def spread(evaluations: Sequence[Evaluation]) -> str:
+    """Return mean and deviation between networks in percent, as tables print them."""
+    return in_percent([entry.accuracy for entry in evaluations])
+
+
+def in_percent(fractions: Sequence[float]) -> str:
+    """Return mean and deviation of fractions in percent, as tables print them."""
+    return accuracy(*moments(fractions), len(fractions)).replace(" (", " % (")

@@ -1,0 +1,98 @@
+"""Hand the recipe, the numbers and the images of a finished cell to a tracker."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dcbench_bacon.data.sets import synthetic_file
+from dcbench_bacon.errors import DcbenchError
+from dcbench_bacon.running.grids.grid import CellResult
+from dcbench_bacon.running.run import RunContext
+from dcbench_bacon.runtime.monitoring import trackers
+from dcbench_bacon.runtime.monitoring.trackers import Pixels, Tracker
+from dcbench_bacon.schema import Record
+from dcbench_bacon.store import Store
+
+MOST_COLUMNS = 10  # images per class in the picture
+
+
+@contextmanager
+def opened(name: str | None, output: Path) -> Iterator[Tracker | None]:
+    """Yield a tracker, which is closed afterwards, or None without a name."""
+    tracker = trackers.tracker(name, output) if name else None
+    try:
+        yield tracker
+    finally:
+        if tracker:
+            tracker.close()
+
+
+def tracked(context: RunContext, tracker: Tracker | None) -> RunContext:
+    """Return a context whose losses go to a tracker as well."""
+    if tracker is None:
+        return context
+    return replace(context, policy=replace(context.policy, track=tracker.scalars))
+
+
+def track(tracker: Tracker, result: CellResult, store: Store) -> None:
+    """Hand on the recipe, the accuracies, the phase times and the images of a cell."""
+    record, run = result.record, str(result.job.cell)
+    if result.outcome != "done":
+        return
+    tracker.config(run, _recipe(record))
+    for entry in (*record.history, *record.evaluations):
+        name = f"accuracy/{entry.architecture}/{entry.trial}"
+        steps = int(record.recipe.settings.get("steps") or 0)
+        step = steps if entry.step is None else entry.step
+        tracker.scalars(run, {name: entry.accuracy}, step)
+    for stage, timing in record.distillation.items():
+        phases = {
+            f"seconds/{stage}/{name}": phase.seconds
+            for name, phase in timing.phases.items()
+        }
+        seconds = {f"seconds/{stage}/total": timing.seconds, **phases}
+        tracker.scalars(run, seconds, timing.steps)
+    digest = result.job.distillation_digest
+    path = store.synthetic_path(record.cell, digest, record.dataset_sha256)
+    if path.exists():
+        try:
+            found = synthetic_file.read(path)
+        except DcbenchError:
+            return
+        tracker.image(run, "images", picture(found.images, record.cell.ipc))
+
+
+def picture(images: torch.Tensor, per_class: int) -> Pixels:
+    """Return the first images of each class, a row per class, scaled to 0 to 255.
+
+    Args:
+        images: of shape (classes * per_class, channels, height, width).
+        per_class: images per class.
+    """
+    rows = images.reshape(-1, per_class, *images.shape[1:])[:, :MOST_COLUMNS]
+    low, high = rows.min(), rows.max()
+    scaled = ((rows - low) / (high - low).clamp_min(1e-8) * 255).round().byte()
+    if scaled.shape[2] == 1:
+        scaled = scaled.expand(-1, -1, 3, -1, -1)
+    grid = scaled.permute(0, 3, 1, 4, 2)
+    height, width = grid.shape[0] * grid.shape[1], grid.shape[2] * grid.shape[3]
+    return np.ascontiguousarray(grid.reshape(height, width, 3).numpy())
+
+
+def _recipe(record: Record) -> dict[str, Any]:
+    """Return the recipe of a record as plain values."""
+    protocol = record.recipe.protocol
+    return {
+        **record.recipe.settings,
+        "preset": record.recipe.preset,
+        "protocol": protocol.name,
+        "protocol.epochs": protocol.epochs,
+        "protocol.networks": protocol.networks,
+        "protocol.architectures": ",".join(protocol.architectures),
+        "digest": record.digest,
+    }

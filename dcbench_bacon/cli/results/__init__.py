@@ -1,0 +1,1 @@
+"""The commands that show records, recipes and what exists."""

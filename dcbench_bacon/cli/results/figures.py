@@ -1,0 +1,65 @@
+"""The figures of the records in a results folder."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from dcbench_bacon.cli.results.reports import readable, say_none
+from dcbench_bacon.reporting.figures import bars, curves, plots
+from dcbench_bacon.reporting.figures.pareto_figure import pareto
+from dcbench_bacon.reporting.numbers import comparison, longform
+from dcbench_bacon.schema import Record
+from dcbench_bacon.store import Store
+
+logger = logging.getLogger(__name__)
+
+_MISSING = {
+    "history": "no record has accuracies on the way; run cells with --set "
+    "protocol.evaluate_every=STEPS",
+    "ablation": "no records differ in one key alone; make some with dcbench run "
+    "--sweep KEY=VALUE,VALUE",
+    "timing": "no record has timed steps; dcbench time makes some",
+}
+
+
+def draw(
+    kind: str, output: Path, format: str, presets: tuple[str, ...], **given: Any
+) -> list[Path]:
+    """Write the figures of one kind, and return their files.
+
+    Args:
+        kind: ``transfer``, ``history``, ``ablation``, ``timing`` or ``pareto``.
+        output: the results folder; the figures go to ``figures`` in it.
+        format: ``png``, ``svg`` or ``pdf``.
+        presets: the presets whose records are used.
+        given: the further options of the kind.
+
+    Returns:
+        The files; a warning states why there are none.
+    """
+    store, folder = Store(output), output / "figures"
+    records = readable(store.records)
+    if kind == "timing":
+        records += store.records([], "timing")
+    if kind == "transfer":
+        paths = _transfer(records, presets, folder, format)
+    else:
+        maker: Any = {
+            **{"history": curves.history, "ablation": curves.ablation},
+            **{"timing": bars.timing, "pareto": pareto},
+        }[kind]
+        paths = maker(records, presets, folder, format, **given)
+    there = any(each.recipe.preset in presets for each in records)
+    if not paths and there and kind in _MISSING:
+        logger.warning("%s", _MISSING[kind])
+    elif not paths:
+        say_none(output / "records", records, presets)
+    return paths
+
+
+def _transfer(
+    records: list[Record], presets: tuple[str, ...], folder: Path, format: str
+) -> list[Path]:
+    """Write the heat maps."""
+    table = comparison.transfer(longform.frame(records), presets=presets)
+    return plots.transfer(table, folder, format)

@@ -1,0 +1,186 @@
+"""Tables and figures of the records in a results folder."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dcbench_bacon import downstream_store
+from dcbench_bacon.errors import RecordError
+from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.reporting.literature import published
+from dcbench_bacon.reporting.numbers import contents, downstream_tables
+from dcbench_bacon.reporting.table import Table
+from dcbench_bacon.schema import Record
+from dcbench_bacon.store import Store
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+USES = ("continual", "nas")
+
+
+def measured(
+    *,
+    output: Path,
+    what: str,
+    presets: tuple[str, ...],
+    layout: str | None,
+    source: str | None,
+    against: str,
+    gain_over: str | None,
+    **chosen: Any,
+) -> Table:
+    """Return a table of the records in a results folder.
+
+    Args:
+        output: the results folder.
+        what: one of ``contents.CONTENTS``, or one of ``USES``.
+        presets: the presets whose records are used; paper alone if empty.
+        layout: one of ``layouts.LAYOUTS``; None for ``long``.
+        source: a name of ``published.named``; None for the order of preference.
+        against: the method that ``scores`` compares the others with.
+        gain_over: the method of the gain row.
+        chosen: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
+
+    Returns:
+        The table; a warning states why it has no rows.
+    """
+    presets = presets or ("paper",)
+    if what in USES:
+        return _downstream(output, what, presets)
+    layout, against = layout or "long", method_named(against)
+    contents.check(what, layout, gain_over)
+    published.named(source)  # a wrong name is reported before anything is read
+    records = readable(Store(output).records)
+    if what == "timing":
+        records += Store(output).records([], "timing")
+    if what == "scores" and against not in {each.cell.method for each in records}:
+        logger.warning("no records of %s in %s", against, output / "records")
+    shown = _chosen(records, **chosen)
+    table = contents.table_of(
+        shown,
+        what,
+        layout=layout,
+        presets=presets,
+        source=source,
+        against=against,
+        gain_over=method_named(gain_over) if gain_over else None,
+    )
+    if table.frame.empty:
+        there = [each for each in shown if each.recipe.preset in presets]
+        if what == "unfinished" and there:
+            told = "all %d such records are of cells that are done"
+            logger.warning(told, len(there))
+        else:
+            say_none(output / "records", shown, presets)
+    return table
+
+
+def literature(*, layout: str | None, source: str | None, **given: Any) -> Table:
+    """Return a table of the published numbers alone.
+
+    Args:
+        layout: one of ``layouts.LAYOUTS``; None for ``paper``.
+        source: a name of ``published.named``; None for the order of preference.
+        given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
+    """
+    return contents.published_table(
+        layout=layout or "paper",
+        source=source,
+        methods=[method_named(name) for name in given["methods"] or ()],
+        datasets=given["datasets"] or (),
+        ipc=given["ipc"] or (),
+    )
+
+
+def _chosen(
+    records: list[Record],
+    methods: tuple[str, ...] | None,
+    datasets: tuple[str, ...] | None,
+    ipc: tuple[int, ...] | None,
+) -> list[Record]:
+    """Return the records of some methods, data sets and numbers of images.
+
+    The whole training set has no number of images per class, and is always there.
+    """
+    names = {method_named(name) for name in methods or ()} | {*(methods or ())}
+    return [
+        each
+        for each in records
+        if (not names or names & {each.cell.method, each.name})
+        and (not datasets or each.cell.dataset in datasets)
+        and (not ipc or each.cell.ipc in (0, *ipc))
+    ]
+
+
+def method_named(name: str) -> str:
+    """Return the printed name of a method, also of one that was published alone.
+
+    Raises:
+        UsageError: there is no such method; the message lists the installed ones.
+    """
+    if name in published.KNOWN.unregistered.methods:
+        return name
+    return METHODS.resolve(name)
+
+
+def readable(read: Callable[[list[RecordError]], Iterable[R]]) -> list[R]:
+    """Return all records; warn of those that cannot be read and leave them out."""
+    broken: list[RecordError] = []
+    records = list(read(broken))
+    for error in broken:
+        logger.warning("left out: %s", error)
+    return records
+
+
+def say_none(folder: Path, records: Iterable[Record], presets: tuple[str, ...]) -> None:
+    """Warn that there are no such records, with their number and what to type.
+
+    Args:
+        folder: the folder of the records.
+        records: those that are there.
+        presets: the presets that were asked for.
+    """
+    _warn(folder, [each.recipe.preset for each in records], presets)
+
+
+def _warn(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> None:
+    """Warn that there are no records of the presets.
+
+    Args:
+        folder: the folder of the records.
+        there: the preset of each record.
+        presets: the presets that were asked for.
+    """
+    counts = sorted(Counter(there).items())
+    found = ", ".join(f"{count} of preset {name}" for name, count in counts)
+    tries = [f"--preset {name}" for name, _ in counts if name not in presets]
+    tries += [] if found else ["another --output"]
+    hint = f" Try {' or '.join(tries)}." if tries else ""
+    asked = " and ".join(name for name, _ in counts if name in presets)
+    if asked:
+        hint = (
+            f" Those of preset {asked} are of another kind than this table shows; "
+            f"`dcbench table --help` says what each shows.{hint}"
+        )
+    if not found and folder.name == "records":
+        hint += " dcbench table --published prints the literature."
+    logger.warning("no such records in %s; it has %s.%s", folder, found or "none", hint)
+
+
+def _downstream(output: Path, use: str, presets: tuple[str, ...]) -> Table:
+    """Return the table of a downstream use, for people."""
+    store = Store(output)
+    every: list[Any]
+    if use == "continual":
+        every = readable(downstream_store.continual_folder(store).records)
+    else:
+        every = readable(downstream_store.search_folder(store).records)
+    chosen = [record for record in every if record.preset in presets]
+    if not chosen:
+        _warn(output / use, [each.preset for each in every], presets)
+    if use == "continual":
+        return Table("continual", downstream_tables.continual(chosen))
+    return Table("nas", downstream_tables.search(chosen))

@@ -1,0 +1,1 @@
+"""The files of data sets and images: found, opened and decoded."""

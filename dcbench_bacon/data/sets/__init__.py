@@ -1,0 +1,1 @@
+"""Files and facts of synthetic sets."""

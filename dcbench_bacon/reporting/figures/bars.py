@@ -1,0 +1,100 @@
+"""The figure of the time of a distillation step, by phase."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dcbench_bacon.reporting.figures.figure_files import COLOURS, STYLE, legend, save
+from dcbench_bacon.reporting.figures.points import named_in
+from dcbench_bacon.reporting.numbers import tables
+from dcbench_bacon.reporting.wording import HEADINGS
+from dcbench_bacon.schema import Record
+
+_HATCHES = ("", "//", "", "..", "", "\\\\", "")
+_OTHER = "#999999"  # what no phase has measured
+
+
+def timing(
+    records: Sequence[Record], presets: Sequence[str], folder: Path, format: str
+) -> list[Path]:
+    """Write bars of the seconds per step, divided into phases.
+
+    Args:
+        records: the records, those of ``dcbench time`` included.
+        presets: the presets whose records are used.
+        folder: the folder of the files.
+        format: ``png``, ``svg`` or ``pdf``.
+
+    Returns:
+        The files: one per data set and device. Records of one recipe are averaged.
+    """
+    chosen = [each for each in records if each.recipe.preset in presets]
+    frame = tables.timing(chosen)
+    named = named_in(chosen)
+    phases = [name for name in frame.columns if name.endswith("_ms")]
+    paths = []
+    for key, group in frame.groupby(["dataset", "device"], sort=False):
+        dataset, device = map(str, tuple(key))
+        with rc_context(STYLE):
+            methods = [named(name) for name in group["method"]]
+            figure = _bars(group.assign(method=methods), phases)
+            figure.suptitle(f"{named(dataset)}, {device}", fontweight="bold")
+            name = f"timing-{dataset}-{device}"
+            paths.append(save(figure, folder, name, format))
+    return paths
+
+
+def _bars(frame: pd.DataFrame, phases: list[str]) -> Figure:
+    """Return horizontal bars, a panel per stage, a bar per method, IPC and recipe."""
+    keys = ["stage", "method", "ipc", "preset", "recipe"]
+    means = frame.groupby(keys, sort=False)[phases].mean().fillna(0.0)
+    shown = [name for name in phases if means[name].any()]
+    stages = list(dict.fromkeys(means.index.get_level_values("stage")))
+    parts = [
+        means[means.index.get_level_values("stage") == stage].droplevel("stage")
+        for stage in stages
+    ]
+    heights = [len(part) + 1.6 for part in parts]
+    figure = Figure(figsize=(7.2, 1.1 + 0.3 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(parts), squeeze=False, height_ratios=heights)
+    for axes, stage, part in zip(panels.flat, stages, parts, strict=True):
+        _stack(axes, part, shown)
+        axes.set_title(f"Stage: {stage}", loc="left", fontsize=9)
+    panels.flat[-1].set_xlabel("Seconds per step (mean)")
+    legend(figure, list(panels.flat))
+    return figure
+
+
+def _stack(axes: Axes, means: pd.DataFrame, phases: list[str]) -> None:
+    """Draw the bars of one stage."""
+    labels = [f"{key[0]}, IPC {key[1]}" for key in means.index]
+    several = [labels.count(label) > 1 for label in labels]
+    texts = [
+        f"{label} ({key[-1]})" if more else label
+        for label, key, more in zip(labels, means.index, several, strict=True)
+    ]
+    left = pd.Series(0.0, index=means.index)
+    for number, name in enumerate(phases):
+        axes.barh(
+            range(len(means)),
+            means[name] / 1000,
+            left=left / 1000,
+            label=HEADINGS[name].removesuffix(" (ms)"),
+            color=_OTHER if name == "other_ms" else COLOURS[number % len(COLOURS)],
+            hatch=_HATCHES[number % len(_HATCHES)],
+            edgecolor="white",
+            linewidth=0.5,
+        )
+        left = left + means[name]
+    for row, total in enumerate(left / 1000):
+        axes.annotate(
+            f" {total:.3g}", (total, row), va="center", fontsize=8, color="#333333"
+        )
+    axes.set_yticks(range(len(means)), texts)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.12)

@@ -1,0 +1,162 @@
+"""Figures of accuracies against steps, and against a setting that was swept."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dcbench_bacon.reporting.figures.figure_files import Looks, panels, save_each
+from dcbench_bacon.reporting.figures.points import (
+    Named,
+    about_ipc,
+    done,
+    facts_about,
+    named_in,
+    overridden,
+)
+from dcbench_bacon.schema import Record
+
+
+def history(
+    records: Iterable[Record], presets: Sequence[str], folder: Path, format: str
+) -> list[Path]:
+    """Write the accuracy against the steps of the distillation, a panel per IPC.
+
+    Args:
+        records: only those with evaluations on the way are used.
+        presets: the presets whose records are used.
+        folder: the folder of the files.
+        format: ``png``, ``svg`` or ``pdf``.
+
+    Returns:
+        The files: one per data set, protocol, preset and selection. Bands are the
+        sample standard deviation over networks and seeds.
+    """
+    kept = [each for each in done(records, presets) if each.history]
+    rows = []
+    for record in kept:
+        last = record.recipe.settings.get("steps")
+        entries: list[tuple[object, str, float]] = [
+            (e.step, e.architecture, e.accuracy) for e in record.history
+        ]
+        entries += [(last, e.architecture, e.accuracy) for e in record.evaluations]
+        rows += [
+            {**facts_about(record), "overrides": overridden(record), "x": step}
+            | {"architecture": architecture, "y": 100 * accuracy}
+            for step, architecture, accuracy in entries
+            if step is not None
+        ]
+    return _figures("history", rows, named_in(kept), "Step", folder, format)
+
+
+def ablation(
+    records: Iterable[Record],
+    presets: Sequence[str],
+    folder: Path,
+    format: str,
+    key: str | None = None,
+) -> list[Path]:
+    """Write the accuracy against a setting that records differ in, a panel per IPC.
+
+    Args:
+        records: the records.
+        presets: the presets whose records are used.
+        folder: the folder of the files.
+        format: ``png``, ``svg`` or ``pdf``.
+        key: a key of a recipe, or ``protocol.KEY``; None for each that was overridden
+            in some record.
+
+    Returns:
+        The files: one per key, data set, protocol, preset and selection. A line joins
+        records that differ in this key alone, the record of its default included.
+    """
+    kept = done(records, presets)
+    keys = [key] if key else sorted({k for each in kept for k in each.recipe.overrides})
+    paths = []
+    for name in keys:
+        rows = [row for record in kept for row in _swept(record, name)]
+        rows = _with_several_values(rows)
+        paths += _figures(
+            f"ablation-{name}", rows, named_in(kept), name, folder, format
+        )
+    return paths
+
+
+def _swept(record: Record, key: str) -> list[dict[str, Any]]:
+    """Return the accuracies of a record at its value of a setting."""
+    group, _, field = key.rpartition(".")
+    settings = dict(record.recipe.settings)
+    protocol = msgspec.to_builtins(record.recipe.protocol)
+    values = protocol if group == "protocol" else settings
+    if field not in values:
+        return []
+    value = values.pop(field)
+    same = json.dumps([settings, protocol], sort_keys=True, default=str)
+    return [
+        {**facts_about(record), "overrides": overridden(record, key), "x": value}
+        | {"architecture": each.architecture, "y": 100 * each.accuracy, "same": same}
+        for each in record.evaluations
+    ]
+
+
+def _with_several_values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows whose recipes differ from another's in the swept key alone."""
+    values: dict[Any, set[str]] = {}
+
+    def line(row: dict[str, Any]) -> Any:
+        names = ("dataset", "ipc", "method", "same", "architecture")
+        return tuple(row[name] for name in names)
+
+    for row in rows:
+        values.setdefault(line(row), set()).add(repr(row["x"]))
+    return [row for row in rows if len(values[line(row)]) > 1]
+
+
+def _figures(
+    kind: str,
+    rows: list[dict[str, Any]],
+    named: Named,
+    axis: str,
+    folder: Path,
+    format: str,
+) -> list[Path]:
+    """Write figures with a panel per IPC."""
+
+    def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
+        counts = sorted(set(group["ipc"]), key=lambda ipc: (ipc == 0, ipc))
+        figure, axes = panels(len(counts))
+        for each, ipc in zip(axes, counts, strict=True):
+            _lines(each, group[group["ipc"] == ipc], look)
+            each.set_title(about_ipc(int(ipc)))
+            each.set_xlabel(axis)
+        return figure, axes
+
+    return save_each(kind, rows, named, folder, format, draw)
+
+
+def _lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
+    """Draw the mean of each line over x, with a band of one deviation."""
+    numeric = all(
+        isinstance(x, int | float) and not isinstance(x, bool) for x in rows["x"]
+    )
+    ticks = sorted({str(x) for x in rows["x"]})
+    rows = rows.assign(
+        place=rows["x"].astype(float)
+        if numeric
+        else [float(ticks.index(str(x))) for x in rows["x"]]
+    )
+    for name, part in rows.groupby("line", sort=False):
+        found = part.groupby("place")["y"].agg(["mean", "std"])
+        style = look[str(name)]
+        axes.plot(found.index, found["mean"], label=str(name), **style)
+        low, high = found["mean"] - found["std"], found["mean"] + found["std"]
+        axes.fill_between(
+            found.index, low, high, color=style["color"], alpha=0.18, linewidth=0
+        )
+    if not numeric:
+        axes.set_xticks(range(len(ticks)), ticks)

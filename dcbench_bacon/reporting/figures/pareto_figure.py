@@ -1,0 +1,85 @@
+"""The figure of accuracies against images and against seconds."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from dcbench_bacon.plugins import facts_of
+from dcbench_bacon.reporting.figures.figure_files import Looks, panels, save_each
+from dcbench_bacon.reporting.figures.points import (
+    done,
+    facts_about,
+    named_in,
+    overridden,
+)
+from dcbench_bacon.schema import Record
+
+
+def pareto(
+    records: Iterable[Record], presets: Sequence[str], folder: Path, format: str
+) -> list[Path]:
+    """Write the accuracy against the images of a set and the seconds to make it.
+
+    Args:
+        records: the records.
+        presets: the presets whose records are used.
+        folder: the folder of the files.
+        format: ``png``, ``svg`` or ``pdf``.
+
+    Returns:
+        The files: one per data set, protocol, preset and selection. The grey steps are
+        the best accuracy up to each cost.
+    """
+    kept = [each for each in done(records, presets) if each.cell.ipc]
+    rows = []
+    for record in kept:
+        facts = facts_of(record.cell.dataset)
+        spent = sum(cost.seconds for cost in record.distillation.values())
+        own = {**facts_about(record), "overrides": overridden(record), "seconds": spent}
+        own["images"] = record.cell.ipc * facts.classes if facts else record.images
+        rows += [
+            {**own, "architecture": e.architecture, "y": 100 * e.accuracy}
+            for e in record.evaluations
+        ]
+    return save_each("pareto", rows, named_in(kept), folder, format, _draw)
+
+
+def _draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel per cost."""
+    figure, axes = panels(2, width=3.6)
+    costs = {"images": "Images in the set", "seconds": "Seconds to distil"}
+    for each, (cost, label) in zip(axes, costs.items(), strict=True):
+        _costs(each, group, cost, look)
+        each.set_xlabel(label)
+    return figure, axes
+
+
+def _costs(axes: Axes, rows: pd.DataFrame, cost: str, look: Looks) -> None:
+    """Draw the accuracy of each method over a cost, and the best up to each cost."""
+    rows = rows[rows[cost].notna() & (rows[cost].astype(float) > 0)]
+    means = rows.groupby(["line", "ipc"], sort=False).agg(
+        x=(cost, "mean"), y=("y", "mean"), std=("y", "std")
+    )
+    front = means.sort_values("x")
+    if len(front):
+        best = front["y"].cummax()
+        axes.step(
+            front["x"], best, where="post", color="#bbbbbb", linewidth=4, zorder=0
+        )
+        axes.set_xscale("log")
+        axes.set_xlim(front["x"].min() / 1.6, front["x"].max() * 1.6)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    for name, part in means.groupby("line", sort=False):
+        part = part.sort_values("x")
+        axes.errorbar(
+            part["x"],
+            part["y"],
+            part["std"].fillna(0),
+            label=str(name),
+            capsize=2,
+            **look[str(name)],
+        )

@@ -1,0 +1,223 @@
+"""Figures from the tables of records; nothing is measured again.
+
+The colours are those of cividis (Nunez, Anderton and Renslow, PLOS ONE 2018), which
+look the same to colour-blind readers and keep their order in shades of grey.
+"""
+
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from dcbench_bacon.reporting.figures.figure_files import STYLE, save, written
+from dcbench_bacon.reporting.wording import title
+
+_MAP = colormaps["cividis"]
+_CELL = (0.95, 0.52)  # width and height of a cell in inches
+_FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
+_LONGEST = 32  # letters of a name; longer ones are cut
+_LETTER = 0.08  # width of a letter in inches
+_SELECTED = {
+    "final": "after the last pass",
+    "best_val": "pass chosen on a validation split",
+    "best_test": "pass chosen on the test set: optimistic",
+}
+
+
+def transfer(table: pd.DataFrame, folder: Path, format: str) -> list[Path]:
+    """Write heat maps of the accuracies of sets on networks.
+
+    Args:
+        table: made by ``comparison.transfer``.
+        folder: the folder for the files.
+        format: ``png``, ``svg`` or ``pdf``.
+
+    Returns:
+        The files: one per data set, images per class, preset and selection. The whole
+        training set is a row in each file of its data set.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    paths = []
+    for group in by_figure(table):
+        dataset, ipc, preset, selection = map(str, group[_FIGURE].iloc[0])
+        name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
+        with rc_context(STYLE | {"axes.grid": False}):
+            paths.append(save(heat_map(group), folder, name, format))
+    return paths
+
+
+def by_figure(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each heat map of a table made by ``comparison.transfer``."""
+    return [group for _, group in _with_whole(table).groupby(_FIGURE, sort=False)]
+
+
+def drawn(table: pd.DataFrame) -> bytes:
+    """Return the heat map of the rows of ``by_figure`` as SVG."""
+    with rc_context(STYLE | {"axes.grid": False}):
+        return written(heat_map(table), "svg")
+
+
+def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the whole training set repeated for every IPC.
+
+    Where nothing else was measured on a data set, its rows stay as they are.
+    """
+    same = ["dataset", "preset", "selection"]
+    whole, sets = table[table["ipc"] == 0], table[table["ipc"] > 0]
+    wanted = sets[[*same, "ipc"]].drop_duplicates()
+    index = whole.index.name
+    rows = whole.reset_index().drop(columns="ipc").merge(wanted, on=same, how="left")
+    rows["ipc"] = rows["ipc"].fillna(0).astype(int)
+    return pd.concat([sets, rows.set_index(index)[list(table.columns)]])
+
+
+def heat_map(table: pd.DataFrame) -> Figure:
+    """Return a heat map: one row per set, one column per network.
+
+    Each cell has the mean accuracy as a colour and as a number. A frame marks the
+    network that a set was distilled on; hatching marks what was not measured.
+
+    Args:
+        table: made by ``comparison.transfer``, of one data set, number of images per
+            class, preset and selection.
+    """
+    columns = list(dict.fromkeys(table["architecture"]))
+    labels = _labels(table)
+    rows = list(dict.fromkeys(labels))
+    means = np.full((len(rows), len(columns)), np.nan)
+    widest = max(len(line) for label in rows for line in label.split("\n"))
+    margin = 1.6 + _LETTER * widest  # width of the colour bar and of the labels
+    size = (margin + _CELL[0] * len(columns), 2.0 + _CELL[1] * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    scale = _scale(table["accuracy_mean"])
+    for label, row in zip(labels, table.to_dict("records"), strict=True):
+        y, x = rows.index(label), columns.index(row["architecture"])
+        means[y, x] = row["accuracy_mean"]
+        _write(axes, x, y, row, _ink(scale, row["accuracy_mean"]))
+        if row["architecture"] == row["distilled_on"]:
+            _frame(axes, x, y)
+    _hatch(axes, means)
+    image = axes.imshow(means, cmap=_MAP, norm=scale, aspect="auto")
+    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
+    bar.set_label("Test accuracy (%)")
+    bar.outline.set_visible(False)
+    _finish(axes, rows, columns, table)
+    return figure
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    """Return each row's label: method, network, and recipe where there are several."""
+    names = [
+        _cut(title(method)) + (f"\n({_cut(network)})" if network else "")
+        for method, network in zip(table["method"], table["distilled_on"], strict=True)
+    ]
+    recipes: dict[str, set[str]] = {}
+    for name, recipe in zip(names, table.index, strict=True):
+        recipes.setdefault(name, set()).add(recipe)
+    return [
+        f"{name}\n{recipe}" if len(recipes[name]) > 1 else name
+        for name, recipe in zip(names, table.index, strict=True)
+    ]
+
+
+def _cut(name: str) -> str:
+    """Return a name that leaves room for the figure; records may have any names."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
+
+
+def _scale(means: "pd.Series[float]") -> Normalize:
+    """Return a scale from the worst to the best mean, at least one point apart."""
+    low, high = float(means.min()), float(means.max())
+    return Normalize(low, max(high, low + 1))
+
+
+def _ink(scale: Normalize, value: float) -> str:
+    """Return white or black, whichever is easier to read on the colour of a value."""
+    red, green, blue, _ = _MAP(scale(value))
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45 else "white"
+
+
+def _write(axes: Axes, x: int, y: int, row: dict[Any, Any], ink: str) -> None:
+    """Write the mean into a cell, and the deviation below it."""
+    mean, std = row["accuracy_mean"], row["accuracy_std"]
+    deviates = std == std
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+    axes.text(x, y - 0.12 * deviates, f"{mean:.1f}", **style, fontsize=10)
+    if deviates:
+        axes.text(x, y + 0.26, f"± {std:.1f}", **style, fontsize=7)
+
+
+def _frame(axes: Axes, x: int, y: int) -> None:
+    """Draw a frame around a cell."""
+    box = Rectangle((x - 0.46, y - 0.45), 0.92, 0.9, fill=False)
+    box.set(edgecolor="white", linewidth=1.6)
+    axes.add_patch(box)
+
+
+def _hatch(axes: Axes, means: np.ndarray) -> None:
+    """Hatch the cells that were not measured."""
+    for y, x in zip(*np.nonzero(np.isnan(means)), strict=True):
+        box = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="#f0f0f0")
+        box.set(edgecolor="#c0c0c0", hatch="///", linewidth=0)
+        axes.add_patch(box)
+
+
+def _finish(
+    axes: Axes, rows: list[str], columns: list[str], table: pd.DataFrame
+) -> None:
+    """Add labels, the title and lines between the cells."""
+    first = table.iloc[0]
+    turned = max(map(len, columns)) > 9
+    axes.set_xticks(range(len(columns)), map(_cut, columns))
+    if turned:
+        axes.tick_params(axis="x", rotation=35)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("Trained on the set and tested")
+    axes.set_ylabel("Set (distilled on)")
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    details = wrap(_details(table), 30 + 14 * len(columns))
+    axes.set_title(_headline(first), fontweight="bold", pad=10 + 12 * len(details))
+    axes.annotate(
+        "\n".join(details),
+        (0.5, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+    )
+
+
+def _headline(row: "pd.Series[Any]") -> str:
+    """Return the first line of the title: data set and images per class."""
+    ipc, name = int(row["ipc"]), _cut(title(row["dataset"]))
+    if ipc == 0:
+        return f"{name}, all images"
+    return f"{name}, {ipc} image{'s' * (ipc > 1)} per class"
+
+
+def _details(table: pd.DataFrame) -> str:
+    """Return the second line of the title: selection, networks and preset."""
+    first = table.iloc[0]
+    counts = sorted({int(table["n"].min()), int(table["n"].max())})
+    networks = " to ".join(map(str, counts))
+    selected = _SELECTED[first["selection"]]
+    told = f"{selected}; n = {networks} networks; preset {first['preset']}"
+    framed = bool((table["architecture"] == table["distilled_on"]).any())
+    return told + "; framed: the network of the distillation" * framed

@@ -1,0 +1,67 @@
+"""Records as the points of figures."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dcbench_bacon.reporting.numbers import longform
+from dcbench_bacon.reporting.wording import namer
+from dcbench_bacon.schema import Record
+
+EVALUATED = ["dataset", "protocol", "preset", "selection"]  # a figure for each
+Named = Callable[[str], str]
+
+
+def done(records: Iterable[Record], presets: Sequence[str]) -> list[Record]:
+    """Return the finished records of the presets."""
+    return [
+        each
+        for each in longform.told_apart(records)
+        if each.status == "done" and each.recipe.preset in presets
+    ]
+
+
+def named_in(records: Sequence[Record]) -> Named:
+    """Return the function that gives a printed name, first as records state it."""
+    return namer(longform.titles(records))
+
+
+def facts_about(record: Record) -> dict[str, Any]:
+    """Return what decides which figure and which line a record belongs to."""
+    facts = longform.identity(record)
+    facts["preset"] = record.recipe.preset
+    return facts
+
+
+def overridden(record: Record, *without: str) -> str:
+    """Return the overrides of a record as text."""
+    return ", ".join(
+        f"{key}={value}"
+        for key, value in record.recipe.overrides.items()
+        if key not in without
+    )
+
+
+def with_lines(rows: pd.DataFrame, named: Named) -> pd.DataFrame:
+    """Return the rows in the order of all tables, with the name of each one's line."""
+    rows = longform.ordered(rows, ["method", "overrides", "architecture"])
+    pairs = zip(rows["method"], rows["overrides"], strict=True)
+    lines = pd.Series([f"{named(m)}, {o}" if o else named(m) for m, o in pairs])
+    if rows["architecture"].nunique() > 1:
+        lines += " on " + rows["architecture"]
+    return rows.assign(line=lines)
+
+
+def about_ipc(ipc: int) -> str:
+    """Return the title of a panel."""
+    return f"{ipc} image{'s' * (ipc != 1)} per class" if ipc else "All images"
+
+
+def headline(values: Sequence[str], named: Named) -> str:
+    """Return the title of a figure: data set, and how its sets were evaluated."""
+    dataset, protocol, preset, selection = values
+    more = [f"protocol {protocol.replace('_', '-')}"]
+    more += [f"preset {preset}"] * (preset != "paper")
+    more += [f"selection {selection}"] * (selection != "final")
+    return f"{named(dataset)} ({', '.join(more)})"

@@ -1,0 +1,1 @@
+"""Numbers of the literature, and when a measurement may be compared with them."""

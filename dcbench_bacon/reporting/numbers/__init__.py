@@ -1,0 +1,1 @@
+"""The numbers of tables: pure functions of records."""

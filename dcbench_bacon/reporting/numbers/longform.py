@@ -1,0 +1,232 @@
+"""Records in long form, one row per evaluation, from which every table is made.
+
+Names of data sets, methods, networks and presets have one order in all tables.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
+from dcbench_bacon.reporting.literature.published import KNOWN, family
+from dcbench_bacon.schema import Record
+
+CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has changed
+
+# Rows come in these orders; all other names follow alphabetically.
+_ORDER: dict[str, tuple[str, ...]] = {
+    "dataset": KNOWN.order["dataset"],
+    "method": KNOWN.order["method"],
+    "architecture": ("ConvNet", "ConvNetD4"),
+    "protocol": ("dc", "dc_2021"),
+    "preset": ("paper", "quick", "demo"),
+}
+CELL = ["dataset", "ipc", "method"]
+_ORIGIN = (
+    *("distilled_on", "set", "synthetic_sha256", "judged", "comparable"),
+    *(
+        "but_for_augmentation",
+        "but_for_passes",
+        "family",
+        "augmentation",
+        "augmented",
+        "teachers",
+        "taught",
+    ),
+    *("hard", "epochs", "passes", "own_passes", "changed", "made", "overrides"),
+    *("distillation_seconds", "set_bytes", "label_bytes"),
+)
+GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
+# The sets of these methods have hard labels, also in records that do not state it.
+_HARD_LABELS = frozenset(
+    {
+        *("random", "herding", "k_center", "k_means", "whole", "dc", "dsa", "dm"),
+        *("idm", "bacon", "bacon+idm", "bacon+dm", "mtt"),
+    }
+)
+
+
+def rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return the sort key of a column: names of ``_ORDER`` first, in their order.
+
+    The whole train split, which is IPC 0, comes after every number of images.
+    """
+    if column.name == "ipc":
+        return column.where(column > 0, column.max() + 1)
+    known = {name: i for i, name in enumerate(_ORDER.get(str(column.name), ()))}
+    if not known:
+        return column
+    return column.map(
+        lambda name: f"{known.get(name, len(known)):03d}{_natural(str(name))}"
+    )
+
+
+def _natural(name: str) -> str:
+    """Return a key that sorts numbers by their size, so that W32 precedes W128."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(9), name)
+
+
+def ordered(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the rows sorted by columns, with names in the order of all tables."""
+    return table.sort_values(list(columns), key=rank, ignore_index=True)
+
+
+def build(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a frame that has these columns even when there is no row."""
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def indexed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the named columns, indexed by the digest of the recipe."""
+    return table.set_index("digest").rename_axis("recipe")[list(columns)]
+
+
+def different(versions: Iterable[tuple[str, str | None]]) -> dict[Any, str]:
+    """Return names for data sets that differ where their images do.
+
+    Args:
+        versions: the name and the fingerprint of each data set; those without a
+            fingerprint keep their name.
+
+    Returns:
+        The name for each pair, followed by the beginning of the fingerprint if the name
+        has several. Such a name has no published numbers.
+    """
+    known: dict[str, set[str]] = {}
+    pairs = set(versions)
+    for name, fingerprint in pairs:
+        known.setdefault(name, set()).update([fingerprint] if fingerprint else [])
+    return {
+        (name, print_): f"{name} ({print_[:8]})"
+        if print_ and len(known[name]) > 1
+        else name
+        for name, print_ in pairs
+    }
+
+
+def told_apart(records: Iterable[Record]) -> list[Record]:
+    """Return the records with names for data sets that differ where the images do.
+
+    A record of before that names no images is left out where the same cell and recipe
+    has one that does: the cell counts once.
+    """
+    known = list(records)
+    newer = {
+        (record.cell, record.digest)
+        for record in known
+        if record.status == "done" and record.dataset_sha256
+    }
+    every = [
+        record
+        for record in known
+        if record.dataset_sha256 or (record.cell, record.digest) not in newer
+    ]
+    names = different((record.cell.dataset, record.dataset_sha256) for record in every)
+    replace = msgspec.structs.replace
+    return [
+        replace(
+            record,
+            cell=replace(
+                record.cell, dataset=names[record.cell.dataset, record.dataset_sha256]
+            ),
+        )
+        for record in every
+    ]
+
+
+def identity(record: Record) -> dict[str, object]:
+    """Return the columns that every row of a record repeats."""
+    cell = record.cell
+    return {
+        **{"dataset": cell.dataset, "ipc": cell.ipc},
+        "method": record.name or cell.method,
+        **{"seed": cell.seed, "digest": record.digest, "status": record.status},
+        **{"protocol": record.recipe.protocol.name},
+        "preset": record.recipe.preset + CHANGED * bool(record.recipe.overrides),
+        "selection": record.recipe.protocol.selection,
+    }
+
+
+def _origin(record: Record) -> dict[str, object]:
+    """Return how the set of a record was made and judged, and what it cost.
+
+    Records of one set under one protocol share ``set`` and ``judged``, whatever
+    networks each of them trained.
+    """
+    judged = record.recipe.protocol
+    # A learning rate that was learned with a set is part of the set, so that sets
+    # without one are comparable with it.
+    shared = msgspec.structs.replace(judged, use_learned_rate=False)
+    return {
+        **{"distilled_on": record.recipe.settings.get("architecture") or ""},
+        **{"set": distillation_digest(record.recipe)},
+        **{"synthetic_sha256": record.synthetic_sha256 or ""},
+        **{"judged": protocol_digest(judged)},
+        **{"comparable": protocol_digest(shared)},
+        **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
+        **{"but_for_passes": protocol_digest(shared, "epochs")},
+        **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
+        **{"hard": _has_hard_labels(record)},
+        **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
+        **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
+        "overrides": ", ".join(
+            f"{key}={value}" for key, value in record.recipe.overrides.items()
+        ),
+        "distillation_seconds": sum(
+            cost.seconds for cost in record.distillation.values()
+        ),
+        **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
+    }
+
+
+def _training(record: Record, architecture: str) -> dict[str, object]:
+    """Return how one network of a record was trained, its exemptions applied."""
+    protocol = record.recipe.protocol.of(architecture)
+    return {
+        **{"architecture": architecture, "family": family(protocol)},
+        **{"augmentation": protocol.augmentation or "none"},
+        **{"augmented": protocol.augmentation not in ("", "none")},
+        **{"epochs": protocol.epochs, "passes": protocol.passes},
+    }
+
+
+def _has_hard_labels(record: Record) -> bool:
+    """Return whether every image of the set belongs to one class alone."""
+    if record.label_kind == "unknown":
+        return record.cell.method in _HARD_LABELS
+    return record.label_kind == "hard"
+
+
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Return the long form of records, one row per evaluation.
+
+    Accuracies are fractions in [0, 1].
+    """
+    columns = [
+        *(*CELL, "seed", "architecture", "trial", "accuracy", "seconds"),
+        *("protocol", "preset", "selection", "digest", "status", *_ORIGIN),
+    ]
+    rows = [
+        {
+            **identity(record),
+            **_origin(record),
+            **_training(record, evaluation.architecture),
+            **{"trial": evaluation.trial, "accuracy": evaluation.accuracy},
+            **{"seconds": evaluation.seconds},
+        }
+        for record in told_apart(records)
+        for evaluation in record.evaluations
+    ]
+    order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]
+    return build(rows, columns).sort_values(order, key=rank, ignore_index=True)
+
+
+def titles(records: Iterable[Record]) -> dict[str, str]:
+    """Return the printed names of methods and data sets that records state."""
+    found: dict[str, str] = {}
+    for record in records:
+        found |= record.titles
+    return found

@@ -1,0 +1,1 @@
+"""Running of many cells, here and elsewhere."""

@@ -1,0 +1,1 @@
+"""Plans of cells and grids: checked recipes, estimates and probes."""

@@ -1,0 +1,1 @@
+"""Files, locks, checkpoints and caches."""

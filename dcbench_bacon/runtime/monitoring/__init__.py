@@ -1,0 +1,1 @@
+"""Progress, pace, timing and trackers."""
