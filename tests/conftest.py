@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,15 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is kept between runs; nothing of the user's."""
     for kept in ("experts", "whitening"):
         os.environ[f"DCBENCH_{kept.upper()}"] = str(tmp_path_factory.mktemp(kept))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def committed_results() -> Iterator[None]:
+    """The committed results, to which no test may add a file."""
+    folder = Path(__file__).resolve().parents[1] / "results"
+    before = set(folder.rglob("*"))
+    yield
+    assert set(folder.rglob("*")) == before
 
 
 @pytest.fixture(autouse=True)

@@ -533,8 +533,13 @@ def test_evaluate_says_which_file_is_no_set(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("command", ["evaluate", "quality", "convert"])
 def test_a_file_that_is_no_set(
-    name: str, words: str, command: str, tmp_path: Path
+    name: str,
+    words: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # for ``results/failures``
     path = tmp_path / name
     path.write_bytes(b"\x89PNG\r\n" if name.endswith("png") else b"some notes\n")
     more = ("--to", "npz", "--output", tmp_path / "x.npz")
