@@ -72,6 +72,11 @@ def _check(task: Task) -> None:
             "selection best_val or learning_rates go with a validation split, and "
             "only they"
         )
+    if protocol.labels != "own":
+        raise UsageError(
+            f"protocol.labels={protocol.labels}: dcbench run and dcbench evaluate "
+            "label sets in this way, with --regime; leave it out here"
+        )
     whitened = bool(task.synthetic.provenance.get("zca"))
     for architecture in protocol.architectures:
         policies.check_whitened(protocol.of(architecture).augmentation, whitened)

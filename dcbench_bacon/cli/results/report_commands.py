@@ -33,15 +33,16 @@ Examples:
     "--what",
     type=click.Choice(
         [
-            *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
-            *("continual", "nas"),
+            *("accuracy", "spread", "transfer", "scores", "regimes", "timing"),
+            *("unfinished", "continual", "nas"),
         ]
     ),
     default="accuracy",
     show_default=True,
     help="The content of the table: accuracies, their spread between sets and between "
     "networks, every set on every network, scores relative to random images and the "
-    "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
+    "whole set, every set under the labels of --regime, cost, failures, or the records "
+    "of dcbench continual and dcbench nas.",
 )
 @click.option(
     "--layout",

@@ -8,7 +8,13 @@ import pandas as pd
 from dcbench_bacon.errors import UsageError, unknown
 from dcbench_bacon.reporting.literature import published
 from dcbench_bacon.reporting.literature.published import ACCURACIES, PublishedNumber
-from dcbench_bacon.reporting.numbers import comparison, layouts, longform, tables
+from dcbench_bacon.reporting.numbers import (
+    comparison,
+    layouts,
+    longform,
+    regimes,
+    tables,
+)
 from dcbench_bacon.reporting.numbers.layouts import LAYOUTS, Wanted
 from dcbench_bacon.reporting.table import Content, Kind, Table
 from dcbench_bacon.schema import Record
@@ -18,6 +24,7 @@ _CAPTIONS = {
     "spread": "Deviations of test accuracies (%) between sets and between networks.",
     "transfer": "Test accuracy (%) of every set on every network.",
     "scores": "Scores of distilled sets.",
+    "regimes": "Test accuracy (%) of networks trained on sets under label regimes.",
     "timing": "Time and memory of distillation steps.",
     "unfinished": "Cells that are not done.",
     "published": "Published test accuracies (%).",
@@ -80,6 +87,7 @@ def table_of(
         "spread": lambda: tables.spread(long, presets=presets),
         "transfer": lambda: comparison.transfer(long, presets=presets),
         "scores": lambda: comparison.scores(long, presets=presets, against=against),
+        "regimes": lambda: regimes.regimes(long, presets=presets),
     }
     return captioned(kind, makers[kind](), records)
 

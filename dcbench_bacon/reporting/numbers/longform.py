@@ -23,6 +23,7 @@ _ORDER: dict[str, tuple[str, ...]] = {
     "architecture": KNOWN.order["architecture"],
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),
+    "regime": ("hard", "soft", "renewed"),
 }
 CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
@@ -38,6 +39,7 @@ _ORIGIN = (
     ),
     *("hard", "epochs", "passes", "own_passes", "changed", "made", "overrides"),
     *("distillation_seconds", "set_bytes", "label_bytes"),
+    *("regime", "updates", "taught_bytes"),
 )
 GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
 # The sets of these methods have hard labels, also in records that do not state it.
@@ -144,7 +146,7 @@ def identity(record: Record) -> dict[str, object]:
         **{"dataset": cell.dataset, "ipc": cell.ipc},
         "method": record.name or cell.method,
         **{"seed": cell.seed, "digest": record.digest, "status": record.status},
-        **{"protocol": record.recipe.protocol.name},
+        **{"protocol": record.recipe.protocol.title},
         "preset": record.recipe.preset + CHANGED * bool(record.recipe.overrides),
         "selection": record.recipe.protocol.selection,
     }
@@ -179,7 +181,16 @@ def _origin(record: Record) -> dict[str, object]:
             cost.seconds for cost in record.distillation.values()
         ),
         **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
+        **{"regime": _regime(record), "updates": judged.updates},
+        **{"taught_bytes": record.taught_bytes},
     }
+
+
+def _regime(record: Record) -> str:
+    """Return the label regime of a record; ``own`` for stored labels that are soft."""
+    regime = record.recipe.protocol.regime
+    plain = regime == "own" and record.recipe.protocol.name == "hard"
+    return "hard" if plain and _has_hard_labels(record) else regime
 
 
 def _training(record: Record, architecture: str) -> dict[str, object]:

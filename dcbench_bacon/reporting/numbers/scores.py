@@ -85,6 +85,31 @@ def bootstrap(
     return Interval(difference, float(low), float(high))
 
 
+def paired(first: Accuracies, second: Accuracies, *, seed: int = 0) -> Interval:
+    """Return a percentile interval of the difference between sets that form pairs.
+
+    Each of ``RESAMPLES`` resamples draws pairs of sets with replacement, and from
+    either set of a pair as many networks as it has. With a single pair, the interval
+    contains the variation between networks alone.
+
+    Args:
+        first: accuracies of one method.
+        second: accuracies of the other, in the same order of pairs.
+        seed: seed of the resampling.
+    """
+    difference = mean(first) - mean(second)
+    if all(len(networks) == 1 for networks in (*first, *second)) and len(first) == 1:
+        return Interval(difference, math.nan, math.nan)
+    stream = np.random.default_rng(seed)
+    chosen = stream.integers(len(first), size=(RESAMPLES, len(first)))
+    one, other = (
+        _resampled(sets, stream, RESAMPLES, chosen) for sets in (first, second)
+    )
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(one - other, [tail, 1 - tail])
+    return Interval(difference, float(low), float(high))
+
+
 def hard_label_recovery(whole: float, hard: float) -> float:
     """Return HLR, the loss against the whole training set; lower is better.
 
@@ -133,14 +158,25 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _resampled(
-    sets: Accuracies, stream: np.random.Generator, count: int
+    sets: Accuracies,
+    stream: np.random.Generator,
+    count: int,
+    chosen: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Return the means of ``count`` hierarchical resamples."""
+    """Return the means of ``count`` hierarchical resamples.
+
+    Args:
+        sets: the accuracies.
+        stream: the random numbers.
+        count: the number of resamples.
+        chosen: the sets of each resample; drawn if None.
+    """
     sizes = np.array([len(networks) for networks in sets])
     padded = np.zeros((len(sets), sizes.max()))
     for row, networks in zip(padded, sets, strict=True):
         row[: len(networks)] = networks
-    chosen = stream.integers(len(sets), size=(count, len(sets)))
+    if chosen is None:
+        chosen = stream.integers(len(sets), size=(count, len(sets)))
     limits = sizes[chosen][..., None]
     place = np.arange(sizes.max())
     index = (stream.random((*chosen.shape, sizes.max())) * limits).astype(np.int64)

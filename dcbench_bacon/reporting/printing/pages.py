@@ -18,6 +18,7 @@ from dcbench_bacon.reporting.wording import HEADINGS, LEFT, MARKS, NOTES, namer,
 _CELL = ("dataset", "ipc", "method", "architecture", "protocol")
 _SHOWN = (*_CELL, "preset")
 _KEYS = (*_SHOWN, "selection", "seed", "stage")
+_REGIME = ("dataset", "ipc", "regime", "method", "architecture", "updates", "teachers")
 _PERCENT = ("accuracy_mean", "std_sets", "std_networks")
 
 
@@ -148,6 +149,35 @@ def _scored(table: pd.DataFrame, _: Table) -> Page:
     return Page(headings, rows, [NOTES[name] for name in notes])
 
 
+def _labelled(table: pd.DataFrame, _: Table) -> Page:
+    """Return the page of label regimes; a column that is the same for all is a note."""
+    told = {"architecture": "Network", "updates": "Updates per network"}
+    one = [name for name in told if table[name].nunique() == 1]
+    reduced, recipe = _reduced(table), bool(table.duplicated(list(_REGIME)).any())
+    shown = [*_REGIME[:2], *(name for name in told if name not in one), *_REGIME[2:4]]
+    headings = [HEADINGS.get(name, told.get(name, name)) for name in shown]
+    headings += ["Accuracy (%)", "Over random", "Labels (kB)", "Teacher"]
+    headings += ["Recipe"] * recipe
+    rows: list[list[Text]] = []
+    for index, row in zip(table.index, table.to_dict("records"), strict=True):
+        texts: list[Text] = [_number(row[name], name) for name in shown]
+        size = row["taught_bytes"]
+        texts += [_accuracy(row), _interval(row)]
+        texts.append(
+            "—" if size != size else f"{size / 1e3:.{0 if size > 1e5 else 2}f}"
+        )
+        texts.append(row["teachers"] or "none")
+        rows.append([*texts, *[str(index)] * recipe])
+
+    notes = [
+        f"{told[name]}: {table[name].iloc[0] or 'as in the protocol'}." for name in one
+    ]
+    protocols = dict.fromkeys(str(name).partition(",")[0] for name in table["protocol"])
+    notes += [f"Protocol: {', '.join(protocols)}."] * bool(protocols)
+    notes += [NOTES[name] for name in ("regimes", "std", *_chosen(table), *reduced)]
+    return Page(headings, rows, notes)
+
+
 def _interval(row: Mapping[Any, Any]) -> str:
     """Return a difference in percentage points, with the bounds of its interval."""
     difference, low, high = (row[f"gain{bound}"] for bound in ("", "_low", "_high"))
@@ -197,7 +227,7 @@ def _downstream(table: Table) -> Page:
 _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"accuracy": _compare, "transfer": _matrix, "scores": _scored},
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
-    "published": layout_pages.literature,
+    **{"published": layout_pages.literature, "regimes": _labelled},
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }

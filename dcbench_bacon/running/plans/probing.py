@@ -159,6 +159,7 @@ def _evaluation(
             architectures=(architecture,),
             networks=1,
             teachers=(),
+            labels="own",
             loss="ce",
             selection="final",
             learning_rates=(),
@@ -169,7 +170,9 @@ def _evaluation(
         try:
             evaluate(run, task, together=False)
         except _Enough:
-            images = len(synthetic.images) * synthetic.partition**2 * protocol.passes
+            images = protocol.images_seen(
+                len(synthetic.images) * synthetic.partition**2
+            )
             tests = _tests(job) * TEST_SHARE / images
             total += run.seconds * (1 + tests) * every.networks
     return total * max(1, len(every.learning_rates))
