@@ -15,6 +15,7 @@ from dcbench_bacon.augmentation import policies
 from dcbench_bacon.augmentation.mixing import Mix, Mixer
 from dcbench_bacon.contract import Stages, State
 from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, Scalar
 from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.runtime.compute.precision import tensor_cores
@@ -56,23 +57,15 @@ class SetTrainer:
         self.stream = stream
         decoded = task.synthetic.decode().to(clock.device)
         self.images, self.labels = decoded.images, decoded.labels
-        info = task.info
-        self.network = builder.build(
-            architecture,
-            channels=info.channels,
-            size=info.size,
-            classes=info.classes,
-            generator=clock.generator(f"{stream}/init", device="cpu"),
-            residual_init=self.protocol.residual_init,
-        ).to(clock.device)
+        self.network = self._network().to(clock.device)
         self.network.precision = self.protocol.precision
         self.shuffling = clock.generator(f"{stream}/shuffle")
         self.drawing = clock.generator(f"{stream}/augmentation", device="cpu")
-        self.augmentation = policies.build(self.protocol.augmentation, info)
+        self.augmentation = policies.build(self.protocol.augmentation, task.info)
         self.mixer: Mixer | None = None
         if self.protocol.mixing != "none":
             kind, alpha = self.protocol.mixing, self.protocol.mixing_alpha
-            self.mixer = Mixer(kind, alpha, info.size)
+            self.mixer = Mixer(kind, alpha, task.info.size)
             self.pairing = clock.generator(f"{stream}/mixing", device="cpu")
         self.criterion = Criterion(self.protocol)
         self.criterion.check(self.labels)
@@ -81,6 +74,20 @@ class SetTrainer:
         self.waiting = torch.empty(0, dtype=torch.int64, device=clock.device)
         self._start()
         self.best: PassAccuracies | None = None
+
+    def _network(self) -> Network:
+        """Return the network before its training."""
+        if self.task.start is not None:
+            return self.task.start(int(self.stream.rpartition("/")[2]))
+        info, stream = self.task.info, f"{self.stream}/init"
+        return builder.build(
+            self.architecture,
+            channels=info.channels,
+            size=info.size,
+            classes=info.classes,
+            generator=self.clock.generator(stream, device="cpu"),
+            residual_init=self.protocol.residual_init,
+        )
 
     def _start(self) -> None:
         """Set the parameters and the memories of the optimiser and of the average."""

@@ -30,6 +30,13 @@ class Budget(click.ParamType[int]):
         return int(number)
 
 
+budget_option = click.option(
+    "--budget",
+    type=Budget(),
+    metavar="updates=N",
+    help="Train every network for N updates, whatever the size of the set; by default "
+    "for the passes of the protocol.",
+)
 regime_options = options(
     click.option(
         "--regime",
@@ -39,11 +46,5 @@ regime_options = options(
         "labels of every augmented batch (SL+KD). --set protocol.teachers=[...] names "
         "other teachers.",
     ),
-    click.option(
-        "--budget",
-        type=Budget(),
-        metavar="updates=N",
-        help="Train every network for N updates, whatever the size of the set; by "
-        "default for the passes of the protocol.",
-    ),
+    budget_option,
 )

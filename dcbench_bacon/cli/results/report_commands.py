@@ -34,7 +34,7 @@ Examples:
     type=click.Choice(
         [
             *("accuracy", "spread", "transfer", "scores", "regimes", "timing"),
-            *("unfinished", "continual", "nas"),
+            *("unfinished", "continual", "nas", "slim"),
         ]
     ),
     default="accuracy",
@@ -42,7 +42,7 @@ Examples:
     help="The content of the table: accuracies, their spread between sets and between "
     "networks, every set on every network, scores relative to random images and the "
     "whole set, every set under the labels of --regime, cost, failures, or the records "
-    "of dcbench continual and dcbench nas.",
+    "of dcbench continual, dcbench nas and dcbench slim.",
 )
 @click.option(
     "--layout",
@@ -200,6 +200,18 @@ _figure(
     "pareto",
     "Draw the accuracy against images and against seconds.",
     "The grey steps are the best accuracy up to each cost.",
+)
+_figure(
+    "continual",
+    "Draw the accuracy against the classes seen so far.",
+    "The records are those of dcbench continual. Bands are one standard deviation over "
+    "networks, orders of classes and sets.",
+)
+_figure(
+    "slim",
+    "Draw the accuracy of slimmed networks against the share that is pruned.",
+    "The records are those of dcbench slim. Grey lines are the networks before "
+    "pruning, and after it without recovery.",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dcbench_bacon.reporting.literature.published import cite
-from dcbench_bacon.reporting.numbers import downstream_tables
+from dcbench_bacon.reporting.numbers import downstream_tables, slimming_tables
 from dcbench_bacon.reporting.numbers.accuracies import accuracy
 from dcbench_bacon.reporting.printing import layout_pages
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
@@ -229,6 +229,7 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
     **{"published": layout_pages.literature, "regimes": _labelled},
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
+    "slim": lambda frame, _: _downstream(slimming_tables.ratios(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }
 _NAMED = ("dataset", "method", "against", "Data set", "Method")
