@@ -50,6 +50,13 @@ NOTES = {
     "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
     "`dcbench run --references` makes them. The whole training set may have a number "
     "of passes of its own.",
+    "augmentations": "Protocols with several augmentations: mean and deviation over "
+    "the networks of all of them; `dcbench table --what augmentations` has each.",
+    "per_augmentation": "Mean: over augmentations, of the mean accuracy under each, "
+    "which follow. Best: the largest of these, so chosen on test. Transfer: mean over "
+    "the other networks that were trained on the set.",
+    "transfer_published": "No difference for transfer: the source states neither its "
+    "networks nor their augmentation.",
     "cost": "Seconds: to distil a set, and to train and test the networks of the row "
     "on it; means over sets. Size: images and labels as stored, labels in brackets.",
 }
@@ -100,6 +107,7 @@ HEADINGS = {
     **{"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"},
     **{"distilled_on": "Distilled on", "distillation_seconds": "Distil (s)"},
     "evaluation_seconds": "Evaluate (s)",
+    **{"mean": "Mean (%)", "best": "Best (%)", "transfer": "Transfer (%)"},
 }
 
 

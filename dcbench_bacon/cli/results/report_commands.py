@@ -24,6 +24,7 @@ Examples:
   dcbench table --layout paper --format latex > table.tex
   dcbench table --preset quick --format csv
   dcbench table --what scores --against dm       intervals of the difference from DM
+  dcbench table --what augmentations             mean, best and each, as DC-BENCH
 """
 )
 @format_option
@@ -31,15 +32,16 @@ Examples:
     "--what",
     type=click.Choice(
         [
-            *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
-            *("continual", "nas"),
+            *("accuracy", "spread", "augmentations", "transfer", "scores"),
+            *("timing", "unfinished", "continual", "nas"),
         ]
     ),
     default="accuracy",
     show_default=True,
     help="The content of the table: accuracies, their spread between sets and between "
-    "networks, every set on every network, scores relative to random images and the "
-    "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
+    "networks, mean and best of several augmentations (--protocol dc_bench), every set "
+    "on every network, scores relative to random images and the whole set, cost, "
+    "failures, or the records of dcbench continual and dcbench nas.",
 )
 @click.option(
     "--layout",
@@ -106,12 +108,12 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
                     "leave out --published"
                 )
     for option, value, use in (
-        ("--source", given["source"], "accuracy"),
+        ("--source", given["source"], "accuracy or augmentations"),
         ("--against", against if against != "random" else None, "scores"),
         ("--layout", given["layout"] not in (None, "long"), "accuracy"),
         ("--gain-over", given["gain_over"], "accuracy"),
     ):
-        if value and what != use:
+        if value and what not in use.split():
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
 
 

@@ -40,6 +40,7 @@ returns all.
 
 import csv
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -52,6 +53,14 @@ from dcbench_bacon.protocol import Protocol
 
 # The first of these metrics that a source has is compared.
 ACCURACIES = ("test_accuracy", "test_accuracy_best_augmentation")
+# What DC-BENCH prints of a set that is evaluated under several augmentations.
+PER_AUGMENTATION = {
+    "mean": "test_accuracy_mean_augmentation",
+    "best": "test_accuracy_best_augmentation",
+    "transfer": "test_accuracy_transfer",
+}
+# Metrics that come before the others beside a measurement of a family.
+_FIRST = {"dc_bench": (PER_AUGMENTATION["mean"],)}
 UNKNOWN = "unknown"  # name of an evaluation that is not known, and of its protocol
 
 
@@ -164,10 +173,10 @@ def rows() -> tuple[PublishedNumber, ...]:
 
 @cache
 def _by_cell() -> dict[tuple[str, str, int], tuple[PublishedNumber, ...]]:
-    """Return the comparable accuracies of each cell, in order of preference."""
+    """Return the accuracies of each cell, in order of preference."""
     cells: dict[tuple[str, str, int], list[PublishedNumber]] = {}
     for row in rows():
-        if row.metric in ACCURACIES:
+        if row.metric in (*ACCURACIES, *PER_AUGMENTATION.values()):
             cells.setdefault((row.method, row.dataset, row.ipc), []).append(row)
     return {cell: tuple(sorted(numbers, key=_order)) for cell, numbers in cells.items()}
 
@@ -184,11 +193,18 @@ def _order(row: PublishedNumber) -> tuple[bool, int, bool, str, int]:
         _RANK[row.source],
         row.architecture == "unstated",
         row.architecture,
-        ACCURACIES.index(row.metric),
+        row.metric != ACCURACIES[0],
     )
 
 
-def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
+def metrics_of(family: str) -> tuple[str, ...]:
+    """Return the metrics that a mean accuracy under a family is compared with."""
+    return _FIRST.get(family, ACCURACIES)
+
+
+def sources(
+    method: str, dataset: str, ipc: int, metrics: Sequence[str] = ACCURACIES
+) -> tuple[PublishedNumber, ...]:
     """Return every published accuracy of a cell, in order of preference.
 
     Args:
@@ -197,12 +213,13 @@ def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
         dataset: name of the data set as typed; a copy such as ``cifar10-jpeg`` has no
             numbers.
         ipc: images per class.
+        metrics: the metrics that count.
 
     Returns:
         Accuracies of any network.
     """
     key = (method.replace("-", "_"), dataset, 0 if method == "whole" else ipc)
-    return _by_cell().get(key, ())
+    return tuple(row for row in _by_cell().get(key, ()) if row.metric in metrics)
 
 
 def named(source: str | None) -> list[str]:
@@ -223,7 +240,12 @@ def named(source: str | None) -> list[str]:
 
 
 def lookup(
-    method: str, dataset: str, ipc: int, architecture: str, source: str | None = None
+    method: str,
+    dataset: str,
+    ipc: int,
+    architecture: str,
+    source: str | None = None,
+    family: str = "",
 ) -> PublishedNumber | None:
     """Return the published accuracy that is shown beside a measurement, if any.
 
@@ -236,16 +258,21 @@ def lookup(
         ipc: images per class.
         architecture: the network trained on the set.
         source: a name of ``named``; None for the order of preference.
+        family: the family of the measurement's protocol, whose own metric comes first.
 
     Raises:
         UsageError: there is no such source.
     """
     wanted = named(source)
-    numbers = [row for row in sources(method, dataset, ipc) if row.source in wanted]
-    if source is not None:  # the newest of a group, whatever method it is about
-        numbers.sort(key=lambda row: wanted.index(row.source))
-    same = [row for row in numbers if row.architecture == architecture]
-    return next(iter(same or numbers), None)
+    for metrics in dict.fromkeys((metrics_of(family), ACCURACIES)):
+        found = sources(method, dataset, ipc, metrics)
+        numbers = [row for row in found if row.source in wanted]
+        if source is not None:  # the newest of a group, whatever method it is about
+            numbers.sort(key=lambda row: wanted.index(row.source))
+        same = [row for row in numbers if row.architecture == architecture]
+        if numbers:
+            return (same or numbers)[0]
+    return None
 
 
 def family(protocol: Protocol) -> str:

@@ -129,7 +129,10 @@ def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
                 continue
             if (method == WHOLE) != (cell["ipc"] == 0):
                 continue
-            numbers = published.sources(method, cell["dataset"], cell["ipc"])
+            numbers = published.sources(
+                *(method, cell["dataset"], cell["ipc"]),
+                published.metrics_of(cell["family"]),
+            )
             for row in numbers:
                 alike = EVALUATIONS[row.evaluation].protocol == cell["family"]
                 if (

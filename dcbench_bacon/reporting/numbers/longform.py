@@ -12,7 +12,7 @@ import pandas as pd
 
 from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
 from dcbench_bacon.reporting.literature.published import KNOWN, family
-from dcbench_bacon.schema import Record
+from dcbench_bacon.schema import Evaluation, Record
 
 CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has changed
 
@@ -23,6 +23,11 @@ _ORDER: dict[str, tuple[str, ...]] = {
     "architecture": ("ConvNet", "ConvNetD4"),
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),
+    "augmentation": (
+        *("none", "color_crop_cutout_flip_scale_rotate"),
+        *("color_crop_cutout_scale_rotate", "autoaugment", "autoaugment_imagenet"),
+        *("randaugment", "imagenet_aug", "cifar_aug"),
+    ),
 }
 CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
@@ -182,12 +187,16 @@ def _origin(record: Record) -> dict[str, object]:
     }
 
 
-def _training(record: Record, architecture: str) -> dict[str, object]:
-    """Return how one network of a record was trained, its exemptions applied."""
+def _training(record: Record, evaluation: Evaluation) -> dict[str, object]:
+    """Return how one network of a record was trained, its exemptions applied.
+
+    ``augmented`` is whether any network of the protocol was trained with augmentation.
+    """
+    architecture = evaluation.architecture
     protocol = record.recipe.protocol.of(architecture)
     return {
         **{"architecture": architecture, "family": family(protocol)},
-        **{"augmentation": protocol.augmentation or "none"},
+        "augmentation": evaluation.augmentation or protocol.augmentation or "none",
         **{"augmented": protocol.augmentation not in ("", "none")},
         **{"epochs": protocol.epochs, "passes": protocol.passes},
     }
@@ -213,14 +222,15 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         {
             **identity(record),
             **_origin(record),
-            **_training(record, evaluation.architecture),
+            **_training(record, evaluation),
             **{"trial": evaluation.trial, "accuracy": evaluation.accuracy},
             **{"seconds": evaluation.seconds},
         }
         for record in told_apart(records)
         for evaluation in record.evaluations
     ]
-    order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]
+    numbers = ("trial", "accuracy", "seconds", "status")
+    order = [*GROUP, "augmentation", "seed", *numbers]
     return build(rows, columns).sort_values(order, key=rank, ignore_index=True)
 
 

@@ -1,6 +1,7 @@
 """Pages of tables: headings, rounded numbers, marks and footnotes, by kind of table."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 from dcbench_bacon.reporting.literature.published import cite
 from dcbench_bacon.reporting.numbers import downstream_tables
 from dcbench_bacon.reporting.numbers.accuracies import accuracy
+from dcbench_bacon.reporting.numbers.augmentations import AUGMENTATIONS
 from dcbench_bacon.reporting.printing import layout_pages
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.table import Kind, Marked, Page, Table, Text, printable
@@ -148,6 +150,43 @@ def _scored(table: pd.DataFrame, _: Table) -> Page:
     return Page(headings, rows, [NOTES[name] for name in notes])
 
 
+def _augmented(table: pd.DataFrame, _: Table) -> Page:
+    """Return the page of accuracies under augmentations, beside published ones."""
+    cited = [str(key) for key in dict.fromkeys(table["published_source"]) if key]
+    reduced, recipe = _reduced(table), _ambiguous(table, (*_SHOWN, "selection"))
+    under = [str(name) for name in table.columns if name not in AUGMENTATIONS]
+    summaries = ["mean", "best"] + ["transfer"] * bool(table["transfer"].notna().any())
+    headings = [HEADINGS[name] for name in (*_CELL, *summaries)] + under
+    headings += ["n"] + ["Preset"] * bool(reduced) + ["Recipe"] * recipe
+    rows: list[list[Text]] = []
+    for index, row in zip(table.index, table.to_dict("records"), strict=True):
+        texts: list[Text] = [_number(row[name], name) for name in _CELL]
+        texts += [_summary(row, name) for name in summaries]
+        texts += [_percent(row[name]) for name in under] + [str(row["n"])]
+        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
+        rows.append(texts)
+    told = ["per_augmentation", *_chosen(table), *reduced]
+    told += ["brackets"] * bool(cited)
+    told += ["transfer_published"] * bool(table["published_transfer"].notna().any())
+    return Page(headings, rows, [*(NOTES[name] for name in told), *map(cite, cited)])
+
+
+def _percent(value: float) -> str:
+    """Return a percentage with two decimal places; a dash where it is missing."""
+    return "—" if value != value else f"{value:.2f}"
+
+
+def _summary(row: Mapping[Any, Any], name: str) -> str:
+    """Return the mean, the best or the transfer of a set, and the published one."""
+    text, published = _percent(row[name]), row[f"published_{name}"]
+    if name == "best":
+        text += f"{MARKS['best_test']} {row['best_augmentation']}"
+    if published != published:
+        return text
+    difference = _difference(row.get(f"difference_{name}", math.nan))
+    return f"{text} ({published}, {difference})"
+
+
 def _interval(row: Mapping[Any, Any]) -> str:
     """Return a difference in percentage points, with the bounds of its interval."""
     difference, low, high = (row[f"gain{bound}"] for bound in ("", "_low", "_high"))
@@ -196,6 +235,7 @@ def _downstream(table: Table) -> Page:
 
 _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"accuracy": _compare, "transfer": _matrix, "scores": _scored},
+    "augmentations": _augmented,
     **{"paper": layout_pages.page, "networks": layout_pages.page},
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),

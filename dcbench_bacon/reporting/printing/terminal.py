@@ -34,7 +34,7 @@ def to_rich(table: Table, width: int) -> RenderableType:
             still has no room continue below in a table of their own.
     """
     page = page_of(table)
-    if table.kind in ("paper", "networks"):
+    if table.kind in ("paper", "networks", "augmentations"):
         return _in_strips(page, width)
     split = _SPLITS[0] if _needs(page, _SPLITS[0]) <= width else _SPLITS[1]
     return Group(_drawn(page, split), _below(page))
