@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from dcbench_bacon.reporting.literature import agreement, published
+from dcbench_bacon.reporting.literature.metrics import PER_AUGMENTATION
 from dcbench_bacon.reporting.literature.published import PublishedNumber
 from dcbench_bacon.reporting.literature.references import SetResults, results_of
 from dcbench_bacon.reporting.numbers import tables
@@ -132,7 +133,7 @@ def _beside(
     cell = (str(row["method"]), str(row["dataset"]), int(row["ipc"]))
     measured = tables.measured_row(result.rows)
     found: dict[str, Any] = {"published_source": ""}
-    for name, metric in published.PER_AUGMENTATION.items():
+    for name, metric in PER_AUGMENTATION.items():
         number = _number(cell, metric, str(row["architecture"]), source)
         if number is None or (name == "transfer" and not transfer):
             continue
