@@ -17,7 +17,8 @@ from dcbench_bacon.cli.cells.opening import SetReader
 from dcbench_bacon.data import loading, whitening
 from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
 from dcbench_bacon.data.sets import synthetic_file
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import ResidentSplit
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.exchange.formats import ReadingOptions
@@ -66,7 +67,7 @@ def test_train_and_test_are_whitened_with_the_statistics_of_train() -> None:
     uneven = Dataset(
         SOURCE.info,
         SOURCE.train,
-        Split(other, SOURCE.test.labels[:20]),
+        ResidentSplit(other, SOURCE.test.labels[:20], SOURCE.info),
         SOURCE.fingerprint,
     )
     made = whitening.whiten(uneven)

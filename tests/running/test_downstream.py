@@ -737,7 +737,7 @@ def test_no_test_image_of_two_classes_is_missing(tmp_path: Path) -> None:
     single = Dataset(
         REAL.info,
         REAL.train,
-        type(REAL.test)(REAL.test.images[:3], REAL.test.labels[:3]),
+        REAL.test.subset(torch.arange(3)),
         "0",
     )
     with pytest.raises(DataError, match="cannot be split"):
