@@ -196,7 +196,8 @@ def _downstream(table: Table) -> Page:
 
 _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"accuracy": _compare, "transfer": _matrix, "scores": _scored},
-    **{"paper": layout_pages.page, "networks": layout_pages.page},
+    **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
+    "published": layout_pages.literature,
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import get_args
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from dcbench_bacon.reporting.printing.pages import page_of
-from dcbench_bacon.reporting.table import Marked, Page, Table, Text
+from dcbench_bacon.reporting.table import LayoutKind, Marked, Page, Table, Text
 
 _SHORT = {"Difference": "Diff."}  # headings on a terminal
 _STYLES = {"": "", "best": "bold", "second": "underline"}
@@ -34,7 +36,7 @@ def to_rich(table: Table, width: int) -> RenderableType:
             still has no room continue below in a table of their own.
     """
     page = page_of(table)
-    if table.kind in ("paper", "networks"):
+    if table.kind in get_args(LayoutKind):
         return _in_strips(page, width)
     split = _SPLITS[0] if _needs(page, _SPLITS[0]) <= width else _SPLITS[1]
     return Group(_drawn(page, split), _below(page))
@@ -45,15 +47,29 @@ def _in_strips(page: Page, width: int) -> RenderableType:
     split = next((s for s in _SPLITS if _needs(page, s) <= width), _SPLITS[-1])
     fixed = [i for i, right in enumerate(page.right) if not right]
     free = [i for i, right in enumerate(page.right) if right]
-    strips: list[list[int]] = [[]]
-    for column in free:
-        wider = [*fixed, *strips[-1], column]
-        if strips[-1] and _needs(_only(page, wider), split) > width:
-            strips.append([])
-        strips[-1].append(column)
-    printed = [_drawn(_only(page, [*fixed, *strip]), split) for strip in strips]
+
+    def fits(part: Page, *, whole: bool = False) -> bool:
+        return _needs(part, split, whole=whole) <= width
+
+    strips = _strips(page, fixed, free, fits)
+    unbroken = _strips(page, fixed, free, partial(fits, whole=True))
+    whole = len(unbroken) == len(strips)  # words are broken if that saves a strip
+    strips = unbroken if whole else strips
+    printed = [_drawn(_only(page, [*fixed, *strip]), split, whole) for strip in strips]
     above = [RichText(page.caption), RichText()] if page.caption else []
     return Group(*above, *printed, _below(page))
+
+
+def _strips(
+    page: Page, fixed: list[int], free: list[int], fits: Callable[[Page], bool]
+) -> list[list[int]]:
+    """Return the free columns of each strip: as many as fit beside the fixed ones."""
+    strips: list[list[int]] = [[]]
+    for column in free:
+        if strips[-1] and not fits(_only(page, [*fixed, *strips[-1], column])):
+            strips.append([])
+        strips[-1].append(column)
+    return strips
 
 
 def _only(page: Page, columns: Sequence[int]) -> Page:
@@ -85,31 +101,54 @@ def _columns(page: Page) -> list[list[str]]:
     return [list(column) for column in zip(headings, *rows, strict=True)]
 
 
-def _needs(page: Page, split: _Split) -> int:
-    """Return the width that a page needs; words are never broken by a layout."""
-    return sum(_width(column, split) + 1 for column in _columns(page)) - 1
+def _needs(page: Page, split: _Split, *, whole: bool = False) -> int:
+    """Return the width that a page needs; words are never broken by a layout.
+
+    Args:
+        page: the page.
+        split: how cells are broken.
+        whole: whether columns of words are not broken at all.
+    """
+    columns = zip(_columns(page), page.right, strict=True)
+    ways = [
+        (column, split if right or not whole else _SPLITS[0])
+        for column, right in columns
+    ]
+    return sum(_width(*way) + 1 for way in ways) - 1
 
 
-def _drawn(page: Page, split: _Split) -> RichTable:
-    """Return the table without its notes."""
+def _drawn(page: Page, split: _Split, whole: bool = False) -> RichTable:
+    """Return the table without its notes; see ``_needs``."""
     printed = RichTable(
         box=box.SIMPLE_HEAD,  # no lines between columns, because 80 columns are few
         padding=0,
         show_edge=False,
     )
     for column, right in zip(_columns(page), page.right, strict=True):
+        unbroken, broken = _width(column, _SPLITS[0]), _width(column, split)
+        least = unbroken if whole else min(_NARROWEST, unbroken)
         printed.add_column(
-            RichText("\n".join(split(column[0])) if split is _SPLITS[2] else column[0]),
+            RichText(
+                _heading(column[0], split, broken if right or not whole else least)
+            ),
             justify="right" if right else "left",
             overflow="fold",
-            width=_width(column, split) if right and split is not _SPLITS[0] else None,
-            min_width=None if right else min(_NARROWEST, _width(column, _SPLITS[0])),
+            width=broken if right and split is not _SPLITS[0] else None,
+            min_width=None if right else least,
         )
     for number, row in enumerate(page.rows):
         if page.opens(number):
             printed.add_section()
         printed.add_row(*(_styled(cell) for cell in row))
     return printed
+
+
+def _heading(text: str, split: _Split, width: int) -> str:
+    """Return a heading, broken in words where its column is narrow and else nowhere."""
+    if split is not _SPLITS[2] or len(text) <= width:
+        return text
+    words = text.split(" ")
+    return "\n".join(words if max(map(len, words)) <= width else split(text))
 
 
 def _styled(cell: Text) -> RichText:
