@@ -311,6 +311,7 @@ def test_selection_measures_now_and_then_and_at_the_end(
     assert (found.epoch, found.accuracy) == (6, 0.7)
 
 
+@pytest.mark.slow
 def test_test_labels_do_not_reach_best_val() -> None:
     epochs = set()
     for key in "abcdef":
@@ -555,6 +556,7 @@ def stacked(count: int = 3, **changes: object) -> Task:
 
 @pytest.mark.parametrize("architecture", [SMALL, "MLP", "ConvNetD2W8"])
 @pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.slow
 def test_networks_together_come_out_as_one_by_one(
     architecture: str, soft: bool, trainers: list[SetTrainer]
 ) -> None:
@@ -573,6 +575,7 @@ def test_networks_together_come_out_as_one_by_one(
         assert abs(first.accuracy - second.accuracy) <= 1 / len(TEST.labels)
 
 
+@pytest.mark.slow
 def test_selection_is_each_networks_own_when_together() -> None:
     what = stacked(selection="best_val", epochs=9)._replace(validation=VALIDATION)
     alone = evaluate(Clock("cell", CPU), what)
@@ -581,6 +584,7 @@ def test_selection_is_each_networks_own_when_together() -> None:
     assert len({each.epoch for each in together}) > 1
 
 
+@pytest.mark.slow
 def test_memory_bounds_how_many_train_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

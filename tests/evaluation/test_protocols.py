@@ -309,6 +309,7 @@ def digits(digits_cache: Path) -> Dataset:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_every_protocol_learns_digits(name: str, digits: Dataset) -> None:
     protocol = small(
         name,
@@ -399,6 +400,7 @@ def test_the_first_of_equally_good_rates_counts(
     assert {each.learning_rate for each in found} == {0.1}
 
 
+@pytest.mark.slow
 def test_test_labels_do_not_reach_the_choice_of_a_rate() -> None:
     chosen = set()
     for key in "abcdefgh":
@@ -896,6 +898,7 @@ def test_a_file_of_other_images_is_not_chosen_by_validation(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.slow
 def test_a_teacher_is_trained_once_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -925,6 +928,7 @@ def test_methods_are_compared_on_one_validation_split(
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.slow
 def test_a_teacher_is_trained_once_for_all_cells_that_hold_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
