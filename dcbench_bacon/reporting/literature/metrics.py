@@ -1,4 +1,4 @@
-"""The metrics of published accuracies, and which of them a measurement has beside it."""
+"""The metrics of published accuracies, and which of them a measurement is beside."""
 
 # The first of these metrics that a source has is compared.
 ACCURACIES = ("test_accuracy", "test_accuracy_best_augmentation")
