@@ -6,7 +6,16 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-Content = Literal["accuracy", "spread", "transfer", "scores", "timing", "unfinished"]
+Content = Literal[
+    "accuracy",
+    "summary",
+    "spread",
+    "transfer",
+    "scores",
+    "cost",
+    "timing",
+    "unfinished",
+]
 """The subjects of tables of records that users name."""
 Kind = Content | Literal["published", "paper", "networks", "continual", "nas", "rows"]
 """The subject of a table, which decides how it is printed.

@@ -24,6 +24,8 @@ Examples:
   dcbench table --layout paper --format latex > table.tex
   dcbench table --preset quick --format csv
   dcbench table --what scores --against dm       intervals of the difference from DM
+  dcbench table --what summary                   mean ranks; wins, ties and losses
+  dcbench table --what cost                      bytes, updates, images, seconds
 """
 )
 @format_option
@@ -31,15 +33,18 @@ Examples:
     "--what",
     type=click.Choice(
         [
-            *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
-            *("continual", "nas"),
+            *("accuracy", "summary", "spread", "transfer", "scores", "cost"),
+            *("timing", "unfinished", "continual", "nas"),
         ]
     ),
     default="accuracy",
     show_default=True,
-    help="The content of the table: accuracies, their spread between sets and between "
-    "networks, every set on every network, scores relative to random images and the "
-    "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
+    help="The content of the table: accuracies; a summary of methods over data sets "
+    "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
+    "and between networks; transfer, every set on every network; scores relative to "
+    "random images and the whole set; the cost of sets (bytes, updates, images, "
+    "seconds); the timing of steps by phase; unfinished cells; or the records of "
+    "dcbench continual and dcbench nas.",
 )
 @click.option(
     "--layout",
@@ -63,9 +68,9 @@ Examples:
 )
 @click.option(
     "--against",
-    default="random",
-    show_default=True,
-    help="The method that --what scores compares the others with.",
+    metavar="METHOD",
+    help="The method that --what scores (random by default) and --what summary (each "
+    "other method by default) compare with.",
 )
 @click.option(
     "--gain-over",
@@ -93,10 +98,10 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     Raises:
         UsageError: they do not.
     """
-    what, against = given["what"], given["against"]
+    what = given["what"]
     if alone:
         for name, unset in (
-            *(("what", "accuracy"), ("against", "random"), ("presets", ())),
+            *(("what", "accuracy"), ("against", None), ("presets", ())),
             ("gain_over", None),
         ):
             if given[name] != unset:
@@ -105,13 +110,14 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
                     f"{option.replace('_', '-')} is about records: leave it out, or "
                     "leave out --published"
                 )
-    for option, value, use in (
-        ("--source", given["source"], "accuracy"),
-        ("--against", against if against != "random" else None, "scores"),
-        ("--layout", given["layout"] not in (None, "long"), "accuracy"),
-        ("--gain-over", given["gain_over"], "accuracy"),
+    for option, value, uses in (
+        ("--source", given["source"], ("accuracy",)),
+        ("--against", given["against"], ("scores", "summary")),
+        ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
+        ("--gain-over", given["gain_over"], ("accuracy",)),
     ):
-        if value and what != use:
+        if value and what not in uses:
+            use = " or ".join(uses)
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
 
 
