@@ -17,7 +17,8 @@ Content = Literal[
     "unfinished",
 ]
 """The subjects of tables of records that users name."""
-Kind = Content | Literal["published", "paper", "networks", "continual", "nas", "rows"]
+LayoutKind = Literal["paper", "networks", "methods"]
+Kind = Content | LayoutKind | Literal["published", "continual", "nas", "rows"]
 """The subject of a table, which decides how it is printed.
 
 ``rows`` is any table whose rows are printed as they are.

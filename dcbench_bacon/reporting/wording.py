@@ -38,8 +38,8 @@ NOTES = {
     "brackets": "In brackets: published number, and measured minus published in "
     "percentage points (- where they may not be compared); alone, where only the "
     "published number exists.",
-    "gain_row": "Gain: the best other measured method minus this one, in percentage "
-    "points.",
+    "gain_row": "Gain: the best other method minus this one, in percentage points; of "
+    "measured numbers where there are any.",
     "ratio": "Ratio: distilled images as a share of the training images.",
     "scores": "HLR: whole training set minus this set, IOR: this set minus random, "
     "LRS and ARS: label- and augmentation-robust scores of DD-Ranking; fractions. HLR "

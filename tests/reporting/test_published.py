@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from typing import Any, get_args
 
 import msgspec
@@ -11,13 +12,18 @@ from records import record, select
 
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Selection
+from dcbench_bacon.networks import builder
 from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.reporting.literature import agreement, published
 from dcbench_bacon.reporting.literature.agreement import MeasuredRow
 from dcbench_bacon.reporting.numbers import longform, tables
-from dcbench_bacon.reporting.numbers.contents import captioned, table_of
+from dcbench_bacon.reporting.numbers.contents import (
+    captioned,
+    published_table,
+    table_of,
+)
 from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.wording import OBSTACLES, REMARKS
@@ -25,7 +31,11 @@ from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 
 FOREIGN = {"dc_bench", "ncfm", published.UNKNOWN}  # families that none of ours is of
-COMPARABLE = [row for row in published.rows() if row.metric in published.ACCURACIES]
+COMPARABLE = [
+    row
+    for row in published.rows()
+    if row.metric in published.ACCURACIES and not row.arm
+]
 DSA = "color_crop_cutout_flip_scale_rotate"
 PLAIN = {"augmentation": "none", "epochs": 300}
 
@@ -42,9 +52,10 @@ def row_of(cell: Cell, accuracy: float = 0.5, **given: Any) -> "pd.Series[Any]":
 def test_the_file_is_sound() -> None:
     rows = published.rows()
     keys = {
-        (r.source, r.method, r.dataset, r.ipc, r.architecture, r.metric) for r in rows
+        (r.source, r.method, r.dataset, r.ipc, r.architecture, r.metric, r.arm)
+        for r in rows
     }
-    assert len(keys) == len(rows) == 1013
+    assert len(keys) == len(rows) == 1291
     assert {row.source for row in rows} == set(published.SOURCES)
     used = {row.evaluation for row in rows if row.evaluation}
     assert used == set(published.EVALUATIONS)
@@ -81,7 +92,72 @@ def test_every_name_is_registered_or_listed_as_not() -> None:
         (DATASETS, {row.dataset for row in published.rows()}, "datasets"),
     ):
         there = {name.replace("-", "_") for name in registry.names()}
-        assert names - there == set(getattr(listed, key))
+        assert names - there <= set(getattr(listed, key)) <= names
+    networks = {row.architecture for row in published.rows()}
+    for name in networks - {"", "original", "transfer", "unstated"}:
+        if name not in listed.networks:
+            builder.check(name)
+
+
+EDC = [row for row in published.rows() if row.source.startswith("edc-table")]
+
+
+def test_edcs_tables_are_complete() -> None:
+    counts = Counter(row.source.removeprefix("edc-table") for row in EDC)
+    assert counts == {"1": 103, "2": 90, "3": 30, "4": 24, "5": 36, "22": 5}
+    assert all((row.std is not None) == (row.source == "edc-table1") for row in EDC)
+    arms = {row.source for row in EDC if row.arm}
+    assert arms == {"edc-table3", "edc-table4", "edc-table5"}
+    # What two tables print alike, and the arms that are EDC as published.
+    cells = {
+        (row.source, row.method, row.ipc, row.architecture, row.arm): row.mean
+        for row in EDC
+        if row.dataset == "imagenet"
+    }
+    for (source, method, ipc, network, arm), mean in cells.items():
+        other = cells.get(("edc-table2", method, ipc, network, ""), mean)
+        # Of MobileNet-V2 and RDED, Table 1 has no cells.
+        assert mean == other or arm or source == "edc-table2"
+    best = "config F; alpha 0.50; weak augmentation; EMA evaluation"
+    for network in ("resnet18", "resnet50", "resnet101"):
+        where = (*("edc", 10), f"torchvision:{network}")
+        assert cells["edc-table5", *where, best] == cells["edc-table1", *where, ""]
+
+
+def test_an_arm_of_an_ablation_stands_beside_no_measurement() -> None:
+    found = published.lookup("edc", "imagenet", 10, "torchvision:densenet121")
+    assert found is not None
+    assert not found.arm
+    with pytest.raises(UsageError, match="--layout long"):
+        published_table(source="edc-table4", layout="networks")
+    long = published_table(source="edc-table4", layout="long").frame
+    assert set(long["arm"].str.partition(";")[0]) == {"zeta 1.5"}
+
+
+def test_a_column_for_each_method_and_network() -> None:
+    table = published_table(source="edc-table1", layout="methods")
+    lines = rendering.render(table, "md").splitlines()
+    headings = [word.strip() for word in lines[2].strip("|").split("|")]
+    assert headings[:4] == ["Data set", "IPC", "SRe2L, ResNet-18", "G-VBSM, ResNet-18"]
+    assert len(headings) == 2 + 9
+    assert sum(line.startswith("| ") for line in lines) == 1 + 15
+    numbers = rendering.render(table, "csv").count("±")
+    cells = table.frame["published_mean"].notna().sum()
+    assert (numbers, cells) == (0, 103)
+
+
+def test_gains_of_published_numbers() -> None:
+    """The differences are those that the paper prints in Table 2."""
+    table = published_table(source="edc-table2", layout="networks", gain_over="rded")
+    gains = table.frame[table.frame["role"] == "gain"].set_index(["ipc", "column"])
+    assert len(gains) == 45
+    for ipc, network, gain in (
+        (10, "torchvision:mobilenet_v2", 10.6),
+        (30, "torchvision:shufflenet_v2_x0_5", 17.6),
+        (40, "torchvision:resnet50", 0.4),
+    ):
+        assert gains.loc[(ipc, network), "gain"] == pytest.approx(gain)
+    assert "| Gain over RDED |" in rendering.render(table, "md")
 
 
 def test_the_default_is_the_own_source_where_there_is_one() -> None:
@@ -147,7 +223,9 @@ def test_sources_can_be_chosen() -> None:
     assert row_of(Cell("idm", "svhn", 1))["published_mean"] == 65.3
     other = row_of(Cell("idm", "svhn", 1), source="bacon-page-2024")
     assert other["published_mean"] == 69.45
-    with pytest.raises(UsageError, match=r"Did you mean .*There are: bacon, dc-paper"):
+    with pytest.raises(
+        UsageError, match=r"Did you mean .*There are: bacon, edc, dc-paper"
+    ):
         published.named("bacom")
     for nothing in ("nowhere", ""):
         with pytest.raises(UsageError, match="bacon-page-2024"):

@@ -21,6 +21,8 @@ Examples:
   dcbench table --published                      the literature alone
   dcbench table --layout paper --gain-over dm    methods as rows, data sets as columns
   dcbench table --layout networks                networks as columns
+  dcbench table --published --source edc-table1 --layout methods
+  dcbench table --published --source edc-table2 --layout networks --gain-over rded
   dcbench table --layout paper --format latex > table.tex
   dcbench table --preset quick --format csv
   dcbench table --what scores --against dm       intervals of the difference from DM
@@ -48,11 +50,11 @@ Examples:
 )
 @click.option(
     "--layout",
-    type=click.Choice(["paper", "long", "networks"]),
+    type=click.Choice(["paper", "long", "networks", "methods"]),
     help="The arrangement of accuracies: paper has a block per number of images per "
     "class, with methods as rows and data sets as columns; networks has networks as "
-    "columns; long, the default, has a row per recipe. With --published, the default "
-    "is paper.",
+    "columns; methods has methods with their networks as columns; long, the default, "
+    "has a row per recipe. With --published, the default is paper.",
 )
 @click.option(
     "--published",
@@ -102,7 +104,6 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     if alone:
         for name, unset in (
             *(("what", "accuracy"), ("against", None), ("presets", ())),
-            ("gain_over", None),
         ):
             if given[name] != unset:
                 option = "--preset" if name == "presets" else f"--{name}"

@@ -80,12 +80,15 @@ def measured(
     return table
 
 
-def literature(*, layout: str | None, source: str | None, **given: Any) -> Table:
+def literature(
+    *, layout: str | None, source: str | None, gain_over: str | None, **given: Any
+) -> Table:
     """Return a table of the published numbers alone.
 
     Args:
         layout: one of ``layouts.LAYOUTS``; None for ``paper``.
         source: a name of ``published.named``; None for the order of preference.
+        gain_over: the method of the gain row; None for no such row.
         given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
     """
     return contents.published_table(
@@ -94,6 +97,7 @@ def literature(*, layout: str | None, source: str | None, **given: Any) -> Table
         methods=[method_named(name) for name in given["methods"] or ()],
         datasets=given["datasets"] or (),
         ipc=given["ipc"] or (),
+        gain_over=method_named(gain_over) if gain_over else None,
     )
 
 

@@ -115,7 +115,7 @@ def check(what: str, layout: str, gain_over: str | None = None) -> Kind:
             f"--layout {layout} arranges accuracies: leave out --what {what}, or use "
             "--layout long"
         )
-    if gain_over and layout == "long":
+    if gain_over and layout not in ("paper", "networks"):
         raise UsageError("--gain-over goes with --layout paper or networks")
     return next(kind for kind in CONTENTS if kind == what)
 
@@ -127,6 +127,7 @@ def published_table(
     methods: Sequence[str] = (),
     datasets: Sequence[str] = (),
     ipc: Sequence[int] = (),
+    gain_over: str | None = None,
 ) -> Table:
     """Return a table of the published accuracies alone.
 
@@ -137,11 +138,12 @@ def published_table(
         datasets: the data sets; all if empty.
         ipc: the numbers of images per class; all if empty. The whole training set,
             which has no such number, is always there.
+        gain_over: the method of the gain row of a layout; None for no such row.
 
     Raises:
         UsageError: there is no such layout or source, or there are no such numbers.
     """
-    check("accuracy", layout)
+    check("accuracy", layout, gain_over)
     where = published.named(source)
     chosen = [
         row
@@ -151,6 +153,7 @@ def published_table(
         and (not methods or row.method in methods)
         and (not datasets or row.dataset in datasets)
         and (not ipc or row.ipc in (0, *ipc))
+        and not (row.arm and layout != "long")
     ]
     if not chosen:
         raise UsageError(
@@ -158,8 +161,9 @@ def published_table(
             "dcbench table --published --layout long shows all"
         )
     if layout != "long":
-        return layouts.literature(chosen, Wanted(layout, (), source))
-    names = [name for name in PublishedNumber.__struct_fields__ if name != "metric"]
+        return layouts.literature(chosen, Wanted(layout, (), source, gain_over))
+    left_out = {"metric"} if any(row.arm for row in chosen) else {"metric", "arm"}
+    names = [n for n in PublishedNumber.__struct_fields__ if n not in left_out]
     frame = pd.DataFrame([{n: getattr(row, n) for n in names} for row in chosen])
-    frame = frame[["dataset", "ipc", "method", *names[3:]]]
+    frame = frame[["dataset", "ipc", "method", *names[3:]]].astype({"std": float})
     return captioned("published", longform.ordered(frame, list(frame.columns[:4])))

@@ -21,7 +21,7 @@ CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has chang
 _ORDER: dict[str, tuple[str, ...]] = {
     "dataset": KNOWN.order["dataset"],
     "method": KNOWN.order["method"],
-    "architecture": ("ConvNet", "ConvNetD4"),
+    "architecture": KNOWN.order["architecture"],
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),
 }

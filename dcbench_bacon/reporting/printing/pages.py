@@ -91,7 +91,8 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"accuracy": _compare, "transfer": comparison_pages.transfer},
     **{"scores": comparison_pages.scores, "cost": comparison_pages.cost},
     "summary": comparison_pages.ranking,
-    **{"paper": layout_pages.page, "networks": layout_pages.page},
+    **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
+    "published": layout_pages.literature,
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }

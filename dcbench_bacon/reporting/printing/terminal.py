@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from dcbench_bacon.reporting.printing.pages import page_of
-from dcbench_bacon.reporting.table import Marked, Page, Table, Text
+from dcbench_bacon.reporting.table import LayoutKind, Marked, Page, Table, Text
 
 _SHORT = {"Difference": "Diff."}  # headings on a terminal
 _STYLES = {"": "", "best": "bold", "second": "underline"}
@@ -42,19 +42,21 @@ def _at_words(text: str) -> list[str]:
 
 
 class _Breaks(NamedTuple):
-    """How headings and cells may be broken."""
+    """How headings, and the cells of columns of words and of numbers, may be broken."""
 
     heading: _Split
-    cell: _Split
+    words: _Split
+    numbers: _Split
 
 
-# From not at all to before every bracket and at every space.
-_BREAKS = (
-    _Breaks(_unbroken, _unbroken),
-    _Breaks(_at_words, _unbroken),
-    _Breaks(_at_words, _at_brackets),
-    _Breaks(_at_words, _at_words),
+_UNBROKEN = _Breaks(_unbroken, _unbroken, _unbroken)
+# How the rows of a table, and those of a layout, may be broken if they have no room.
+_OF_ROWS = (
+    _UNBROKEN,
+    _Breaks(_at_words, _unbroken, _unbroken),
+    _Breaks(_at_words, _unbroken, _at_brackets),
 )
+_OF_LAYOUTS = (*_OF_ROWS, _Breaks(_at_words, _at_words, _at_words))
 
 
 def to_rich(table: Table, width: int) -> RenderableType:
@@ -69,13 +71,15 @@ def to_rich(table: Table, width: int) -> RenderableType:
         width: width of the terminal in columns.
     """
     page = page_of(table)
-    arranged = table.kind in ("paper", "networks")
+    arranged = table.kind in get_args(LayoutKind)
     shared = ""
-    if not arranged and _needs(page, _BREAKS[0]) > width:
+    if not arranged and _needs(page, _UNBROKEN) > width:
         page, shared = _without_shared(page)
-    above = [RichText(line) for line in (page.caption, shared) if line]
-    parts: list[RenderableType] = [*above] if above else []
-    for strip in _strips(page, width, arranged=arranged):
+    parts: list[RenderableType] = [
+        RichText(line) for line in (page.caption, shared) if line
+    ]
+    strips = _of_layout(page, width) if arranged else _of_rows(page, width)
+    for strip in strips:
         parts += [RichText(), strip] if parts else [strip]
     return Group(*parts, RichText(), _below(page))
 
@@ -104,29 +108,18 @@ def _in_a_sentence(heading: str) -> str:
     return heading if heading.isupper() else heading[0].lower() + heading[1:]
 
 
-def _strips(page: Page, width: int, *, arranged: bool) -> list[RichTable]:
-    """Return a page as tables with as many of its columns as fit into each.
-
-    Args:
-        page: the page.
-        width: width of the terminal in columns.
-        arranged: whether it is of a layout, whose cells may be broken at every space.
-    """
-    breaks = _BREAKS if arranged else _BREAKS[:-1]
-    chosen = next((b for b in breaks if _needs(page, b) <= width), breaks[-1])
-    if _needs(page, chosen) <= width:
-        return [_drawn(page, chosen)]
-    if not arranged:
-        page = _numbered(page)
-    first, later = _repeated(page, arranged=arranged)
-    strips = [[*first]]
-    for column in (i for i in range(len(page.headings)) if i not in first):
-        full = _needs(_only(page, [*strips[-1], column]), chosen) > width
-        # Names alone may fill the first table, but never a later one.
-        if full and strips[-1] not in ([later, first] if arranged else [later]):
-            strips.append([*later])
-        strips[-1].append(column)
-    return [_drawn(_only(page, strip), chosen) for strip in strips]
+def _of_rows(page: Page, width: int) -> list[RichTable]:
+    """Return a page as tables, of which those below refer to rows by their numbers."""
+    breaks = next((b for b in _OF_ROWS if _needs(page, b) <= width), None)
+    if breaks:
+        return [_drawn(page, breaks)]
+    breaks, page = _OF_ROWS[-1], _numbered(page)
+    first, later = (
+        [place for place, heading in enumerate(page.headings) if heading in names]
+        for names in ((_ROW, *_KEYS), (_ROW, "Method"))
+    )
+    strips = _strips(page, first, later, _fits(breaks, width))
+    return [_drawn(_only(page, strip), breaks) for strip in strips]
 
 
 def _numbered(page: Page) -> Page:
@@ -135,18 +128,42 @@ def _numbered(page: Page) -> Page:
     return page._replace(headings=[_ROW, *page.headings], rows=rows)
 
 
-def _repeated(page: Page, *, arranged: bool) -> tuple[list[int], list[int]]:
-    """Return the columns that the first and the later tables of a page begin with.
+def _of_layout(page: Page, width: int) -> list[RichTable]:
+    """Return a page as tables that all begin with the names of its rows."""
+    breaks = next((b for b in _OF_LAYOUTS if _needs(page, b) <= width), _OF_LAYOUTS[-1])
+    names = [place for place, right in enumerate(page.right) if not right]
+    unbroken = breaks._replace(words=_unbroken)
+    strips, wider = (
+        _strips(page, names, names, _fits(each, width)) for each in (breaks, unbroken)
+    )
+    if len(wider) == len(strips):  # words are broken if that saves a table
+        strips, breaks = wider, unbroken
+    return [_drawn(_only(page, strip), breaks) for strip in strips]
 
-    In a layout these are the same. Rows of others have long names; their number and
-    their method are enough for what is below.
+
+def _fits(breaks: _Breaks, width: int) -> Callable[[Page], bool]:
+    """Return whether a page with such breaks is not wider than a terminal."""
+    return lambda page: _needs(page, breaks) <= width
+
+
+def _strips(
+    page: Page, first: list[int], later: list[int], fits: Callable[[Page], bool]
+) -> list[list[int]]:
+    """Return the columns of each table: as many as fit beside the repeated ones.
+
+    Args:
+        page: the page.
+        first: the columns that the first table begins with.
+        later: those of the tables below it.
+        fits: whether a page with some of the columns has room.
     """
-    places = list(enumerate(page.headings))
-    if arranged:
-        names = [place for place, _ in places if not page.right[place]]
-        return names, names
-    first = [place for place, heading in places if heading in (_ROW, *_KEYS)]
-    return first, [place for place, heading in places if heading in (_ROW, "Method")]
+    strips = [[*first]]
+    for column in (i for i in range(len(page.headings)) if i not in first):
+        full = not fits(_only(page, [*strips[-1], column]))
+        if full and strips[-1] != later:  # at least one column beside the repeated ones
+            strips.append([*later])
+        strips[-1].append(column)
+    return strips
 
 
 def _only(page: Page, columns: Sequence[int]) -> Page:
@@ -166,11 +183,14 @@ def _whole(cell: Text) -> str:
     return cell.whole if isinstance(cell, Marked) else cell
 
 
-def _width(texts: Sequence[str], breaks: _Breaks) -> int:
+def _width(texts: Sequence[str], breaks: _Breaks, *, right: bool) -> int:
     """Return the width of a column whose texts are broken in this way."""
     heading, *cells = texts
-    pieces = [*breaks.heading(heading)]
-    pieces += [piece for cell in cells for piece in breaks.cell(cell)]
+    split = breaks.numbers if right else breaks.words
+    pieces = [
+        *breaks.heading(heading),
+        *(part for cell in cells for part in split(cell)),
+    ]
     widest = max(map(len, pieces))
     return min(widest, _READABLE) if heading in _FOLDED else widest
 
@@ -184,7 +204,8 @@ def _columns(page: Page) -> list[list[str]]:
 
 def _needs(page: Page, breaks: _Breaks) -> int:
     """Return the width that a page needs with such breaks."""
-    return sum(_width(column, breaks) + 1 for column in _columns(page)) - 1
+    columns = zip(_columns(page), page.right, strict=True)
+    return sum(_width(each, breaks, right=right) + 1 for each, right in columns) - 1
 
 
 def _drawn(page: Page, breaks: _Breaks) -> RichTable:
@@ -195,20 +216,29 @@ def _drawn(page: Page, breaks: _Breaks) -> RichTable:
         show_edge=False,
     )
     for column, right in zip(_columns(page), page.right, strict=True):
-        width = _width(column, breaks)
-        whole = breaks.cell is _unbroken and column[0] not in _FOLDED
+        width = _width(column, breaks, right=right)
+        free = not right and breaks.words is not _unbroken
+        free |= column[0] in _FOLDED  # such a column takes what the others leave
         printed.add_column(
-            RichText("\n".join(breaks.heading(column[0])) if right else column[0]),
+            RichText(_heading(column[0], breaks.heading, width)),
             justify="right" if right else "left",
             overflow="fold",
-            width=width if right or whole else None,
-            min_width=None if right else min(_NARROWEST, width),
+            width=None if free else width,
+            min_width=min(_NARROWEST, width) if free else None,
         )
     for number, row in enumerate(page.rows):
         if page.opens(number):
             printed.add_section()
         printed.add_row(*(_styled(cell) for cell in row))
     return printed
+
+
+def _heading(text: str, split: _Split, width: int) -> str:
+    """Return a heading, broken in words where its column is narrow and else nowhere."""
+    if len(text) <= width:
+        return text
+    words = text.split(" ")
+    return "\n".join(words if max(map(len, words)) <= width else split(text))
 
 
 def _styled(cell: Text) -> RichText:
