@@ -136,6 +136,7 @@ def test_every_number_leads_to_its_records(tmp_path: Path) -> None:
     assert protocol["protocol.epochs"][3]  # a source
 
 
+@pytest.mark.slow
 def test_committed_records_have_commands_that_make_their_recipes() -> None:
     checked = 0
     for folder in (
@@ -191,6 +192,7 @@ def test_sources_are_those_of_the_tables(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_four_hundred_records_take_a_fifth_of_the_room(
     tmp_path: Path,
 ) -> None:
@@ -225,6 +227,7 @@ def test_pictures_beyond_the_room_of_a_page_are_named(
     assert "the page would be too large" in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_names_what_it_left_out(tmp_path: Path) -> None:
     store = small(tmp_path)
     (tmp_path / "records" / "broken.json").write_text("{")
@@ -247,6 +250,7 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(tmp_path: Path) 
     assert store.root == tmp_path
 
 
+@pytest.mark.slow
 def test_the_page_is_made_without_torch(tmp_path: Path) -> None:
     small(tmp_path)
     code = (

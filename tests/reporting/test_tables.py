@@ -181,6 +181,7 @@ def test_the_command_offers_every_content() -> None:
     assert option.type.to_info_dict()["choices"] == (*CONTENTS, *USES)
 
 
+@pytest.mark.slow
 def test_order_of_records_changes_nothing() -> None:
     shuffled = records()
     for seed in range(5):
@@ -265,6 +266,7 @@ def test_unfinished_records_give_no_accuracy() -> None:
         ("dm", "fashion_mnist"),
     ],
 )
+@pytest.mark.slow
 def test_no_published_number(method: str, dataset: str) -> None:
     table = tables.summary(longform.frame(records()))
     row = select(table, method=method, dataset=dataset).iloc[0]
@@ -315,6 +317,7 @@ ACTIVE = re.compile(r"(?<!\\)[&%#_^~]")
 
 @settings(max_examples=25, deadline=None)
 @given(HOSTILE, HOSTILE, st.sampled_from(["paper", "networks", "long"]))
+@pytest.mark.slow
 def test_hostile_names_stay_text(method: str, dataset: str, layout: str) -> None:
     found = [
         record(Cell(method, dataset, 1), (0.5, 0.6)),

@@ -11,7 +11,8 @@ import torch
 from dcbench_bacon.contract import Learner, Method, Reference, State, method_class
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import Dataset
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import ResidentSplit
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.plans.planning import CellJob
@@ -199,8 +200,8 @@ def _dataset(job: CellJob, context: RunContext) -> tuple[Dataset, float]:
         0, 256, shape, generator=random, dtype=torch.uint8, device=context.device
     )
     labels = torch.arange(count, device=context.device) % info.classes
-    split = Split(images, labels)
-    test = Split(images[: info.classes], labels[: info.classes])
+    split = ResidentSplit(images, labels, info)
+    test = ResidentSplit(images[: info.classes], labels[: info.classes], info)
     counts = getattr(module, "COUNTS", (count, count))
     return Dataset(info, split, test, "random pixels"), counts[0] / count
 
