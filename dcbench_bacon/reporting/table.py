@@ -8,10 +8,12 @@ import pandas as pd
 
 Content = Literal[
     "accuracy",
+    "summary",
     "spread",
     "augmentations",
     "transfer",
     "scores",
+    "cost",
     "timing",
     "unfinished",
 ]

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from records import KEY, record, select
 from rich.console import Console
 
+from dcbench_bacon.cli.results.report_commands import table as table_command
+from dcbench_bacon.cli.results.reports import USES
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.contents import (
@@ -127,13 +129,17 @@ def outputs() -> dict[str, str]:
         "spread": table_of(records(), "spread"),
         "timing": table_of(records(), "timing"),
         "unfinished": table_of(records(), "unfinished"),
+        "cost": table_of(records(), "cost"),
+        "summary": table_of(records(), "summary"),
         "paper": table_of(records(), layout="paper", gain_over="dm"),
         "networks": table_of(records(), layout="networks"),
         "published": published_table(ipc=(10,), datasets=("mnist", "cifar10")),
     }
     kinds = {
         **{"table": ("csv", "md", "tex", "html"), "all": ("csv", "md")},
-        **{"spread": ("md",), "timing": ("csv", "md"), "unfinished": ("md",)},
+        **{"spread": ("md", "80.txt"), "unfinished": ("md",)},
+        **{"timing": ("csv", "md", "80.txt"), "cost": ("csv", "md", "80.txt")},
+        **{"summary": ("csv", "md", "tex", "80.txt")},
         **{"paper": ("csv", "md", "tex", "html", "80.txt", "200.txt")},
         **{"networks": ("csv", "md", "tex", "html", "80.txt")},
         **{"published": ("csv", "md", "80.txt")},
@@ -168,6 +174,11 @@ def test_golden_folder_holds_nothing_stale() -> None:
         path.name for path in GOLDEN.iterdir() if path.name.partition(".")[0] in ours
     }
     assert found == set(outputs())
+
+
+def test_the_command_offers_every_content() -> None:
+    option = next(p for p in table_command.params if p.name == "what")
+    assert option.type.to_info_dict()["choices"] == (*CONTENTS, *USES)
 
 
 @pytest.mark.slow

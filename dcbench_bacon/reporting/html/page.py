@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from dcbench_bacon import __version__
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.reporting.html import figures, rows, thumbnails
+from dcbench_bacon.reporting.html import cost_rows, figures, rows, thumbnails
 from dcbench_bacon.reporting.html.details import as_script, as_typed, details
 from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.reporting.wording import MARKS, NOTES
@@ -48,7 +48,7 @@ def page(
     """
     shown = longform.told_apart(records)
     accuracies = rows.accuracies(shown)
-    costs = rows.costs([*shown, *longform.told_apart(timing)])
+    steps = cost_rows.steps([*shown, *longform.told_apart(timing)])
     pictures, left_out = thumbnails.of_records(store, map(as_typed, shown))
     data = details(store, shown)
     script = _text("report.js")
@@ -59,13 +59,14 @@ def page(
         style=Markup(_text("report.css")),  # our own files, not of a stranger
         script=Markup(script),
         data=as_script(data),
-        tiles=_tiles(shown, accuracies.rows, costs),
+        tiles=_tiles(shown, accuracies.rows),
         facets=_options([row.facets for row in accuracies.rows]),
         accuracies=accuracies,
         panels=figures.panels(accuracies.rows),
         heat_maps=figures.heat_maps(shown),
         pictures=[_picture(*found) for found in pictures.values()],
-        costs=costs,
+        sets=cost_rows.sets(shown),
+        steps=steps,
         unfinished=rows.unfinished(shown),
         machines=_machines(shown),
         notes=_notes(accuracies.rows),
@@ -115,7 +116,7 @@ def _duration(seconds: float) -> str:
 
 
 def _tiles(
-    records: Sequence[Record], found: Sequence[rows.Accuracy], costs: Sequence[Any]
+    records: Sequence[Record], found: Sequence[rows.Accuracy]
 ) -> list[tuple[str, str]]:
     """Return the numbers at the head of the page, each with its word."""
     done = [record for record in records if record.status == "done"]
