@@ -47,8 +47,8 @@ Examples:
     "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
     "and between networks; the mean and best of several augmentations; transfer, every "
     "set on every network; scores relative to random images and the whole set; the "
-    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; unfinished cells; or the records of "
-    "dcbench continual and dcbench nas.",
+    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
+    "unfinished cells; or the records of dcbench continual and dcbench nas.",
 )
 @click.option(
     "--layout",
