@@ -105,6 +105,7 @@ for _command in (
     report_commands.table,
     report_commands.plot,
     report_commands.report,
+    list_commands.status,
     run_commands.time,
     list_commands.list_,
     list_commands.show,
