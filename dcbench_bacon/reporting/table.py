@@ -6,9 +6,20 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-Content = Literal["accuracy", "spread", "transfer", "scores", "timing", "unfinished"]
+Content = Literal[
+    "accuracy",
+    "summary",
+    "spread",
+    "augmentations",
+    "transfer",
+    "scores",
+    "cost",
+    "timing",
+    "unfinished",
+]
 """The subjects of tables of records that users name."""
-Kind = Content | Literal["published", "paper", "networks", "continual", "nas", "rows"]
+LayoutKind = Literal["paper", "networks", "methods"]
+Kind = Content | LayoutKind | Literal["published", "continual", "nas", "rows"]
 """The subject of a table, which decides how it is printed.
 
 ``rows`` is any table whose rows are printed as they are.

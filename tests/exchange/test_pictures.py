@@ -104,7 +104,7 @@ def test_sets_stand_side_by_side() -> None:
     assert fewer.height < both.height / 2
 
 
-@pytest.mark.parametrize("format", ["svg", "pdf"])
+@pytest.mark.parametrize("format", ["svg", pytest.param("pdf", marks=pytest.mark.slow)])
 def test_vectors_hold_the_names_as_text(format: str) -> None:
     info = structs.replace(DIGITS, class_names=("$x_1$ <b>", *DIGITS.class_names[1:]))
     content = draw([Shown("DM & co", of_digits(1), info)], ALL, format)
@@ -130,6 +130,7 @@ def kept_sets(folder: Path) -> list[Record]:
     return records
 
 
+@pytest.mark.slow
 def test_the_sets_of_a_results_folder(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -71,6 +71,7 @@ def test_soft_labels_are_kept(format: str, tmp_path: Path) -> None:
     partition=st.sampled_from([1, 2, 4]),
     formats=st.lists(st.sampled_from(EXACT), min_size=1, max_size=4),
 )
+@pytest.mark.slow
 def test_chains_of_conversions(
     bits: bytes,
     partition: int,

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from typing import Any, get_args
 
 import msgspec
@@ -11,21 +12,30 @@ from records import record, select
 
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Selection
+from dcbench_bacon.networks import builder
 from dcbench_bacon.plugins import DATASETS, METHODS
 from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.reporting.literature import agreement, published
 from dcbench_bacon.reporting.literature.agreement import MeasuredRow
 from dcbench_bacon.reporting.numbers import longform, tables
-from dcbench_bacon.reporting.numbers.contents import captioned, table_of
+from dcbench_bacon.reporting.numbers.contents import (
+    captioned,
+    published_table,
+    table_of,
+)
 from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.wording import OBSTACLES, REMARKS
 from dcbench_bacon.running.plans import planning
-from dcbench_bacon.schema import Cell
+from dcbench_bacon.schema import Cell, Evaluation, Record
 
-FOREIGN = {"dc_bench", "ncfm", published.UNKNOWN}  # families that none of ours is of
-COMPARABLE = [row for row in published.rows() if row.metric in published.ACCURACIES]
+FOREIGN = {"ncfm", published.UNKNOWN}  # families that none of ours is of
+COMPARABLE = [
+    row
+    for row in published.rows()
+    if row.metric in published.ACCURACIES and not row.arm
+]
 DSA = "color_crop_cutout_flip_scale_rotate"
 PLAIN = {"augmentation": "none", "epochs": 300}
 
@@ -42,9 +52,10 @@ def row_of(cell: Cell, accuracy: float = 0.5, **given: Any) -> "pd.Series[Any]":
 def test_the_file_is_sound() -> None:
     rows = published.rows()
     keys = {
-        (r.source, r.method, r.dataset, r.ipc, r.architecture, r.metric) for r in rows
+        (r.source, r.method, r.dataset, r.ipc, r.architecture, r.metric, r.arm)
+        for r in rows
     }
-    assert len(keys) == len(rows) == 1013
+    assert len(keys) == len(rows) == 1291
     assert {row.source for row in rows} == set(published.SOURCES)
     used = {row.evaluation for row in rows if row.evaluation}
     assert used == set(published.EVALUATIONS)
@@ -81,7 +92,72 @@ def test_every_name_is_registered_or_listed_as_not() -> None:
         (DATASETS, {row.dataset for row in published.rows()}, "datasets"),
     ):
         there = {name.replace("-", "_") for name in registry.names()}
-        assert names - there == set(getattr(listed, key))
+        assert names - there <= set(getattr(listed, key)) <= names
+    networks = {row.architecture for row in published.rows()}
+    for name in networks - {"", "original", "transfer", "unstated"}:
+        if name not in listed.networks:
+            builder.check(name)
+
+
+EDC = [row for row in published.rows() if row.source.startswith("edc-table")]
+
+
+def test_edcs_tables_are_complete() -> None:
+    counts = Counter(row.source.removeprefix("edc-table") for row in EDC)
+    assert counts == {"1": 103, "2": 90, "3": 30, "4": 24, "5": 36, "22": 5}
+    assert all((row.std is not None) == (row.source == "edc-table1") for row in EDC)
+    arms = {row.source for row in EDC if row.arm}
+    assert arms == {"edc-table3", "edc-table4", "edc-table5"}
+    # What two tables print alike, and the arms that are EDC as published.
+    cells = {
+        (row.source, row.method, row.ipc, row.architecture, row.arm): row.mean
+        for row in EDC
+        if row.dataset == "imagenet"
+    }
+    for (source, method, ipc, network, arm), mean in cells.items():
+        other = cells.get(("edc-table2", method, ipc, network, ""), mean)
+        # Of MobileNet-V2 and RDED, Table 1 has no cells.
+        assert mean == other or arm or source == "edc-table2"
+    best = "config F; alpha 0.50; weak augmentation; EMA evaluation"
+    for network in ("resnet18", "resnet50", "resnet101"):
+        where = (*("edc", 10), f"torchvision:{network}")
+        assert cells["edc-table5", *where, best] == cells["edc-table1", *where, ""]
+
+
+def test_an_arm_of_an_ablation_stands_beside_no_measurement() -> None:
+    found = published.lookup("edc", "imagenet", 10, "torchvision:densenet121")
+    assert found is not None
+    assert not found.arm
+    with pytest.raises(UsageError, match="--layout long"):
+        published_table(source="edc-table4", layout="networks")
+    long = published_table(source="edc-table4", layout="long").frame
+    assert set(long["arm"].str.partition(";")[0]) == {"zeta 1.5"}
+
+
+def test_a_column_for_each_method_and_network() -> None:
+    table = published_table(source="edc-table1", layout="methods")
+    lines = rendering.render(table, "md").splitlines()
+    headings = [word.strip() for word in lines[2].strip("|").split("|")]
+    assert headings[:4] == ["Data set", "IPC", "SRe2L, ResNet-18", "G-VBSM, ResNet-18"]
+    assert len(headings) == 2 + 9
+    assert sum(line.startswith("| ") for line in lines) == 1 + 15
+    numbers = rendering.render(table, "csv").count("±")
+    cells = table.frame["published_mean"].notna().sum()
+    assert (numbers, cells) == (0, 103)
+
+
+def test_gains_of_published_numbers() -> None:
+    """The differences are those that the paper prints in Table 2."""
+    table = published_table(source="edc-table2", layout="networks", gain_over="rded")
+    gains = table.frame[table.frame["role"] == "gain"].set_index(["ipc", "column"])
+    assert len(gains) == 45
+    for ipc, network, gain in (
+        (10, "torchvision:mobilenet_v2", 10.6),
+        (30, "torchvision:shufflenet_v2_x0_5", 17.6),
+        (40, "torchvision:resnet50", 0.4),
+    ):
+        assert gains.loc[(ipc, network), "gain"] == pytest.approx(gain)
+    assert "| Gain over RDED |" in rendering.render(table, "md")
 
 
 def test_the_default_is_the_own_source_where_there_is_one() -> None:
@@ -147,7 +223,9 @@ def test_sources_can_be_chosen() -> None:
     assert row_of(Cell("idm", "svhn", 1))["published_mean"] == 65.3
     other = row_of(Cell("idm", "svhn", 1), source="bacon-page-2024")
     assert other["published_mean"] == 69.45
-    with pytest.raises(UsageError, match=r"Did you mean .*There are: bacon, dc-paper"):
+    with pytest.raises(
+        UsageError, match=r"Did you mean .*There are: bacon, edc, dc-paper"
+    ):
         published.named("bacom")
     for nothing in ("nowhere", ""):
         with pytest.raises(UsageError, match="bacon-page-2024"):
@@ -202,7 +280,8 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
         assert (preset, changed) == ("paper", False)
         assert selection != "best_test" or behind.selection == "best_test"
         compared.add(family)
-    assert compared == {"dc", "dc_2021", "mtt", "sre2l", "rded", "gvbsm", "edc"}
+    ours = {"dc", "dc_2021", "dc_bench", "mtt", "sre2l", "rded", "gvbsm", "edc"}
+    assert compared == ours
 
 
 @pytest.mark.slow
@@ -229,6 +308,88 @@ def test_every_registered_method_under_every_protocol() -> None:
         assert shown["published_protocol"] == family[str(index)]
         assert shown["protocol"] in ("dc", shown["published_protocol"])
         assert shown["architecture"] == shown["published_architecture"]
+
+
+def under_augmentations(
+    cell: Cell, mean: float, *, network: str = "ConvNet", **given: Any
+) -> Record:
+    """A record of two networks under each augmentation, the last the best."""
+    names = ("none", DSA, "cifar_aug")
+    rules = {"name": "dc_bench", **given.pop("protocol", {})}
+    rules |= {"augmentation": "+".join(names)}
+    plain = record(cell, (), architecture=network, protocol=rules, **given)
+    found = [
+        Evaluation(
+            architecture=network,
+            trial=trial,
+            accuracy=mean + shift,
+            epoch=1000,
+            seconds=1.0,
+            augmentation=name,
+        )
+        for name, shift in zip(names, (-0.03, 0.01, 0.02), strict=True)
+        for trial in range(2)
+    ]
+    return msgspec.structs.replace(plain, evaluations=tuple(found))
+
+
+def test_dc_bench_is_compared_under_its_own_evaluation_alone() -> None:
+    """Each of its numbers of a network that it names, with the measured mean."""
+    rows = [
+        row
+        for row in published.rows()
+        if row.source == "dc-bench" and row.metric.endswith("_mean_augmentation")
+    ]
+    assert len(rows) == 59
+
+    def shown_under(name: str) -> pd.DataFrame:
+        found = [
+            under_augmentations(
+                Cell(row.method, row.dataset, row.ipc),
+                row.mean / 100 + 0.01,
+                network=row.architecture,
+                protocol={"name": name},
+            )
+            for row in rows
+        ]
+        return tables.summary(longform.frame(found))
+
+    ours = shown_under("dc_bench")
+    assert sorted(ours["published_mean"]) == sorted(row.mean for row in rows)
+    assert set(ours["n"]) == {6}
+    assert list(ours["difference"]) == pytest.approx([1.0] * 59)
+    for name in ("dc", "common"):
+        others = shown_under(name)
+        assert not set(others["published_metric"]) & {rows[0].metric}
+        theirs = select(others, published_source="dc-bench")
+        assert len(theirs)
+        assert theirs["difference"].isna().all()
+
+
+def test_mean_best_and_transfer_over_augmentations() -> None:
+    cell = Cell("dm", "cifar10", 10)
+    found = [
+        under_augmentations(cell, 0.457),
+        under_augmentations(cell, 0.30, network="MLP"),
+        under_augmentations(cell, 0.40, network="ViT"),
+        record(cell, (0.489,)),
+    ]
+    table = table_of(found, "augmentations")
+    home, *others = table.frame.to_dict("records")
+    assert (home["mean"], home["difference_mean"]) == pytest.approx((45.7, 0.0))
+    assert (home["best"], home["best_augmentation"]) == (47.7, "cifar_aug")
+    assert home["difference_best"] == pytest.approx(47.7 - 47.64)
+    assert (home["transfer"], home["networks"]) == (35.0, 2)
+    assert home["published_transfer"] == 29.41
+    assert [home[name] for name in ("none", "DSA", "cifar_aug")] == [42.7, 46.7, 47.7]
+    assert [other["architecture"] for other in others] == ["MLP", "ViT"]
+    assert all(other["transfer"] != other["transfer"] for other in others)
+    text = rendering.render(table, "md")
+    assert "45.70 (45.7, +0.00)" in text
+    assert "47.70† cifar_aug (47.64, +0.06)" in text
+    assert "35.00 (29.41, —)" in text
+    assert "several augmentations" in rendering.render(table_of(found), "md")
+    assert "several augmentations" not in rendering.render(table_of(found[3:]), "md")
 
 
 def test_dm_under_rded_is_shown_and_not_compared() -> None:

@@ -74,6 +74,11 @@ class Parsed(HTMLParser):
         return json.loads(self.scripts[0])
 
 
+def within() -> click.Context:
+    """The context of a command, which keeps the names of its options for help."""
+    return click.Context(main, **main.context_settings)
+
+
 def made(store: Store) -> str:
     return write_report(store.root, (), None).read_text(encoding="utf-8")
 
@@ -138,6 +143,7 @@ def test_every_number_leads_to_its_records(tmp_path: Path) -> None:
     assert protocol["protocol.epochs"][3]  # a source
 
 
+@pytest.mark.slow
 def test_committed_records_have_commands_that_make_their_recipes() -> None:
     checked = 0
     for folder in (
@@ -150,7 +156,7 @@ def test_committed_records_have_commands_that_make_their_recipes() -> None:
             line = provenance.command(each).line
             name, *words = shlex.split(line)
             assert (name, words[0]) == ("dcbench", "run"), line
-            context = run_commands.run.make_context("run", words[1:])
+            context = run_commands.run.make_context("run", words[1:], within())
             asked = {
                 key: value for key, value in context.params.items() if key in REQUEST
             }
@@ -171,7 +177,9 @@ def test_a_set_of_another_tool_has_the_options_of_its_reading() -> None:
         words = shlex.split(line)
         assert words[:3] == ["dcbench", "evaluate", "FILE"]
         command = main.commands["evaluate"]
-        command.make_context("evaluate", words[2:])  # raises at an unknown option
+        command.make_context(
+            "evaluate", words[2:], within()
+        )  # raises at an unknown option
         assert {"--normalized", "--no-zca"} <= set(words)
         assert any(str(each.recipe.settings["sha256"]) in note for note in notes)
         settings, _ = provenance.lines(each)
@@ -193,6 +201,7 @@ def test_sources_are_those_of_the_tables(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_four_hundred_records_take_a_fifth_of_the_room(
     tmp_path: Path,
 ) -> None:
@@ -228,6 +237,7 @@ def test_sets_beyond_the_room_of_a_page_are_named(
     assert "more would make the page too large" in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_names_what_it_left_out(tmp_path: Path) -> None:
     store = small(tmp_path)
     (tmp_path / "records" / "broken.json").write_text("{")
@@ -250,6 +260,7 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(tmp_path: Path) 
     assert store.root == tmp_path
 
 
+@pytest.mark.slow
 def test_a_page_without_sets_is_made_without_torch(tmp_path: Path) -> None:
     small(tmp_path)
     shutil.rmtree(tmp_path / "synthetic")

@@ -43,7 +43,8 @@ def track(tracker: Tracker, result: CellResult, store: Store) -> None:
         return
     tracker.config(run, _recipe(record))
     for entry in (*record.history, *record.evaluations):
-        name = f"accuracy/{entry.architecture}/{entry.trial}"
+        parts = ("accuracy", entry.architecture, entry.augmentation, str(entry.trial))
+        name = "/".join(filter(None, parts))
         steps = int(record.recipe.settings.get("steps") or 0)
         step = steps if entry.step is None else entry.step
         tracker.scalars(run, {name: entry.accuracy}, step)

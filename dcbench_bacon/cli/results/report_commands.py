@@ -23,9 +23,14 @@ Examples:
   dcbench table --published                      the literature alone
   dcbench table --layout paper --gain-over dm    methods as rows, data sets as columns
   dcbench table --layout networks                networks as columns
+  dcbench table --published --source edc-table1 --layout methods
+  dcbench table --published --source edc-table2 --layout networks --gain-over rded
   dcbench table --layout paper --format latex > table.tex
   dcbench table --preset quick --format csv
   dcbench table --what scores --against dm       intervals of the difference from DM
+  dcbench table --what augmentations             mean, best and each, as DC-BENCH
+  dcbench table --what summary                   mean ranks; wins, ties and losses
+  dcbench table --what cost                      bytes, updates, images, seconds
 """
 )
 @format_option
@@ -33,23 +38,27 @@ Examples:
     "--what",
     type=click.Choice(
         [
-            *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
-            *("continual", "nas"),
+            *("accuracy", "summary", "spread", "augmentations", "transfer"),
+            *("scores", "cost"),
+            *("timing", "unfinished", "continual", "nas"),
         ]
     ),
     default="accuracy",
     show_default=True,
-    help="The content of the table: accuracies, their spread between sets and between "
-    "networks, every set on every network, scores relative to random images and the "
-    "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
+    help="The content of the table: accuracies; a summary of methods over data sets "
+    "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
+    "and between networks; the mean and best of several augmentations; transfer, every "
+    "set on every network; scores relative to random images and the whole set; the "
+    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
+    "unfinished cells; or the records of dcbench continual and dcbench nas.",
 )
 @click.option(
     "--layout",
-    type=click.Choice(["paper", "long", "networks"]),
+    type=click.Choice(["paper", "long", "networks", "methods"]),
     help="The arrangement of accuracies: paper has a block per number of images per "
     "class, with methods as rows and data sets as columns; networks has networks as "
-    "columns; long, the default, has a row per recipe. With --published, the default "
-    "is paper.",
+    "columns; methods has methods with their networks as columns; long, the default, "
+    "has a row per recipe. With --published, the default is paper.",
 )
 @click.option(
     "--published",
@@ -65,9 +74,9 @@ Examples:
 )
 @click.option(
     "--against",
-    default="random",
-    show_default=True,
-    help="The method that --what scores compares the others with.",
+    metavar="METHOD",
+    help="The method that --what scores (random by default) and --what summary (each "
+    "other method by default) compare with.",
 )
 @click.option(
     "--gain-over",
@@ -93,11 +102,10 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     Raises:
         UsageError: they do not.
     """
-    what, against = given["what"], given["against"]
+    what = given["what"]
     if alone:
         for name, unset in (
-            *(("what", "accuracy"), ("against", "random"), ("presets", ())),
-            ("gain_over", None),
+            *(("what", "accuracy"), ("against", None), ("presets", ())),
         ):
             if given[name] != unset:
                 option = "--preset" if name == "presets" else f"--{name}"
@@ -105,13 +113,14 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
                     f"{option.replace('_', '-')} is about records: leave it out, or "
                     "leave out --published"
                 )
-    for option, value, use in (
-        ("--source", given["source"], "accuracy"),
-        ("--against", against if against != "random" else None, "scores"),
-        ("--layout", given["layout"] not in (None, "long"), "accuracy"),
-        ("--gain-over", given["gain_over"], "accuracy"),
+    for option, value, uses in (
+        ("--source", given["source"], ("accuracy", "augmentations")),
+        ("--against", given["against"], ("scores", "summary")),
+        ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
+        ("--gain-over", given["gain_over"], ("accuracy",)),
     ):
-        if value and what != use:
+        if value and what not in uses:
+            use = " or ".join(uses)
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
 
 

@@ -28,7 +28,7 @@ def measured(
     presets: tuple[str, ...],
     layout: str | None,
     source: str | None,
-    against: str,
+    against: str | None,
     gain_over: str | None,
     **given: Any,
 ) -> Table:
@@ -40,7 +40,8 @@ def measured(
         presets: the presets whose records are used; paper alone if empty.
         layout: one of ``layouts.LAYOUTS``; None for ``long``.
         source: a name of ``published.named``; None for the order of preference.
-        against: the method that ``scores`` compares the others with.
+        against: the method that ``scores`` and ``summary`` compare the others with;
+            None for random images and for all.
         gain_over: the method of the gain row.
         given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
 
@@ -50,14 +51,15 @@ def measured(
     presets = presets or ("paper",)
     if what in USES:
         return _downstream(output, what, presets)
-    layout, against = layout or "long", method_named(against)
+    layout, against = layout or "long", method_named(against) if against else None
     contents.check(what, layout, gain_over)
     published.named(source)  # a wrong name is reported before anything is read
     records = readable(Store(output).records)
     if what == "timing":
         records += Store(output).records([], "timing")
-    if what == "scores" and against not in {each.cell.method for each in records}:
-        logger.warning("no records of %s in %s", against, output / "records")
+    other = against or ("random" if what == "scores" else None)
+    if other and other not in {each.cell.method for each in records}:
+        logger.warning("no records of %s in %s", other, output / "records")
     shown = chosen(records, **given)
     table = contents.table_of(
         shown,
@@ -78,12 +80,15 @@ def measured(
     return table
 
 
-def literature(*, layout: str | None, source: str | None, **given: Any) -> Table:
+def literature(
+    *, layout: str | None, source: str | None, gain_over: str | None, **given: Any
+) -> Table:
     """Return a table of the published numbers alone.
 
     Args:
         layout: one of ``layouts.LAYOUTS``; None for ``paper``.
         source: a name of ``published.named``; None for the order of preference.
+        gain_over: the method of the gain row; None for no such row.
         given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
     """
     return contents.published_table(
@@ -92,6 +97,7 @@ def literature(*, layout: str | None, source: str | None, **given: Any) -> Table
         methods=[method_named(name) for name in given["methods"] or ()],
         datasets=given["datasets"] or (),
         ipc=given["ipc"] or (),
+        gain_over=method_named(gain_over) if gain_over else None,
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from markupsafe import Markup
 
 from dcbench_bacon import __version__
-from dcbench_bacon.reporting.html import figures, rows
+from dcbench_bacon.reporting.html import cost_rows, figures, rows
 from dcbench_bacon.reporting.html.details import as_script, details
 from dcbench_bacon.reporting.html.thumbnails import Thumbnail
 from dcbench_bacon.reporting.numbers import longform
@@ -50,7 +50,7 @@ def page(
     """
     shown = longform.told_apart(records)
     accuracies = rows.accuracies(shown)
-    costs = rows.costs([*shown, *longform.told_apart(timing)])
+    steps = cost_rows.steps([*shown, *longform.told_apart(timing)])
     data = details(store, shown)
     script = _text("report.js")
     return _template().render(
@@ -60,13 +60,14 @@ def page(
         style=Markup(_text("report.css")),  # our own files, not of a stranger
         script=Markup(script),
         data=as_script(data),
-        tiles=_tiles(shown, accuracies.rows, costs),
+        tiles=_tiles(shown, accuracies.rows),
         facets=_options([row.facets for row in accuracies.rows]),
         accuracies=accuracies,
         panels=figures.panels(accuracies.rows),
         heat_maps=figures.heat_maps(shown),
         pictures=list(map(_picture, thumbnails)),
-        costs=costs,
+        sets=cost_rows.sets(shown),
+        steps=steps,
         unfinished=rows.unfinished(shown),
         machines=_machines(shown),
         notes=_notes(accuracies.rows),
@@ -116,7 +117,7 @@ def _duration(seconds: float) -> str:
 
 
 def _tiles(
-    records: Sequence[Record], found: Sequence[rows.Accuracy], costs: Sequence[Any]
+    records: Sequence[Record], found: Sequence[rows.Accuracy]
 ) -> list[tuple[str, str]]:
     """Return the numbers at the head of the page, each with its word."""
     done = [record for record in records if record.status == "done"]

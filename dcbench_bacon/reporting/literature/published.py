@@ -1,9 +1,9 @@
 """Numbers of the literature, as printed there, each with its source and evaluation.
 
 ``published.csv`` has one row per number: method, dataset, ipc, architecture, metric,
-mean, std, source, evaluation, certainty. Names are spelled as in dcbench, accuracies
-are percent as printed. ``published_sources.toml`` lists the sources, in order of
-preference, and states how the networks behind each number were trained.
+mean, std, source, evaluation, certainty, arm. Names are spelled as in dcbench,
+accuracies are percent as printed. ``published_sources.toml`` lists the sources, in
+order of preference, and states how the networks behind each number were trained.
 
 - ``architecture`` is the network that was *trained on the set*: ``unstated`` where
   neither table nor text names it, ``original`` for the network of the method's own
@@ -20,6 +20,11 @@ preference, and states how the networks behind each number were trained.
   quotes it, ``memory`` for one that was not checked against either (value, deviation or
   both).
 - ``ipc`` 0 means the whole training split.
+- ``arm`` says what an arm of an ablation changes; it is empty for the number of a
+  method. Arms are printed in long tables and compared with nothing.
+- ``architecture`` of the decoupled methods is the network with a first convolution for
+  small images (``ResNet18BN``) up to 64 pixels, and that of torchvision or timm on
+  ImageNet and its subsets.
 - ``mtt`` has the rows called MTT and those called TM (DC-BENCH, BACON's page), which
   are one method. ``k_means`` has the DC-BENCH rows printed as "K-Center", whose files
   lie in a folder ``Kmeans``. ``k_center`` has two kinds of rows: those of DC's paper,
@@ -40,6 +45,7 @@ returns all.
 
 import csv
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -49,9 +55,9 @@ from msgspec import Struct
 
 from dcbench_bacon.errors import unknown
 from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.reporting.literature.metrics import ACCURACIES as ACCURACIES
+from dcbench_bacon.reporting.literature.metrics import PER_AUGMENTATION, metrics_of
 
-# The first of these metrics that a source has is compared.
-ACCURACIES = ("test_accuracy", "test_accuracy_best_augmentation")
 UNKNOWN = "unknown"  # name of an evaluation that is not known, and of its protocol
 
 
@@ -68,6 +74,7 @@ class PublishedNumber(Struct, frozen=True):
     source: str
     evaluation: str
     certainty: Literal["seen", "memory"]
+    arm: str = ""
 
 
 class PublishedSource(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,10 +123,12 @@ class Unregistered(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         methods: printed names of methods by name.
         datasets: printed names of data sets by name.
+        networks: networks that cannot be built here.
     """
 
     methods: dict[str, str]
     datasets: dict[str, str]
+    networks: tuple[str, ...]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -135,14 +144,17 @@ class Sources(Struct, frozen=True, forbid_unknown_fields=True):
         evaluations: evaluations by the name in ``published.csv``.
         families: by name of a family, the values that put a protocol into it.
         unregistered: the names that dcbench has no module for.
-        order: the names of data sets and methods in the order of tables, by column.
+        networks: the papers' names of networks, for tables with a column per network.
+        order: the names of data sets, methods and networks in the order of tables, by
+            column.
     """
 
     sources: dict[str, PublishedSource]
     evaluations: dict[str, PublishedEvaluation]
     families: dict[str, tuple[dict[str, Any], ...]]
     unregistered: Unregistered
-    order: dict[Literal["dataset", "method"], tuple[str, ...]]
+    networks: dict[str, str]
+    order: dict[Literal["dataset", "method", "architecture"], tuple[str, ...]]
 
 
 def _read(name: str) -> str:
@@ -151,23 +163,25 @@ def _read(name: str) -> str:
 
 KNOWN = msgspec.convert(tomllib.loads(_read("published_sources.toml")), Sources)
 SOURCES, EVALUATIONS = KNOWN.sources, KNOWN.evaluations
+NETWORKS = KNOWN.networks
 _RANK = {key: rank for rank, key in enumerate(SOURCES)}
 
 
 @cache
 def rows() -> tuple[PublishedNumber, ...]:
     """Return all published numbers, in the order of the file."""
-    read = csv.DictReader(_read("published.csv").splitlines())
+    read = csv.DictReader(_read("published.csv").splitlines(), restval="")
     values = [{**row, "std": row["std"] or None} for row in read]
     return msgspec.convert(values, tuple[PublishedNumber, ...], strict=False)
 
 
 @cache
 def _by_cell() -> dict[tuple[str, str, int], tuple[PublishedNumber, ...]]:
-    """Return the comparable accuracies of each cell, in order of preference."""
+    """Return the accuracies of each cell, in order of preference."""
     cells: dict[tuple[str, str, int], list[PublishedNumber]] = {}
     for row in rows():
-        if row.metric in ACCURACIES:
+        accuracies = (*ACCURACIES, *PER_AUGMENTATION.values())
+        if row.metric in accuracies and not row.arm:
             cells.setdefault((row.method, row.dataset, row.ipc), []).append(row)
     return {cell: tuple(sorted(numbers, key=_order)) for cell, numbers in cells.items()}
 
@@ -177,18 +191,24 @@ def is_own(row: PublishedNumber) -> bool:
     return row.method in SOURCES[row.source].own
 
 
-def _order(row: PublishedNumber) -> tuple[bool, int, bool, str, int]:
+_NETWORK_RANK = {name: i for i, name in enumerate(KNOWN.order["architecture"])}
+
+
+def _order(row: PublishedNumber) -> tuple[bool, int, bool, int, str, int]:
     """Return a key that sorts own sources first, and then rows with a network."""
     return (
         not is_own(row),
         _RANK[row.source],
         row.architecture == "unstated",
+        _NETWORK_RANK.get(row.architecture, len(_NETWORK_RANK)),
         row.architecture,
-        ACCURACIES.index(row.metric),
+        row.metric != ACCURACIES[0],
     )
 
 
-def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
+def sources(
+    method: str, dataset: str, ipc: int, metrics: Sequence[str] = ACCURACIES
+) -> tuple[PublishedNumber, ...]:
     """Return every published accuracy of a cell, in order of preference.
 
     Args:
@@ -197,12 +217,13 @@ def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
         dataset: name of the data set as typed; a copy such as ``cifar10-jpeg`` has no
             numbers.
         ipc: images per class.
+        metrics: the metrics that count.
 
     Returns:
         Accuracies of any network.
     """
     key = (method.replace("-", "_"), dataset, 0 if method == "whole" else ipc)
-    return _by_cell().get(key, ())
+    return tuple(row for row in _by_cell().get(key, ()) if row.metric in metrics)
 
 
 def named(source: str | None) -> list[str]:
@@ -223,7 +244,12 @@ def named(source: str | None) -> list[str]:
 
 
 def lookup(
-    method: str, dataset: str, ipc: int, architecture: str, source: str | None = None
+    method: str,
+    dataset: str,
+    ipc: int,
+    architecture: str,
+    source: str | None = None,
+    family: str = "",
 ) -> PublishedNumber | None:
     """Return the published accuracy that is shown beside a measurement, if any.
 
@@ -236,16 +262,21 @@ def lookup(
         ipc: images per class.
         architecture: the network trained on the set.
         source: a name of ``named``; None for the order of preference.
+        family: the family of the measurement's protocol, whose own metric comes first.
 
     Raises:
         UsageError: there is no such source.
     """
     wanted = named(source)
-    numbers = [row for row in sources(method, dataset, ipc) if row.source in wanted]
-    if source is not None:  # the newest of a group, whatever method it is about
-        numbers.sort(key=lambda row: wanted.index(row.source))
-    same = [row for row in numbers if row.architecture == architecture]
-    return next(iter(same or numbers), None)
+    for metrics in dict.fromkeys((metrics_of(family), ACCURACIES)):
+        found = sources(method, dataset, ipc, metrics)
+        numbers = [row for row in found if row.source in wanted]
+        if source is not None:  # the newest of a group, whatever method it is about
+            numbers.sort(key=lambda row: wanted.index(row.source))
+        same = [row for row in numbers if row.architecture == architecture]
+        if numbers:
+            return (same or numbers)[0]
+    return None
 
 
 def family(protocol: Protocol) -> str:

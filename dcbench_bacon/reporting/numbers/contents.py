@@ -8,16 +8,29 @@ import pandas as pd
 from dcbench_bacon.errors import UsageError, unknown
 from dcbench_bacon.reporting.literature import published
 from dcbench_bacon.reporting.literature.published import ACCURACIES, PublishedNumber
-from dcbench_bacon.reporting.numbers import comparison, layouts, longform, tables
+from dcbench_bacon.reporting.literature.references import RANDOM, results_of
+from dcbench_bacon.reporting.numbers import (
+    comparison,
+    cost,
+    layouts,
+    longform,
+    ranking,
+    tables,
+)
+from dcbench_bacon.reporting.numbers.augmentations import augmentations
 from dcbench_bacon.reporting.numbers.layouts import LAYOUTS, Wanted
 from dcbench_bacon.reporting.table import Content, Kind, Table
 from dcbench_bacon.schema import Record
 
 _CAPTIONS = {
     "accuracy": "Test accuracy (%) of networks trained on distilled sets.",
+    "summary": "Mean rank over cases (data set, IPC, network, protocol), and wins, "
+    "ties and losses by paired 95 % t intervals.",
     "spread": "Deviations of test accuracies (%) between sets and between networks.",
+    "augmentations": "Test accuracy (%) of distilled sets under each augmentation.",
     "transfer": "Test accuracy (%) of every set on every network.",
     "scores": "Scores of distilled sets.",
+    "cost": "Cost of distilled sets.",
     "timing": "Time and memory of distillation steps.",
     "unfinished": "Cells that are not done.",
     "published": "Published test accuracies (%).",
@@ -46,7 +59,7 @@ def table_of(
     layout: str = "long",
     presets: Sequence[str] = ("paper",),
     source: str | None = None,
-    against: str = "random",
+    against: str | None = None,
     gain_over: str | None = None,
 ) -> Table:
     """Return a table of records.
@@ -58,7 +71,8 @@ def table_of(
             accuracies.
         presets: the presets whose records are used.
         source: a name of ``published.named``; None for the order of preference.
-        against: the method that ``scores`` compares the others with.
+        against: the method that ``scores`` and ``summary`` compare the others with;
+            None for random images in ``scores`` and for all in ``summary``.
         gain_over: the method of the gain row of a layout; None for no such row.
 
     Raises:
@@ -74,14 +88,33 @@ def table_of(
     if layout != "long":
         wanted = Wanted(layout, presets, source, gain_over)
         made = layouts.measured(long, wanted)
-        return Table(**{**vars(made), "titles": longform.titles(records)})
+        told = {"titles": longform.titles(records), "notes": _pooled(long, presets)}
+        return Table(**{**vars(made), **told})
     makers: dict[str, Callable[[], pd.DataFrame]] = {
         "accuracy": lambda: tables.summary(long, presets=presets, source=source),
         "spread": lambda: tables.spread(long, presets=presets),
+        "augmentations": lambda: augmentations(long, presets=presets, source=source),
         "transfer": lambda: comparison.transfer(long, presets=presets),
-        "scores": lambda: comparison.scores(long, presets=presets, against=against),
+        "scores": lambda: comparison.scores(
+            long, presets=presets, against=against or RANDOM
+        ),
+        "cost": lambda: cost.cost(long, presets=presets),
+        "summary": lambda: ranking.ranking(long, presets=presets, against=against),
     }
-    return captioned(kind, makers[kind](), records)
+    frame = makers[kind]()
+    if kind != "augmentations":
+        notes = [*frame.attrs.get("notes", ()), *_pooled(long, presets)]
+        frame.attrs["notes"] = notes
+    return captioned(kind, frame, records)
+
+
+def _pooled(long: pd.DataFrame, presets: Sequence[str]) -> tuple[str, ...]:
+    """Return the note for numbers of several augmentations, if there are any."""
+    several = [
+        result.rows["augmentation"].nunique() > 1
+        for result in results_of(long, presets)
+    ]
+    return ("augmentations",) if any(several) else ()
 
 
 def check(what: str, layout: str, gain_over: str | None = None) -> Kind:
@@ -99,7 +132,7 @@ def check(what: str, layout: str, gain_over: str | None = None) -> Kind:
             f"--layout {layout} arranges accuracies: leave out --what {what}, or use "
             "--layout long"
         )
-    if gain_over and layout == "long":
+    if gain_over and layout not in ("paper", "networks"):
         raise UsageError("--gain-over goes with --layout paper or networks")
     return next(kind for kind in CONTENTS if kind == what)
 
@@ -111,6 +144,7 @@ def published_table(
     methods: Sequence[str] = (),
     datasets: Sequence[str] = (),
     ipc: Sequence[int] = (),
+    gain_over: str | None = None,
 ) -> Table:
     """Return a table of the published accuracies alone.
 
@@ -121,11 +155,12 @@ def published_table(
         datasets: the data sets; all if empty.
         ipc: the numbers of images per class; all if empty. The whole training set,
             which has no such number, is always there.
+        gain_over: the method of the gain row of a layout; None for no such row.
 
     Raises:
         UsageError: there is no such layout or source, or there are no such numbers.
     """
-    check("accuracy", layout)
+    check("accuracy", layout, gain_over)
     where = published.named(source)
     chosen = [
         row
@@ -135,6 +170,7 @@ def published_table(
         and (not methods or row.method in methods)
         and (not datasets or row.dataset in datasets)
         and (not ipc or row.ipc in (0, *ipc))
+        and not (row.arm and layout != "long")
     ]
     if not chosen:
         raise UsageError(
@@ -142,8 +178,9 @@ def published_table(
             "dcbench table --published --layout long shows all"
         )
     if layout != "long":
-        return layouts.literature(chosen, Wanted(layout, (), source))
-    names = [name for name in PublishedNumber.__struct_fields__ if name != "metric"]
+        return layouts.literature(chosen, Wanted(layout, (), source, gain_over))
+    left_out = {"metric"} if any(row.arm for row in chosen) else {"metric", "arm"}
+    names = [n for n in PublishedNumber.__struct_fields__ if n not in left_out]
     frame = pd.DataFrame([{n: getattr(row, n) for n in names} for row in chosen])
-    frame = frame[["dataset", "ipc", "method", *names[3:]]]
+    frame = frame[["dataset", "ipc", "method", *names[3:]]].astype({"std": float})
     return captioned("published", longform.ordered(frame, list(frame.columns[:4])))

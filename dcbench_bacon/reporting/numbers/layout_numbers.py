@@ -19,6 +19,9 @@ def columns_of(frame: pd.DataFrame) -> list[str]:
     Args:
         frame: the frame of a layout.
     """
+    if (frame["row"] == frame["ipc"].astype(str)).all():  # methods with networks
+        rows = longform.ordered(frame, ["architecture", "method"])
+        return list(dict.fromkeys(str(name) for name in rows["column"]))
     names = frame[["column"]].drop_duplicates()
     kind = "dataset" if (frame["column"] == frame["dataset"]).all() else "architecture"
     names = names.rename(columns={"column": kind})

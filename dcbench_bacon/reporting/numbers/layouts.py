@@ -2,27 +2,36 @@
 
 ``paper`` is the layout of the literature's main tables, one block per number of images
 per class; ``networks`` that of tables across networks, one block per data set and
-number of images per class. Accuracies of different protocols, presets and selections
-are never in one block.
+number of images per class. ``methods`` is that of the decoupled methods' tables, whose
+columns are methods with the networks trained on their sets, and whose rows are numbers
+of images per class. Accuracies of different protocols, presets and selections are never
+in one block.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
 from dcbench_bacon.plugins import facts_of
 from dcbench_bacon.reporting.literature import published
-from dcbench_bacon.reporting.literature.published import EVALUATIONS, PublishedNumber
+from dcbench_bacon.reporting.literature.metrics import metrics_of
+from dcbench_bacon.reporting.literature.published import (
+    EVALUATIONS,
+    NETWORKS,
+    PublishedNumber,
+)
 from dcbench_bacon.reporting.literature.references import WHOLE
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.layout_numbers import EVALUATED, VALUES
 from dcbench_bacon.reporting.numbers.longform import CHANGED
-from dcbench_bacon.reporting.table import Kind, Table
+from dcbench_bacon.reporting.table import Kind, LayoutKind, Table
 
-LAYOUTS = ("paper", "long", "networks")
-_COLUMN = {"paper": "dataset", "networks": "architecture"}
-_KEYS = {"paper": ["ipc"], "networks": ["dataset", "ipc"]}
+_LAYOUT_KINDS: tuple[LayoutKind, ...] = get_args(LayoutKind)
+LAYOUTS = ("paper", "long", "networks", "methods")
+# ``methods`` is labelled by method first, then rows and columns are exchanged.
+_COLUMN = {"paper": "dataset", "networks": "architecture", "methods": "ipc"}
+_KEYS = {"paper": ["ipc"], "networks": ["dataset", "ipc"], "methods": ["dataset"]}
 # What tells rows of one method apart, where it has several in a cell.
 _DISTINCTIVE = ("architecture", "distilled_on", "overrides", "recipe")
 COLUMNS = [
@@ -37,7 +46,7 @@ class Wanted(NamedTuple):
     """The choices of a layout.
 
     Attributes:
-        layout: ``paper`` or ``networks``.
+        layout: ``paper``, ``networks`` or ``methods``.
         presets: the presets whose records are used.
         source: a name of ``published.named``; None for the order of preference.
         gain_over: the method of the gain row; None for no such row.
@@ -72,7 +81,7 @@ def literature(numbers: Sequence[PublishedNumber], wanted: Wanted) -> Table:
         numbers: accuracies of the sources that are wanted.
         wanted: what the layout shows.
     """
-    across = wanted.layout == "networks"
+    across = wanted.layout != "paper"
     cells = dict.fromkeys(
         (row.method, row.dataset, row.ipc, row.architecture if across else "")
         for row in numbers
@@ -129,7 +138,10 @@ def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
                 continue
             if (method == WHOLE) != (cell["ipc"] == 0):
                 continue
-            numbers = published.sources(method, cell["dataset"], cell["ipc"])
+            numbers = published.sources(
+                *(method, cell["dataset"], cell["ipc"]),
+                metrics_of(cell["family"]),
+            )
             for row in numbers:
                 alike = EVALUATIONS[row.evaluation].protocol == cell["family"]
                 if (
@@ -145,17 +157,21 @@ def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
 
 def _table(rows: pd.DataFrame, wanted: Wanted) -> Table:
     """Return the table of a layout, its rows in the order in which they are printed."""
-    kind: Kind = "paper" if wanted.layout == "paper" else "networks"
+    kind: Kind = next(kind for kind in _LAYOUT_KINDS if kind == wanted.layout)
     rows = rows.drop_duplicates(
         [*_KEYS["networks"], "method", *_DISTINCTIVE, *EVALUATED, "role"]
     )
     rows["column"] = rows[_COLUMN[kind]]
-    rows = _with_whole(rows, _KEYS[kind])
+    if "ipc" in _KEYS[kind]:
+        rows = _with_whole(rows, _KEYS[kind])
     rows["preset"] = rows["preset"].astype(str)
-    order = [*_KEYS[kind], *EVALUATED, "method", *_DISTINCTIVE, "column"]
+    first = ["ipc"] if kind == "methods" else []
+    order = [*_KEYS[kind], *EVALUATED, *first, "method", *_DISTINCTIVE, "column"]
     rows = rows.sort_values(order, key=_rank, ignore_index=True)
     rows["block"] = _blocks(rows, _KEYS[kind])
-    rows["row"] = _labels(rows)
+    rows["row"] = _labels(rows, with_network=kind == "methods")
+    if kind == "methods":
+        rows["row"], rows["column"] = rows["ipc"].astype(str), rows["row"]
     parts = []
     for _, block in rows.groupby("block", sort=False):
         parts += [block[block["role"].isin(["measured", "published"])]]
@@ -195,9 +211,17 @@ def _blocks(rows: pd.DataFrame, keys: list[str]) -> list[str]:
     ]
 
 
-def _labels(rows: pd.DataFrame) -> list[str]:
-    """Return the label of each row: a method, and what tells its rows apart."""
+def _labels(rows: pd.DataFrame, *, with_network: bool) -> list[str]:
+    """Return the label of each row: a method, and what tells its rows apart.
+
+    Args:
+        rows: the rows of the table.
+        with_network: whether the network that was trained belongs to every label.
+    """
     labels = pd.Series(list(rows["method"]), index=rows.index, dtype=object)
+    if with_network:
+        networks = rows["architecture"].map(lambda name: NETWORKS.get(name, name))
+        labels = labels + "\t" + networks
     for name in _DISTINCTIVE:
         keys = [rows["block"], rows["column"], labels, rows["role"] == "published"]
         clash = rows[name].groupby(keys).transform("nunique") > 1
@@ -216,12 +240,17 @@ def _labels(rows: pd.DataFrame) -> list[str]:
 
 
 def _gains(block: pd.DataFrame, over: str) -> pd.DataFrame:
-    """Return how far the best measured method of each column is above another."""
+    """Return how far the best method of each column is above another.
+
+    Measured accuracies are compared where there are any, otherwise published ones.
+    """
     found = []
-    ours = block[block["role"] == "measured"]
+    ours, value = block[block["role"] == "measured"], "accuracy_mean"
+    if ours.empty:
+        ours, value = block[block["role"] == "published"], "published_mean"
     for column, group in ours.groupby("column", sort=False):
-        others = group.loc[group["method"] != over, "accuracy_mean"]
-        base = group.loc[group["method"] == over, "accuracy_mean"]
+        others = group.loc[group["method"] != over, value]
+        base = group.loc[group["method"] == over, value]
         gain = others.max() - base.max() if len(others) and len(base) else None
         first = {**group.iloc[0][["block", "dataset", "ipc"]]}
         found.append(
@@ -249,7 +278,8 @@ def _caption(frame: pd.DataFrame, kind: str) -> str:
     rows = frame[frame["role"].isin(["measured", "published", "whole"])]
     networks = [str(name) for name in dict.fromkeys(rows["architecture"])]
     protocols = [str(name) for name in dict.fromkeys(rows["protocol"]) if name]
-    of = f" of {networks[0]}" if len(networks) == 1 else " of networks"
+    one = networks[0] if len(networks) == 1 and networks[0] != "unstated" else ""
+    of = f" of {one}" if one else " of networks"
     how = f", protocol {protocols[0].replace('_', '-')}" if len(protocols) == 1 else ""
-    per = "data set" if kind == "paper" else "network"
+    per = {"paper": "data set", "networks": "network"}.get(kind, "method and network")
     return f"Test accuracy (%){of} trained on distilled sets, per {per}{how}."

@@ -6,13 +6,22 @@ from typing import Any
 
 import pandas as pd
 
-from dcbench_bacon.reporting.literature.published import EVALUATIONS, cite
+from dcbench_bacon.reporting.literature.published import (
+    EVALUATIONS,
+    NETWORKS,
+    cite,
+)
 from dcbench_bacon.reporting.numbers.layout_numbers import EVALUATED, columns_of
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.table import Emphasis, Marked, Page, Table, Text
-from dcbench_bacon.reporting.wording import MARKS, NOTES, namer
+from dcbench_bacon.reporting.wording import MARKS, NOTES, REMARKS, namer
 
 _NOTHING = "-"
+_FIRST = {  # the headings of the two columns before the numbers
+    "paper": ("IPC", "Method"),
+    "networks": ("Data set, IPC", "Method"),
+    "methods": ("Data set", "IPC"),
+}
 _ROLE_NOTES = {"gain": "gain_row", "ratio": "ratio"}  # key of the note of a role
 _Row = Mapping[Any, Any]
 _Name = Callable[[str], str]
@@ -23,13 +32,14 @@ def page(frame: pd.DataFrame, table: Table) -> Page:
     named = cache(namer(table.titles))
     columns = columns_of(table.frame)
     differing = [key for key in EVALUATED if frame[key].dropna().nunique() > 1]
-    first = "IPC" if table.kind == "paper" else "Data set, IPC"
-    headings = [first, "Method", *map(named, columns)]
+    first, second = _FIRST[table.kind]
+    heading = _labelled if table.kind == "methods" else _heading
+    headings = [first, second, *(heading(column, named) for column in columns)]
     rows: list[list[Text]] = []
     opening, footnotes = set(), Footnotes()
     for _, block in frame.groupby("block", sort=False):
         opening.add(len(rows))
-        best = _emphasised(block)
+        best = _emphasised(block, table.kind)
         about = _about(block, table.kind, differing)
         for (role, label), group in block.groupby(["role", "row"], sort=False):
             cells = {row["column"]: row for row in group.to_dict("records")}
@@ -37,11 +47,33 @@ def page(frame: pd.DataFrame, table: Table) -> Page:
                 _cell(cells.get(column), str(role), footnotes, best)
                 for column in columns
             ]
-            rows.append([about, _label(str(role), str(label), named), *texts])
+            rows.append(
+                [about, _label(str(role), str(label), table.kind, named), *texts]
+            )
             about = ""
     notes = [*_notes(frame), *footnotes.lines(), *_sources(frame, named)]
-    left = frozenset((first, "Method"))
+    left = frozenset((first, second))
     return Page(headings, rows, notes, left, opening=frozenset(opening - {0}))
+
+
+def literature(frame: pd.DataFrame, _: Table) -> Page:
+    """Return the page of published numbers, a row per number and source."""
+    cited = [str(key) for key in dict.fromkeys(frame["source"])]
+    arms = "arm" in frame
+    headings = ["Data set", "IPC", "Method", "Network"]
+    headings += ["Arm"] * arms + ["Published (%)"]
+    footnotes, rows = Footnotes(), []
+    for row in frame.to_dict("records"):
+        number = _deviating(f"{float(row['mean'])}", row["std"])
+        marks = footnotes.mark(f"Evaluation: {EVALUATIONS[row['evaluation']].title}.")
+        if row["certainty"] == "memory":
+            marks += footnotes.mark(REMARKS["memory"])
+        network = NETWORKS.get(row["architecture"], row["architecture"])
+        texts: list[Text] = [row["dataset"], str(row["ipc"] or "all"), row["method"]]
+        texts += [network, *[row["arm"]] * arms]
+        rows.append([*texts, f"{number} [{cited.index(row['source']) + 1}]{marks}"])
+    notes = footnotes.lines() + [f"[{i}] {cite(key)}" for i, key in enumerate(cited, 1)]
+    return Page(headings, rows, notes, frozenset(headings[:-1]) - {"IPC"})
 
 
 def _about(block: pd.DataFrame, kind: str, differing: list[str]) -> str:
@@ -49,35 +81,49 @@ def _about(block: pd.DataFrame, kind: str, differing: list[str]) -> str:
     row = block.iloc[0]
     ipc = str(int(row["ipc"]) or "all")
     words = [ipc] if kind == "paper" else [str(row["dataset"]), ipc]
+    words = words[:1] if kind == "methods" else words
     found = block[differing].dropna().iloc[0] if differing else ()
     words += [str(word).replace("_", "-") for word in found if word]
     return ", ".join(words)
 
 
-def _label(role: str, label: str, named: _Name) -> str:
-    """Return the first cell of a row."""
+def _label(role: str, label: str, kind: str, named: _Name) -> str:
+    """Return the second cell of a row."""
     if role == "ratio":
         return "Ratio (%)"
+    if kind == "methods":
+        return "all" if label == "0" else label
+    text = _labelled(label, named)
+    return f"Gain over {text}" if role == "gain" else text
+
+
+def _labelled(label: str, named: _Name) -> str:
+    """Return a method, and what tells its numbers apart, as they are printed."""
     method, *more = label.split("\t")
-    if role == "gain":
-        return f"Gain over {named(method)}"
     return ", ".join([named(method), *more])
 
 
-def _emphasised(block: pd.DataFrame) -> dict[tuple[str, str], Emphasis]:
-    """Return the two best measured rows of each column, equal ones included.
+def _heading(column: str, named: _Name) -> str:
+    """Return the heading of a data set or a network."""
+    return NETWORKS.get(column, column) if ":" in column else named(column)
 
-    Numbers are compared as they are printed.
+
+def _emphasised(block: pd.DataFrame, kind: str) -> dict[tuple[str, str], Emphasis]:
+    """Return the two best measured methods of each cell, equal ones included.
+
+    A cell is a column, or a network in a row of the layout ``methods``. Numbers are
+    compared as they are printed.
     """
     found: dict[tuple[str, str], Emphasis] = {}
     ours = block[block["role"] == "measured"]
-    for column, group in ours.groupby("column", sort=False):
+    cell = ["row", "architecture"] if kind == "methods" else ["column"]
+    for _, group in ours.groupby(cell, sort=False):
         means = group["accuracy_mean"].round(1)
         if len(means) < 2:
             continue
         places: list[Emphasis] = ["best", "second"]
         for value, place in zip(sorted(set(means))[::-1], places, strict=False):
-            for row in group["row"][means == value]:
+            for column, row in group[["column", "row"]][means == value].to_numpy():
                 found[str(column), str(row)] = place
     return found
 
@@ -125,7 +171,10 @@ def _alone(row: _Row, footnotes: Footnotes) -> str:
         return ""
     behind, network = EVALUATIONS[row["published_evaluation"]], row["architecture"]
     marks = footnotes.mark(f"Evaluation: {behind.title}.")
-    if network == "ConvNet" or row["column"] == network:
+    if network == "ConvNet" or NETWORKS.get(network, network) in (
+        NETWORKS.get(row["column"], row["column"]),
+        *str(row["column"]).split("\t")[1:],
+    ):
         return marks
     told = "is not stated" if network == "unstated" else f"is {network}"
     return marks + footnotes.mark(f"The network {told}.")
@@ -167,7 +216,9 @@ def _sources(frame: pd.DataFrame, named: _Name) -> list[str]:
         words = []
         for name, cells in group.groupby("method", sort=False):
             method = str(name)
-            where = dict.fromkeys(map(named, cells["column"]))
+            where = dict.fromkeys(
+                _labelled(column, named) for column in cells["column"]
+            )
             several = len(methods[method]) > 1
             words.append(f"{method} ({', '.join(where)})" if several else method)
         notes.append(f"{', '.join(words)}: {cite(str(source))}")

@@ -1,12 +1,14 @@
 """Tables as text: CSV for programs; Markdown, LaTeX and HTML for people."""
 
+from typing import get_args
+
 import pandas as pd
 
 from dcbench_bacon.errors import unknown
 from dcbench_bacon.reporting.numbers.layout_numbers import wide
 from dcbench_bacon.reporting.printing.markup import hypertext, latex, markdown
 from dcbench_bacon.reporting.printing.pages import page_of
-from dcbench_bacon.reporting.table import Table
+from dcbench_bacon.reporting.table import LayoutKind, Table
 
 FORMATS = ("md", "csv", "latex", "html")
 
@@ -33,7 +35,7 @@ def render(table: Table, format: str) -> str:
 def _csv(table: Table) -> str:
     """Return the numbers; a layout has several columns per data set or network."""
     frame = table.frame
-    if table.kind in ("paper", "networks"):
+    if table.kind in get_args(LayoutKind):
         numbers = wide(frame)
         numbers.columns = pd.Index([" ".join(names) for names in numbers.columns])
         frame = numbers.reset_index()
