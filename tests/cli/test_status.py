@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from commandline import invoke
 
 from dcbench_bacon.runtime.monitoring import in_flight
 from dcbench_bacon.runtime.monitoring.in_flight import announced, processes
 from dcbench_bacon.runtime.monitoring.progress import Silent
-from tests.commandline import invoke
 
 WORKER = """
 import sys, time
