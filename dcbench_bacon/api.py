@@ -27,7 +27,8 @@ from dcbench_bacon.data.files.source_files import (
     opened,
 )
 from dcbench_bacon.data.in_memory import statistics
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import ResidentSplit, Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import (
     DataError,
     DcbenchError,
@@ -53,6 +54,7 @@ __all__ = [
     "RawSplit",
     "RecordError",
     "Reference",
+    "ResidentSplit",
     "Run",
     "Settings",
     "Split",
@@ -179,7 +181,7 @@ def distill(
         raise UsageError(f"{foreign[0]} is of an evaluation; give it to evaluate")
     loaded = _loaded(dataset, data_root, device)
     request = request_from(preset, "dc", (), settings)
-    context = in_process.context_of(loaded.train.images.device, shown=progress)
+    context = in_process.context_of(loaded.train.device, shown=progress)
     return in_process.distill(method, loaded, ipc, seed, request, context)
 
 
@@ -227,8 +229,8 @@ def evaluate(
         settings: keys of the protocol, such as ``epochs=300``.
 
     Returns:
-        A row per network: ``architecture``, ``trial``, ``accuracy`` in percent,
-        ``seconds``.
+        A row per network: ``architecture``, ``augmentation`` (only where the protocol
+        has several), ``trial``, ``accuracy`` in percent, ``seconds``.
 
     Raises:
         DataError: the set does not fit the data set; says the remedy.
@@ -262,7 +264,7 @@ def evaluate(
             zca=zca,
             seed=seed,
         )
-    where, here = "the set", loaded.train.images.device
+    where, here = "the set", loaded.train.device
     cell, made_for = saved_sets.origin(where, synthetic)
     opened = saved_sets.beside(where, synthetic.to(here), cell, made_for, loaded)
     judging = saved_sets.judging(opened, request, as_method)
@@ -273,11 +275,12 @@ def evaluate(
         opened = saved_sets.held_out(where, opened)
     adopt.caution(where, opened.synthetic, judging.recipe.protocol)
     results = in_process.evaluate(opened, judging.recipe.protocol, context)
-    columns = ["architecture", "trial", "accuracy", "seconds"]
+    columns = ["architecture", "augmentation", "trial", "accuracy", "seconds"]
     rows = [[getattr(result, name) for name in columns] for result in results]
     frame = pd.DataFrame(rows, columns=columns)
     frame["accuracy"] *= 100
-    return frame
+    several = frame["augmentation"].notna().any()
+    return frame if several else frame.drop(columns="augmentation")
 
 
 def _loaded(given: str | Dataset, data_root: str | Path | None, device: str) -> Dataset:

@@ -15,7 +15,8 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.runtime.compute.cuda_graphs import Function, P, T

@@ -11,7 +11,7 @@ from torch import Tensor
 from dcbench_bacon import contract
 from dcbench_bacon.contract import Method
 from dcbench_bacon.data.dataset import Dataset
-from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.data.splits import ResidentSplit
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.running import run
 from dcbench_bacon.schema import Cell, DatasetInfo
@@ -34,10 +34,7 @@ def dataset(
     generator = torch.Generator().manual_seed(1)
     count = classes * per_class
     shape = (count, channels, size, size)
-    split = Split(
-        torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
-        torch.arange(count) % classes,
-    )
+    images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     info = DatasetInfo(
         name="random-images",
         title="Random images",
@@ -48,6 +45,7 @@ def dataset(
         std=(0.3,) * channels,
         class_names=tuple(f"class {index}" for index in range(classes)),
     )
+    split = ResidentSplit(images, torch.arange(count) % classes, info)
     return Dataset(info, split, split, "0" * 64)
 
 

@@ -75,7 +75,7 @@ def coloured(classes: int, channels: int) -> Dataset:
     source = dataset(classes=classes, channels=channels)
     images = source.train.images // 8
     images += (source.train.labels * (200 // classes)).to(torch.uint8).view(-1, 1, 1, 1)
-    split = type(source.train)(images, source.train.labels)
+    split = source.train.changed(lambda _: images)
     return Dataset(source.info, split, split, source.fingerprint)
 
 

@@ -1,17 +1,20 @@
 """Data sets in memory, their normalisation, and their splits for validation."""
 
-import hashlib
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.normalisation import denormalize as denormalize
+from dcbench_bacon.data.normalisation import normalize as normalize
+from dcbench_bacon.data.normalisation import standardize as standardize
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.splits import sha256 as sha256
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.runtime.seeds import stream
 from dcbench_bacon.schema import Cell, DatasetInfo
@@ -73,47 +76,10 @@ def class_index(
     return index, counts
 
 
-def normalize(
-    images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"], info: DatasetInfo
-) -> Float32[Tensor, "n c h w"]:
-    """Return images scaled to [0, 1] and then standardised per channel.
-
-    Whitened images are not pixels and are returned unchanged.
-    """
-    if images.dtype == torch.float32:
-        return images
-    mean, std = _statistics(info, images.device)
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
-
-
-def denormalize(
-    images: Float32[Tensor, "n c h w"], info: DatasetInfo
-) -> Float32[Tensor, "n c h w"]:
-    """Return the pixels of normalised images on the scale [0, 1], not clamped."""
-    mean, std = _statistics(info, images.device)
-    return images * std + mean
-
-
-def standardize(
-    pixels: Float32[Tensor, "n c h w"], info: DatasetInfo
-) -> Float32[Tensor, "n c h w"]:
-    """Return the normalised images of pixels on the scale [0, 1]."""
-    mean, std = _statistics(info, pixels.device)
-    return (pixels - mean) / std
-
-
-def sha256(*tensors: Tensor, start: str = "") -> str:
-    """Return the SHA-256 of a text and the bytes of tensors, in hex digits."""
-    total = hashlib.sha256(start.encode())
-    for tensor in tensors:
-        total.update(tensor.detach().cpu().contiguous().numpy().data)
-    return total.hexdigest()
-
-
 def as_set(split: Split, info: DatasetInfo) -> SyntheticSet:
     """Return real images as a set: normalised and with hard labels."""
     labels = torch.nn.functional.one_hot(split.labels, info.classes)
-    return SyntheticSet(normalize(split.images, info), labels.float())
+    return SyntheticSet(split.whole(), labels.float())
 
 
 def split_validation(
@@ -145,17 +111,7 @@ def split_validation(
     ranks = torch.arange(index.shape[1], device=labels.device)
     held = torch.zeros_like(labels, dtype=torch.bool)
     held[shuffled[index[ranks < quota[:, None]]]] = True
-    return (
-        Split(split.images[~held], labels[~held]),
-        Split(split.images[held], labels[held]),
-    )
-
-
-@cache
-def _statistics(info: DatasetInfo, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation in shapes that broadcast over a batch."""
-    both = torch.tensor([info.mean, info.std], dtype=torch.float32, device=device)
-    return both[0, :, None, None], both[1, :, None, None]
+    return split.subset(~held), split.subset(held)
 
 
 def hold_out(cell: Cell, train: Split, share: float) -> tuple[Split, Split]:
@@ -172,7 +128,7 @@ def held_out_sha256(validation: Split | None) -> str | None:
     """Return the SHA-256 of held-out images and labels, or None without any."""
     if validation is None:
         return None
-    return sha256(validation.images, validation.labels)
+    return validation.sha256()
 
 
 def check_ipc(cell: Cell, dataset: Dataset) -> None:

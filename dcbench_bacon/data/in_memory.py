@@ -13,9 +13,10 @@ from torch import Tensor
 from dcbench_bacon.data.dataset import Dataset, RawSplit
 from dcbench_bacon.data.decoded_cache import ARRAYS, Stored, digests
 from dcbench_bacon.data.overlap import count_shared
-from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.data.splits import MappedSplit, ResidentSplit, Split
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS, canonical
+from dcbench_bacon.runtime.compute.memory import budget
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
@@ -104,15 +105,20 @@ def resident(
             decoded.shared,
             len(decoded.arrays["test_labels"]),
         )
-    tensors = {
-        key: torch.from_numpy(array).to(device) for key, array in decoded.arrays.items()
-    }
-    return Dataset(
-        decoded.info,
-        Split(tensors["train_images"], tensors["train_labels"]),
-        Split(tensors["test_images"], tensors["test_labels"]),
-        decoded.fingerprint,
+    place = device or torch.device("cpu")
+    train, test = (_split(decoded, name, place) for name in ("train", "test"))
+    return Dataset(decoded.info, train, test, decoded.fingerprint)
+
+
+def _split(decoded: Stored, name: str, device: torch.device) -> Split:
+    """Return a split, whose images stay in mapped files if the device is too small."""
+    images, labels = (
+        torch.from_numpy(decoded.arrays[f"{name}_{part}"])
+        for part in ("images", "labels")
     )
+    if device.type != "cpu" and images.nbytes > budget(device):
+        return MappedSplit(images, labels.to(device), decoded.info)
+    return ResidentSplit(images.to(device), labels.to(device), decoded.info)
 
 
 def statistics(

@@ -1,29 +1,12 @@
-"""Splits of real images, and synthetic sets, in memory."""
+"""Synthetic sets in memory."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional as F
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images and labels of train or test, on one device.
-
-    Attributes:
-        images: pixels from 0 to 255 as they are on disk, or whitened images.
-        labels: class indices from 0.
-    """
-
-    images: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
-    labels: Int64[Tensor, "n"]
-
-    def to(self, device: torch.device) -> "Split":
-        """Return the split on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)

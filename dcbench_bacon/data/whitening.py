@@ -22,7 +22,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from dcbench_bacon.data.dataset import Dataset, sha256, standardize
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError
 from dcbench_bacon.runtime.disk.caches import WHITENING
 from dcbench_bacon.runtime.disk.files import write_atomically
@@ -112,7 +113,7 @@ def other_fit(synthetic: SyntheticSet, dataset: Dataset) -> bool:
 
 
 def _split(split: Split, whitening: Whitening) -> Split:
-    return Split(whitening.apply(split.images), split.labels)
+    return split.resident().changed(whitening.apply)
 
 
 def _kept(dataset: Dataset) -> Whitening:
@@ -121,7 +122,7 @@ def _kept(dataset: Dataset) -> Whitening:
     Processes that ask at the same time wait for one to fit it, because two fits may
     differ by rounding. If the cache cannot be written to, nothing is kept.
     """
-    device = dataset.train.images.device
+    device = dataset.train.device
     images = dataset.fingerprint[:16]
     name = f"{dataset.info.name}-{images}-{EPS:g}-{device.type}.safetensors"
     path = WHITENING.folder / name
@@ -133,12 +134,12 @@ def _kept(dataset: Dataset) -> Whitening:
         lock.acquire()
     except OSError as error:
         logger.warning("the ZCA whitening is not kept: %s", error)
-        return fit(dataset.train.images)
+        return fit(dataset.train.resident().images)
     try:
         if stored := _stored(path, device, tell=True):  # another process fitted it
             return stored
         logger.info("fitting the ZCA whitening of %s", dataset.info.name)
-        found = fit(dataset.train.images)
+        found = fit(dataset.train.resident().images)
         write_atomically(path, save(found._asdict()))
     except OutputError as error:
         logger.warning("the ZCA whitening is not kept: %s", error)

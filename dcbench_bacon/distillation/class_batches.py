@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcbench_bacon.contract import Run
-from dcbench_bacon.data.dataset import class_index, normalize
+from dcbench_bacon.data.dataset import class_index
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.schema import DatasetInfo
 
@@ -41,7 +41,6 @@ class RealImages:
     def __init__(self, run: Run) -> None:
         """Index the train split by class."""
         self.run = run
-        self.images = run.train.images
         self.labels = run.train.labels
         self.index, self.counts = class_index(self.labels, run.info.classes)
         self.largest = self.index.shape[1]
@@ -67,8 +66,7 @@ class RealImages:
 
     def take(self, index: Int64[Tensor, "c n"]) -> Float[Tensor, "c n ch h w"]:
         """Return the normalised images at indices that ``draw`` returned."""
-        images = normalize(self.images[index.flatten()], self.run.info)
-        return torch.unflatten(images, 0, index.shape)
+        return self.run.train.take(index)
 
     def minibatches(
         self, shape: tuple[int, ...], generator: torch.Generator
@@ -86,8 +84,7 @@ class RealImages:
         self, index: Int64[Tensor, "*shape"]
     ) -> tuple[Float[Tensor, "*shape c h w"], Int64[Tensor, "*shape"]]:
         """Return the normalised images at the given indices, with their labels."""
-        images = normalize(self.images[index.flatten()], self.run.info)
-        return torch.unflatten(images, 0, index.shape), self.labels[index]
+        return self.run.train.take(index), self.labels[index]
 
     def start(
         self, init: Init, generator: torch.Generator, partition: int = 1

@@ -258,7 +258,7 @@ class Selection:
     @torch.no_grad()
     def _encode(self, index: Int64[Tensor, "n"]) -> Float32[Tensor, "n d"]:
         """Return the features of images of the train split."""
-        return self.features.encode(self.run.train.images[index])
+        return self.features.embed(self.run.train.take(index))
 
     def result(self) -> SyntheticSet:
         """Return the images chosen, with one-hot labels."""

@@ -19,7 +19,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from dcbench_bacon.contract import Run
-from dcbench_bacon.data.dataset import Dataset, normalize
+from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.splits import Split
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
@@ -140,7 +141,7 @@ def appraise(
         order: an order of the training images; the first ones, as many as a set has
             images, are measured beside the set.
     """
-    real = encode(judge.encode, normalize(dataset.test.images, dataset.info))
+    real = encode_split(judge.encode, dataset.test)
     width = bandwidth(real)
     rows = []
     for name, synthetic in sets:
@@ -179,6 +180,13 @@ def encode(
         return torch.cat([encoder(piece) for piece in torch.split(images, most)])
 
 
+def encode_split(encoder: Embedding, split: Split) -> Float[Tensor, "n d"]:
+    """Return the features of all images of a split."""
+    most = images_per_call(split.device, split.shape[-1])
+    with torch.no_grad():
+        return torch.cat([encoder(images) for images, _ in split.batches(most)])
+
+
 def agreement(
     features: Float[Tensor, "n d"], images: Labelled, score: SemanticScore
 ) -> float:
@@ -203,12 +211,7 @@ def limited(dataset: Dataset, most: int, generator: torch.Generator) -> Dataset:
         return dataset
     chosen = torch.randperm(count, generator=generator, device=generator.device)
     index = chosen[:most].to(dataset.test.labels.device)
-    test = replace(
-        dataset.test,
-        images=dataset.test.images[index],
-        labels=dataset.test.labels[index],
-    )
-    return replace(dataset, test=test)
+    return replace(dataset, test=dataset.test.subset(index))
 
 
 def _labelled(synthetic: SyntheticSet) -> Labelled:
@@ -221,4 +224,4 @@ def _first(dataset: Dataset, index: Int64[Tensor, "n"]) -> Labelled:
     """Return normalised training images, with their classes."""
     train = dataset.train
     index = index.to(train.labels.device)
-    return Labelled(normalize(train.images[index], dataset.info), train.labels[index])
+    return Labelled(train.take(index), train.labels[index])

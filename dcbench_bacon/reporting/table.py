@@ -7,7 +7,16 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 Content = Literal[
-    "accuracy", "spread", "transfer", "scores", "regimes", "timing", "unfinished"
+    "accuracy",
+    "summary",
+    "spread",
+    "augmentations",
+    "transfer",
+    "scores",
+    "regimes",
+    "cost",
+    "timing",
+    "unfinished",
 ]
 """The subjects of tables of records that users name."""
 LayoutKind = Literal["paper", "networks", "methods"]

@@ -12,7 +12,8 @@ import torch
 
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.dataset import Dataset
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.running import made_once
 from dcbench_bacon.running.clock import Clock

@@ -8,7 +8,8 @@ import torch
 
 from dcbench_bacon import plugins
 from dcbench_bacon.data.dataset import Dataset, check_ipc, held_out_sha256, hold_out
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError
 from dcbench_bacon.evaluation.judged import protocol_for_set
 from dcbench_bacon.networks.base import Network

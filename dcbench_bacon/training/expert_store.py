@@ -28,8 +28,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dcbench_bacon.contract import Run
-from dcbench_bacon.data.dataset import sha256
-from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.data.splits import Split
 from dcbench_bacon.errors import OutputError, RecordError
 from dcbench_bacon.runtime.disk.caches import EXPERTS
 from dcbench_bacon.runtime.disk.files import is_temporary, write_atomically
@@ -89,8 +88,7 @@ def size_bytes(experts: int, passes: int, parameters: int) -> int:
 
 def split_sha256(split: Split) -> str:
     """Return the SHA-256 of the images, labels and shape of a train split."""
-    shape = f"{tuple(split.images.shape)}"
-    return sha256(split.images, split.labels, start=shape)
+    return split.sha256(start=f"{split.shape}")
 
 
 class ExpertStore:

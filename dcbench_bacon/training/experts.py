@@ -13,7 +13,6 @@ from torch import Tensor
 
 from dcbench_bacon.augmentation.siamese import Augmentation, Draw
 from dcbench_bacon.contract import Run, State
-from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
@@ -197,8 +196,7 @@ class ExpertTrainer:
                 self.augmentation.draw(1, stream, samples=index.shape[1])
                 for stream in streams
             ]
-            images = normalize(self.run.train.images[index.flatten()], self.run.info)
-            images = torch.unflatten(images, 0, index.shape)
+            images = self.run.train.take(index)
             images = self.augmentation.apply(images, Draw.cat(draws))
         with self.run.phase("train"):
             labels = self.run.train.labels[index]

@@ -16,13 +16,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from msgspec import Meta
 from torch import Tensor
 
 from dcbench_bacon.contract import Run, Settings, State
-from dcbench_bacon.data.dataset import normalize, sha256
-from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.data.dataset import sha256
+from dcbench_bacon.data.splits import Split
 from dcbench_bacon.field_types import Positive
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
@@ -90,14 +90,10 @@ class Features(NamedTuple):
     """The maps from images to the vectors whose distances count.
 
     Attributes:
-        encode: returns one row per image of a ``Split``.
         embed: returns one row per normalised image.
         origin: JSON values that describe the features.
     """
 
-    encode: Callable[
-        [UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]], Float32[Tensor, "n d"]
-    ]
     embed: Embedding
     origin: dict[str, Any]
 
@@ -110,11 +106,7 @@ def build(run: Run, settings: FeatureSettings) -> Features:
     """
     maker = {"network": _network, "pixels": _pixels, "clip": _clip}[settings.features]
     embed, origin = maker(run, settings)
-    return Features(
-        lambda images: embed(normalize(images, run.info)),
-        embed,
-        {"kind": settings.features, **origin},
-    )
+    return Features(embed, {"kind": settings.features, **origin})
 
 
 def _pixels(run: Run, settings: FeatureSettings) -> tuple[Embedding, dict[str, Any]]:
@@ -241,4 +233,4 @@ def _described(training: Training) -> dict[str, Any]:
 
 def _content(split: Split) -> str:
     """Return a text that identifies the images and labels of a train split."""
-    return f"{tuple(split.images.shape)} {sha256(split.images, split.labels)}"
+    return f"{split.shape} {split.sha256()}"

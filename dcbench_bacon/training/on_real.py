@@ -9,11 +9,10 @@ momentum that starts anew.
 """
 
 import torch
-from torch import Tensor
 
 from dcbench_bacon.augmentation import policies
 from dcbench_bacon.contract import Run, State
-from dcbench_bacon.data.dataset import normalize
+from dcbench_bacon.data.splits import Feed
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.compilation import compile_network
@@ -75,6 +74,7 @@ class RealImageTrainer:
         self.update.attach(self.vector)
         self.order = torch.arange(len(run.train.labels), device=run.device)
         self.batches = -(-len(self.order) // training.batch_size)
+        self.feed = Feed(run.train, training.batch_size)
 
     @property
     def steps(self) -> int:
@@ -88,8 +88,7 @@ class RealImageTrainer:
         if batch == 0:
             self._begin(afresh=training.restarts(epoch))
         optimiser = training.optimiser(training.factor(epoch))
-        start = batch * training.batch_size
-        self._update(optimiser, self.order[start : start + training.batch_size])
+        self._update(optimiser, batch)
 
     def _begin(self, afresh: bool) -> None:
         """Draw the order of a pass, and forget the momentum if ``afresh``."""
@@ -99,17 +98,16 @@ class RealImageTrainer:
         if afresh:
             self.velocity.zero_()
 
-    def _update(self, optimiser: FlatSGD, index: Tensor) -> None:
-        """Update the network once on the images at ``index``."""
+    def _update(self, optimiser: FlatSGD, batch: int) -> None:
+        """Update the network once on a batch of the pass."""
         with self.run.phase("augmentation"):
-            images = normalize(self.run.train.images[index], self.run.info)
+            images, labels = self.feed.batch(batch, self.order)
             draw = self.augmentation.draw(1, self.drawing, samples=len(images))
             images = self.augmentation.apply(images.unsqueeze(0), draw).squeeze(0)
         with self.run.phase("train"), tensor_cores(self.training.precision):
             self.network.train()
-            labels = self.run.train.labels[index]
             outcome = self.update(optimiser, self.velocity, images, labels)
-        self.run.count(len(index))
+        self.run.count(len(labels))
         self.run.watch("loss", outcome.loss)
 
     def state_dict(self) -> State:

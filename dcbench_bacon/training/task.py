@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import interpolate
 
-from dcbench_bacon.data.dataset import normalize
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Pixels, Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.protocol import Protocol
@@ -50,7 +50,7 @@ def enlarge(split: Split, side: int) -> Split:
     Raises:
         UsageError: ``side`` is smaller than the side of the images.
     """
-    size = split.images.shape[-1]
+    size = split.shape[-1]
     if side < size:
         raise UsageError(
             f"protocol.test_size={side}: the images have {size} pixels a side; choose "
@@ -58,13 +58,16 @@ def enlarge(split: Split, side: int) -> Split:
         )
     start = (side - size) // 2
     middle = slice(start, start + size)
-    whole = split.images.dtype == torch.uint8
-    pieces = []
-    for piece in torch.split(split.images, images_per_call(split.images.device, side)):
-        large = interpolate(piece.float(), size=(side, side), mode="bilinear")
-        cut = large[..., middle, middle]
-        pieces.append(cut.round().to(torch.uint8) if whole else cut)
-    return Split(torch.cat(pieces), split.labels)
+
+    def enlarged(images: Pixels) -> Pixels:
+        pieces = []
+        for piece in torch.split(images, images_per_call(images.device, side)):
+            large = interpolate(piece.float(), size=(side, side), mode="bilinear")
+            cut = large[..., middle, middle]
+            pieces.append(cut if images.is_floating_point() else cut.round().byte())
+        return torch.cat(pieces)
+
+    return split.changed(enlarged)
 
 
 def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
@@ -73,16 +76,14 @@ def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
     The arithmetic has the precision of the network. Nothing is compiled, because this
     is called too rarely to compile for its batch sizes.
     """
-    most = images_per_call(split.images.device, info.size, network.memory_demand)
+    most = images_per_call(split.device, info.size, network.memory_demand)
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.images.device)
+    correct = torch.zeros((), dtype=torch.int64, device=split.device)
     with (
         torch.no_grad(),
         torch.compiler.set_stance("force_eager"),
         tensor_cores(network.precision),
     ):
-        pieces = (torch.split(tensor, most) for tensor in (split.images, split.labels))
-        for images, labels in zip(*pieces, strict=True):
-            logits = network(normalize(images, info))
-            correct += (logits.argmax(1) == labels).sum()
+        for images, labels in split.batches(most):
+            correct += (network(images).argmax(1) == labels).sum()
     return correct.item() / len(split.labels)

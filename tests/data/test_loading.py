@@ -24,7 +24,7 @@ from PIL import ExifTags, Image
 from dcbench_bacon.data import dataset, decoded_cache, loading
 from dcbench_bacon.data.dataset import class_index, denormalize, split_validation
 from dcbench_bacon.data.files import verification
-from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.data.splits import ResidentSplit
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS
 
@@ -566,7 +566,7 @@ def test_normalize_is_torchvisions_and_can_be_undone(device: torch.device) -> No
 def test_validation_split_is_stratified_and_seeded() -> None:
     labels = torch.arange(3).repeat_interleave(torch.tensor([40, 20, 2]))
     images = torch.arange(62, dtype=torch.uint8)[:, None, None, None]
-    split = Split(images, labels)
+    split = ResidentSplit(images, labels, loading.load("digits").info)
     halves = [
         split_validation(split, 0.1, torch.Generator().manual_seed(seed))
         for seed in (0, 0, 1)

@@ -17,7 +17,8 @@ from dcbench_bacon.cli.cells.opening import SetReader
 from dcbench_bacon.data import loading, whitening
 from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
 from dcbench_bacon.data.sets import synthetic_file
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import ResidentSplit
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.exchange.formats import ReadingOptions
@@ -66,7 +67,7 @@ def test_train_and_test_are_whitened_with_the_statistics_of_train() -> None:
     uneven = Dataset(
         SOURCE.info,
         SOURCE.train,
-        Split(other, SOURCE.test.labels[:20]),
+        ResidentSplit(other, SOURCE.test.labels[:20], SOURCE.info),
         SOURCE.fingerprint,
     )
     made = whitening.whiten(uneven)
@@ -199,6 +200,7 @@ def accuracies(path: Path, *options: object) -> list[str]:
     return done.stdout.replace(str(path), "").split()
 
 
+@pytest.mark.slow
 def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
     path, plain = mtt(tmp_path / "white", zca=True), mtt(tmp_path / "plain", zca=False)
     made, start = synthetic_file.read(path), synthetic_file.read(plain)
@@ -212,6 +214,7 @@ def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
     assert torch.allclose(made.images, fitted.apply(pixels.byte()), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_grid_whitens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
@@ -272,6 +275,7 @@ def test_a_whitened_set_is_tested_on_whitened_images(
     assert "in MTT's way" in caplog.text
 
 
+@pytest.mark.slow
 def test_people_see_pixels(tmp_path: Path) -> None:
     white, plain = mtt(tmp_path / "white", zca=True), mtt(tmp_path / "plain", zca=False)
     for path, name in ((white, "white.png"), (plain, "plain.png")):

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dcbench_bacon.data.dataset import Dataset, class_index, normalize
 from dcbench_bacon.data.sets import synthetic_file
-from dcbench_bacon.data.synthetic import Split
 from dcbench_bacon.distillation import coresets
 from dcbench_bacon.distillation.coresets import (
     Choice,
@@ -231,7 +230,7 @@ def uneven() -> Dataset:
         .sort()
         .values
     )
-    split = Split(source.train.images[kept], source.train.labels[kept])
+    split = source.train.subset(kept)
     return Dataset(source.info, split, split, source.fingerprint)
 
 

@@ -223,7 +223,7 @@ def test_batch_norm_sees_all_classes_at_once(tmp_path: Path) -> None:
 def unbalanced(folder: Path) -> CellRun:
     source = dataset(classes=3, per_class=12)
     keep = torch.cat([torch.arange(3), torch.arange(3, 36, 3)])  # class 0 has most
-    split = type(source.train)(source.train.images[keep], source.train.labels[keep])
+    split = source.train.subset(keep)
     return cell_run(type(source)(source.info, split, split, ""), folder)
 
 

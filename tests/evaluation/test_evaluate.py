@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from dcbench_bacon.augmentation.siamese import Augmentation
 from dcbench_bacon.data.dataset import normalize
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
-from dcbench_bacon.errors import InterruptedRunError
+from dcbench_bacon.data.splits import ResidentSplit, Split
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.evaluation import evaluate as evaluation
 from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.evaluation.judged import check_protocol
 from dcbench_bacon.field_types import Selection
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
@@ -34,8 +36,8 @@ CPU = torch.device("cpu")
 SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
 DSA = "color_crop_cutout_flip_scale_rotate"
 REAL = dataset()
-TEST = Split(REAL.test.images[:18], REAL.test.labels[:18])
-VALIDATION = Split(REAL.test.images[18:], REAL.test.labels[18:])
+TEST = REAL.test.subset(torch.arange(18))
+VALIDATION = REAL.test.subset(torch.arange(18, len(REAL.test)))
 
 
 def rules(**changes: object) -> Protocol:
@@ -310,12 +312,13 @@ def test_selection_measures_now_and_then_and_at_the_end(
     assert (found.epoch, found.accuracy) == (6, 0.7)
 
 
+@pytest.mark.slow
 def test_test_labels_do_not_reach_best_val() -> None:
     epochs = set()
     for key in "abcdef":
         what = selecting("best_val", epochs=9, learning_rate=0.2)
         (fair,) = evaluate(Clock(key, CPU), what)
-        poisoned = Split(TEST.images, (TEST.labels + 1) % 3)
+        poisoned = ResidentSplit(TEST.images, (TEST.labels + 1) % 3, REAL.info)
         (other,) = evaluate(Clock(key, CPU), what._replace(test=poisoned))
         assert (other.epoch, other.validation) == (fair.epoch, fair.validation)
         assert other.accuracy != fair.accuracy
@@ -336,7 +339,7 @@ def noise(seed: int) -> Task:
     pixels = torch.randint(0, 256, shape, generator=stream, dtype=torch.uint8)
     images = torch.randn(30, 1, 8, 8, generator=stream)
     made = SyntheticSet(images, F.one_hot(torch.arange(30) % 3, 3).float())
-    return Task(made, Split(pixels, labels), REAL.info, NOISY)
+    return Task(made, ResidentSplit(pixels, labels, REAL.info), REAL.info, NOISY)
 
 
 @pytest.mark.slow
@@ -416,7 +419,7 @@ def test_accuracy_by_hand() -> None:
     images = pixels.view(5, 1, 1, 1).expand(5, 1, 8, 8).contiguous()
     labels = torch.tensor([0, 2, 1, 2, 2])  # the third and the fourth are wrong
     network = Bright(torch.nn.Sequential(), 64, 3)
-    found = accuracy(network, Split(images, labels), REAL.info)
+    found = accuracy(network, ResidentSplit(images, labels, REAL.info), REAL.info)
     assert found == pytest.approx(3 / 5)
 
 
@@ -554,6 +557,7 @@ def stacked(count: int = 3, **changes: object) -> Task:
 
 @pytest.mark.parametrize("architecture", [SMALL, "MLP", "ConvNetD2W8"])
 @pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.slow
 def test_networks_together_come_out_as_one_by_one(
     architecture: str, soft: bool, trainers: list[SetTrainer]
 ) -> None:
@@ -572,6 +576,38 @@ def test_networks_together_come_out_as_one_by_one(
         assert abs(first.accuracy - second.accuracy) <= 1 / len(TEST.labels)
 
 
+def test_several_augmentations_train_networks_of_their_own_for_as_long() -> None:
+    """Each as if it were alone, one by one or together, whatever the pass counts."""
+    names = ("none", DSA, "autoaugment")
+    several = rules(
+        architectures=("MLP",), networks=2, epochs=3, augmentation="+".join(names)
+    )
+    clock = Clock("cell", CPU)
+    alone = evaluate(clock, task(several))
+    assert [(each.augmentation, each.trial) for each in alone] == [
+        (name, trial) for name in names for trial in range(2)
+    ]
+    assert {timing.steps for timing in clock.timings.values()} == {several.passes}
+    assert len(clock.timings) == len(alone)
+    together = evaluate(Clock("cell", CPU), task(several), together=True)
+    for one, stacked_ in zip(alone, together, strict=True):
+        assert (one.augmentation, one.trial) == (stacked_.augmentation, stacked_.trial)
+        assert one.accuracy == pytest.approx(stacked_.accuracy, abs=0.06)  # one image
+    one_name = msgspec.structs.replace(several, augmentation=DSA)
+    single = evaluate(Clock("cell", CPU), task(one_name))
+    assert [each.augmentation for each in single] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [("none+nonesuch", "nonesuch"), ("none+", "twice"), ("crop+cutout+crop", "twice")],
+)
+def test_a_wrong_list_of_augmentations_is_refused(names: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        check_protocol(rules(augmentation=names))
+
+
+@pytest.mark.slow
 def test_selection_is_each_networks_own_when_together() -> None:
     what = stacked(selection="best_val", epochs=9)._replace(validation=VALIDATION)
     alone = evaluate(Clock("cell", CPU), what)
@@ -580,6 +616,7 @@ def test_selection_is_each_networks_own_when_together() -> None:
     assert len({each.epoch for each in together}) > 1
 
 
+@pytest.mark.slow
 def test_memory_bounds_how_many_train_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -23,7 +23,8 @@ from dcbench_bacon.augmentation.siamese import Augmentation
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import Dataset, hold_out, normalize
 from dcbench_bacon.data.sets import synthetic_file
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import ResidentSplit, Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.networks import builder
@@ -46,8 +47,8 @@ from dcbench_bacon.training.teachers import find
 CPU = torch.device("cpu")
 SMALL, NORMED = "ConvNetD1W8", "ConvNetD1W8BN"
 REAL = dataset()
-TEST = Split(REAL.test.images[:18], REAL.test.labels[:18])
-VALIDATION = Split(REAL.test.images[18:], REAL.test.labels[18:])
+TEST = REAL.test.subset(torch.arange(18))
+VALIDATION = REAL.test.subset(torch.arange(18, len(REAL.test)))
 NAMES = protocols.protocol_names()
 SIX = "color_crop_cutout_flip_scale_rotate"
 FIVE = "color_crop_cutout_scale_rotate"
@@ -258,8 +259,8 @@ def test_networks_together_come_out_as_one_by_one(
     what = task(protocol)
     alone = evaluate(Clock("cell", CPU), what)
     together = evaluate(Clock("cell", CPU), what, together=True)
-    felt = matters(trainers[0].network)
-    for one, other in zip(trainers[:2], trainers[2:], strict=True):
+    felt, count = matters(trainers[0].network), len(alone)
+    for one, other in zip(trainers[:count], trainers[count:], strict=True):
         first, second = one.vector[felt], other.vector[felt]
         assert torch.allclose(first, second, rtol=1e-2, atol=1e-3)
         assert (one.average is None) == (protocol.ema == 0)
@@ -308,6 +309,7 @@ def digits(digits_cache: Path) -> Dataset:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_every_protocol_learns_digits(name: str, digits: Dataset) -> None:
     protocol = small(
         name,
@@ -398,12 +400,13 @@ def test_the_first_of_equally_good_rates_counts(
     assert {each.learning_rate for each in found} == {0.1}
 
 
+@pytest.mark.slow
 def test_test_labels_do_not_reach_the_choice_of_a_rate() -> None:
     chosen = set()
     for key in "abcdefgh":
         what = rates(0.2, 0.02, 0.002)
         fair = evaluate(Clock(key, CPU), what)
-        poisoned = Split(TEST.images, (TEST.labels + 1) % 3)
+        poisoned = ResidentSplit(TEST.images, (TEST.labels + 1) % 3, REAL.info)
         other = evaluate(Clock(key, CPU), what._replace(test=poisoned))
         keys = [(each.learning_rate, each.validation, each.epoch) for each in fair]
         assert keys == [(e.learning_rate, e.validation, e.epoch) for e in other]
@@ -509,14 +512,15 @@ def test_digits_are_not_mirrored(name: str, images: str) -> None:
     cell = Cell("dm", images, 10)
     for preset in get_args(field_types.Preset):
         request = protocols.Request(protocol=name, preset=preset)
-        augmentation = protocols.protocol(cell, request).augmentation
-        built = policies.build(augmentation, REAL.info)
-        if isinstance(built, policies.AugmentationPolicy):
-            assert not any(
-                isinstance(step, policy_steps.Mirror) for step in built.steps
-            )
-        elif isinstance(built, Augmentation):
-            assert "flip" not in built.operations
+        for single in protocols.protocol(cell, request).under_each:
+            augmentation = single.augmentation
+            built = policies.build(augmentation, REAL.info)
+            if isinstance(built, policies.AugmentationPolicy):
+                assert not any(
+                    isinstance(step, policy_steps.Mirror) for step in built.steps
+                )
+            elif isinstance(built, Augmentation):
+                assert "flip" not in built.operations
     other = protocols.protocol(
         Cell("dm", "cifar10", 10), protocols.Request(protocol=name)
     )
@@ -533,7 +537,7 @@ def test_presets_are_shorter_and_keep_what_a_protocol_is(
     cell = Cell("dm", "digits", 10)
     full = protocols.protocol(cell, protocols.Request(protocol=name))
     found = protocols.protocol(cell, protocols.Request(protocol=name, preset=preset))
-    alone = ("dc", "dc_2021", "hard", "reference")
+    alone = ("dc", "dc_2021", "dc_bench", "hard", "reference")
     assert bool(found.teachers) == (name not in alone)
     assert (found.loss, found.mixing, found.ema) == (full.loss, full.mixing, full.ema)
     assert (found.epochs < full.epochs) == (preset != "paper")
@@ -697,7 +701,8 @@ def test_residual_students_start_as_in_their_sources(
 
 def test_what_is_tested_is_the_middle_of_the_enlarged_image() -> None:
     images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).mul(3)
-    found = enlarge(Split(images, torch.zeros(1, dtype=torch.int64)), 12).images
+    split = ResidentSplit(images, torch.zeros(1, dtype=torch.int64), REAL.info)
+    found = enlarge(split, 12).images
     picture = Image.fromarray(images[0, 0].numpy()).resize(
         (12, 12), Image.Resampling.BILINEAR
     )
@@ -705,7 +710,7 @@ def test_what_is_tested_is_the_middle_of_the_enlarged_image() -> None:
     assert (found[0, 0].int() - expected.int()).abs().max() <= 1
     assert found.dtype == torch.uint8
     with pytest.raises(UsageError, match="test_size=4"):
-        enlarge(Split(images, torch.zeros(1, dtype=torch.int64)), 4)
+        enlarge(split, 4)
     rded = protocols.Request(protocol="rded")
     assert protocols.protocol(Cell("dm", "tiny_imagenet", 1), rded).test_size == 72
     assert protocols.protocol(Cell("dm", "cifar10", 1), rded).test_size == 0
@@ -894,6 +899,7 @@ def test_a_file_of_other_images_is_not_chosen_by_validation(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.slow
 def test_a_teacher_is_trained_once_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -923,6 +929,7 @@ def test_methods_are_compared_on_one_validation_split(
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.slow
 def test_a_teacher_is_trained_once_for_all_cells_that_hold_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,6 @@ from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.reporting.literature import published
-from dcbench_bacon.reporting.numbers import scores
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.run import CellRun
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -253,16 +252,6 @@ def test_a_regime_is_compared_with_no_published_number() -> None:
         request = protocols.Request(protocol=name, regime="hard")
         judged = protocols.protocol(Cell("any", "cifar10", 10), request)
         assert published.family(judged) not in protocols.protocol_names()
-
-
-def test_the_paired_interval_knows_the_pairs() -> None:
-    """Sets that differ much, each a tenth better than its partner."""
-    second = [[0.1, 0.1], [0.5, 0.5], [0.8, 0.8]]
-    first = [[value + 0.1 for value in networks] for networks in second]
-    paired, apart = scores.paired(first, second), scores.bootstrap(first, second)
-    assert paired == pytest.approx((0.1, 0.1, 0.1))
-    assert apart.low < 0 < apart.high
-    assert np.isnan(scores.paired([[0.4]], [[0.3]]).low)
 
 
 @pytest.mark.slow

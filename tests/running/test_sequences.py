@@ -36,7 +36,8 @@ from dcbench_bacon.cli.main import main
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.dataset import denormalize, split_validation
 from dcbench_bacon.data.sets import class_order, set_identity, synthetic_file
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.distillation.class_batches import RealImages, in_class_order
 from dcbench_bacon.exchange import conversion, image_folder
 from dcbench_bacon.exchange.interpretation import values

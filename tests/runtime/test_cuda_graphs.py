@@ -17,7 +17,8 @@ from support import cell_run, dataset
 from torch import Tensor
 
 from dcbench_bacon.augmentation.siamese import Augmentation
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import ResidentSplit
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.distillation.distribution import DistributionMatching
 from dcbench_bacon.distillation.feature_matching import Matcher
@@ -177,6 +178,7 @@ def test_recorded_steps_of_dm(tmp_path: Path, objective: str) -> None:
 @pytest.mark.parametrize(
     "changes", [{}, {"update": "sequential"}, {"partition": 1, "ce_weight": 0.0}]
 )
+@pytest.mark.slow
 def test_recorded_steps_of_idm(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Networks of the queue come and go, and so do their parameters."""
     more = {"queue_batch": 16, "queue_train_steps": 2, "queue_interval": 3}
@@ -211,12 +213,12 @@ def test_recorded_steps_in_pieces(
     assert torch.equal(distil(made("a", False), 7), distil(made("b", True), 7))
 
 
-def noise(count: int, seed: int) -> Split:
+def noise(count: int, seed: int) -> ResidentSplit:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(
         0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8
     )
-    return Split(images, torch.arange(count) % 3)
+    return ResidentSplit(images, torch.arange(count) % 3, dataset().info)
 
 
 def judged(
@@ -244,6 +246,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("kind", PROTOCOLS)
 @pytest.mark.parametrize("limit", [16, 2])
+@pytest.mark.slow
 def test_recorded_passes(
     kind: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

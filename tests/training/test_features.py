@@ -17,7 +17,7 @@ from torch import Tensor
 from dcbench_bacon.contract import State
 from dcbench_bacon.data.dataset import Dataset, denormalize, normalize
 from dcbench_bacon.data.sets import synthetic_file
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
@@ -77,7 +77,8 @@ def test_pixels_are_normalised(tmp_path: Path) -> None:
     found = features.build(run, FeatureSettings(features="pixels"))
     pixels = source.train.images[:5]
     expected = (pixels / 255 - 0.5) / 0.3
-    assert torch.allclose(found.encode(pixels), expected.flatten(1), atol=1e-6)
+    mine = found.embed(source.train.take(torch.arange(5)))
+    assert torch.allclose(mine, expected.flatten(1), atol=1e-6)
     assert found.origin == {"kind": "pixels"}
 
 
@@ -94,6 +95,7 @@ def test_the_network_is_trained_once_for_all_cells(tmp_path: Path) -> None:
     assert run.timings["features"].steps == STEPS  # counts for every cell
 
 
+@pytest.mark.slow
 def test_who_asks_first_does_not_matter(tmp_path: Path) -> None:
     one = distil(tmp_path / "a", "herding", ipc=1)
     two = distil(tmp_path / "b", "k_means", ipc=3)
@@ -102,9 +104,10 @@ def test_who_asks_first_does_not_matter(tmp_path: Path) -> None:
     assert torch.equal(one.images, later.images)
 
 
+@pytest.mark.slow
 def test_what_decides_the_network_names_it(tmp_path: Path) -> None:
     source = dataset()
-    fewer = Split(source.train.images[:-1], source.train.labels[:-1])
+    fewer = source.train.subset(torch.arange(len(source.train) - 1))
     other = Dataset(source.info, fewer, source.test, source.fingerprint)
     made = [
         distil(tmp_path),
@@ -133,7 +136,7 @@ def test_the_record_of_the_network_is_true(tmp_path: Path) -> None:
     run = run_of(tmp_path)
     found = features.build(run, msgspec.convert(SMALL, FeatureSettings))
     with torch.no_grad():
-        mine = found.encode(source.train.images[:4])
+        mine = found.embed(source.train.take(torch.arange(4)))
         theirs = network.embed(normalize(source.train.images[:4], source.info))
     assert torch.equal(mine, theirs)
 
@@ -147,7 +150,7 @@ def test_running_statistics_are_kept(tmp_path: Path) -> None:
     for count in (36, 1):
         found = features.build(run_of(tmp_path), settings)
         with torch.no_grad():
-            both.append(found.encode(images[:count]))
+            both.append(found.embed(normalize(images[:count], dataset().info)))
     assert torch.allclose(both[0][:1], both[1], atol=1e-5)  # not those of a batch
     content = checkpoint.read(kept(tmp_path)[0])["content"]
     network = builder.build("ConvNetD1W8BN", channels=1, size=8, classes=3)
@@ -310,7 +313,7 @@ def test_clip_gives_unit_vectors(
     found = features.build(cell_run(source, tmp_path), settings)
     model = open_clip.create_model(registered, pretrained=str(weights)).eval()
     with torch.no_grad():
-        mine = found.encode(source.train.images[:5])
+        mine = found.embed(source.train.take(torch.arange(5)))
         pixels = normalize(source.train.images[:5], source.info)
         assert torch.allclose(mine, clip_images(model, pixels), atol=1e-5)
     assert torch.allclose(mine.norm(dim=1), torch.ones(5))

@@ -9,7 +9,8 @@ import msgspec
 from dcbench_bacon.cli.cells.downstream_sets import MemorySet, Sets
 from dcbench_bacon.cli.printing import show
 from dcbench_bacon.data.dataset import Dataset, as_set, split_validation
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.downstream_store import (
     Candidate,
     Stage,

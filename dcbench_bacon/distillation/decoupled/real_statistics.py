@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dcbench_bacon.augmentation import policies
 from dcbench_bacon.contract import Run, State
+from dcbench_bacon.data.splits import Feed
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.distillation.decoupled.moments import (
     Moments,
@@ -122,6 +123,7 @@ class StatisticsPass:
             device=run.device,
         )
         self.batches = -(-len(self.order) // BATCH)
+        self.feed = Feed(run.train, BATCH)
         # Per layer: sums for all classes, by class, and of squares of means by class.
         self.pooled: list[list[Tensor]] = []
         self.images: list[list[Tensor]] = []
@@ -130,8 +132,7 @@ class StatisticsPass:
     @torch.no_grad()
     def step(self, index: int) -> None:
         """Add a batch to the sums."""
-        chosen = self.order[index * BATCH : (index + 1) * BATCH]
-        images, labels = self.real.labelled(chosen)
+        images, labels = self.feed.batch(index, self.order)
         draw: Any = self.augmentation.draw(1, self.drawing, samples=len(images))
         images = self.augmentation.apply(images.unsqueeze(0), draw).squeeze(0)
         with tensor_cores(self.precision):

@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import Split
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.runtime.seeds import stream
 
@@ -83,7 +84,7 @@ def memory(synthetic: SyntheticSet, seen: Sequence[int]) -> SyntheticSet:
 def test_images(test: Split, seen: Sequence[int]) -> Split:
     """Return the test images of the classes that have arrived."""
     kept = _members(test.labels, seen)
-    return Split(test.images[kept], test.labels[kept])
+    return test.subset(kept)
 
 
 def check_classes(path: Path, synthetic: SyntheticSet, names: Sequence[str]) -> None:

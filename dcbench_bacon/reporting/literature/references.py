@@ -38,6 +38,14 @@ class SetResults(NamedTuple):
         return [group.tolist() for _, group in groups]
 
     @property
+    def by_trial(self) -> dict[int, dict[int, float]]:
+        """Return the fractions by seed and by number of the network."""
+        return {
+            seed: dict(zip(group["trial"], group["accuracy"], strict=True))
+            for seed, group in self.rows.groupby("seed")
+        }
+
+    @property
     def recipe(self) -> str:
         """Return the digests of set and protocol, as the index shows them.
 
@@ -63,7 +71,7 @@ def results_of(frame: pd.DataFrame, presets: Sequence[str]) -> list[SetResults]:
     kept = frame[(frame["status"] == "done") & chosen]
     kept = kept.assign(copy=_copies(kept))
     keys = [*_SET, "architecture"]
-    kept = kept.drop_duplicates([*keys, "seed", "trial"])
+    kept = kept.drop_duplicates([*keys, "augmentation", "seed", "trial"])
     return [
         SetResults(dict(zip(keys, tuple(key), strict=True)), group)
         for key, group in kept.groupby(keys, sort=False)

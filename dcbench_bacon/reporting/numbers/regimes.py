@@ -22,7 +22,7 @@ from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.reporting.numbers import scores as formulas
 
 COLUMNS = [
-    *("dataset", "ipc", "regime", "method", "architecture", "protocol", "updates"),
+    *("dataset", "ipc", "regime", "method", "architecture", "protocol", "budget"),
     *("accuracy_mean", "accuracy_std", "sets", "n", "gain", "gain_low", "gain_high"),
     *("pairs", "taught_bytes", "teachers", "preset", "selection", "recipe"),
 ]
@@ -45,7 +45,7 @@ def regimes(
     results = results_of(frame[frame["regime"].isin(get_args(Regime))], presets)
     rows = [_row(result, results) for result in results]
     table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(_NUMBERS, float))
-    order = ["dataset", "ipc", "architecture", "updates", "regime", "method", "recipe"]
+    order = ["dataset", "ipc", "architecture", "budget", "regime", "method", "recipe"]
     table = longform.ordered(table, order)
     return table.set_index("recipe")
 
@@ -57,7 +57,7 @@ def _row(result: SetResults, results: list[SetResults]) -> dict[str, Any]:
     sizes = result.rows.groupby("seed")["taught_bytes"].first()
     return {
         **result.key,
-        **{key: first[key] for key in ("regime", "updates", "teachers")},
+        **{key: first[key] for key in ("regime", "budget", "teachers")},
         **{"accuracy_mean": round(float(percent.mean()), 9)},
         **{"accuracy_std": float(percent.std(ddof=1)), "n": len(percent)},
         **{"sets": result.rows["seed"].nunique()},
@@ -71,14 +71,8 @@ def _gained(result: SetResults, results: list[SetResults]) -> dict[str, float]:
     found = reference(result, results, RANDOM)
     if found is None or result.key["method"] in (RANDOM, WHOLE):
         return {"gain": math.nan, "gain_low": math.nan, "gain_high": math.nan}
-    ours, theirs = (
-        {seed: group.tolist() for seed, group in each.rows.groupby("seed")["accuracy"]}
-        for each in (result, found.result)
-    )
-    seeds = [seed for seed in ours if seed in theirs]
-    if not seeds:
-        return {"gain": math.nan, "gain_low": math.nan, "gain_high": math.nan}
-    interval = formulas.paired([ours[s] for s in seeds], [theirs[s] for s in seeds])
+    ours, theirs = result.by_trial, found.result.by_trial
+    interval = formulas.paired_interval(ours, theirs)
     names = ("gain", "gain_low", "gain_high")
     gains = {name: 100 * value for name, value in zip(names, interval, strict=True)}
-    return {**gains, "pairs": len(seeds)}
+    return {**gains, "pairs": len(ours.keys() & theirs.keys())}

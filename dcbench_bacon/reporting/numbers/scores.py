@@ -6,11 +6,12 @@ which defines them on fractions, so that they lie in [0, 1].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -85,29 +86,46 @@ def bootstrap(
     return Interval(difference, float(low), float(high))
 
 
-def paired(first: Accuracies, second: Accuracies, *, seed: int = 0) -> Interval:
-    """Return a percentile interval of the difference between sets that form pairs.
+def paired_interval(
+    first: Mapping[int, Mapping[int, float]],
+    second: Mapping[int, Mapping[int, float]],
+    *,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Return a Student t interval of the mean of paired differences.
 
-    Each of ``RESAMPLES`` resamples draws pairs of sets with replacement, and from
-    either set of a pair as many networks as it has. With a single pair, the interval
-    contains the variation between networks alone.
+    Sets are paired by their seed, and networks by their trial. The units are the
+    differences of paired sets, each the mean over its networks; with a single pair of
+    sets they are those of its networks, and the interval contains the variation
+    between networks alone.
 
     Args:
-        first: accuracies of one method.
-        second: accuracies of the other, in the same order of pairs.
-        seed: seed of the resampling.
+        first: accuracies by seed and trial.
+        second: those that are subtracted.
+        confidence: the confidence, in (0, 1).
+
+    Returns:
+        The mean difference and its bounds, which are NaN with fewer than two units.
     """
-    difference = mean(first) - mean(second)
-    if all(len(networks) == 1 for networks in (*first, *second)) and len(first) == 1:
-        return Interval(difference, math.nan, math.nan)
-    stream = np.random.default_rng(seed)
-    chosen = stream.integers(len(first), size=(RESAMPLES, len(first)))
-    one, other = (
-        _resampled(sets, stream, RESAMPLES, chosen) for sets in (first, second)
-    )
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(one - other, [tail, 1 - tail])
-    return Interval(difference, float(low), float(high))
+    sets = [
+        [
+            ours - second[seed][trial]
+            for trial, ours in networks.items()
+            if trial in second[seed]
+        ]
+        for seed, networks in first.items()
+        if seed in second
+    ]
+    sets = [differences for differences in sets if differences]
+    units = [float(np.mean(each)) for each in sets]
+    if len(sets) == 1:
+        (units,) = sets
+    if len(units) < 2:
+        return Interval(units[0] if units else math.nan, math.nan, math.nan)
+    middle = math.fsum(units) / len(units)
+    quantile = float(stdtrit(len(units) - 1, (1 + confidence) / 2))
+    half = quantile * _deviation(units) / math.sqrt(len(units))
+    return Interval(middle, middle - half, middle + half)
 
 
 def hard_label_recovery(whole: float, hard: float) -> float:

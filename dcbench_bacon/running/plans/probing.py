@@ -11,7 +11,8 @@ import torch
 from dcbench_bacon.contract import Learner, Method, Reference, State, method_class
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import Dataset
-from dcbench_bacon.data.synthetic import Split, SyntheticSet
+from dcbench_bacon.data.splits import ResidentSplit
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.running.plans.planning import CellJob
@@ -154,8 +155,9 @@ def _evaluation(
     total = 0.0
     every = job.resolved.recipe.protocol
     for architecture in every.architectures:
+        trained = every.of(architecture).under_each
         protocol = msgspec.structs.replace(
-            every.of(architecture),
+            trained[-1],
             architectures=(architecture,),
             networks=1,
             teachers=(),
@@ -174,7 +176,7 @@ def _evaluation(
                 len(synthetic.images) * synthetic.partition**2
             )
             tests = _tests(job) * TEST_SHARE / images
-            total += run.seconds * (1 + tests) * every.networks
+            total += run.seconds * (1 + tests) * every.networks * len(trained)
     return total * max(1, len(every.learning_rates))
 
 
@@ -202,8 +204,8 @@ def _dataset(job: CellJob, context: RunContext) -> tuple[Dataset, float]:
         0, 256, shape, generator=random, dtype=torch.uint8, device=context.device
     )
     labels = torch.arange(count, device=context.device) % info.classes
-    split = Split(images, labels)
-    test = Split(images[: info.classes], labels[: info.classes])
+    split = ResidentSplit(images, labels, info)
+    test = ResidentSplit(images[: info.classes], labels[: info.classes], info)
     counts = getattr(module, "COUNTS", (count, count))
     return Dataset(info, split, test, "random pixels"), counts[0] / count
 

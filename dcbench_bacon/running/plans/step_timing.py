@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dcbench_bacon.contract import Method, method_class
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import Dataset
-from dcbench_bacon.data.synthetic import Split
+from dcbench_bacon.data.splits import ResidentSplit
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.field_types import Precision
 from dcbench_bacon.plugins import METHODS
@@ -104,7 +104,8 @@ def stand_in(info: DatasetInfo, device: torch.device) -> Dataset:
     images = torch.randint(
         0, 256, shape, generator=generator, dtype=torch.uint8, device=device
     )
-    split = Split(images, torch.arange(count, device=device) % info.classes)
+    labels = torch.arange(count, device=device) % info.classes
+    split = ResidentSplit(images, labels, info)
     return Dataset(info, split, split, "random pixels")
 
 
