@@ -9,7 +9,11 @@ import pandas as pd
 
 from dcbench_bacon.reporting.literature.published import cite
 from dcbench_bacon.reporting.numbers import downstream_tables
-from dcbench_bacon.reporting.printing import comparison_pages, layout_pages
+from dcbench_bacon.reporting.printing import (
+    ablation_page,
+    comparison_pages,
+    layout_pages,
+)
 from dcbench_bacon.reporting.printing.cell_texts import (
     CELL,
     KEYS,
@@ -92,7 +96,7 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"scores": comparison_pages.scores, "cost": comparison_pages.cost},
     "summary": comparison_pages.ranking,
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
-    "published": layout_pages.literature,
+    **{"published": layout_pages.literature, "ablation": ablation_page.page},
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }
