@@ -10,6 +10,7 @@ Content = Literal[
     "accuracy",
     "summary",
     "spread",
+    "augmentations",
     "transfer",
     "scores",
     "cost",

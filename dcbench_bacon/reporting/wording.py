@@ -50,6 +50,13 @@ NOTES = {
     "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
     "`dcbench run --references` makes them. The whole training set may have a number "
     "of passes of its own.",
+    "augmentations": "Protocols with several augmentations: mean and deviation over "
+    "the networks of all of them; `dcbench table --what augmentations` has each.",
+    "per_augmentation": "Mean: over augmentations, of the mean accuracy under each, "
+    "which follow. Best: the largest of these, so chosen on test. Transfer: mean over "
+    "the other networks that were trained on the set.",
+    "transfer_published": "No difference for transfer: the source states neither its "
+    "networks nor their augmentation.",
     "cost": "Size: images and labels as stored; partitioned images as they are, "
     "not decoded. A teacher that labels images during an evaluation is not included. "
     "Updates: steps of all stages of the distillation. Images seen: images that went "

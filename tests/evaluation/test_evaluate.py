@@ -15,9 +15,10 @@ from dcbench_bacon.augmentation.siamese import Augmentation
 from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.data.splits import ResidentSplit, Split
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import InterruptedRunError
+from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.evaluation import evaluate as evaluation
 from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.evaluation.judged import check_protocol
 from dcbench_bacon.field_types import Selection
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
@@ -573,6 +574,37 @@ def test_networks_together_come_out_as_one_by_one(
     for first, second in zip(alone, together, strict=True):
         assert (first.trial, first.epoch) == (second.trial, second.epoch)
         assert abs(first.accuracy - second.accuracy) <= 1 / len(TEST.labels)
+
+
+def test_several_augmentations_train_networks_of_their_own_for_as_long() -> None:
+    """Each as if it were alone, one by one or together, whatever the pass counts."""
+    names = ("none", DSA, "autoaugment")
+    several = rules(
+        architectures=("MLP",), networks=2, epochs=3, augmentation="+".join(names)
+    )
+    clock = Clock("cell", CPU)
+    alone = evaluate(clock, task(several))
+    assert [(each.augmentation, each.trial) for each in alone] == [
+        (name, trial) for name in names for trial in range(2)
+    ]
+    assert {timing.steps for timing in clock.timings.values()} == {several.passes}
+    assert len(clock.timings) == len(alone)
+    together = evaluate(Clock("cell", CPU), task(several), together=True)
+    for one, stacked_ in zip(alone, together, strict=True):
+        assert (one.augmentation, one.trial) == (stacked_.augmentation, stacked_.trial)
+        assert one.accuracy == pytest.approx(stacked_.accuracy, abs=0.06)  # one image
+    one_name = msgspec.structs.replace(several, augmentation=DSA)
+    single = evaluate(Clock("cell", CPU), task(one_name))
+    assert [each.augmentation for each in single] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [("none+nonesuch", "nonesuch"), ("none+", "twice"), ("crop+cutout+crop", "twice")],
+)
+def test_a_wrong_list_of_augmentations_is_refused(names: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        check_protocol(rules(augmentation=names))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The commands that read records alone: ``dcbench table``, ``plot`` and ``report``."""
+"""The commands that read records alone: ``dcbench table`` and ``dcbench report``."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -6,10 +6,12 @@ from typing import Any, get_args
 import click
 
 from dcbench_bacon.cli.arguments.completions import among
-from dcbench_bacon.cli.arguments.option_types import IntList, Texts
 from dcbench_bacon.cli.arguments.options import (
     format_option,
     output_option,
+)
+from dcbench_bacon.cli.arguments.record_options import (
+    chosen_options,
     presets_option,
 )
 from dcbench_bacon.errors import UsageError
@@ -29,6 +31,7 @@ Examples:
   dcbench table --layout paper --format latex > table.tex
   dcbench table --preset quick --format csv
   dcbench table --what scores --against dm       intervals of the difference from DM
+  dcbench table --what augmentations             mean, best and each, as DC-BENCH
   dcbench table --what summary                   mean ranks; wins, ties and losses
   dcbench table --what cost                      bytes, updates, images, seconds
 """
@@ -38,7 +41,8 @@ Examples:
     "--what",
     type=click.Choice(
         [
-            *("accuracy", "summary", "spread", "transfer", "scores", "cost"),
+            *("accuracy", "summary", "spread", "augmentations", "transfer"),
+            *("scores", "cost"),
             *("timing", "unfinished", "continual", "nas"),
         ]
     ),
@@ -46,10 +50,10 @@ Examples:
     show_default=True,
     help="The content of the table: accuracies; a summary of methods over data sets "
     "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
-    "and between networks; transfer, every set on every network; scores relative to "
-    "random images and the whole set; the cost of sets (bytes, updates, images, "
-    "seconds); the timing of steps by phase; unfinished cells; or the records of "
-    "dcbench continual and dcbench nas.",
+    "and between networks; the mean and best of several augmentations; transfer, every "
+    "set on every network; scores relative to random images and the whole set; the "
+    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
+    "unfinished cells; or the records of dcbench continual and dcbench nas.",
 )
 @click.option(
     "--layout",
@@ -90,9 +94,7 @@ Examples:
     help="The arms of a ready grid as rows, with their differences to the first arm; "
     "dcbench list grids lists them.",
 )
-@click.option("--methods", type=Texts(), help="Show these methods alone.")
-@click.option("--datasets", type=Texts(), help="Show these data sets alone.")
-@click.option("--ipc", type=IntList(1), help="Show these numbers of images per class.")
+@chosen_options
 @output_option
 def table(format: str | None, alone: bool, **given: Any) -> None:
     """Print measured accuracies beside published ones, from the records alone."""
@@ -125,7 +127,7 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
                     "leave out --published"
                 )
     for option, value, uses in (
-        ("--source", given["source"], ("accuracy",)),
+        ("--source", given["source"], ("accuracy", "augmentations")),
         ("--against", given["against"], ("scores", "summary")),
         ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
         ("--gain-over", given["gain_over"], ("accuracy",)),
@@ -140,98 +142,11 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
             raise UsageError(f"--grid has a layout of its own: leave out {option}")
 
 
-@click.group(
-    epilog="""\b
-Examples:
-  dcbench plot history                               accuracy against steps
-  dcbench plot ablation --key tv_weight --preset quick
-  dcbench plot pareto --format pdf
-"""
-)
-def plot() -> None:
-    """Draw figures from the records alone."""
-
-
-_FORMAT = click.option(
-    "--format",
-    "format",
-    type=click.Choice(["png", "svg", "pdf"]),
-    default="png",
-    show_default=True,
-    help="Format of the files.",
-)
-
-
-def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
-    """Add the command of one kind of figure.
-
-    Args:
-        name: the name of the command.
-        summary: what it draws, as a sentence.
-        detail: a paragraph about its files.
-        more: decorators of further options.
-    """
-
-    def draw(output: Path, format: str, presets: tuple[str, ...], **given: Any) -> None:
-        from dcbench_bacon.cli.results.figures import draw as drawn
-
-        for path in drawn(name, output, format, presets or ("paper",), **given):
-            click.echo(path)
-
-    draw.__doc__ = f"{summary}\n\n{detail}"
-    for option in (*more, output_option, presets_option, _FORMAT):
-        draw = option(draw)
-    plot.command(
-        name,
-        epilog=f"""\b
-Examples:
-  dcbench plot {name} --preset quick            PNG files in results/figures
-  dcbench plot {name} --format pdf --output elsewhere
-""",
-    )(draw)
-
-
-_figure(
-    "transfer",
-    "Draw the accuracy of every set on every network as heat maps.",
-    "There is one file per data set, number of images per class, preset and selection.",
-)
-_figure(
-    "history",
-    "Draw the accuracy against the steps of the distillation.",
-    "Only sets that were evaluated on the way are drawn: run them with --set "
-    "protocol.evaluate_every=STEPS. There is a panel per number of images per class; "
-    "bands are one standard deviation.",
-)
-_figure(
-    "ablation",
-    "Draw the accuracy against a setting that was swept.",
-    "dcbench run --sweep KEY=VALUES makes such records. A line joins records that "
-    "differ in this key alone.",
-    click.option(
-        "--key",
-        metavar="KEY",
-        help="The recipe key, or protocol.KEY; all overridden keys by default.",
-    ),
-)
-_figure(
-    "timing",
-    "Draw the seconds per distillation step, divided into phases.",
-    "There is one file per data set and device; records of dcbench time are included.",
-)
-_figure(
-    "pareto",
-    "Draw the accuracy against images and against seconds.",
-    "The grey steps are the best accuracy up to each cost.",
-)
-
-
 @click.command(
     epilog="""\b
 Examples:
   dcbench report                                 results/report.html, all presets
   dcbench report --preset paper --to page.html
-  dcbench convert SET.safetensors --to picture --output SET.png    its image, too
 """
 )
 @click.option(
@@ -254,7 +169,7 @@ def report(presets: tuple[str, ...], output: Path, to: Path | None) -> None:
     The file needs no network and makes no request. Tables can be sorted and filtered by
     data set, images per class, network and preset. Each number leads to its recipe with
     sources, its seeds, its commit, its hashes and the command that makes it again.
-    Pictures of sets are shown where a PNG file lies beside the set under its name.
+    Sets that are in the results folder are shown as images.
     """
     from dcbench_bacon.cli.results.report import write_report
 

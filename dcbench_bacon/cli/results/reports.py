@@ -33,7 +33,7 @@ def measured(
     against: str | None,
     gain_over: str | None,
     ready: str | None = None,
-    **chosen: Any,
+    **given: Any,
 ) -> Table:
     """Return a table of the records in a results folder.
 
@@ -47,7 +47,7 @@ def measured(
             None for random images and for all.
         gain_over: the method of the gain row.
         ready: the name of a ready grid, whose arms are shown instead; None for none.
-        chosen: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
+        given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
 
     Returns:
         The table; a warning states why it has no rows.
@@ -64,7 +64,7 @@ def measured(
     other = against or ("random" if what == "scores" else None)
     if other and other not in {each.cell.method for each in records}:
         logger.warning("no records of %s in %s", other, output / "records")
-    shown = _chosen(records, **chosen)
+    shown = chosen(records, **given)
     if ready:
         table = ablation(shown, ready_grid(ready), presets=presets)
     else:
@@ -108,15 +108,22 @@ def literature(
     )
 
 
-def _chosen(
+def chosen(
     records: list[Record],
-    methods: tuple[str, ...] | None,
-    datasets: tuple[str, ...] | None,
-    ipc: tuple[int, ...] | None,
+    *,
+    methods: tuple[str, ...] | None = None,
+    datasets: tuple[str, ...] | None = None,
+    ipc: tuple[int, ...] | None = None,
 ) -> list[Record]:
     """Return the records of some methods, data sets and numbers of images.
 
     The whole training set has no number of images per class, and is always there.
+
+    Args:
+        records: the records.
+        methods: names of methods or of sets of other tools; None for all.
+        datasets: names of data sets; None for all.
+        ipc: numbers of images per class; None for all.
     """
     names = {method_named(name) for name in methods or ()} | {*(methods or ())}
     return [

@@ -13,7 +13,7 @@ import pandas as pd
 from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
 from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
 from dcbench_bacon.reporting.literature.published import KNOWN, family
-from dcbench_bacon.schema import Record
+from dcbench_bacon.schema import Evaluation, Record
 
 CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has changed
 
@@ -24,6 +24,11 @@ _ORDER: dict[str, tuple[str, ...]] = {
     "architecture": KNOWN.order["architecture"],
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),
+    "augmentation": (
+        *("none", "color_crop_cutout_flip_scale_rotate"),
+        *("color_crop_cutout_scale_rotate", "autoaugment", "autoaugment_imagenet"),
+        *("randaugment", "imagenet_aug", "cifar_aug"),
+    ),
 }
 CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
@@ -42,6 +47,9 @@ _ORIGIN = (
     *("distillation_seconds", "updates", "images_seen", "peak_bytes", "device"),
     *("images", "set_bytes", "label_bytes"),
 )
+# What ``--set`` may change without asking another question: which networks are trained,
+# and how many of each. Tables show both.
+_AMOUNTS = frozenset({"protocol.networks", "protocol.architectures"})
 GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
 # The sets of these methods have hard labels, also in records that do not state it.
 _HARD_LABELS = frozenset(
@@ -174,7 +182,8 @@ def _origin(record: Record) -> dict[str, object]:
         **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
         **{"hard": _has_hard_labels(record)},
         **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
-        **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
+        "changed": not _AMOUNTS.issuperset(record.recipe.overrides),
+        "made": record.environment.utc,
         **_overridden(record),
         **_distillation(record),
         **{"images": record.images, "device": record.environment.device},
@@ -210,12 +219,16 @@ def _distillation(record: Record) -> dict[str, float | None]:
     return dict(zip(names, totals, strict=True))
 
 
-def _training(record: Record, architecture: str) -> dict[str, object]:
-    """Return how one network of a record was trained, its exemptions applied."""
+def _training(record: Record, evaluation: Evaluation) -> dict[str, object]:
+    """Return how one network of a record was trained, its exemptions applied.
+
+    ``augmented`` is whether any network of the protocol was trained with augmentation.
+    """
+    architecture = evaluation.architecture
     protocol = record.recipe.protocol.of(architecture)
     return {
         **{"architecture": architecture, "family": family(protocol)},
-        **{"augmentation": protocol.augmentation or "none"},
+        "augmentation": evaluation.augmentation or protocol.augmentation or "none",
         **{"augmented": protocol.augmentation not in ("", "none")},
         **{"epochs": protocol.epochs, "passes": protocol.passes},
     }
@@ -241,14 +254,15 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         {
             **identity(record),
             **_origin(record),
-            **_training(record, evaluation.architecture),
+            **_training(record, evaluation),
             **{"trial": evaluation.trial, "accuracy": evaluation.accuracy},
             **{"seconds": evaluation.seconds},
         }
         for record in told_apart(records)
         for evaluation in record.evaluations
     ]
-    order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]
+    numbers = ("trial", "accuracy", "seconds", "status")
+    order = [*GROUP, "augmentation", "seed", *numbers]
     return build(rows, columns).sort_values(order, key=rank, ignore_index=True)
 
 

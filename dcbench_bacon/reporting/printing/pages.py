@@ -11,6 +11,7 @@ from dcbench_bacon.reporting.literature.published import cite
 from dcbench_bacon.reporting.numbers import downstream_tables
 from dcbench_bacon.reporting.printing import (
     ablation_page,
+    augmentation_pages,
     comparison_pages,
     layout_pages,
 )
@@ -95,6 +96,7 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"accuracy": _compare, "transfer": comparison_pages.transfer},
     **{"scores": comparison_pages.scores, "cost": comparison_pages.cost},
     "summary": comparison_pages.ranking,
+    "augmentations": augmentation_pages.page,
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
     **{"published": layout_pages.literature, "ablation": ablation_page.page},
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
