@@ -18,15 +18,12 @@ from msgspec import Struct, field
 
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.field_types import Preset, more_reduced
+from dcbench_bacon.protocol import without_later
 from dcbench_bacon.runtime.disk import files
 from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.runtime.disk.redo import Redo
 from dcbench_bacon.schema import Cell, Environment, Evaluation, Recipe
 from dcbench_bacon.store import Store
-
-# The fields of a protocol, with their defaults, that came after the first records: at
-# its default a field is not part of the digest of a training.
-_LATER = {"labels": "own", "updates": 0}
 
 
 class SetIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,9 +102,8 @@ class Trained(Struct, frozen=True, kw_only=True):
             self, recipe=recipe, evaluations=(), environment=None, **measured
         )
         content = msgspec.to_builtins(plan)
-        for name, default in _LATER.items():
-            if content["recipe"]["protocol"][name] == default:
-                del content["recipe"]["protocol"][name]
+        protocol = content["recipe"]["protocol"]
+        content["recipe"]["protocol"] = without_later(protocol)
         encoded = msgspec.json.encode(content, order="sorted")
         return hashlib.sha256(encoded).hexdigest()[:12]
 

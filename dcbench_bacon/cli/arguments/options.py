@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from dcbench_bacon.cli.arguments.completions import among
 from dcbench_bacon.cli.arguments.old_spellings import with_profile
 from dcbench_bacon.cli.arguments.option_types import (
     Classes,
@@ -134,11 +135,6 @@ set_option = click.option(
 )
 
 
-def _protocols(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
-    """Return the protocols that continue what was typed in a shell."""
-    return [name for name in protocol_titles() if name.startswith(typed)]
-
-
 def protocol_option(use: str) -> Callable[[Command], Command]:
     """Return the option of the evaluation protocol.
 
@@ -148,7 +144,7 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
     return click.option(
         "--protocol",
         metavar="NAME",
-        shell_complete=_protocols,
+        shell_complete=among(protocol_titles),
         help=f"{use} See dcbench list protocols, and for the augmentation of each "
         "dcbench show and dcbench list augmentations. The default is dc, or common "
         "with --regime.",

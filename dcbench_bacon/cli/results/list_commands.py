@@ -23,6 +23,7 @@ Examples:
   dcbench list protocols           of --protocol
   dcbench list augmentations       of --set protocol.augmentation=...
   dcbench list formats             of --from and --to
+  dcbench list grids               of --grid: ready grids, such as ablations
 """,
 )
 @click.argument(
@@ -30,7 +31,7 @@ Examples:
     type=click.Choice(
         [
             *("methods", "datasets", "architectures", "protocols", "augmentations"),
-            "formats",
+            *("formats", "grids"),
         ]
     ),
     metavar="WHAT",
@@ -38,7 +39,8 @@ Examples:
 def list_(what: str) -> None:
     """List what exists, with a line about each.
 
-    WHAT is methods, datasets, architectures, protocols, augmentations or formats.
+    WHAT is methods, datasets, architectures, protocols, augmentations, formats or
+    grids.
     """
     from dcbench_bacon.cli.results.lists import listing
 

@@ -38,10 +38,10 @@ class SetResults(NamedTuple):
         return [group.tolist() for _, group in groups]
 
     @property
-    def by_trial(self) -> dict[int, dict[int, float]]:
-        """Return the fractions by seed and by number of the network."""
+    def networks(self) -> dict[int, dict[int, float]]:
+        """Return the accuracies as fractions, by seed and trial."""
         return {
-            seed: dict(zip(group["trial"], group["accuracy"], strict=True))
+            int(seed): dict(zip(group["trial"], group["accuracy"], strict=True))
             for seed, group in self.rows.groupby("seed")
         }
 

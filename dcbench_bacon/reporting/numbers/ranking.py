@@ -104,7 +104,7 @@ def _placed(case: Case, against: str | None) -> dict[Competitor, dict[str, Any]]
 
 def _outcome(ours: SetResults, theirs: SetResults) -> str:
     """Return which of ``OUTCOMES`` a comparison has."""
-    _, low, high = scores.paired_interval(ours.by_trial, theirs.by_trial)
+    _, low, high = scores.paired_interval(ours.networks, theirs.networks)
     if low != low:
         return "untested"
     return "wins" if low > 0 else "losses" if high < 0 else "ties"

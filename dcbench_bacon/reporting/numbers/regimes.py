@@ -71,7 +71,7 @@ def _gained(result: SetResults, results: list[SetResults]) -> dict[str, float]:
     found = reference(result, results, RANDOM)
     if found is None or result.key["method"] in (RANDOM, WHOLE):
         return {"gain": math.nan, "gain_low": math.nan, "gain_high": math.nan}
-    ours, theirs = result.by_trial, found.result.by_trial
+    ours, theirs = result.networks, found.result.networks
     interval = formulas.paired_interval(ours, theirs)
     names = ("gain", "gain_low", "gain_high")
     gains = {name: 100 * value for name, value in zip(names, interval, strict=True)}

@@ -10,6 +10,7 @@ import pandas as pd
 from dcbench_bacon.reporting.literature.published import cite
 from dcbench_bacon.reporting.numbers import downstream_tables, slimming_tables
 from dcbench_bacon.reporting.printing import (
+    ablation_page,
     augmentation_pages,
     comparison_pages,
     layout_pages,
@@ -99,6 +100,7 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     "augmentations": augmentation_pages.page,
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
     **{"published": layout_pages.literature, "regimes": regime_pages.page},
+    "ablation": ablation_page.page,
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
     "slim": lambda frame, _: _downstream(slimming_tables.ratios(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
