@@ -13,6 +13,7 @@ from dcbench_bacon.reporting.printing import (
     augmentation_pages,
     comparison_pages,
     layout_pages,
+    time_pages,
 )
 from dcbench_bacon.reporting.printing.cell_texts import (
     CELL,
@@ -96,6 +97,7 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"scores": comparison_pages.scores, "cost": comparison_pages.cost},
     "summary": comparison_pages.ranking,
     "augmentations": augmentation_pages.page,
+    "time_table": time_pages.page,
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
     "published": layout_pages.literature,
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
