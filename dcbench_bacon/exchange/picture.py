@@ -5,7 +5,6 @@ from io import BytesIO
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from dcbench_bacon.data import dataset
@@ -35,6 +34,8 @@ def draw(synthetic: SyntheticSet, info: DatasetInfo) -> bytes:
     Raises:
         UsageError: the set has too many classes, or too large ones, for one picture.
     """
+    from matplotlib.figure import Figure  # only where a picture is drawn
+
     labels = synthetic.labels.argmax(1)
     most = int(torch.bincount(labels).max())
     columns = min(most, MOST_COLUMNS)
