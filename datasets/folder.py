@@ -21,7 +21,7 @@ from pathlib import Path
 from dcbench_bacon.api import (
     DataError,
     DatasetInfo,
-    ImageFiles,
+    LabelledFiles,
     MissingDataError,
     RawSplit,
     left_behind,
@@ -70,7 +70,7 @@ def sources(root: Path) -> list[str]:
     return [path for split in _splits(root) for _, path in _files(split)]
 
 
-def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
+def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the image files of train and test, by class."""
     train, test = _splits(root)
     names, others = (
@@ -84,10 +84,10 @@ def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
             f"no image in {train}; a data set has train/CLASS/IMAGE and "
             "test/CLASS/IMAGE"
         )
-    return ImageFiles.of_classes(train, names), ImageFiles.of_classes(test, names)
+    return LabelledFiles.of_classes(train, names), LabelledFiles.of_classes(test, names)
 
 
-def usual_size(train: ImageFiles) -> int:
+def usual_size(train: LabelledFiles) -> int:
     """Return the median of the shorter sides of at most 10,000 training images.
 
     Raises:

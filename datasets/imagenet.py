@@ -24,7 +24,7 @@ from torchvision.models import ResNet18_Weights
 from dcbench_bacon.api import (
     DataError,
     DatasetInfo,
-    ImageFiles,
+    LabelledFiles,
     MissingDataError,
     damaged,
     visible_folders,
@@ -54,7 +54,7 @@ def shorter(size: int) -> int:
     return size // 7 * 8 if size >= 224 else size
 
 
-def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
+def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the images of train and val; the classes are the folders of train."""
     tree = _tree(INFO.name, root, TREES)
     classes = [folder.name for folder in visible_folders((tree / "train").iterdir())]
@@ -69,7 +69,7 @@ def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
 
 def files_of(
     name: str, root: Path, classes: Sequence[str], trees: Sequence[str] = TREES
-) -> tuple[ImageFiles, ImageFiles]:
+) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the images of some classes of ImageNet.
 
     Args:
@@ -104,15 +104,15 @@ def _tree(
 
 def _split(
     root: Path, tree: Path, classes: Sequence[str]
-) -> tuple[ImageFiles, ImageFiles]:
-    train = ImageFiles.of_classes(tree / "train", classes)
+) -> tuple[LabelledFiles, LabelledFiles]:
+    train = LabelledFiles.of_classes(tree / "train", classes)
     val = tree / "val"
     if (val / classes[0]).is_dir():
-        return train, ImageFiles.of_classes(val, classes)
+        return train, LabelledFiles.of_classes(val, classes)
     label = {wnid: index for index, wnid in enumerate(classes)}
     answers = _answers(val, [root, tree, *tree.parents[:3]])
     known = [(label[wnid], name) for name, wnid in answers if wnid in label]
-    test = ImageFiles.of(val, known)
+    test = LabelledFiles.of(val, known)
     if set(test.labels.tolist()) != set(range(len(classes))):
         raise DataError(f"{val} lacks images of a class; unpack all of it again")
     return train, test

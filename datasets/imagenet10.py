@@ -5,7 +5,7 @@ The classes and their order are those of EDC's code (``dataset.py`` of ImageNet-
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, ImageFiles
+from dcbench_bacon.api import DatasetInfo, LabelledFiles
 
 from .imagenet import MEAN, STD, TREES, files_of
 from .imagenet import shorter as shorter
@@ -29,6 +29,6 @@ CLASSES = (
 )
 
 
-def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
+def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the images of train and val."""
     return files_of(INFO.name, root, CLASSES, ("imagenet10", *TREES))

@@ -6,7 +6,7 @@ which the papers on distillation use.
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, ImageFiles
+from dcbench_bacon.api import DatasetInfo, LabelledFiles
 
 from .imagenet import MEAN, STD, TREES, files_of
 from .imagenet import shorter as shorter
@@ -53,6 +53,6 @@ COUNTS = (126_689, 5_000)
 CLASSES = tuple(wnid for wnid, _, _ in _PAIRS)
 
 
-def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
+def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the images of train and val."""
     return files_of(INFO.name, root, CLASSES, ("imagenet100", *TREES))

@@ -8,7 +8,7 @@ in the order of their WordNet ids, which is that of their indices in ImageNet.
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, ImageFiles
+from dcbench_bacon.api import DatasetInfo, LabelledFiles
 
 from .imagenet import MEAN, STD, TREES, files_of
 from .imagenet import shorter as shorter
@@ -41,6 +41,6 @@ def fetch(root: Path) -> None:
     Imagenette(root, "train", "full", download=True)
 
 
-def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
+def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the images of train and val."""
     return files_of(INFO.name, root, CLASSES, (*OWN, *TREES))

@@ -7,7 +7,7 @@ their WordNet ids.
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, ImageFiles
+from dcbench_bacon.api import DatasetInfo, LabelledFiles
 
 from .imagenet import MEAN, STD, TREES, files_of
 from .imagenet import shorter as shorter
@@ -34,6 +34,6 @@ CLASSES = (
 OWN = ("imagewoof2", "imagewoof2-320", "imagewoof2-160", "imagewoof")
 
 
-def files(root: Path) -> tuple[ImageFiles, ImageFiles]:
+def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the images of train and val."""
     return files_of(INFO.name, root, CLASSES, (*OWN, *TREES))

@@ -37,8 +37,8 @@ from dcbench_bacon.data.dataset_sources import find as find
 from dcbench_bacon.data.dataset_sources import info_of as info_of
 from dcbench_bacon.data.dataset_sources import sources as sources
 from dcbench_bacon.data.decoded_cache import Stored
-from dcbench_bacon.data.files.image_files import Fit
-from dcbench_bacon.data.files.listing import ImageFiles
+from dcbench_bacon.data.files.image_files import Square
+from dcbench_bacon.data.files.listing import LabelledFiles
 from dcbench_bacon.data.files.source_files import MissingDataError as MissingDataError
 from dcbench_bacon.data.streaming import options
 from dcbench_bacon.data.streaming.image_sets import ImageSet
@@ -142,7 +142,7 @@ def image_set(source: DatasetSource, cache: Path | None = None) -> ImageSet | No
     else:
         size, channels = source.size or _usual_size(source, train), 3
     shorter = module.shorter(size) if hasattr(module, "shorter") else 0
-    images = ImageSet(train, test, Fit(size, shorter, channels))
+    images = ImageSet(train, test, Square(size, shorter, channels))
     return images.usable(_cache_folder(cache))
 
 
@@ -166,7 +166,7 @@ def get(name: str, root: Path | None = None) -> None:
         ) from error
 
 
-def _usual_size(source: DatasetSource, train: ImageFiles) -> int:
+def _usual_size(source: DatasetSource, train: LabelledFiles) -> int:
     """Return the size that the module finds best, which is measured once."""
     key = (source.kind, str(source.folder), train.sha256)
     if key not in _USUAL_SIZES:

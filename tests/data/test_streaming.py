@@ -16,7 +16,7 @@ from torchvision.transforms import CenterCrop, Compose, Resize
 
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import split_validation
-from dcbench_bacon.data.files.image_files import Fit, read_image
+from dcbench_bacon.data.files.image_files import Square, read_image
 from dcbench_bacon.data.files.verification import verify
 from dcbench_bacon.data.splits import ResidentSplit
 from dcbench_bacon.data.streaming import decoding, image_sets, streamed_split
@@ -50,7 +50,7 @@ def test_resizing_and_the_middle_are_torchvisions(
     path = tmp_path / "a.JPEG"
     photograph(*shape).save(path)
     theirs = Compose([Resize(shorter), CenterCrop(size)])(Image.open(path))
-    ours = read_image(str(path), Fit(size, shorter))
+    ours = read_image(str(path), Square(size, shorter))
     assert np.array_equal(ours.transpose(1, 2, 0), np.asarray(theirs))
 
 
@@ -79,14 +79,14 @@ FORMATS: dict[str, Callable[[Image.Image, Path], None]] = {
 def test_every_format_shows_its_picture(tmp_path: Path, name: str) -> None:
     image = photograph(40, 32)
     FORMATS[name](image, tmp_path / name)
-    found = read_image(str(tmp_path / name), Fit(32)).astype(int)
+    found = read_image(str(tmp_path / name), Square(32)).astype(int)
     grey = name.startswith(("grey", "16"))
     wanted = image.convert("L").convert("RGB") if grey else image
     if name.startswith("palette"):
         wanted = image.quantize(256).convert("RGB")
     wanted = wanted.resize((32, 32), Image.Resampling.BILINEAR)
     assert abs(found - np.asarray(wanted).transpose(2, 0, 1)).max() <= 12
-    one = read_image(str(tmp_path / name), Fit(32, channels=1))
+    one = read_image(str(tmp_path / name), Square(32, channels=1))
     assert abs(one[0] - np.asarray(wanted.convert("L")).astype(int)).max() <= 12
 
 

@@ -26,7 +26,7 @@ SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV")
 
 
-class Fit(NamedTuple):
+class Square(NamedTuple):
     """How an image of any shape becomes a square.
 
     Attributes:
@@ -46,7 +46,7 @@ def decode_images(
     read_bytes: Callable[[str], bytes],
     where: str,
     size: int,
-    fit: Fit | None = None,
+    square: Square | None = None,
 ) -> tuple[npt.NDArray[np.uint8], bool]:
     """Return the pixels of image files in three channels, decoded in several threads.
 
@@ -55,7 +55,7 @@ def decode_images(
         read_bytes: gives the content of one.
         where: precedes the name in messages.
         size: height and width of the result.
-        fit: how images of another shape become squares of the size; they are refused
+        square: how images of another shape become squares of the size; they are refused
             by default.
 
     Returns:
@@ -69,12 +69,12 @@ def decode_images(
             stored = Image.open(BytesIO(read_bytes(name)))
             image = upright(stored)
             resized = image.size != (size, size)
-            if resized and fit is None:
+            if resized and square is None:
                 raise UnsuitableImageError(
                     f"{image.size[0]} x {image.size[1]} pixels, expected {size} x "
                     f"{size}; replace it by a good copy"
                 )
-            images[index] = fitted(image, fit or Fit(size))
+            images[index] = fitted(image, square or Square(size))
             return (
                 image.mode in GREY + SIXTEEN,
                 resized,
@@ -90,7 +90,7 @@ def decode_images(
     return images, all(grey for grey, _, _ in flags)
 
 
-def fitted(image: Image.Image, fit: Fit) -> npt.NDArray[np.uint8]:
+def fitted(image: Image.Image, square: Square) -> npt.NDArray[np.uint8]:
     """Return an upright image as a square of pixels (channels, size, size).
 
     Palettes, CMYK, transparency and 16 bits per channel are converted. Resizing is
@@ -102,30 +102,30 @@ def fitted(image: Image.Image, fit: Fit) -> npt.NDArray[np.uint8]:
     """
     image = _eight_bits(image)
     check_depth(image)
-    image = opaque(image).convert("L" if fit.channels == 1 else "RGB")
+    image = opaque(image).convert("L" if square.channels == 1 else "RGB")
     width, height = image.size
-    if not fit.shorter:
-        sides = (fit.size, fit.size)
+    if not square.shorter:
+        sides = (square.size, square.size)
     elif width <= height:
-        sides = (fit.shorter, fit.shorter * height // width)
+        sides = (square.shorter, square.shorter * height // width)
     else:
-        sides = (fit.shorter * width // height, fit.shorter)
+        sides = (square.shorter * width // height, square.shorter)
     if image.size != sides:
         image = image.resize(sides, Image.Resampling.BILINEAR)
-    left, top = (round((side - fit.size) / 2) for side in sides)
-    image = image.crop((left, top, left + fit.size, top + fit.size))
+    left, top = (round((side - square.size) / 2) for side in sides)
+    image = image.crop((left, top, left + square.size, top + square.size))
     pixels = np.asarray(image)
-    return pixels[None] if fit.channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if square.channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def read_image(path: str, fit: Fit) -> npt.NDArray[np.uint8]:
+def read_image(path: str, square: Square) -> npt.NDArray[np.uint8]:
     """Return an image file as a square of pixels (channels, size, size).
 
     Raises:
         DataError: the file is damaged; the message names it.
     """
     with damaged(path), Image.open(path) as image:
-        return fitted(upright(image), fit)
+        return fitted(upright(image), square)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ from dcbench_bacon.errors import DataError, reason_of
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFiles:
+class LabelledFiles:
     """The image files of a split, in order.
 
     Attributes:
@@ -33,7 +33,7 @@ class ImageFiles:
     labels: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, folder: Path, files: Iterable[tuple[int, str]]) -> "ImageFiles":
+    def of(cls, folder: Path, files: Iterable[tuple[int, str]]) -> "LabelledFiles":
         """Return a list of class indices and paths under a folder."""
         pairs = list(files)
         names = np.array([os.fsencode(name) for _, name in pairs], np.bytes_)
@@ -41,7 +41,7 @@ class ImageFiles:
         return cls(folder, names, labels)
 
     @classmethod
-    def of_classes(cls, folder: Path, classes: Sequence[str]) -> "ImageFiles":
+    def of_classes(cls, folder: Path, classes: Sequence[str]) -> "LabelledFiles":
         """Return the image files in the folders of classes, in the order of both.
 
         Hidden files, what systems leave in folders and files whose suffix is no image
@@ -90,11 +90,11 @@ class ImageFiles:
 
     def some(
         self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
-    ) -> "ImageFiles":
+    ) -> "LabelledFiles":
         """Return the list of some files, by their indices or by a mask."""
-        return ImageFiles(self.folder, self.names[index], self.labels[index])
+        return LabelledFiles(self.folder, self.names[index], self.labels[index])
 
-    def spread(self, most: int) -> "ImageFiles":
+    def spread(self, most: int) -> "LabelledFiles":
         """Return at most so many of the files, evenly spaced over the list."""
         count = min(len(self), most)
         return self.some(np.arange(count) * len(self) // max(count, 1))

@@ -81,7 +81,7 @@ def _check_each(images: ImageSet, source: DatasetSource) -> list[Check]:
     bad = [
         Check(files.path(each.index), "BAD", each.reason)
         for files in (images.train, images.test)
-        for each in Decoder(files, images.fit).bad()
+        for each in Decoder(files, images.square).bad()
     ]
     counts = (len(images.train), len(images.test))
     official = getattr(source.module, "COUNTS", counts)

@@ -15,8 +15,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dcbench_bacon.data.files.image_files import Fit, read_image
-from dcbench_bacon.data.files.listing import ImageFiles
+from dcbench_bacon.data.files.image_files import Square, read_image
+from dcbench_bacon.data.files.listing import LabelledFiles
 from dcbench_bacon.data.streaming import options
 from dcbench_bacon.errors import DataError
 
@@ -43,15 +43,15 @@ class Decoder:
 
     Args:
         files: the files.
-        fit: how an image becomes a square.
+        square: how an image becomes a square.
     """
 
-    def __init__(self, files: ImageFiles, fit: Fit) -> None:
+    def __init__(self, files: LabelledFiles, square: Square) -> None:
         """Start no worker yet."""
-        self.pieces = _Pieces(files, fit)
+        self.pieces = _Pieces(files, square)
         self.order = _Order()
         self.workers = options.workers()
-        size = fit.channels * fit.size**2
+        size = square.channels * square.size**2
         self.most = max(1, min(MOST_IMAGES, MOST_BYTES // size))
         self.loader = self._loader(self.order, stays=True)
 
@@ -118,22 +118,22 @@ class _Order(Sampler[Piece]):
 class _Pieces(Dataset[Tensor]):
     """The files, of which several are decoded at a time."""
 
-    def __init__(self, files: ImageFiles, fit: Fit) -> None:
+    def __init__(self, files: LabelledFiles, square: Square) -> None:
         self.files = files
-        self.fit = fit
+        self.square = square
         self.only_look = False
 
     def blank(self, count: int) -> UInt8[Tensor, "n c h w"]:
         """Return room for the pixels of images."""
-        fit = self.fit
-        return torch.empty(count, fit.channels, fit.size, fit.size, dtype=torch.uint8)
+        side, channels = self.square.size, self.square.channels
+        return torch.empty(count, channels, side, side, dtype=torch.uint8)
 
     def __getitem__(self, index: Piece) -> Tensor | list[BadFile]:
         """Return the pixels of some images, or the files that cannot be decoded."""
         images, bad = self.blank(len(index)), list[BadFile]()
         for place, number in enumerate(index.tolist()):
             try:
-                pixels = read_image(self.files.path(number), self.fit)
+                pixels = read_image(self.files.path(number), self.square)
             except DataError as error:
                 bad.append(BadFile(number, str(error)))
             else:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from dcbench_bacon.data.dataset import Dataset, RawSplit
-from dcbench_bacon.data.files.image_files import Fit, decode_images
-from dcbench_bacon.data.files.listing import ImageFiles
+from dcbench_bacon.data.files.image_files import Square, decode_images
+from dcbench_bacon.data.files.listing import LabelledFiles
 from dcbench_bacon.data.streaming import options
 from dcbench_bacon.data.streaming.decoding import Decoder
 from dcbench_bacon.data.streaming.streamed_split import StreamedSplit
@@ -33,17 +33,17 @@ class ImageSet:
     Attributes:
         train: the files of the train split.
         test: the files of the test split.
-        fit: how an image becomes a square.
+        square: how an image becomes a square.
     """
 
-    train: ImageFiles
-    test: ImageFiles
-    fit: Fit
+    train: LabelledFiles
+    test: LabelledFiles
+    square: Square
 
     @property
     def bytes(self) -> int:
         """The bytes of all decoded pixels."""
-        each = self.fit.channels * self.fit.size**2
+        each = self.square.channels * self.square.size**2
         return (len(self.train) + len(self.test)) * each
 
     @property
@@ -57,12 +57,12 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of the names, labels, sizes and times of the files, and the fit.
+        """The SHA-256 of the square, and of name, label, size and time of each file.
 
         Raises:
             DataError: a file cannot be read.
         """
-        parts = (self.train.sha256, self.test.sha256, tuple(self.fit))
+        parts = (self.train.sha256, self.test.sha256, tuple(self.square))
         return hashlib.sha256(f"{parts}".encode()).hexdigest()
 
     def usable(self, cache: Path) -> "ImageSet":
@@ -103,8 +103,8 @@ class ImageSet:
 
     def _bad(self, name: str) -> dict[str, str]:
         """Return the index and the reason of each bad file of a split."""
-        files: ImageFiles = getattr(self, name)
-        found = Decoder(files, self.fit).bad()
+        files: LabelledFiles = getattr(self, name)
+        found = Decoder(files, self.square).bad()
         return {str(bad.index): bad.reason for bad in found}
 
     def decoded(self, *, grey: bool) -> tuple[RawSplit, RawSplit]:
@@ -116,11 +116,11 @@ class ImageSet:
         Raises:
             DataError: a file is damaged; the message names it.
         """
-        size = self.fit.size
+        size = self.square.size
         parts = [
             (
                 files,
-                *decode_images(files.paths(), _content, "", size, self.fit),
+                *decode_images(files.paths(), _content, "", size, self.square),
             )
             for files in (self.train, self.test)
         ]
@@ -137,15 +137,15 @@ class ImageSet:
         Raises:
             DataError: a file is damaged; the message names it.
         """
-        each = self.fit.channels * self.fit.size**2
+        each = self.square.channels * self.square.size**2
         some = self.train.spread(max(1, min(SAMPLE, SAMPLE_BYTES // each)))
-        pixels = Decoder(some, self.fit).decode(np.arange(len(some)))
+        pixels = Decoder(some, self.square).decode(np.arange(len(some)))
         return RawSplit(pixels.numpy(), some.labels)
 
     def streamed(self, info: DatasetInfo, device: torch.device | None) -> Dataset:
         """Return the data set with splits that decode files when they are needed."""
         train, test = (
-            StreamedSplit(files, info, self.fit, device)
+            StreamedSplit(files, info, self.square, device)
             for files in (self.train, self.test)
         )
         return Dataset(

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from dcbench_bacon.data.files.image_files import Fit
-from dcbench_bacon.data.files.listing import ImageFiles
+from dcbench_bacon.data.files.image_files import Square
+from dcbench_bacon.data.files.listing import LabelledFiles
 from dcbench_bacon.data.normalisation import normalize
 from dcbench_bacon.data.splits import Batch, Change, Pixels, ResidentSplit, Split
 from dcbench_bacon.data.streaming.decoding import Decoder
@@ -26,30 +26,30 @@ class StreamedSplit(Split):
     Args:
         files: the image files and their classes.
         info: the facts of the data set.
-        fit: how an image becomes a square of ``info.size``.
+        square: how an image becomes a square of ``info.size``.
         device: the device that images are given on.
         changes: functions that are applied to pixels after decoding, in order.
     """
 
     def __init__(
         self,
-        files: ImageFiles,
+        files: LabelledFiles,
         info: DatasetInfo,
-        fit: Fit,
+        square: Square,
         device: torch.device | None = None,
         changes: tuple[Change, ...] = (),
     ) -> None:
         """Decode nothing yet."""
         self.files = files
         self.info = info
-        self.fit = fit
+        self.square = square
         self.labels = torch.from_numpy(files.labels).to(device)
         self.changes = changes
 
     @cached_property
     def decoder(self) -> Decoder:
         """The workers of this split."""
-        return Decoder(self.files, self.fit)
+        return Decoder(self.files, self.square)
 
     def pixels(self, index: Int64[Tensor, "n"]) -> Pixels:
         """Return the images at indices before normalisation, on the device."""
@@ -91,12 +91,12 @@ class StreamedSplit(Split):
     def subset(self, index: Int64[Tensor, "m"] | Bool[Tensor, "n"]) -> "StreamedSplit":
         """Return the split of some images."""
         files = self.files.some(index.cpu().numpy())
-        return StreamedSplit(files, self.info, self.fit, self.device, self.changes)
+        return StreamedSplit(files, self.info, self.square, self.device, self.changes)
 
     def changed(self, change: Change) -> "StreamedSplit":
         """Return the split with a function applied to pixels after decoding."""
         changes = (*self.changes, change)
-        return StreamedSplit(self.files, self.info, self.fit, self.device, changes)
+        return StreamedSplit(self.files, self.info, self.square, self.device, changes)
 
     def resident(self) -> ResidentSplit:
         """Return the split with its images on the device.
@@ -110,11 +110,11 @@ class StreamedSplit(Split):
 
     def to(self, device: torch.device) -> "StreamedSplit":
         """Return the split on another device."""
-        return StreamedSplit(self.files, self.info, self.fit, device, self.changes)
+        return StreamedSplit(self.files, self.info, self.square, device, self.changes)
 
     def sha256(self, start: str = "") -> str:
-        """Return the SHA-256 of a text, the fit, and sizes and times of the files."""
-        content = f"{start}{self.files.sha256} {tuple(self.fit)}"
+        """Return the SHA-256 of a text, the square, and sizes and times of files."""
+        content = f"{start}{self.files.sha256} {tuple(self.square)}"
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _check_room(self, bytes_per_value: int) -> None:
