@@ -228,8 +228,8 @@ def evaluate(
         settings: keys of the protocol, such as ``epochs=300``.
 
     Returns:
-        A row per network: ``architecture``, ``trial``, ``accuracy`` in percent,
-        ``seconds``.
+        A row per network: ``architecture``, ``augmentation`` (only where the protocol
+        has several), ``trial``, ``accuracy`` in percent, ``seconds``.
 
     Raises:
         DataError: the set does not fit the data set; says the remedy.
@@ -274,11 +274,12 @@ def evaluate(
         opened = saved_sets.held_out(where, opened)
     adopt.caution(where, opened.synthetic, judging.recipe.protocol)
     results = in_process.evaluate(opened, judging.recipe.protocol, context)
-    columns = ["architecture", "trial", "accuracy", "seconds"]
+    columns = ["architecture", "augmentation", "trial", "accuracy", "seconds"]
     rows = [[getattr(result, name) for name in columns] for result in results]
     frame = pd.DataFrame(rows, columns=columns)
     frame["accuracy"] *= 100
-    return frame
+    several = frame["augmentation"].notna().any()
+    return frame if several else frame.drop(columns="augmentation")
 
 
 def _loaded(given: str | Dataset, data_root: str | Path | None, device: str) -> Dataset:

@@ -55,7 +55,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         batch_size: the number of images per step.
         augmentation: the names of DSA operations joined by ``_``, one of which is drawn
             per batch, with parameters drawn per image; or the name of a policy; or
-            empty for no augmentation.
+            empty for no augmentation. Several of these joined by ``+`` each train
+            ``networks`` networks of their own.
         precision: the precision of the networks' arithmetic: ``fp32``, ``tf32`` or
             ``bf16``.
         selection: the pass whose accuracy counts: ``final`` is the last one,
@@ -165,6 +166,12 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if key != "architecture" and value is not None
         }
         return replace(self, **changes) if changes else self
+
+    @property
+    def under_each(self) -> tuple["Protocol", ...]:
+        """One protocol per augmentation that ``augmentation`` names, in its order."""
+        names = self.augmentation.split("+")
+        return tuple(replace(self, augmentation=name) for name in names)
 
     @property
     def passes(self) -> int:

@@ -68,7 +68,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
     Attributes:
         architecture: the name of the network, as ``networks.builder.build`` takes it.
-        trial: the index of the network among those of its architecture, from 0.
+        trial: the index of the network among those of its architecture and
+            augmentation, from 0.
         accuracy: the accuracy on the test split, in [0, 1].
         epoch: the index, from 0, of the pass after which the accuracy was measured.
         validation: the accuracy on the held-out split after that pass, in [0, 1]; None
@@ -78,6 +79,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         seconds: the duration of training and testing.
         learning_rate: the rate that the network was trained with, before its schedule.
             Older records have it only where the protocol has several candidates.
+        augmentation: the augmentation of the training, where the protocol has several;
+            None where it has one.
     """
 
     architecture: str
@@ -88,6 +91,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     validation: Fraction | None = None
     step: int | None = None
     learning_rate: float | None = None
+    augmentation: str | None = None
 
 
 class Phase(Struct, frozen=True):

@@ -66,6 +66,7 @@ def test_own_data_are_those_of_the_loader(caplog: pytest.LogCaptureFixture) -> N
     assert "40 of 40 test images are in train as well" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_cell_has_the_numbers_of_the_command(tmp_path: Path) -> None:
     words = ["run", "--methods", "dm", "--datasets", "digits", "--ipc", "1"]
     words += ["--preset", "demo", "--device", "cpu", "--output", str(tmp_path)]

@@ -119,6 +119,7 @@ def test_a_module_that_moves_stays_the_same(tree: Path) -> None:
     assert after == before
 
 
+@pytest.mark.slow
 def test_methods_depend_on_their_objective_pipeline_and_augmentation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return archive, wheel
 
 
+@pytest.mark.slow
 def test_a_new_package_is_found_with_its_data(tmp_path: Path) -> None:
     copy = copy_tree(tmp_path / "tree")
     added = [Path("dcbench_bacon", "added", *name) for name in ([], ["inner"])]

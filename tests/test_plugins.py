@@ -142,6 +142,7 @@ def test_names_and_summaries_need_no_import() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_an_entry_point_is_a_method(
     declare: Declare,
     plugin: Path,

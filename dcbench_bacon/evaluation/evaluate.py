@@ -32,7 +32,8 @@ def evaluate(
         clock: supplies random streams, checkpoints and progress.
         task: the set, the real images and the protocol.
         prefix: begins the names of the stages. There is one stage for the networks of
-            an architecture that train together, or one for each network.
+            an architecture and an augmentation that train together, or one for each
+            network.
         together: whether the networks of an architecture train in one pass, with the
             same numbers except for rounding. By default they do on a GPU. Networks
             with batch statistics are always trained one by one.
@@ -47,11 +48,21 @@ def evaluate(
     task = _enlarged(task)
     evaluations = []
     for architecture in task.protocol.architectures:
-        network_task = task._replace(protocol=task.protocol.of(architecture))
-        run = _tuned if network_task.protocol.learning_rates else _networks
-        evaluations += run(
-            clock, network_task, architecture, f"{prefix}/{architecture}", together
-        )
+        protocols = task.protocol.of(architecture).under_each
+        for protocol in protocols:
+            stage, several = f"{prefix}/{architecture}", len(protocols) > 1
+            name = protocol.augmentation or "none" if several else None
+            run = _tuned if protocol.learning_rates else _networks
+            evaluations += [
+                msgspec.structs.replace(evaluation, augmentation=name)
+                for evaluation in run(
+                    clock,
+                    task._replace(protocol=protocol),
+                    architecture,
+                    f"{stage}/{name}" if several else stage,
+                    together,
+                )
+            ]
     return evaluations
 
 
@@ -74,7 +85,8 @@ def _check(task: Task) -> None:
         )
     whitened = bool(task.synthetic.provenance.get("zca"))
     for architecture in protocol.architectures:
-        policies.check_whitened(protocol.of(architecture).augmentation, whitened)
+        for single in protocol.of(architecture).under_each:
+            policies.check_whitened(single.augmentation, whitened)
     if len(task.teachers) != len(protocol.teachers):
         raise UsageError(
             f"protocol {protocol.name!r} learns from the logits of "

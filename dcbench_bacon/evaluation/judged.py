@@ -6,7 +6,7 @@ import msgspec
 
 from dcbench_bacon.augmentation import policies
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import DataError
+from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.pools import check_architectures
 from dcbench_bacon.protocol import Protocol
@@ -34,10 +34,19 @@ def check_protocol(protocol: Protocol) -> None:
     """Make sure that the networks and the augmentations of a protocol exist.
 
     Raises:
-        UsageError: one does not exist; the message lists those that do.
+        UsageError: one does not exist, and the message lists those that do; or an
+            augmentation is named twice.
     """
-    policies.check(protocol.augmentation)
-    for exemption in protocol.exemptions:
-        policies.check(exemption.augmentation or "none")
-        builder.check(exemption.architecture)
+    exempt = [exemption.architecture for exemption in protocol.exemptions]
+    for architecture in exempt:
+        builder.check(architecture)
+    for variant in (protocol, *map(protocol.of, exempt)):
+        names = [each.augmentation or "none" for each in variant.under_each]
+        for name in names:
+            policies.check(name)
+        if len(set(names)) < len(names):
+            raise UsageError(
+                f"protocol.augmentation={variant.augmentation}: one of these is named "
+                "twice; name each once, such as none+autoaugment"
+            )
     check_architectures((*protocol.architectures, *protocol.teachers))

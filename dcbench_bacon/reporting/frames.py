@@ -58,36 +58,49 @@ def published(**columns: Any) -> pd.DataFrame:
 def table(
     folder: str | Path,
     *,
+    what: str = "accuracy",
     layout: str = "long",
     presets: Sequence[str] = ("paper",),
     source: str | None = None,
     gain_over: str | None = None,
+    against: str | None = None,
 ) -> pd.DataFrame:
-    """Return measured accuracies beside the published ones, in percent.
+    """Return a table of the records in a folder, as ``dcbench table`` prints it.
 
     Args:
         folder: a results folder.
-        layout: ``long``, ``paper`` or ``networks``.
+        what: ``accuracy`` (measured beside published, in percent), ``summary`` (ranks,
+            wins, ties and losses of methods), ``spread``, ``transfer``, ``scores``,
+            ``cost``, ``timing`` or ``unfinished``.
+        layout: of accuracies: ``long``, ``paper`` or ``networks``.
         presets: whose records enter: ``paper``, ``quick``, ``demo``.
         source: of published numbers; by default the method's own paper, else the first
             of dcbench's sources that has the cell.
         gain_over: the method of the gain row of a layout; None for no such row.
+        against: the method that ``scores`` and ``summary`` compare the others with;
+            None for random images in ``scores`` and for all in ``summary``.
 
     Returns:
-        With ``long``, a row per recipe and network, with mean, standard deviation,
-        number of networks, the published number, its source, and their difference or
-        why there is none. With the other layouts, a row per printed row, indexed by
-        block, role and method; the columns are pairs of a data set (``paper``) or a
-        network (``networks``) and ``mean``, ``std``, ``n``, ``published``,
-        ``published_std``, ``difference``, ``gain`` or ``ratio``.
+        Accuracies with ``long``: a row per recipe and network, with mean, standard
+        deviation, number of networks, the published number, its source, and their
+        difference or why there is none. With the other layouts, a row per printed row,
+        indexed by block, role and method; the columns are pairs of a data set
+        (``paper``) or a network (``networks``) and ``mean``, ``std``, ``n``,
+        ``published``, ``published_std``, ``difference``, ``gain`` or ``ratio``.
 
     Raises:
         RecordError: a record cannot be read.
-        UsageError: there is no such folder, layout or source.
+        UsageError: there is no such folder, content, layout or source.
     """
     found = _records(folder)
     made = contents.table_of(
-        found, layout=layout, presets=presets, source=source, gain_over=gain_over
+        found,
+        what,
+        layout=layout,
+        presets=presets,
+        source=source,
+        against=against,
+        gain_over=gain_over,
     )
     return made.frame if layout == "long" else wide(made.frame)
 

@@ -6,7 +6,17 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-Content = Literal["accuracy", "spread", "transfer", "scores", "timing", "unfinished"]
+Content = Literal[
+    "accuracy",
+    "summary",
+    "spread",
+    "augmentations",
+    "transfer",
+    "scores",
+    "cost",
+    "timing",
+    "unfinished",
+]
 """The subjects of tables of records that users name."""
 LayoutKind = Literal["paper", "networks", "methods"]
 Kind = Content | LayoutKind | Literal["published", "continual", "nas", "rows"]

@@ -50,8 +50,29 @@ NOTES = {
     "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
     "`dcbench run --references` makes them. The whole training set may have a number "
     "of passes of its own.",
-    "cost": "Seconds: to distil a set, and to train and test the networks of the row "
-    "on it; means over sets. Size: images and labels as stored, labels in brackets.",
+    "augmentations": "Protocols with several augmentations: mean and deviation over "
+    "the networks of all of them; `dcbench table --what augmentations` has each.",
+    "per_augmentation": "Mean: over augmentations, of the mean accuracy under each, "
+    "which follow. Best: the largest of these, so chosen on test. Transfer: mean over "
+    "the other networks that were trained on the set.",
+    "transfer_published": "No difference for transfer: the source states neither its "
+    "networks nor their augmentation.",
+    "cost": "Size: images and labels as stored; partitioned images as they are, "
+    "not decoded. A teacher that labels images during an evaluation is not included. "
+    "Updates: steps of all stages of the distillation. Images seen: images that went "
+    "through a network in them. Seconds: to distil a set, with experts or features "
+    "that other cells share, and to train and test the networks of the row on it. "
+    "Means over sets. A dash: not recorded, as for random images and sets from files.",
+    "ranks": "Rank: of the mean accuracy among the methods of a case, 1 is best; equal "
+    "means share their ranks. A case is a data set with a number of images per class, "
+    "a network and a protocol; those with one method do not count. Best: cases in "
+    "which no other mean is higher.",
+    "paired": "Wins and losses: comparisons with another method in a case whose 95 % "
+    "interval of the mean difference does not contain 0; ties: those whose interval "
+    "does. Student's t over pairs of sets of one seed; with one pair of sets over its "
+    "networks, which leaves out the variation between sets. Not corrected for the "
+    "number of comparisons.",
+    "untested": "Untested: comparisons without two pairs.",
 }
 
 # Sentences for the obstacles and remarks of ``agreement``; the fields in braces are
@@ -99,7 +120,9 @@ HEADINGS = {
     **{"agreement": "Agreement", "agreement_real": "Agreement (real)"},
     **{"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"},
     **{"distilled_on": "Distilled on", "distillation_seconds": "Distil (s)"},
-    "evaluation_seconds": "Evaluate (s)",
+    **{"evaluation_seconds": "Evaluate (s)", "mean_rank": "Mean rank"},
+    **{"best": "Best", "cases": "Cases", "wins": "Wins", "ties": "Ties"},
+    **{"losses": "Losses", "untested": "Untested"},
 }
 
 

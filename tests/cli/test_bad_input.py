@@ -241,6 +241,7 @@ class Half:
 
 
 @pytest.mark.parametrize("part", ["/records/", "/synthetic/", "/checkpoints/"])
+@pytest.mark.slow
 def test_a_full_disk(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +281,7 @@ def test_a_file_is_there_whole_or_not_at_all(
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"{}", b"[1]", b"\xff\xfe", b'{"version": 2}']
 )
+@pytest.mark.slow
 def test_a_broken_record(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,6 +302,7 @@ def test_a_broken_record(
     assert path.read_bytes()[:100] == good[:100]
 
 
+@pytest.mark.slow
 def test_a_method_that_was_edited_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

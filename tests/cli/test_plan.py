@@ -83,6 +83,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("download", [True, False])
+@pytest.mark.slow
 def test_missing_data_are_reported_once_before_the_first_cell(
     tmp_path: Path, download: bool
 ) -> None:

@@ -200,6 +200,7 @@ def accuracies(path: Path, *options: object) -> list[str]:
     return done.stdout.replace(str(path), "").split()
 
 
+@pytest.mark.slow
 def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
     path, plain = mtt(tmp_path / "white", zca=True), mtt(tmp_path / "plain", zca=False)
     made, start = synthetic_file.read(path), synthetic_file.read(plain)
@@ -213,6 +214,7 @@ def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
     assert torch.allclose(made.images, fitted.apply(pixels.byte()), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_grid_whitens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
@@ -273,6 +275,7 @@ def test_a_whitened_set_is_tested_on_whitened_images(
     assert "in MTT's way" in caplog.text
 
 
+@pytest.mark.slow
 def test_people_see_pixels(tmp_path: Path) -> None:
     white, plain = mtt(tmp_path / "white", zca=True), mtt(tmp_path / "plain", zca=False)
     for path, name in ((white, "white.png"), (plain, "plain.png")):

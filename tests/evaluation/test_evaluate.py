@@ -15,9 +15,10 @@ from dcbench_bacon.augmentation.siamese import Augmentation
 from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.data.splits import ResidentSplit, Split
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import InterruptedRunError
+from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.evaluation import evaluate as evaluation
 from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.evaluation.judged import check_protocol
 from dcbench_bacon.field_types import Selection
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
@@ -311,6 +312,7 @@ def test_selection_measures_now_and_then_and_at_the_end(
     assert (found.epoch, found.accuracy) == (6, 0.7)
 
 
+@pytest.mark.slow
 def test_test_labels_do_not_reach_best_val() -> None:
     epochs = set()
     for key in "abcdef":
@@ -555,6 +557,7 @@ def stacked(count: int = 3, **changes: object) -> Task:
 
 @pytest.mark.parametrize("architecture", [SMALL, "MLP", "ConvNetD2W8"])
 @pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.slow
 def test_networks_together_come_out_as_one_by_one(
     architecture: str, soft: bool, trainers: list[SetTrainer]
 ) -> None:
@@ -573,6 +576,38 @@ def test_networks_together_come_out_as_one_by_one(
         assert abs(first.accuracy - second.accuracy) <= 1 / len(TEST.labels)
 
 
+def test_several_augmentations_train_networks_of_their_own_for_as_long() -> None:
+    """Each as if it were alone, one by one or together, whatever the pass counts."""
+    names = ("none", DSA, "autoaugment")
+    several = rules(
+        architectures=("MLP",), networks=2, epochs=3, augmentation="+".join(names)
+    )
+    clock = Clock("cell", CPU)
+    alone = evaluate(clock, task(several))
+    assert [(each.augmentation, each.trial) for each in alone] == [
+        (name, trial) for name in names for trial in range(2)
+    ]
+    assert {timing.steps for timing in clock.timings.values()} == {several.passes}
+    assert len(clock.timings) == len(alone)
+    together = evaluate(Clock("cell", CPU), task(several), together=True)
+    for one, stacked_ in zip(alone, together, strict=True):
+        assert (one.augmentation, one.trial) == (stacked_.augmentation, stacked_.trial)
+        assert one.accuracy == pytest.approx(stacked_.accuracy, abs=0.06)  # one image
+    one_name = msgspec.structs.replace(several, augmentation=DSA)
+    single = evaluate(Clock("cell", CPU), task(one_name))
+    assert [each.augmentation for each in single] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [("none+nonesuch", "nonesuch"), ("none+", "twice"), ("crop+cutout+crop", "twice")],
+)
+def test_a_wrong_list_of_augmentations_is_refused(names: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        check_protocol(rules(augmentation=names))
+
+
+@pytest.mark.slow
 def test_selection_is_each_networks_own_when_together() -> None:
     what = stacked(selection="best_val", epochs=9)._replace(validation=VALIDATION)
     alone = evaluate(Clock("cell", CPU), what)
@@ -581,6 +616,7 @@ def test_selection_is_each_networks_own_when_together() -> None:
     assert len({each.epoch for each in together}) > 1
 
 
+@pytest.mark.slow
 def test_memory_bounds_how_many_train_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -34,6 +34,7 @@ def test_names_of_a_grid() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_all_of_a_grid_are_networks_and_no_two_the_same() -> None:
     names = grid(widths=(8, 12), **nas.AXES).names()
     assert len(set(names)) == len(names) == 2 * 2 * 5 * 4 * 3

@@ -259,8 +259,8 @@ def test_networks_together_come_out_as_one_by_one(
     what = task(protocol)
     alone = evaluate(Clock("cell", CPU), what)
     together = evaluate(Clock("cell", CPU), what, together=True)
-    felt = matters(trainers[0].network)
-    for one, other in zip(trainers[:2], trainers[2:], strict=True):
+    felt, count = matters(trainers[0].network), len(alone)
+    for one, other in zip(trainers[:count], trainers[count:], strict=True):
         first, second = one.vector[felt], other.vector[felt]
         assert torch.allclose(first, second, rtol=1e-2, atol=1e-3)
         assert (one.average is None) == (protocol.ema == 0)
@@ -309,6 +309,7 @@ def digits(digits_cache: Path) -> Dataset:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_every_protocol_learns_digits(name: str, digits: Dataset) -> None:
     protocol = small(
         name,
@@ -399,6 +400,7 @@ def test_the_first_of_equally_good_rates_counts(
     assert {each.learning_rate for each in found} == {0.1}
 
 
+@pytest.mark.slow
 def test_test_labels_do_not_reach_the_choice_of_a_rate() -> None:
     chosen = set()
     for key in "abcdefgh":
@@ -510,14 +512,15 @@ def test_digits_are_not_mirrored(name: str, images: str) -> None:
     cell = Cell("dm", images, 10)
     for preset in get_args(field_types.Preset):
         request = protocols.Request(protocol=name, preset=preset)
-        augmentation = protocols.protocol(cell, request).augmentation
-        built = policies.build(augmentation, REAL.info)
-        if isinstance(built, policies.AugmentationPolicy):
-            assert not any(
-                isinstance(step, policy_steps.Mirror) for step in built.steps
-            )
-        elif isinstance(built, Augmentation):
-            assert "flip" not in built.operations
+        for single in protocols.protocol(cell, request).under_each:
+            augmentation = single.augmentation
+            built = policies.build(augmentation, REAL.info)
+            if isinstance(built, policies.AugmentationPolicy):
+                assert not any(
+                    isinstance(step, policy_steps.Mirror) for step in built.steps
+                )
+            elif isinstance(built, Augmentation):
+                assert "flip" not in built.operations
     other = protocols.protocol(
         Cell("dm", "cifar10", 10), protocols.Request(protocol=name)
     )
@@ -534,7 +537,7 @@ def test_presets_are_shorter_and_keep_what_a_protocol_is(
     cell = Cell("dm", "digits", 10)
     full = protocols.protocol(cell, protocols.Request(protocol=name))
     found = protocols.protocol(cell, protocols.Request(protocol=name, preset=preset))
-    alone = ("dc", "dc_2021", "hard", "reference")
+    alone = ("dc", "dc_2021", "dc_bench", "hard", "reference")
     assert bool(found.teachers) == (name not in alone)
     assert (found.loss, found.mixing, found.ema) == (full.loss, full.mixing, full.ema)
     assert (found.epochs < full.epochs) == (preset != "paper")
@@ -896,6 +899,7 @@ def test_a_file_of_other_images_is_not_chosen_by_validation(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.slow
 def test_a_teacher_is_trained_once_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -925,6 +929,7 @@ def test_methods_are_compared_on_one_validation_split(
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.slow
 def test_a_teacher_is_trained_once_for_all_cells_that_hold_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

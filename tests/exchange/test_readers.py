@@ -476,6 +476,7 @@ def survives(path: Path, format: str) -> None:
 @pytest.mark.parametrize("format", FORMS)
 @quickly
 @given(data_=st.data())
+@pytest.mark.slow
 def test_mutated_sets(format: str, data_: st.DataObject, tmp_path: Path) -> None:
     path = tmp_path / "images_best.pt"
     path.write_bytes(data_.draw(mutated(SEEDS[format])))

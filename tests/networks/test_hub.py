@@ -37,6 +37,7 @@ def images(n: int = 2, channels: int = 3, size: int = 8) -> Tensor:
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
+@pytest.mark.slow
 def test_a_training_step(name: str, size: int, channels: int) -> None:
     made = network(name, channels=channels, size=size)
     pixels = images(4, channels, size)
@@ -53,6 +54,7 @@ def test_a_training_step(name: str, size: int, channels: int) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.slow
 def test_the_generator_decides_all_bits(name: str) -> None:
     before = torch.get_rng_state()
     first, same, other = network(name), network(name), network(name, seed=1)
@@ -83,6 +85,7 @@ def test_values_are_those_of_the_library() -> None:
 
 
 @pytest.mark.parametrize("name", ["torchvision:efficientnet_b0", "timm:test_vit"])
+@pytest.mark.slow
 def test_nothing_in_a_forward_is_random(name: str) -> None:
     made, pixels = network(name).train(), images(4)
     assert torch.equal(made(pixels), made(pixels))

@@ -167,6 +167,7 @@ def test_every_network_trains_at_8_pixels(channels: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (32, 1), (64, 3)])
+@pytest.mark.slow
 def test_plain_networks_train_at_real_sizes(size: int, channels: int) -> None:
     check(["ConvNet", "ConvNetD6", "LeNet", "AlexNet"], size, channels)
 
@@ -210,6 +211,7 @@ def test_a_transformer_has_second_derivatives() -> None:
     assert second.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_check_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "reinitialize", None)
     for name in (*NAMES, "ConvNetD7W5"):
@@ -235,6 +237,7 @@ def test_embedding_is_the_last_pooling_flattened(size: int, channels: int) -> No
 )
 @pytest.mark.parametrize("size", [28, 32, 64])
 @pytest.mark.usefixtures("on_meta")
+@pytest.mark.slow
 def test_penultimate_width(name: str, width: int, size: int) -> None:
     assert network(name, size=size).classifier.in_features == width
 
@@ -375,6 +378,7 @@ def test_instance_norm_sees_one_image(name: str) -> None:
         torch.testing.assert_close(made.eval()(pixels), together)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_batch_norm(on_meta: None) -> None:
     kept = [name for name in NAMES if network(name, size=32).batch_statistics]
     assert kept == BATCH_NORM

@@ -528,6 +528,7 @@ def test_figures_can_be_read_on_their_colour(value: float) -> None:
     assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store(tmp_path).open()
     for number, each in enumerate(records()):

@@ -59,6 +59,7 @@ def watched() -> Record:
 
 
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
+@pytest.mark.slow
 def test_every_figure_in_every_format(format: str, tmp_path: Path) -> None:
     found = [*swept(), watched()]
     paths = [

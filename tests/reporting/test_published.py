@@ -28,9 +28,9 @@ from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.wording import OBSTACLES, REMARKS
 from dcbench_bacon.running.plans import planning
-from dcbench_bacon.schema import Cell
+from dcbench_bacon.schema import Cell, Evaluation, Record
 
-FOREIGN = {"dc_bench", "ncfm", published.UNKNOWN}  # families that none of ours is of
+FOREIGN = {"ncfm", published.UNKNOWN}  # families that none of ours is of
 COMPARABLE = [
     row
     for row in published.rows()
@@ -280,7 +280,8 @@ def test_no_difference_across_families_networks_presets_or_settings() -> None:
         assert (preset, changed) == ("paper", False)
         assert selection != "best_test" or behind.selection == "best_test"
         compared.add(family)
-    assert compared == {"dc", "dc_2021", "mtt", "sre2l", "rded", "gvbsm", "edc"}
+    ours = {"dc", "dc_2021", "dc_bench", "mtt", "sre2l", "rded", "gvbsm", "edc"}
+    assert compared == ours
 
 
 @pytest.mark.slow
@@ -307,6 +308,88 @@ def test_every_registered_method_under_every_protocol() -> None:
         assert shown["published_protocol"] == family[str(index)]
         assert shown["protocol"] in ("dc", shown["published_protocol"])
         assert shown["architecture"] == shown["published_architecture"]
+
+
+def under_augmentations(
+    cell: Cell, mean: float, *, network: str = "ConvNet", **given: Any
+) -> Record:
+    """A record of two networks under each augmentation, the last the best."""
+    names = ("none", DSA, "cifar_aug")
+    rules = {"name": "dc_bench", **given.pop("protocol", {})}
+    rules |= {"augmentation": "+".join(names)}
+    plain = record(cell, (), architecture=network, protocol=rules, **given)
+    found = [
+        Evaluation(
+            architecture=network,
+            trial=trial,
+            accuracy=mean + shift,
+            epoch=1000,
+            seconds=1.0,
+            augmentation=name,
+        )
+        for name, shift in zip(names, (-0.03, 0.01, 0.02), strict=True)
+        for trial in range(2)
+    ]
+    return msgspec.structs.replace(plain, evaluations=tuple(found))
+
+
+def test_dc_bench_is_compared_under_its_own_evaluation_alone() -> None:
+    """Each of its numbers of a network that it names, with the measured mean."""
+    rows = [
+        row
+        for row in published.rows()
+        if row.source == "dc-bench" and row.metric.endswith("_mean_augmentation")
+    ]
+    assert len(rows) == 59
+
+    def shown_under(name: str) -> pd.DataFrame:
+        found = [
+            under_augmentations(
+                Cell(row.method, row.dataset, row.ipc),
+                row.mean / 100 + 0.01,
+                network=row.architecture,
+                protocol={"name": name},
+            )
+            for row in rows
+        ]
+        return tables.summary(longform.frame(found))
+
+    ours = shown_under("dc_bench")
+    assert sorted(ours["published_mean"]) == sorted(row.mean for row in rows)
+    assert set(ours["n"]) == {6}
+    assert list(ours["difference"]) == pytest.approx([1.0] * 59)
+    for name in ("dc", "common"):
+        others = shown_under(name)
+        assert not set(others["published_metric"]) & {rows[0].metric}
+        theirs = select(others, published_source="dc-bench")
+        assert len(theirs)
+        assert theirs["difference"].isna().all()
+
+
+def test_mean_best_and_transfer_over_augmentations() -> None:
+    cell = Cell("dm", "cifar10", 10)
+    found = [
+        under_augmentations(cell, 0.457),
+        under_augmentations(cell, 0.30, network="MLP"),
+        under_augmentations(cell, 0.40, network="ViT"),
+        record(cell, (0.489,)),
+    ]
+    table = table_of(found, "augmentations")
+    home, *others = table.frame.to_dict("records")
+    assert (home["mean"], home["difference_mean"]) == pytest.approx((45.7, 0.0))
+    assert (home["best"], home["best_augmentation"]) == (47.7, "cifar_aug")
+    assert home["difference_best"] == pytest.approx(47.7 - 47.64)
+    assert (home["transfer"], home["networks"]) == (35.0, 2)
+    assert home["published_transfer"] == 29.41
+    assert [home[name] for name in ("none", "DSA", "cifar_aug")] == [42.7, 46.7, 47.7]
+    assert [other["architecture"] for other in others] == ["MLP", "ViT"]
+    assert all(other["transfer"] != other["transfer"] for other in others)
+    text = rendering.render(table, "md")
+    assert "45.70 (45.7, +0.00)" in text
+    assert "47.70† cifar_aug (47.64, +0.06)" in text
+    assert "35.00 (29.41, —)" in text
+    assert "several augmentations" in rendering.render(table_of(found), "md")
+    assert "several augmentations" not in rendering.render(table_of(found[3:]), "md")
 
 
 def test_dm_under_rded_is_shown_and_not_compared() -> None:

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from records import KEY, record, select
 from rich.console import Console
 
+from dcbench_bacon.cli.results.report_commands import table as table_command
+from dcbench_bacon.cli.results.reports import USES
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.contents import (
@@ -127,13 +129,17 @@ def outputs() -> dict[str, str]:
         "spread": table_of(records(), "spread"),
         "timing": table_of(records(), "timing"),
         "unfinished": table_of(records(), "unfinished"),
+        "cost": table_of(records(), "cost"),
+        "summary": table_of(records(), "summary"),
         "paper": table_of(records(), layout="paper", gain_over="dm"),
         "networks": table_of(records(), layout="networks"),
         "published": published_table(ipc=(10,), datasets=("mnist", "cifar10")),
     }
     kinds = {
         **{"table": ("csv", "md", "tex", "html"), "all": ("csv", "md")},
-        **{"spread": ("md",), "timing": ("csv", "md"), "unfinished": ("md",)},
+        **{"spread": ("md", "80.txt"), "unfinished": ("md",)},
+        **{"timing": ("csv", "md", "80.txt"), "cost": ("csv", "md", "80.txt")},
+        **{"summary": ("csv", "md", "tex", "80.txt")},
         **{"paper": ("csv", "md", "tex", "html", "80.txt", "200.txt")},
         **{"networks": ("csv", "md", "tex", "html", "80.txt")},
         **{"published": ("csv", "md", "80.txt")},
@@ -170,6 +176,12 @@ def test_golden_folder_holds_nothing_stale() -> None:
     assert found == set(outputs())
 
 
+def test_the_command_offers_every_content() -> None:
+    option = next(p for p in table_command.params if p.name == "what")
+    assert option.type.to_info_dict()["choices"] == (*CONTENTS, *USES)
+
+
+@pytest.mark.slow
 def test_order_of_records_changes_nothing() -> None:
     shuffled = records()
     for seed in range(5):
@@ -254,6 +266,7 @@ def test_unfinished_records_give_no_accuracy() -> None:
         ("dm", "fashion_mnist"),
     ],
 )
+@pytest.mark.slow
 def test_no_published_number(method: str, dataset: str) -> None:
     table = tables.summary(longform.frame(records()))
     row = select(table, method=method, dataset=dataset).iloc[0]
@@ -304,6 +317,7 @@ ACTIVE = re.compile(r"(?<!\\)[&%#_^~]")
 
 @settings(max_examples=25, deadline=None)
 @given(HOSTILE, HOSTILE, st.sampled_from(["paper", "networks", "long"]))
+@pytest.mark.slow
 def test_hostile_names_stay_text(method: str, dataset: str, layout: str) -> None:
     found = [
         record(Cell(method, dataset, 1), (0.5, 0.6)),

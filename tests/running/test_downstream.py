@@ -386,6 +386,7 @@ def values(records: Sequence[Candidate | Stage]) -> list[tuple[float, float | No
     ]
 
 
+@pytest.mark.slow
 def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
     jobs = [job(), job("ConvNetD1W12")]
     quiet = trainings.run(jobs, search_folder(Store(tmp_path)), HERE)
@@ -404,6 +405,7 @@ def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
     assert not list((folder.root / "checkpoints").glob("nas-*"))
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,6 +436,7 @@ def test_what_is_done_is_not_done_again(
     assert epochs == [*range(7), *range(7)]
 
 
+@pytest.mark.slow
 def test_one_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
     told: list[str] = []
     jobs = [job(), job("ConvNetD1W12", rate=1e30), job("ConvNetD2W8")]
@@ -500,6 +503,7 @@ def learned(files: Sequence[Path], output: Path, *more: object) -> list[dict[str
     return rows(result.stdout)
 
 
+@pytest.mark.slow
 def test_continual_end_to_end(
     files: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,6 +531,7 @@ def test_continual_end_to_end(
         assert "7 classes" in shown
 
 
+@pytest.mark.slow
 def test_continual_is_the_same_every_time(
     files: tuple[Path, ...], tmp_path: Path
 ) -> None:
@@ -575,6 +580,7 @@ def searched(
     return rows(result.stdout)
 
 
+@pytest.mark.slow
 def test_nas_end_to_end(
     files: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -614,6 +620,7 @@ def test_nas_end_to_end(
     assert "Best found" in invoke(*args).stdout
 
 
+@pytest.mark.slow
 def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
     files: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -704,6 +711,7 @@ def test_a_file_without_a_recipe_is_taken_as_it_is(
 
 
 @pytest.mark.parametrize("command", ["continual", "nas"])
+@pytest.mark.slow
 def test_the_learning_rate_of_a_set_is_used_and_recorded(
     command: str, files: tuple[Path, ...], tmp_path: Path
 ) -> None:

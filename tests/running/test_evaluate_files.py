@@ -82,6 +82,7 @@ def test_what_is_recorded_is_not_done_again(
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_two_sets_of_one_recipe_are_two_results(made: Path, tmp_path: Path) -> None:
     """As from two machines; neither takes the other's number or its place."""
     output = tmp_path / "again"
@@ -101,6 +102,7 @@ def test_two_sets_of_one_recipe_are_two_results(made: Path, tmp_path: Path) -> N
     assert len(found(output)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_does_not_take_the_number_of_a_set_it_would_not_make(
     tmp_path: Path,
 ) -> None:

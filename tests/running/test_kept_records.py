@@ -128,6 +128,7 @@ def test_a_record_that_names_no_images_stays_beside_a_new_one(tmp_path: Path) ->
     assert unnamed.exists()
 
 
+@pytest.mark.slow
 def test_a_record_of_another_validation_split_is_not_taken(tmp_path: Path) -> None:
     held = ("--selection", "best_val")
     assert run(tmp_path, *held).exit_code == 0
@@ -154,6 +155,7 @@ def test_a_request_that_always_fails_is_fulfilled(
     assert done(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_fresh_start_that_is_stopped_has_removed_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +218,7 @@ def test_a_request_is_served_once_and_a_later_one_stays(tmp_path: Path) -> None:
     assert not Redo(checkpoints).begin()
 
 
+@pytest.mark.slow
 def test_a_set_that_another_record_uses_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +237,7 @@ def test_a_set_that_another_record_uses_stays(
     assert len(list((tmp_path / "synthetic").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_killed_between_any_two_writes_of_a_fresh_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +305,7 @@ def test_trainings_of_downstream_uses_are_kept_as_well(
 # Failures
 
 
+@pytest.mark.slow
 def test_a_failure_stands_beside_the_last_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +347,7 @@ def test_a_traceback_is_bounded(
 # Data sets
 
 
+@pytest.mark.slow
 def test_folders_of_one_name_are_different_data_sets(tmp_path: Path) -> None:
     output = tmp_path / "results"
     sources = [
@@ -363,6 +369,7 @@ def test_folders_of_one_name_are_different_data_sets(tmp_path: Path) -> None:
     assert done(output) == [one, two]
 
 
+@pytest.mark.slow
 def test_one_content_under_two_paths_is_one_data_set(tmp_path: Path) -> None:
     sources = [f"folder:{folder(tmp_path / name / 'images')}" for name in "ab"]
     result = run(tmp_path / "results", datasets=",".join(sources))
@@ -373,6 +380,7 @@ def test_one_content_under_two_paths_is_one_data_set(tmp_path: Path) -> None:
     assert "already done" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_test_image_less_is_another_data_set(tmp_path: Path) -> None:
     images, output = folder(tmp_path / "images"), tmp_path / "results"
     run(output, datasets=f"folder:{images}")
@@ -389,6 +397,7 @@ def test_a_test_image_less_is_another_data_set(tmp_path: Path) -> None:
     assert first in done(output)
 
 
+@pytest.mark.slow
 def test_a_finished_record_is_taken_without_its_data(tmp_path: Path) -> None:
     images, output = folder(tmp_path / "images"), tmp_path / "results"
     source = f"folder:{images}"
@@ -408,6 +417,7 @@ def test_a_finished_record_is_taken_without_its_data(tmp_path: Path) -> None:
     assert before.items() <= contents(output).items()
 
 
+@pytest.mark.slow
 def test_records_without_a_data_set_in_their_name_are_found(tmp_path: Path) -> None:
     run(tmp_path)
     (path,) = (tmp_path / "records").iterdir()

@@ -33,6 +33,7 @@ def in_child(payload: bytes) -> tuple[CellResult, list[str]]:
     return run_cell(job, root, config, reporter), board.take()[0]
 
 
+@pytest.mark.slow
 def test_a_cell_runs_in_a_child_process_with_the_same_bits(
     tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

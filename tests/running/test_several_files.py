@@ -65,6 +65,7 @@ def counted(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "quality", "continual"])
+@pytest.mark.slow
 def test_a_data_set_is_loaded_and_whitened_once(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_bad_file_does_not_end_the_quality_of_others(
     assert made.name in done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_its_lock_is_awaited_is_read_again(
     made: Path, tmp_path: Path
 ) -> None:

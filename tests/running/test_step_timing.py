@@ -113,6 +113,7 @@ def test_the_product_is_of_the_recipes_precision(
     assert seen == [torch.float32] * 20 + [torch.bfloat16] * 10
 
 
+@pytest.mark.slow
 def test_command_stores_and_table_prints_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits_cache: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_ctrl_c_stops_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     assert_same(disturbed, quiet)
 
 
+@pytest.mark.slow
 def test_a_time_budget_stops_as_ctrl_c_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_scheduled_evaluation_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +274,7 @@ def test_same_seed_same_bits_whatever_is_evaluated(tmp_path: Path) -> None:
     assert not torch.equal(images(tmp_path / "other", "--seeds", 1), first)
 
 
+@pytest.mark.slow
 def test_sets_that_differ_in_evaluation_alone_are_distilled_once(
     tmp_path: Path,
 ) -> None:
@@ -283,6 +286,7 @@ def test_sets_that_differ_in_evaluation_alone_are_distilled_once(
     assert len(found(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_divergence_ends_the_cell_and_no_other(tmp_path: Path) -> None:
     fixed = ("run", "--methods", "dm,random", "--ipc", 1, "--output", tmp_path)
     result = invoke(*fixed, *tiny(), *settable("image_lr", 1e30))

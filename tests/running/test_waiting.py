@@ -105,6 +105,7 @@ def mtt_at_once(run: Run) -> TrajectoryMatching:
 
 
 @pytest.mark.parametrize("make", [dm, idm, in_turn, dsa, mtt, mtt_at_once])
+@pytest.mark.slow
 def test_no_step_waits_for_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Run], Any]
 ) -> None:
@@ -146,6 +147,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("augmentation", ["none", DSA, "autoaugment", "randaugment"])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_no_pass_waits_for_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, augmentation: str
 ) -> None:

@@ -108,6 +108,7 @@ def test_training_resumes_in_the_middle_of_a_pass(after: int, tmp_path: Path) ->
     assert torch.equal(vector(tmp_path / "b", RunPolicy(folder=tmp_path / "b")), quiet)
 
 
+@pytest.mark.slow
 def test_one_record_serves_all_ipc(tmp_path: Path) -> None:
     run = (*RUN, "--methods", "random,whole", "--output", tmp_path)
     result = invoke(*run, "--ipc", "1,2")
@@ -129,6 +130,7 @@ def test_one_record_serves_all_ipc(tmp_path: Path) -> None:
     assert "digits" in invoke("show", "whole", "digits", 10).output
 
 
+@pytest.mark.slow
 def test_a_killed_reference_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_pass_may_be_chosen_on_a_validation_split(tmp_path: Path) -> None:
     assert all(each.validation is not None for each in evaluations)
 
 
+@pytest.mark.slow
 def test_the_whole_protocol_is_in_force(tmp_path: Path) -> None:
     """Optimiser, schedule, mixing and labels of ``common``, not those of ``dc``."""
     output = tmp_path / "whole"

@@ -178,6 +178,7 @@ def test_recorded_steps_of_dm(tmp_path: Path, objective: str) -> None:
 @pytest.mark.parametrize(
     "changes", [{}, {"update": "sequential"}, {"partition": 1, "ce_weight": 0.0}]
 )
+@pytest.mark.slow
 def test_recorded_steps_of_idm(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Networks of the queue come and go, and so do their parameters."""
     more = {"queue_batch": 16, "queue_train_steps": 2, "queue_interval": 3}
@@ -245,6 +246,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("kind", PROTOCOLS)
 @pytest.mark.parametrize("limit", [16, 2])
+@pytest.mark.slow
 def test_recorded_passes(
     kind: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

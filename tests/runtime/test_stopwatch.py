@@ -165,6 +165,7 @@ def touch(megabytes: int) -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_the_peak_grows_and_starts_anew() -> None:
     stopwatch.reset_peak(CPU)
     before = stopwatch.peak_bytes(CPU)
@@ -177,6 +178,7 @@ def test_the_peak_grows_and_starts_anew() -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_a_stopwatch_sees_the_peak_of_its_own_steps() -> None:
     touch(300)
     watch = Stopwatch(CPU)
@@ -204,6 +206,7 @@ class Nothing:
 
 
 @linux
+@pytest.mark.slow
 def test_the_peak_of_a_scheduled_evaluation_is_not_the_stage_s() -> None:
     def evaluate(step: int, synthetic: SyntheticSet) -> None:
         inner = Clock("inner", CPU)
@@ -278,6 +281,7 @@ MATCHING = {"queue", "data", "augmentation", "real forward", "synthetic", "updat
 
 
 @pytest.mark.usefixtures("cache")
+@pytest.mark.slow
 def test_every_record_says_what_it_cost(tmp_path: Path) -> None:
     steps, epochs, trained, queue = 4, 3, 2, 8
     result = invoke(
@@ -309,6 +313,7 @@ def test_every_record_says_what_it_cost(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cache")
+@pytest.mark.slow
 def test_evaluation_on_the_way_is_not_distillation(tmp_path: Path) -> None:
     result = invoke(
         *("run", "--methods", "dm", "--ipc", 1, "--output", tmp_path),

@@ -48,6 +48,7 @@ def by_hand(images: Tensor, classes: list[int], facts: DatasetInfo) -> list[floa
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.slow
 def test_scores_are_as_defined(channels: int) -> None:
     images = pictures(channels)
     found = score(channels)(images, CLASSES)
@@ -91,6 +92,7 @@ def test_following_the_gradient_lowers_the_score() -> None:
     assert float(after) < float(before.detach())
 
 
+@pytest.mark.slow
 def test_pixels_are_judged_as_they_look() -> None:
     """Neither the statistics nor what no screen can show makes a difference."""
     source = dataset(channels=3)
@@ -188,6 +190,7 @@ def distilled(folder: Path, **changes: object) -> Tensor:
     return made.images
 
 
+@pytest.mark.slow
 def test_bacon_takes_the_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
     shapes: list[torch.Size] = []

@@ -93,6 +93,7 @@ def test_experts_are_those_of_the_obvious_loop(tmp_path: Path) -> None:
         assert torch.allclose(snapshots(store, expert), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_experts_trained_together_are_those_trained_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_network_is_trained_once_for_all_cells(tmp_path: Path) -> None:
     assert run.timings["features"].steps == STEPS  # counts for every cell
 
 
+@pytest.mark.slow
 def test_who_asks_first_does_not_matter(tmp_path: Path) -> None:
     one = distil(tmp_path / "a", "herding", ipc=1)
     two = distil(tmp_path / "b", "k_means", ipc=3)
@@ -103,6 +104,7 @@ def test_who_asks_first_does_not_matter(tmp_path: Path) -> None:
     assert torch.equal(one.images, later.images)
 
 
+@pytest.mark.slow
 def test_what_decides_the_network_names_it(tmp_path: Path) -> None:
     source = dataset()
     fewer = source.train.subset(torch.arange(len(source.train) - 1))

@@ -117,17 +117,6 @@ preset_option = options(
     ),
     partial(with_profile, multiple=False),
 )
-presets_option = options(
-    click.option(
-        "--preset",
-        "presets",
-        multiple=True,
-        type=click.Choice(get_args(Preset)),
-        help="The presets whose records are shown; paper alone by default. May be "
-        "repeated.",
-    ),
-    partial(with_profile, multiple=True),
-)
 protocol_options = options(
     click.option(
         "--architectures",

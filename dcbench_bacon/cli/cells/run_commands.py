@@ -1,5 +1,6 @@
 """The commands that run cells: ``dcbench run`` and ``dcbench time``."""
 
+import sys
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -22,6 +23,7 @@ from dcbench_bacon.cli.arguments.options import (
     set_option,
     time_budget_option,
 )
+from dcbench_bacon.cli.cells import detached
 from dcbench_bacon.runtime.monitoring.notice import noticed
 
 
@@ -36,6 +38,7 @@ Examples:
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
   dcbench run --datasets all --executor ray --cores-per-cell 2       cells side by side
   dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
+  dcbench run --methods bacon,idm --datasets all --detach            in the background
 """
 )
 @methods_option
@@ -92,13 +95,22 @@ Examples:
 )
 @time_budget_option
 @executor_options
-def run(**given: Any) -> None:
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Run in the background, also after the terminal is closed; what is printed "
+    "goes to OUTPUT/logs.",
+)
+def run(detach: bool, **given: Any) -> None:
     """Distil, evaluate, record and print the table.
 
     Finished cells are skipped, interrupted ones continue where they stopped, and failed
     ones are tried again. Without --datasets, the command runs the demo: digits at IPC 1
     and 10, with reduced recipes.
     """
+    if detach:
+        click.echo(detached.start(sys.argv[1:], given["output"]))
+        return
     began = monotonic()
     with noticed(partial(click.echo, err=True), "loading PyTorch"):
         from dcbench_bacon.cli.cells.run import run_grid

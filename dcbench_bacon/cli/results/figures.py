@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dcbench_bacon.cli.results.reports import readable, say_none
+from dcbench_bacon.cli.results.reports import chosen, readable, say_none
 from dcbench_bacon.reporting.figures import bars, curves, plots
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.numbers import comparison, longform
@@ -32,7 +32,8 @@ def draw(
         output: the results folder; the figures go to ``figures`` in it.
         format: ``png``, ``svg`` or ``pdf``.
         presets: the presets whose records are used.
-        given: the further options of the kind.
+        given: ``methods``, ``datasets`` and ``ipc`` that are shown, None for all, and
+            the further options of the kind.
 
     Returns:
         The files; a warning states why there are none.
@@ -41,6 +42,9 @@ def draw(
     records = readable(store.records)
     if kind == "timing":
         records += store.records([], "timing")
+    records = chosen(
+        records, **{k: given.pop(k) for k in ("methods", "datasets", "ipc")}
+    )
     if kind == "transfer":
         paths = _transfer(records, presets, folder, format)
     else:

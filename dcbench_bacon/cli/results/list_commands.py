@@ -1,10 +1,12 @@
-"""The commands that describe what exists: ``dcbench list``, ``show`` and ``check``."""
+"""The commands that describe what there is, such as ``list`` and ``status``."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from dcbench_bacon.cli.arguments.options import (
+    output_option,
     preset_option,
     protocol_options,
     set_option,
@@ -40,6 +42,33 @@ def list_(what: str) -> None:
     from dcbench_bacon.cli.results.lists import listing
 
     click.echo(listing(what))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dcbench status                               of the folder results
+  dcbench status --output /shared/results --watch
+"""
+)
+@output_option
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Print the state again every two seconds, until Ctrl-C.",
+)
+def status(output: Path, watch: bool) -> None:
+    """Show what runs in a results folder, on all machines, and what is done.
+
+    It reads files alone, and may run on any machine that sees the folder.
+    """
+    from dcbench_bacon.cli.results.status import lines, shown_again_and_again
+
+    if watch:
+        shown_again_and_again(output)
+    else:
+        for line in lines(output):
+            click.echo(line)
 
 
 @click.command(epilog="Example: dcbench show bacon cifar10 10")

@@ -60,6 +60,8 @@ def _augmentations() -> str:
         [
             "Operations of DSA, for `augmentation` and `protocol.augmentation`. Names",
             "are joined by _, as in color_crop_flip; each batch draws one of them.",
+            "Several augmentations joined by +, as in none+autoaugment, are values of",
+            "`protocol.augmentation`; each trains networks of its own.",
             "",
             _columns(operations),
             "",

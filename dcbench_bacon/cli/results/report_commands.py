@@ -1,14 +1,16 @@
-"""The commands that read records alone: ``dcbench table``, ``plot`` and ``report``."""
+"""The commands that read records alone: ``dcbench table`` and ``dcbench report``."""
 
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from dcbench_bacon.cli.arguments.option_types import IntList, Texts
 from dcbench_bacon.cli.arguments.options import (
     format_option,
     output_option,
+)
+from dcbench_bacon.cli.arguments.record_options import (
+    chosen_options,
     presets_option,
 )
 from dcbench_bacon.errors import UsageError
@@ -26,6 +28,9 @@ Examples:
   dcbench table --layout paper --format latex > table.tex
   dcbench table --preset quick --format csv
   dcbench table --what scores --against dm       intervals of the difference from DM
+  dcbench table --what augmentations             mean, best and each, as DC-BENCH
+  dcbench table --what summary                   mean ranks; wins, ties and losses
+  dcbench table --what cost                      bytes, updates, images, seconds
 """
 )
 @format_option
@@ -33,15 +38,19 @@ Examples:
     "--what",
     type=click.Choice(
         [
-            *("accuracy", "spread", "transfer", "scores", "timing", "unfinished"),
-            *("continual", "nas"),
+            *("accuracy", "summary", "spread", "augmentations", "transfer"),
+            *("scores", "cost"),
+            *("timing", "unfinished", "continual", "nas"),
         ]
     ),
     default="accuracy",
     show_default=True,
-    help="The content of the table: accuracies, their spread between sets and between "
-    "networks, every set on every network, scores relative to random images and the "
-    "whole set, cost, failures, or the records of dcbench continual and dcbench nas.",
+    help="The content of the table: accuracies; a summary of methods over data sets "
+    "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
+    "and between networks; the mean and best of several augmentations; transfer, every "
+    "set on every network; scores relative to random images and the whole set; the "
+    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
+    "unfinished cells; or the records of dcbench continual and dcbench nas.",
 )
 @click.option(
     "--layout",
@@ -65,18 +74,16 @@ Examples:
 )
 @click.option(
     "--against",
-    default="random",
-    show_default=True,
-    help="The method that --what scores compares the others with.",
+    metavar="METHOD",
+    help="The method that --what scores (random by default) and --what summary (each "
+    "other method by default) compare with.",
 )
 @click.option(
     "--gain-over",
     metavar="METHOD",
     help="Add a row to each block: how far the best other method is above this one.",
 )
-@click.option("--methods", type=Texts(), help="Show these methods alone.")
-@click.option("--datasets", type=Texts(), help="Show these data sets alone.")
-@click.option("--ipc", type=IntList(1), help="Show these numbers of images per class.")
+@chosen_options
 @output_option
 def table(format: str | None, alone: bool, **given: Any) -> None:
     """Print measured accuracies beside published ones, from the records alone."""
@@ -95,10 +102,10 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     Raises:
         UsageError: they do not.
     """
-    what, against = given["what"], given["against"]
+    what = given["what"]
     if alone:
         for name, unset in (
-            *(("what", "accuracy"), ("against", "random"), ("presets", ())),
+            *(("what", "accuracy"), ("against", None), ("presets", ())),
         ):
             if given[name] != unset:
                 option = "--preset" if name == "presets" else f"--{name}"
@@ -106,100 +113,15 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
                     f"{option.replace('_', '-')} is about records: leave it out, or "
                     "leave out --published"
                 )
-    for option, value, use in (
-        ("--source", given["source"], "accuracy"),
-        ("--against", against if against != "random" else None, "scores"),
-        ("--layout", given["layout"] not in (None, "long"), "accuracy"),
-        ("--gain-over", given["gain_over"], "accuracy"),
+    for option, value, uses in (
+        ("--source", given["source"], ("accuracy", "augmentations")),
+        ("--against", given["against"], ("scores", "summary")),
+        ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
+        ("--gain-over", given["gain_over"], ("accuracy",)),
     ):
-        if value and what != use:
+        if value and what not in uses:
+            use = " or ".join(uses)
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
-
-
-@click.group(
-    epilog="""\b
-Examples:
-  dcbench plot history                               accuracy against steps
-  dcbench plot ablation --key tv_weight --preset quick
-  dcbench plot pareto --format pdf
-"""
-)
-def plot() -> None:
-    """Draw figures from the records alone."""
-
-
-_FORMAT = click.option(
-    "--format",
-    "format",
-    type=click.Choice(["png", "svg", "pdf"]),
-    default="png",
-    show_default=True,
-    help="Format of the files.",
-)
-
-
-def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
-    """Add the command of one kind of figure.
-
-    Args:
-        name: the name of the command.
-        summary: what it draws, as a sentence.
-        detail: a paragraph about its files.
-        more: decorators of further options.
-    """
-
-    def draw(output: Path, format: str, presets: tuple[str, ...], **given: Any) -> None:
-        from dcbench_bacon.cli.results.figures import draw as drawn
-
-        for path in drawn(name, output, format, presets or ("paper",), **given):
-            click.echo(path)
-
-    draw.__doc__ = f"{summary}\n\n{detail}"
-    for option in (*more, output_option, presets_option, _FORMAT):
-        draw = option(draw)
-    plot.command(
-        name,
-        epilog=f"""\b
-Examples:
-  dcbench plot {name} --preset quick            PNG files in results/figures
-  dcbench plot {name} --format pdf --output elsewhere
-""",
-    )(draw)
-
-
-_figure(
-    "transfer",
-    "Draw the accuracy of every set on every network as heat maps.",
-    "There is one file per data set, number of images per class, preset and selection.",
-)
-_figure(
-    "history",
-    "Draw the accuracy against the steps of the distillation.",
-    "Only sets that were evaluated on the way are drawn: run them with --set "
-    "protocol.evaluate_every=STEPS. There is a panel per number of images per class; "
-    "bands are one standard deviation.",
-)
-_figure(
-    "ablation",
-    "Draw the accuracy against a setting that was swept.",
-    "dcbench run --sweep KEY=VALUES makes such records. A line joins records that "
-    "differ in this key alone.",
-    click.option(
-        "--key",
-        metavar="KEY",
-        help="The recipe key, or protocol.KEY; all overridden keys by default.",
-    ),
-)
-_figure(
-    "timing",
-    "Draw the seconds per distillation step, divided into phases.",
-    "There is one file per data set and device; records of dcbench time are included.",
-)
-_figure(
-    "pareto",
-    "Draw the accuracy against images and against seconds.",
-    "The grey steps are the best accuracy up to each cost.",
-)
 
 
 @click.command(
@@ -207,7 +129,6 @@ _figure(
 Examples:
   dcbench report                                 results/report.html, all presets
   dcbench report --preset paper --to page.html
-  dcbench convert SET.safetensors --to picture --output SET.png    its image, too
 """
 )
 @click.option(
@@ -230,7 +151,7 @@ def report(presets: tuple[str, ...], output: Path, to: Path | None) -> None:
     The file needs no network and makes no request. Tables can be sorted and filtered by
     data set, images per class, network and preset. Each number leads to its recipe with
     sources, its seeds, its commit, its hashes and the command that makes it again.
-    Pictures of sets are shown where a PNG file lies beside the set under its name.
+    Sets that are in the results folder are shown as images.
     """
     from dcbench_bacon.cli.results.report import write_report
 

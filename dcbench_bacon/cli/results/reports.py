@@ -28,9 +28,9 @@ def measured(
     presets: tuple[str, ...],
     layout: str | None,
     source: str | None,
-    against: str,
+    against: str | None,
     gain_over: str | None,
-    **chosen: Any,
+    **given: Any,
 ) -> Table:
     """Return a table of the records in a results folder.
 
@@ -40,9 +40,10 @@ def measured(
         presets: the presets whose records are used; paper alone if empty.
         layout: one of ``layouts.LAYOUTS``; None for ``long``.
         source: a name of ``published.named``; None for the order of preference.
-        against: the method that ``scores`` compares the others with.
+        against: the method that ``scores`` and ``summary`` compare the others with;
+            None for random images and for all.
         gain_over: the method of the gain row.
-        chosen: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
+        given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
 
     Returns:
         The table; a warning states why it has no rows.
@@ -50,15 +51,16 @@ def measured(
     presets = presets or ("paper",)
     if what in USES:
         return _downstream(output, what, presets)
-    layout, against = layout or "long", method_named(against)
+    layout, against = layout or "long", method_named(against) if against else None
     contents.check(what, layout, gain_over)
     published.named(source)  # a wrong name is reported before anything is read
     records = readable(Store(output).records)
     if what == "timing":
         records += Store(output).records([], "timing")
-    if what == "scores" and against not in {each.cell.method for each in records}:
-        logger.warning("no records of %s in %s", against, output / "records")
-    shown = _chosen(records, **chosen)
+    other = against or ("random" if what == "scores" else None)
+    if other and other not in {each.cell.method for each in records}:
+        logger.warning("no records of %s in %s", other, output / "records")
+    shown = chosen(records, **given)
     table = contents.table_of(
         shown,
         what,
@@ -99,15 +101,22 @@ def literature(
     )
 
 
-def _chosen(
+def chosen(
     records: list[Record],
-    methods: tuple[str, ...] | None,
-    datasets: tuple[str, ...] | None,
-    ipc: tuple[int, ...] | None,
+    *,
+    methods: tuple[str, ...] | None = None,
+    datasets: tuple[str, ...] | None = None,
+    ipc: tuple[int, ...] | None = None,
 ) -> list[Record]:
     """Return the records of some methods, data sets and numbers of images.
 
     The whole training set has no number of images per class, and is always there.
+
+    Args:
+        records: the records.
+        methods: names of methods or of sets of other tools; None for all.
+        datasets: names of data sets; None for all.
+        ipc: numbers of images per class; None for all.
     """
     names = {method_named(name) for name in methods or ()} | {*(methods or ())}
     return [

@@ -46,10 +46,16 @@ _UNDATED: dict[str, dict[str, Any]] = {
 }
 
 
-def written(figure: Figure, format: str) -> bytes:
-    """Return the content of the file, the same bytes for the same figure."""
+def written(figure: Figure, format: str, dots: int = 200) -> bytes:
+    """Return the content of the file, the same bytes for the same figure.
+
+    Args:
+        figure: the figure.
+        format: ``png``, ``svg`` or ``pdf``.
+        dots: the dots per inch of what is no vector.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=format, dpi=200, metadata=_UNDATED[format])
+    figure.savefig(buffer, format=format, dpi=dots, metadata=_UNDATED[format])
     return buffer.getvalue()
 
 

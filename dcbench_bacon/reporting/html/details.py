@@ -121,7 +121,9 @@ def _facts(facts: dict[str, Any]) -> dict[str, Any]:
 def _evaluation(each: Evaluation) -> list[Any]:
     """Return network, trial, accuracy in percent, pass and seconds."""
     accuracy = round(100 * each.accuracy, 4)
-    return [each.architecture, each.trial, accuracy, each.epoch, round(each.seconds, 2)]
+    parts = (each.architecture, each.augmentation)
+    network = ", ".join(filter(None, parts))
+    return [network, each.trial, accuracy, each.epoch, round(each.seconds, 2)]
 
 
 def _stage(name: str, cost: Timing) -> list[Any]:

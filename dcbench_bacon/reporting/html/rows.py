@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import accumulate
 from typing import Any, get_args
 
 import pandas as pd
@@ -106,7 +105,7 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
         records: as ``longform.told_apart`` returns them.
     """
     behind = _records_behind(records)
-    changes = [_changes(record) for record in records]
+    changed = [changes(record) for record in records]
     notes, cited = Footnotes(), {}
     rows = []
     table = tables.summary(longform.frame(records), presets=PRESETS)
@@ -118,7 +117,7 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
             cited[row["published_source"]] = source.citation
         key = (recipe, *(row[name] for name in _KEY), row["architecture"])
         of = tuple(behind[key])
-        rows.append(_accuracy(recipe, row, marks, of, changes[of[0]]))
+        rows.append(_accuracy(recipe, row, marks, of, changed[of[0]]))
     return Accuracies(_with_best(rows), notes.lines(), cited)
 
 
@@ -138,22 +137,22 @@ def _accuracy(
         preset=str(row["preset"]),
         mark=MARKS.get(row["selection"], ""),
         mean=float(row["accuracy_mean"]),
-        std=_number(row["accuracy_std"]),
+        std=optional(row["accuracy_std"]),
         n=int(row["n"]),
-        published=_number(row["published_mean"]),
-        published_std=_number(row["published_std"]),
+        published=optional(row["published_mean"]),
+        published_std=optional(row["published_std"]),
         changes=changes,
         source=str(row["published_source"]),
         marks=marks,
-        difference=_number(row["difference"]),
+        difference=optional(row["difference"]),
         records=records,
     )
 
 
-def _changes(record: Record) -> str:
+def changes(record: Record) -> str:
     """Return the overridden values of a record, without the prefix of a protocol."""
-    changes = record.recipe.overrides.items()
-    return ", ".join(f"{k.removeprefix(PROTOCOL_PREFIX)}={v}" for k, v in changes)
+    given = record.recipe.overrides.items()
+    return ", ".join(f"{k.removeprefix(PROTOCOL_PREFIX)}={v}" for k, v in given)
 
 
 def _records_behind(records: Sequence[Record]) -> dict[Any, list[int]]:
@@ -188,89 +187,11 @@ def _peers(row: Accuracy) -> tuple[Any, ...]:
     return row.facets, row.protocol, row.preset, row.mark
 
 
-def _number(value: Any) -> float | None:
+def optional(value: Any) -> float | None:
     """Return a number, or None where a table has none."""
     if value is None or value is pd.NA or value == "":
         return None
     return None if math.isnan(value) else float(value)
-
-
-PHASES = ("data", "augmentation", "real_forward", "synthetic", "queue", "update")
-
-
-@dataclass(frozen=True)
-class CostRow:
-    """A row of the table of cost.
-
-    Attributes:
-        facets: what it can be filtered by.
-        method: the printed name of the method.
-        seed: the seed of the set.
-        stage: the name of the stage.
-        steps: the number of steps.
-        median: the seconds of the median step.
-        iqr: the distance of its quartiles in seconds.
-        phases: the milliseconds per step, by phase; ``other`` is the rest.
-        images: the images per second.
-        peak: the peak of memory in gigabytes.
-        device: the name of the device.
-    """
-
-    facets: Facets
-    method: str
-    seed: int
-    stage: str
-    steps: int
-    median: float
-    iqr: float
-    phases: dict[str, float]
-    images: float
-    peak: float
-    device: str
-
-    @property
-    def total(self) -> float:
-        """The milliseconds of a mean step."""
-        return sum(self.phases.values())
-
-    @property
-    def spoken(self) -> str:
-        """The phases in words."""
-        phases = self.phases.items()
-        return ", ".join(f"{k.replace('_', ' ')} {v:.3g} ms" for k, v in phases)
-
-    @property
-    def stripes(self) -> str:
-        """The phases as stripes of a gradient in CSS, by their share of a step."""
-        ends = [100 * end / self.total for end in accumulate(self.phases.values())]
-        edges = zip(self.phases, [0.0, *ends], ends, strict=False)
-        return ",".join(f"var(--{k}) {low:.4g}% {high:.4g}%" for k, low, high in edges)
-
-
-def costs(records: Sequence[Record]) -> list[CostRow]:
-    """Return the rows of the table of cost."""
-    return [
-        CostRow(
-            facets=facets(row),
-            method=named(row["method"]),
-            seed=int(row["seed"]),
-            stage=str(row["stage"]),
-            steps=int(row["steps"]),
-            median=float(row["median_seconds"]),
-            iqr=float(row["iqr_seconds"]),
-            phases=_phases(row),
-            images=_number(row["images_per_second"]) or 0.0,
-            peak=float(row["peak_gb"]),
-            device=str(row["device"]),
-        )
-        for row in tables.timing(records).to_dict("records")
-    ]
-
-
-def _phases(row: Mapping[Any, Any]) -> dict[str, float]:
-    """Return the milliseconds per step of the phases that a stage has."""
-    found = {name: _number(row[f"{name}_ms"]) for name in (*PHASES, "other")}
-    return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ returns all.
 
 import csv
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -54,9 +55,9 @@ from msgspec import Struct
 
 from dcbench_bacon.errors import unknown
 from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.reporting.literature.metrics import ACCURACIES as ACCURACIES
+from dcbench_bacon.reporting.literature.metrics import PER_AUGMENTATION, metrics_of
 
-# The first of these metrics that a source has is compared.
-ACCURACIES = ("test_accuracy", "test_accuracy_best_augmentation")
 UNKNOWN = "unknown"  # name of an evaluation that is not known, and of its protocol
 
 
@@ -176,10 +177,11 @@ def rows() -> tuple[PublishedNumber, ...]:
 
 @cache
 def _by_cell() -> dict[tuple[str, str, int], tuple[PublishedNumber, ...]]:
-    """Return the comparable accuracies of each cell, in order of preference."""
+    """Return the accuracies of each cell, in order of preference."""
     cells: dict[tuple[str, str, int], list[PublishedNumber]] = {}
     for row in rows():
-        if row.metric in ACCURACIES and not row.arm:
+        accuracies = (*ACCURACIES, *PER_AUGMENTATION.values())
+        if row.metric in accuracies and not row.arm:
             cells.setdefault((row.method, row.dataset, row.ipc), []).append(row)
     return {cell: tuple(sorted(numbers, key=_order)) for cell, numbers in cells.items()}
 
@@ -200,11 +202,13 @@ def _order(row: PublishedNumber) -> tuple[bool, int, bool, int, str, int]:
         row.architecture == "unstated",
         _NETWORK_RANK.get(row.architecture, len(_NETWORK_RANK)),
         row.architecture,
-        ACCURACIES.index(row.metric),
+        row.metric != ACCURACIES[0],
     )
 
 
-def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
+def sources(
+    method: str, dataset: str, ipc: int, metrics: Sequence[str] = ACCURACIES
+) -> tuple[PublishedNumber, ...]:
     """Return every published accuracy of a cell, in order of preference.
 
     Args:
@@ -213,12 +217,13 @@ def sources(method: str, dataset: str, ipc: int) -> tuple[PublishedNumber, ...]:
         dataset: name of the data set as typed; a copy such as ``cifar10-jpeg`` has no
             numbers.
         ipc: images per class.
+        metrics: the metrics that count.
 
     Returns:
         Accuracies of any network.
     """
     key = (method.replace("-", "_"), dataset, 0 if method == "whole" else ipc)
-    return _by_cell().get(key, ())
+    return tuple(row for row in _by_cell().get(key, ()) if row.metric in metrics)
 
 
 def named(source: str | None) -> list[str]:
@@ -239,7 +244,12 @@ def named(source: str | None) -> list[str]:
 
 
 def lookup(
-    method: str, dataset: str, ipc: int, architecture: str, source: str | None = None
+    method: str,
+    dataset: str,
+    ipc: int,
+    architecture: str,
+    source: str | None = None,
+    family: str = "",
 ) -> PublishedNumber | None:
     """Return the published accuracy that is shown beside a measurement, if any.
 
@@ -252,16 +262,21 @@ def lookup(
         ipc: images per class.
         architecture: the network trained on the set.
         source: a name of ``named``; None for the order of preference.
+        family: the family of the measurement's protocol, whose own metric comes first.
 
     Raises:
         UsageError: there is no such source.
     """
     wanted = named(source)
-    numbers = [row for row in sources(method, dataset, ipc) if row.source in wanted]
-    if source is not None:  # the newest of a group, whatever method it is about
-        numbers.sort(key=lambda row: wanted.index(row.source))
-    same = [row for row in numbers if row.architecture == architecture]
-    return next(iter(same or numbers), None)
+    for metrics in dict.fromkeys((metrics_of(family), ACCURACIES)):
+        found = sources(method, dataset, ipc, metrics)
+        numbers = [row for row in found if row.source in wanted]
+        if source is not None:  # the newest of a group, whatever method it is about
+            numbers.sort(key=lambda row: wanted.index(row.source))
+        same = [row for row in numbers if row.architecture == architecture]
+        if numbers:
+            return (same or numbers)[0]
+    return None
 
 
 def family(protocol: Protocol) -> str:

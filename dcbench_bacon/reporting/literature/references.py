@@ -63,7 +63,7 @@ def results_of(frame: pd.DataFrame, presets: Sequence[str]) -> list[SetResults]:
     kept = frame[(frame["status"] == "done") & chosen]
     kept = kept.assign(copy=_copies(kept))
     keys = [*_SET, "architecture"]
-    kept = kept.drop_duplicates([*keys, "seed", "trial"])
+    kept = kept.drop_duplicates([*keys, "augmentation", "seed", "trial"])
     return [
         SetResults(dict(zip(keys, tuple(key), strict=True)), group)
         for key, group in kept.groupby(keys, sort=False)

@@ -18,6 +18,7 @@ from dcbench_bacon.reporting.literature.references import (
     results_of,
 )
 from dcbench_bacon.reporting.numbers import scores as formulas
+from dcbench_bacon.reporting.numbers.cost import cost_of
 
 __all__ = ["SCORES", "TRANSFER", "scores", "transfer"]
 
@@ -116,7 +117,7 @@ def scores(
                 **result.key,
                 **_accuracy(result),
                 **held,
-                **_cost(result),
+                **cost_of(result),
                 "recipe": result.recipe,
             }
         )
@@ -210,12 +211,3 @@ def _without_augmentation(
         if alike and result.key["augmented"] and not other.key["augmented"]:
             return other
     return None
-
-
-def _cost(result: SetResults) -> dict[str, float]:
-    """Return seconds and bytes, as means over sets."""
-    sets = result.rows.groupby("seed")
-    fixed = ["distillation_seconds", "set_bytes", "label_bytes"]
-    costs = sets[fixed].first().astype(float).mean()
-    spent = float(sets["seconds"].sum().mean())
-    return {"evaluation_seconds": spent, **{key: float(costs[key]) for key in fixed}}

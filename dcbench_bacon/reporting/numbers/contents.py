@@ -8,16 +8,29 @@ import pandas as pd
 from dcbench_bacon.errors import UsageError, unknown
 from dcbench_bacon.reporting.literature import published
 from dcbench_bacon.reporting.literature.published import ACCURACIES, PublishedNumber
-from dcbench_bacon.reporting.numbers import comparison, layouts, longform, tables
+from dcbench_bacon.reporting.literature.references import RANDOM, results_of
+from dcbench_bacon.reporting.numbers import (
+    comparison,
+    cost,
+    layouts,
+    longform,
+    ranking,
+    tables,
+)
+from dcbench_bacon.reporting.numbers.augmentations import augmentations
 from dcbench_bacon.reporting.numbers.layouts import LAYOUTS, Wanted
 from dcbench_bacon.reporting.table import Content, Kind, Table
 from dcbench_bacon.schema import Record
 
 _CAPTIONS = {
     "accuracy": "Test accuracy (%) of networks trained on distilled sets.",
+    "summary": "Mean rank over cases (data set, IPC, network, protocol), and wins, "
+    "ties and losses by paired 95 % t intervals.",
     "spread": "Deviations of test accuracies (%) between sets and between networks.",
+    "augmentations": "Test accuracy (%) of distilled sets under each augmentation.",
     "transfer": "Test accuracy (%) of every set on every network.",
     "scores": "Scores of distilled sets.",
+    "cost": "Cost of distilled sets.",
     "timing": "Time and memory of distillation steps.",
     "unfinished": "Cells that are not done.",
     "published": "Published test accuracies (%).",
@@ -46,7 +59,7 @@ def table_of(
     layout: str = "long",
     presets: Sequence[str] = ("paper",),
     source: str | None = None,
-    against: str = "random",
+    against: str | None = None,
     gain_over: str | None = None,
 ) -> Table:
     """Return a table of records.
@@ -58,7 +71,8 @@ def table_of(
             accuracies.
         presets: the presets whose records are used.
         source: a name of ``published.named``; None for the order of preference.
-        against: the method that ``scores`` compares the others with.
+        against: the method that ``scores`` and ``summary`` compare the others with;
+            None for random images in ``scores`` and for all in ``summary``.
         gain_over: the method of the gain row of a layout; None for no such row.
 
     Raises:
@@ -74,14 +88,33 @@ def table_of(
     if layout != "long":
         wanted = Wanted(layout, presets, source, gain_over)
         made = layouts.measured(long, wanted)
-        return Table(**{**vars(made), "titles": longform.titles(records)})
+        told = {"titles": longform.titles(records), "notes": _pooled(long, presets)}
+        return Table(**{**vars(made), **told})
     makers: dict[str, Callable[[], pd.DataFrame]] = {
         "accuracy": lambda: tables.summary(long, presets=presets, source=source),
         "spread": lambda: tables.spread(long, presets=presets),
+        "augmentations": lambda: augmentations(long, presets=presets, source=source),
         "transfer": lambda: comparison.transfer(long, presets=presets),
-        "scores": lambda: comparison.scores(long, presets=presets, against=against),
+        "scores": lambda: comparison.scores(
+            long, presets=presets, against=against or RANDOM
+        ),
+        "cost": lambda: cost.cost(long, presets=presets),
+        "summary": lambda: ranking.ranking(long, presets=presets, against=against),
     }
-    return captioned(kind, makers[kind](), records)
+    frame = makers[kind]()
+    if kind != "augmentations":
+        notes = [*frame.attrs.get("notes", ()), *_pooled(long, presets)]
+        frame.attrs["notes"] = notes
+    return captioned(kind, frame, records)
+
+
+def _pooled(long: pd.DataFrame, presets: Sequence[str]) -> tuple[str, ...]:
+    """Return the note for numbers of several augmentations, if there are any."""
+    several = [
+        result.rows["augmentation"].nunique() > 1
+        for result in results_of(long, presets)
+    ]
+    return ("augmentations",) if any(several) else ()
 
 
 def check(what: str, layout: str, gain_over: str | None = None) -> Kind:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from dcbench_bacon.plugins import facts_of
 from dcbench_bacon.reporting.literature import published
+from dcbench_bacon.reporting.literature.metrics import metrics_of
 from dcbench_bacon.reporting.literature.published import (
     EVALUATIONS,
     NETWORKS,
@@ -137,7 +138,10 @@ def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
                 continue
             if (method == WHOLE) != (cell["ipc"] == 0):
                 continue
-            numbers = published.sources(method, cell["dataset"], cell["ipc"])
+            numbers = published.sources(
+                *(method, cell["dataset"], cell["ipc"]),
+                metrics_of(cell["family"]),
+            )
             for row in numbers:
                 alike = EVALUATIONS[row.evaluation].protocol == cell["family"]
                 if (

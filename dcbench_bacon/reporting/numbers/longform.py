@@ -11,8 +11,9 @@ import msgspec
 import pandas as pd
 
 from dcbench_bacon.recipes.digests import distillation_digest, protocol_digest
+from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
 from dcbench_bacon.reporting.literature.published import KNOWN, family
-from dcbench_bacon.schema import Record
+from dcbench_bacon.schema import Evaluation, Record
 
 CHANGED = " + set"  # ends the name of a preset whose recipe ``--set`` has changed
 
@@ -23,6 +24,11 @@ _ORDER: dict[str, tuple[str, ...]] = {
     "architecture": KNOWN.order["architecture"],
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),
+    "augmentation": (
+        *("none", "color_crop_cutout_flip_scale_rotate"),
+        *("color_crop_cutout_scale_rotate", "autoaugment", "autoaugment_imagenet"),
+        *("randaugment", "imagenet_aug", "cifar_aug"),
+    ),
 }
 CELL = ["dataset", "ipc", "method"]
 _ORIGIN = (
@@ -36,8 +42,10 @@ _ORIGIN = (
         "teachers",
         "taught",
     ),
-    *("hard", "epochs", "passes", "own_passes", "changed", "made", "overrides"),
-    *("distillation_seconds", "set_bytes", "label_bytes"),
+    *("hard", "epochs", "passes", "own_passes", "changed", "made"),
+    *("overrides", "own_overrides", "judging_overrides"),
+    *("distillation_seconds", "updates", "images_seen", "peak_bytes", "device"),
+    *("images", "set_bytes", "label_bytes"),
 )
 GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
 # The sets of these methods have hard labels, also in records that do not state it.
@@ -172,22 +180,51 @@ def _origin(record: Record) -> dict[str, object]:
         **{"hard": _has_hard_labels(record)},
         **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
         **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
-        "overrides": ", ".join(
-            f"{key}={value}" for key, value in record.recipe.overrides.items()
-        ),
-        "distillation_seconds": sum(
-            cost.seconds for cost in record.distillation.values()
-        ),
+        **_overridden(record),
+        **_distillation(record),
+        **{"images": record.images, "device": record.environment.device},
         **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
     }
 
 
-def _training(record: Record, architecture: str) -> dict[str, object]:
-    """Return how one network of a record was trained, its exemptions applied."""
+def _overridden(record: Record) -> dict[str, str]:
+    """Return what ``--set`` changed: all of it, of the method and of the evaluation."""
+    texts = [f"{key}={value}" for key, value in record.recipe.overrides.items()]
+    judging = [text for text in texts if text.startswith(PROTOCOL_PREFIX)]
+    own = [text for text in texts if text not in judging]
+    named = {"overrides": texts, "own_overrides": own, "judging_overrides": judging}
+    return {name: ", ".join(each) for name, each in named.items()}
+
+
+def _distillation(record: Record) -> dict[str, float | None]:
+    """Return what all stages of a distillation cost together.
+
+    It is not known where no step was timed: for random images, and for a set that was
+    read from a file.
+    """
+    stages = record.distillation.values()
+    names = ("distillation_seconds", "updates", "images_seen", "peak_bytes")
+    if not any(stage.seconds for stage in stages):
+        return dict.fromkeys(names)
+    totals = (
+        sum(stage.seconds for stage in stages),
+        sum(stage.steps for stage in stages),
+        sum(stage.images for stage in stages),
+        max(stage.peak_bytes for stage in stages),
+    )
+    return dict(zip(names, totals, strict=True))
+
+
+def _training(record: Record, evaluation: Evaluation) -> dict[str, object]:
+    """Return how one network of a record was trained, its exemptions applied.
+
+    ``augmented`` is whether any network of the protocol was trained with augmentation.
+    """
+    architecture = evaluation.architecture
     protocol = record.recipe.protocol.of(architecture)
     return {
         **{"architecture": architecture, "family": family(protocol)},
-        **{"augmentation": protocol.augmentation or "none"},
+        "augmentation": evaluation.augmentation or protocol.augmentation or "none",
         **{"augmented": protocol.augmentation not in ("", "none")},
         **{"epochs": protocol.epochs, "passes": protocol.passes},
     }
@@ -213,14 +250,15 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         {
             **identity(record),
             **_origin(record),
-            **_training(record, evaluation.architecture),
+            **_training(record, evaluation),
             **{"trial": evaluation.trial, "accuracy": evaluation.accuracy},
             **{"seconds": evaluation.seconds},
         }
         for record in told_apart(records)
         for evaluation in record.evaluations
     ]
-    order = [*GROUP, "seed", "trial", "accuracy", "seconds", "status"]
+    numbers = ("trial", "accuracy", "seconds", "status")
+    order = [*GROUP, "augmentation", "seed", *numbers]
     return build(rows, columns).sort_values(order, key=rank, ignore_index=True)
 
 

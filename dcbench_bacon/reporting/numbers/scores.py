@@ -6,11 +6,12 @@ which defines them on fractions, so that they lie in [0, 1].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -83,6 +84,48 @@ def bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(difference, float(low), float(high))
+
+
+def paired_interval(
+    first: Mapping[int, Mapping[int, float]],
+    second: Mapping[int, Mapping[int, float]],
+    *,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Return a Student t interval of the mean of paired differences.
+
+    Sets are paired by their seed, and networks by their trial. The units are the
+    differences of paired sets, each the mean over its networks; with a single pair of
+    sets they are those of its networks, and the interval contains the variation
+    between networks alone.
+
+    Args:
+        first: accuracies by seed and trial.
+        second: those that are subtracted.
+        confidence: the confidence, in (0, 1).
+
+    Returns:
+        The mean difference and its bounds, which are NaN with fewer than two units.
+    """
+    sets = [
+        [
+            ours - second[seed][trial]
+            for trial, ours in networks.items()
+            if trial in second[seed]
+        ]
+        for seed, networks in first.items()
+        if seed in second
+    ]
+    sets = [differences for differences in sets if differences]
+    units = [float(np.mean(each)) for each in sets]
+    if len(sets) == 1:
+        (units,) = sets
+    if len(units) < 2:
+        return Interval(units[0] if units else math.nan, math.nan, math.nan)
+    middle = math.fsum(units) / len(units)
+    quantile = float(stdtrit(len(units) - 1, (1 + confidence) / 2))
+    half = quantile * _deviation(units) / math.sqrt(len(units))
+    return Interval(middle, middle - half, middle + half)
 
 
 def hard_label_recovery(whole: float, hard: float) -> float:

@@ -77,7 +77,7 @@ def summary(
             {
                 **key,
                 **{"accuracy_mean": mean, "accuracy_std": deviation},
-                **{"n": len(group), **_beside(group.iloc[0], mean, source)},
+                **{"n": len(group), **_beside(group, mean, source)},
             }
         )
     numbers = [
@@ -89,30 +89,36 @@ def summary(
     return indexed(table.astype(whole), SUMMARY)
 
 
-def _beside(first: "pd.Series[Any]", mean: float, source: str | None) -> dict[str, Any]:
+def measured_row(group: pd.DataFrame) -> MeasuredRow:
+    """Return the facts of a measurement, from its evaluations in long form."""
+    first = group.iloc[0]
+    return MeasuredRow(
+        family=first["family"],
+        architecture=first["architecture"],
+        preset=str(first["preset"]).removesuffix(CHANGED),
+        changed=bool(group["changed"].any()),
+        selection=first["selection"],
+        augmentation="+".join(dict.fromkeys(group["augmentation"])),
+        teachers=tuple(filter(None, str(first["teachers"]).split("+"))),
+        epochs=int(first["epochs"]),
+    )
+
+
+def _beside(group: pd.DataFrame, mean: float, source: str | None) -> dict[str, Any]:
     """Return the published columns of a row.
 
     Args:
-        first: an evaluation of the row, in long form.
+        group: the evaluations of the row, in long form.
         mean: the measured accuracy in percent.
         source: as in ``summary``.
     """
+    first, measured = group.iloc[0], measured_row(group)
     cell = str(first["method"]), str(first["dataset"]), int(first["ipc"])
-    row = lookup(*cell, str(first["architecture"]), source)
+    row = lookup(*cell, measured.architecture, source, measured.family)
     if row is None:
         return dict.fromkeys((*_PUBLISHED, "not_compared", "remarks"), "") | {
             **dict.fromkeys(("published_mean", "published_std", "published_epochs"))
         }
-    measured = MeasuredRow(
-        family=first["family"],
-        architecture=first["architecture"],
-        preset=str(first["preset"]).removesuffix(CHANGED),
-        changed=bool(first["changed"]),
-        selection=first["selection"],
-        augmentation=first["augmentation"],
-        teachers=tuple(filter(None, str(first["teachers"]).split("+"))),
-        epochs=int(first["epochs"]),
-    )
     behind, forbidden = EVALUATIONS[row.evaluation], obstacles(measured, row)
     fields = {
         **{"mean": row.mean, "std": row.std, "metric": row.metric},

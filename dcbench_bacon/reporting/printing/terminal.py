@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -16,58 +15,153 @@ from dcbench_bacon.reporting.table import LayoutKind, Marked, Page, Table, Text
 _SHORT = {"Difference": "Diff."}  # headings on a terminal
 _STYLES = {"": "", "best": "bold", "second": "underline"}
 _NARROWEST = 6  # letters of a column of words that is broken anywhere
-
-# How a cell may be broken, from not at all to before every bracket and at every space.
-_Split = Callable[[str], list[str]]
-_SPLITS: tuple[_Split, ...] = (
-    lambda text: [text],
-    lambda text: re.split(r" (?=[(\[])", text),
-    lambda text: re.split(r" (?!\()|(?<=\w-)(?=\w)| ", text),
+# What tells a row from others, beside the first columns of a table.
+_KEYS = (
+    *("Data set", "IPC", "Method", "Distilled on", "Network", "Protocol", "Seed"),
+    *("Stage", "Preset", "Recipe"),
 )
+_ROW = "Row"  # the number of a row
+# What a line above the table can state for all rows.
+_CONDITIONS = frozenset({*_KEYS, "Selection", "Device", "torch"} - {"Method"})
+_FOLDED = frozenset({"Error", "Device", "Evaluation"})  # sentences, folded anywhere
+_READABLE = 24  # letters of a line of such a column
+
+_Split = Callable[[str], list[str]]
+
+
+def _unbroken(text: str) -> list[str]:
+    return [text]
+
+
+def _at_brackets(text: str) -> list[str]:
+    return re.split(r" (?=[(\[])", text)
+
+
+def _at_words(text: str) -> list[str]:
+    return re.split(r" (?!\()|(?<=\w-)(?=\w)| ", text)
+
+
+class _Breaks(NamedTuple):
+    """How headings, and the cells of columns of words and of numbers, may be broken."""
+
+    heading: _Split
+    words: _Split
+    numbers: _Split
+
+
+_UNBROKEN = _Breaks(_unbroken, _unbroken, _unbroken)
+# How the rows of a table, and those of a layout, may be broken if they have no room.
+_OF_ROWS = (
+    _UNBROKEN,
+    _Breaks(_at_words, _unbroken, _unbroken),
+    _Breaks(_at_words, _unbroken, _at_brackets),
+)
+_OF_LAYOUTS = (*_OF_ROWS, _Breaks(_at_words, _at_words, _at_words))
 
 
 def to_rich(table: Table, width: int) -> RenderableType:
     """Return a table for a terminal.
 
+    In a table that is wider than the terminal, what all rows share is said above it,
+    headings break at their spaces and numbers before their brackets. Columns that still
+    have no room continue below, in tables that repeat the names of the rows.
+
     Args:
         table: the table.
-        width: width of the terminal in columns. In a table that is wider, numbers break
-            before their brackets, then at every space; the columns of a layout that
-            still has no room continue below in a table of their own.
+        width: width of the terminal in columns.
     """
     page = page_of(table)
-    if table.kind in get_args(LayoutKind):
-        return _in_strips(page, width)
-    split = _SPLITS[0] if _needs(page, _SPLITS[0]) <= width else _SPLITS[1]
-    return Group(_drawn(page, split), _below(page))
+    arranged = table.kind in get_args(LayoutKind)
+    shared = ""
+    if not arranged and _needs(page, _UNBROKEN) > width:
+        page, shared = _without_shared(page)
+    parts: list[RenderableType] = [
+        RichText(line) for line in (page.caption, shared) if line
+    ]
+    strips = _of_layout(page, width) if arranged else _of_rows(page, width)
+    for strip in strips:
+        parts += [RichText(), strip] if parts else [strip]
+    return Group(*parts, RichText(), _below(page))
 
 
-def _in_strips(page: Page, width: int) -> RenderableType:
-    """Return the tables of a layout, with as many of its columns as fit into each."""
-    split = next((s for s in _SPLITS if _needs(page, s) <= width), _SPLITS[-1])
-    fixed = [i for i, right in enumerate(page.right) if not right]
-    free = [i for i, right in enumerate(page.right) if right]
+def _without_shared(page: Page) -> tuple[Page, str]:
+    """Return a page without conditions that all rows share, and a line of these."""
+    columns = list(zip(*page.rows, strict=True))
+    shared = [
+        number
+        for number, heading in enumerate(page.headings)
+        if heading in _CONDITIONS
+        and len(page.rows) > 1
+        and len(set(columns[number])) == 1
+    ]
+    told = [
+        f"{_in_a_sentence(page.headings[number])} {_whole(columns[number][0])}"
+        for number in shared
+    ]
+    kept = [number for number in range(len(page.headings)) if number not in shared]
+    line = f"All rows: {', '.join(told)}." if told else ""
+    return _only(page, kept), line
 
-    def fits(part: Page, *, whole: bool = False) -> bool:
-        return _needs(part, split, whole=whole) <= width
 
-    strips = _strips(page, fixed, free, fits)
-    unbroken = _strips(page, fixed, free, partial(fits, whole=True))
-    whole = len(unbroken) == len(strips)  # words are broken if that saves a strip
-    strips = unbroken if whole else strips
-    printed = [_drawn(_only(page, [*fixed, *strip]), split, whole) for strip in strips]
-    above = [RichText(page.caption), RichText()] if page.caption else []
-    return Group(*above, *printed, _below(page))
+def _in_a_sentence(heading: str) -> str:
+    """Return a heading without its capital, unless it is an abbreviation."""
+    return heading if heading.isupper() else heading[0].lower() + heading[1:]
+
+
+def _of_rows(page: Page, width: int) -> list[RichTable]:
+    """Return a page as tables, of which those below refer to rows by their numbers."""
+    breaks = next((b for b in _OF_ROWS if _needs(page, b) <= width), None)
+    if breaks:
+        return [_drawn(page, breaks)]
+    breaks, page = _OF_ROWS[-1], _numbered(page)
+    first, later = (
+        [place for place, heading in enumerate(page.headings) if heading in names]
+        for names in ((_ROW, *_KEYS), (_ROW, "Method"))
+    )
+    strips = _strips(page, first, later, _fits(breaks, width))
+    return [_drawn(_only(page, strip), breaks) for strip in strips]
+
+
+def _numbered(page: Page) -> Page:
+    """Return a page whose rows have numbers."""
+    rows: list[list[Text]] = [[str(n), *row] for n, row in enumerate(page.rows, 1)]
+    return page._replace(headings=[_ROW, *page.headings], rows=rows)
+
+
+def _of_layout(page: Page, width: int) -> list[RichTable]:
+    """Return a page as tables that all begin with the names of its rows."""
+    breaks = next((b for b in _OF_LAYOUTS if _needs(page, b) <= width), _OF_LAYOUTS[-1])
+    names = [place for place, right in enumerate(page.right) if not right]
+    unbroken = breaks._replace(words=_unbroken)
+    strips, wider = (
+        _strips(page, names, names, _fits(each, width)) for each in (breaks, unbroken)
+    )
+    if len(wider) == len(strips):  # words are broken if that saves a table
+        strips, breaks = wider, unbroken
+    return [_drawn(_only(page, strip), breaks) for strip in strips]
+
+
+def _fits(breaks: _Breaks, width: int) -> Callable[[Page], bool]:
+    """Return whether a page with such breaks is not wider than a terminal."""
+    return lambda page: _needs(page, breaks) <= width
 
 
 def _strips(
-    page: Page, fixed: list[int], free: list[int], fits: Callable[[Page], bool]
+    page: Page, first: list[int], later: list[int], fits: Callable[[Page], bool]
 ) -> list[list[int]]:
-    """Return the free columns of each strip: as many as fit beside the fixed ones."""
-    strips: list[list[int]] = [[]]
-    for column in free:
-        if strips[-1] and not fits(_only(page, [*fixed, *strips[-1], column])):
-            strips.append([])
+    """Return the columns of each table: as many as fit beside the repeated ones.
+
+    Args:
+        page: the page.
+        first: the columns that the first table begins with.
+        later: those of the tables below it.
+        fits: whether a page with some of the columns has room.
+    """
+    strips = [[*first]]
+    for column in (i for i in range(len(page.headings)) if i not in first):
+        full = not fits(_only(page, [*strips[-1], column]))
+        if full and strips[-1] != later:  # at least one column beside the repeated ones
+            strips.append([*later])
         strips[-1].append(column)
     return strips
 
@@ -89,9 +183,16 @@ def _whole(cell: Text) -> str:
     return cell.whole if isinstance(cell, Marked) else cell
 
 
-def _width(texts: Sequence[str], split: _Split) -> int:
+def _width(texts: Sequence[str], breaks: _Breaks, *, right: bool) -> int:
     """Return the width of a column whose texts are broken in this way."""
-    return max(len(piece) for text in texts for piece in split(text))
+    heading, *cells = texts
+    split = breaks.numbers if right else breaks.words
+    pieces = [
+        *breaks.heading(heading),
+        *(part for cell in cells for part in split(cell)),
+    ]
+    widest = max(map(len, pieces))
+    return min(widest, _READABLE) if heading in _FOLDED else widest
 
 
 def _columns(page: Page) -> list[list[str]]:
@@ -101,40 +202,29 @@ def _columns(page: Page) -> list[list[str]]:
     return [list(column) for column in zip(headings, *rows, strict=True)]
 
 
-def _needs(page: Page, split: _Split, *, whole: bool = False) -> int:
-    """Return the width that a page needs; words are never broken by a layout.
-
-    Args:
-        page: the page.
-        split: how cells are broken.
-        whole: whether columns of words are not broken at all.
-    """
+def _needs(page: Page, breaks: _Breaks) -> int:
+    """Return the width that a page needs with such breaks."""
     columns = zip(_columns(page), page.right, strict=True)
-    ways = [
-        (column, split if right or not whole else _SPLITS[0])
-        for column, right in columns
-    ]
-    return sum(_width(*way) + 1 for way in ways) - 1
+    return sum(_width(each, breaks, right=right) + 1 for each, right in columns) - 1
 
 
-def _drawn(page: Page, split: _Split, whole: bool = False) -> RichTable:
-    """Return the table without its notes; see ``_needs``."""
+def _drawn(page: Page, breaks: _Breaks) -> RichTable:
+    """Return the table without its notes."""
     printed = RichTable(
         box=box.SIMPLE_HEAD,  # no lines between columns, because 80 columns are few
         padding=0,
         show_edge=False,
     )
     for column, right in zip(_columns(page), page.right, strict=True):
-        unbroken, broken = _width(column, _SPLITS[0]), _width(column, split)
-        least = unbroken if whole else min(_NARROWEST, unbroken)
+        width = _width(column, breaks, right=right)
+        free = not right and breaks.words is not _unbroken
+        free |= column[0] in _FOLDED  # such a column takes what the others leave
         printed.add_column(
-            RichText(
-                _heading(column[0], split, broken if right or not whole else least)
-            ),
+            RichText(_heading(column[0], breaks.heading, width)),
             justify="right" if right else "left",
             overflow="fold",
-            width=broken if right and split is not _SPLITS[0] else None,
-            min_width=None if right else least,
+            width=None if free else width,
+            min_width=min(_NARROWEST, width) if free else None,
         )
     for number, row in enumerate(page.rows):
         if page.opens(number):
@@ -145,7 +235,7 @@ def _drawn(page: Page, split: _Split, whole: bool = False) -> RichTable:
 
 def _heading(text: str, split: _Split, width: int) -> str:
     """Return a heading, broken in words where its column is narrow and else nowhere."""
-    if split is not _SPLITS[2] or len(text) <= width:
+    if len(text) <= width:
         return text
     words = text.split(" ")
     return "\n".join(words if max(map(len, words)) <= width else split(text))

@@ -84,7 +84,8 @@ def check_names(resolved: overlay.Resolved, path: Path) -> None:
         parse_strategy(str(settings.get("augmentation", "")))
         check_architectures([distilled_on(resolved.recipe)])
         check_protocol(protocol)
-        policies.check_whitened(protocol.augmentation, bool(settings.get("zca")))
+        for single in protocol.under_each:
+            policies.check_whitened(single.augmentation, bool(settings.get("zca")))
     except UsageError as error:
         raise UsageError(f"recipe {path.name}: {error}") from error
 

@@ -156,8 +156,9 @@ def _evaluation(
     total = 0.0
     every = job.resolved.recipe.protocol
     for architecture in every.architectures:
+        trained = every.of(architecture).under_each
         protocol = msgspec.structs.replace(
-            every.of(architecture),
+            trained[-1],
             architectures=(architecture,),
             networks=1,
             teachers=(),
@@ -173,7 +174,7 @@ def _evaluation(
         except _Enough:
             images = len(synthetic.images) * synthetic.partition**2 * protocol.passes
             tests = _tests(job) * TEST_SHARE / images
-            total += run.seconds * (1 + tests) * every.networks
+            total += run.seconds * (1 + tests) * every.networks * len(trained)
     return total * max(1, len(every.learning_rates))
 
 

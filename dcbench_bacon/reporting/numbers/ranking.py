@@ -1,0 +1,133 @@
+"""Methods over all data sets: ranks, and comparisons by paired intervals.
+
+A case is where methods are compared: a data set, a number of images per class, a
+network, and how networks are trained and chosen. A competitor is a method with what
+``--set`` changed of its recipe.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+import pandas as pd
+
+from dcbench_bacon.reporting.literature.references import (
+    WHOLE,
+    SetResults,
+    results_of,
+)
+from dcbench_bacon.reporting.numbers import longform, scores
+from dcbench_bacon.reporting.numbers.longform import CHANGED
+
+OUTCOMES = ("wins", "ties", "losses", "untested")
+RANKING = [
+    *("method", "own_overrides", "mean_rank", "best", "cases", *OUTCOMES),
+    *("preset", "selection"),
+]
+_CASE = ["dataset", "ipc", "architecture", "protocol", "judging_overrides", "selection"]
+
+Competitor = tuple[str, str]
+Case = dict[Competitor, SetResults]
+
+
+def ranking(
+    frame: pd.DataFrame,
+    *,
+    presets: Sequence[str] = ("paper",),
+    against: str | None = None,
+) -> pd.DataFrame:
+    """Return the mean rank of each method, its wins, its ties and its losses.
+
+    Ranks are those of mean accuracies among the methods of a case, 1 for the best;
+    equal means share the mean of their ranks. ``best`` is the number of cases in which
+    no other mean is higher. A win or a loss is a comparison with another method in a
+    case whose ``scores.paired_interval`` does not contain 0, a tie one whose interval
+    does; ``untested`` are those without an interval. Cases with one competitor do not
+    count, nor does the whole training set.
+
+    Args:
+        frame: the long form of ``longform.frame``; only records that are done count.
+        presets: the presets whose records are used.
+        against: the one method that the others are compared with; None for all.
+    """
+    rows: dict[Competitor, list[dict[str, Any]]] = {}
+    for case in _cases(frame, presets):
+        for competitor, row in _placed(case, against).items():
+            rows.setdefault(competitor, []).append(row)
+    table = longform.build([_summed(*each) for each in rows.items()], RANKING)
+    order = ["mean_rank", "method", "own_overrides"]
+    return longform.ordered(table.astype({"mean_rank": float}), order)
+
+
+def _cases(frame: pd.DataFrame, presets: Sequence[str]) -> Iterator[Case]:
+    """Yield the cases that have several competitors.
+
+    Of several results of one competitor in a case, the newest is used.
+    """
+    cases: dict[tuple[Any, ...], Case] = {}
+    for result in results_of(frame, presets):
+        first = result.rows.iloc[0]
+        if first["method"] == WHOLE:
+            continue
+        preset = str(first["preset"]).removesuffix(CHANGED)
+        case = cases.setdefault((preset, *first[_CASE]), {})
+        competitor = str(first["method"]), str(first["own_overrides"])
+        known = case.get(competitor)
+        if known is None or _age(known) < _age(result):
+            case[competitor] = result
+    return (case for case in cases.values() if len(case) > 1)
+
+
+def _age(result: SetResults) -> tuple[str, str]:
+    """Return a key that is higher for a newer result."""
+    return str(result.rows["made"].max()), result.recipe
+
+
+def _placed(case: Case, against: str | None) -> dict[Competitor, dict[str, Any]]:
+    """Return the rank and the outcomes of each competitor in a case."""
+    means = {each: scores.mean(result.accuracies) for each, result in case.items()}
+    places = pd.Series(list(means.values())).round(9).rank(ascending=False)
+    found: dict[Competitor, dict[str, Any]] = {
+        competitor: {
+            **{"rank": place, "best": means[competitor] == max(means.values())},
+            **dict.fromkeys(OUTCOMES, 0),
+            "preset": case[competitor].key["preset"],
+            "selection": case[competitor].key["selection"],
+        }
+        for competitor, place in zip(means, places, strict=True)
+    }
+    for ours, theirs in permutations(case, 2):
+        if against in (None, theirs[0]) and against != ours[0]:
+            found[ours][_outcome(case[ours], case[theirs])] += 1
+    return found
+
+
+def _outcome(ours: SetResults, theirs: SetResults) -> str:
+    """Return which of ``OUTCOMES`` a comparison has."""
+    _, low, high = scores.paired_interval(_networks(ours), _networks(theirs))
+    if low != low:
+        return "untested"
+    return "wins" if low > 0 else "losses" if high < 0 else "ties"
+
+
+def _networks(result: SetResults) -> Mapping[int, Mapping[int, float]]:
+    """Return the accuracies by seed and trial."""
+    return {
+        seed: dict(zip(group["trial"], group["accuracy"], strict=True))
+        for seed, group in result.rows.groupby("seed")
+    }
+
+
+def _summed(competitor: Competitor, cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of a competitor."""
+    words = {
+        name: " and ".join(dict.fromkeys(case[name] for case in cases))
+        for name in ("preset", "selection")
+    }
+    return {
+        **dict(zip(RANKING[:2], competitor, strict=True)),
+        "mean_rank": round(sum(case["rank"] for case in cases) / len(cases), 9),
+        "cases": len(cases),
+        **{name: sum(case[name] for case in cases) for name in ("best", *OUTCOMES)},
+        **words,
+    }

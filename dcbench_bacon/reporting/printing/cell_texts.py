@@ -1,0 +1,68 @@
+"""The texts of cells, the same in the pages of all kinds of tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dcbench_bacon.reporting.numbers.accuracies import accuracy
+from dcbench_bacon.reporting.table import Page
+from dcbench_bacon.reporting.wording import MARKS
+
+CELL = ("dataset", "ipc", "method", "architecture", "protocol")
+SHOWN = (*CELL, "preset")
+KEYS = (*SHOWN, "selection", "seed", "stage")
+_PERCENT = ("accuracy_mean", "std_sets", "std_networks")
+NOTHING = "—"
+
+
+def number(value: object, column: str = "") -> str:
+    """Return the text of a value: few digits, and a dash where it is missing."""
+    if column == "ipc" and value == 0:
+        return "all"
+    if column.lower() == "protocol":
+        return str(value).replace("_", "-")
+    if not isinstance(value, float):
+        return str(value)
+    if value != value:
+        return NOTHING
+    if column in _PERCENT:
+        return f"{value:.2f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def ambiguous(table: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Return whether rows differ in their recipe and in nothing that is shown."""
+    return table.index.name == "recipe" and bool(table.duplicated(list(columns)).any())
+
+
+def reduced_in(table: pd.DataFrame) -> list[str]:
+    """Return the words for what differs from the published recipes."""
+    presets = " ".join(table["preset"]).split()
+    return [name for name in ("quick", "demo", "set") if name in presets]
+
+
+def chosen_in(table: pd.DataFrame) -> list[str]:
+    """Return the selections of the records, those with a mark first."""
+    return [name for name in (*MARKS, "final") if name in set(table["selection"])]
+
+
+def measured(row: Mapping[Any, Any]) -> str:
+    """Return mean and deviation, with a mark if the pass was chosen."""
+    text = accuracy(row["accuracy_mean"], row["accuracy_std"], row["n"])
+    return text + MARKS.get(row["selection"], "")
+
+
+def without_empty(page: Page) -> Page:
+    """Return a page without the columns in which no row has anything."""
+    kept = [
+        column
+        for column in range(len(page.headings))
+        if not page.rows or any(row[column] != NOTHING for row in page.rows)
+    ]
+    return page._replace(
+        headings=[page.headings[column] for column in kept],
+        rows=[[row[column] for column in kept] for row in page.rows],
+    )
