@@ -216,7 +216,7 @@ def _facts(source: DatasetSource, train: Callable[[], RawSplit]) -> DatasetInfo:
     """
     if info := info_of(source):
         return info
-    described = source.module.describe(source.folder, train())
+    described: DatasetInfo = source.module.describe(source.folder, train())
     return msgspec.structs.replace(described, name=name_of(source))
 
 

@@ -1,13 +1,13 @@
 """Options about data sets: which, of which size, where, and how files are read."""
 
 import os
-from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from dcbench_bacon.cli.arguments.decorators import options
+from dcbench_bacon.cli.arguments.decorators import Command, options
 from dcbench_bacon.cli.arguments.option_types import NameList
 from dcbench_bacon.data.streaming import options as reading
 from dcbench_bacon.errors import UsageError
@@ -80,34 +80,43 @@ datasets_option = options(
 )
 
 
-def _stated(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Return what keeps the value of an option in a variable while a command runs."""
-
-    def state(context: click.Context, _: click.Parameter, value: Any) -> None:
-        if value is None:
-            return
-        before = os.environ.get(variable)
-        os.environ[variable] = str(value)
-        context.call_on_close(lambda: _restore(variable, before))
-
-    return state
-
-
-def _restore(variable: str, before: str | None) -> None:
-    if before is None:
-        os.environ.pop(variable, None)
-    else:
-        os.environ[variable] = before
-
-
-def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> None:
-    """Keep a number of bytes, after a check of how it is written."""
+def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Return a number of bytes as it was typed, after a check."""
     if value is not None:
         try:
             reading.bytes_of(value)
         except UsageError as error:
             raise click.BadParameter(str(error)) from error
-    _stated(reading.STREAM_ABOVE)(context, option, value)
+    return value
+
+
+def _stating(function: Command) -> Command:
+    """Return a command that keeps how files are read in variables while it works."""
+
+    @wraps(function)
+    def work(
+        *given: Any,
+        stream_above: str | None,
+        bad_files: str | None,
+        decode_workers: int | None,
+        **named: Any,
+    ) -> Any:
+        typed = {
+            reading.STREAM_ABOVE: stream_above,
+            reading.BAD_FILES: bad_files,
+            reading.WORKERS: decode_workers,
+        }
+        stated = {key: str(value) for key, value in typed.items() if value is not None}
+        before = {key: os.environ.pop(key, None) for key in stated}
+        os.environ.update(stated)
+        try:
+            return function(*given, **named)
+        finally:
+            for key, value in before.items():
+                del os.environ[key]
+                os.environ.update({} if value is None else {key: value})
+
+    return work
 
 
 data_root_option = options(
@@ -119,7 +128,6 @@ data_root_option = options(
     click.option(
         "--stream-above",
         metavar="BYTES",
-        expose_value=False,
         callback=_bytes,
         help="Image files whose decoded pixels take more than this, such as 4GB (the "
         f"default), are decoded when they are needed; others once. Also "
@@ -128,17 +136,14 @@ data_root_option = options(
     click.option(
         "--bad-files",
         type=click.Choice(get_args(reading.BadFiles)),
-        expose_value=False,
-        callback=_stated(reading.BAD_FILES),
         help="What happens at an image file that cannot be decoded: stop (the "
         f"default), or skip such files after a look at all. Also {reading.BAD_FILES}.",
     ),
     click.option(
         "--decode-workers",
         type=click.IntRange(0),
-        expose_value=False,
-        callback=_stated(reading.WORKERS),
         help="The number of processes that decode streamed image files; by default one "
         f"per processor, at most {reading.MOST_WORKERS}. Also {reading.WORKERS}.",
     ),
+    _stating,
 )

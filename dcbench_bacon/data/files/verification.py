@@ -79,7 +79,7 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
 def _check_each(images: ImageSet, source: DatasetSource) -> list[Check]:
     """Return the files that cannot be decoded, and a line about the counts."""
     bad = [
-        Check(files.path(each.index), "BAD", each.reason)
+        Check(files.path(each.number), "BAD", each.reason)
         for files in (images.train, images.test)
         for each in Decoder(files, images.square).bad()
     ]

@@ -6,7 +6,7 @@ depend on the number of workers, and their order is that of the indices asked fo
 
 import signal
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,11 @@ class BadFile(NamedTuple):
     """A file that cannot be decoded.
 
     Attributes:
-        index: its index in the list.
+        number: its index in the list.
         reason: the message, which names the file.
     """
 
-    index: int
+    number: int
     reason: str
 
 
@@ -87,7 +87,7 @@ class Decoder:
         self.pieces.only_look = False
         return found
 
-    def _loader(self, order: "_Order", *, stays: bool) -> DataLoader[Tensor]:
+    def _loader(self, order: "_Order", *, stays: bool) -> DataLoader[Any]:
         """Return a loader of pieces, in this process if there are no workers."""
         several = self.workers > 0
         return DataLoader(
@@ -115,7 +115,7 @@ class _Order(Sampler[Piece]):
         return len(self.pieces)
 
 
-class _Pieces(Dataset[Tensor]):
+class _Pieces(Dataset[Any]):
     """The files, of which several are decoded at a time."""
 
     def __init__(self, files: LabelledFiles, square: Square) -> None:

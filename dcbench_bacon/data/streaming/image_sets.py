@@ -105,7 +105,7 @@ class ImageSet:
         """Return the index and the reason of each bad file of a split."""
         files: LabelledFiles = getattr(self, name)
         found = Decoder(files, self.square).bad()
-        return {str(bad.index): bad.reason for bad in found}
+        return {str(bad.number): bad.reason for bad in found}
 
     def decoded(self, *, grey: bool) -> tuple[RawSplit, RawSplit]:
         """Return train and test, decoded in memory.

@@ -83,7 +83,7 @@ class StreamedSplit(Split):
         self._check_room(4)
         images = torch.empty(self.shape, device=self.device)
         for part, (piece, _) in zip(
-            images.split(BATCH), self.batches(BATCH), strict=True
+            torch.split(images, BATCH), self.batches(BATCH), strict=True
         ):
             part.copy_(piece)
         return images
