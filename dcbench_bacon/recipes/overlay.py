@@ -97,7 +97,7 @@ def resolve(
     values = {key: value for key, value in values.items() if not is_protocol(key)}
     struct = convert(values, settings, where_to_look(path, method))
     recipe = schema.Recipe(
-        settings=msgspec.to_builtins(struct),
+        settings=_recorded(struct),
         protocol=judged.protocol,
         preset=request.preset,
         # Keys of other methods in the grid do not apply here.
@@ -110,6 +110,16 @@ def resolve(
     for field in msgspec.structs.fields(settings):
         origins.setdefault(field.name, Origin(DEFAULT, ""))
     return Resolved(recipe, origins | judged.origins)
+
+
+def _recorded(settings: Struct) -> dict[str, Any]:
+    """Return the values of settings, without later additions at their defaults."""
+    defaults = {f.name: f.default for f in msgspec.structs.fields(settings)}
+    return {
+        name: value
+        for name, value in msgspec.to_builtins(settings).items()
+        if name not in getattr(settings, "ADDED", ()) or value != defaults[name]
+    }
 
 
 def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:

@@ -19,7 +19,9 @@ Content = Literal[
 ]
 """The subjects of tables of records that users name."""
 LayoutKind = Literal["paper", "networks", "methods"]
-Kind = Content | LayoutKind | Literal["published", "continual", "nas", "rows"]
+Kind = (
+    Content | LayoutKind | Literal["published", "ablation", "continual", "nas", "rows"]
+)
 """The subject of a table, which decides how it is printed.
 
 ``rows`` is any table whose rows are printed as they are.

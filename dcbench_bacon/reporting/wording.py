@@ -72,7 +72,10 @@ NOTES = {
     "does. Student's t over pairs of sets of one seed; with one pair of sets over its "
     "networks, which leaves out the variation between sets. Not corrected for the "
     "number of comparisons.",
-    "untested": "Untested: comparisons without two pairs.",
+    "arms": "In brackets: difference to the first arm in points; * where the "
+    "95 % interval does not contain 0 (Student's t over at least three paired sets of "
+    "one seed, or networks of a single set). Not corrected for the number of arms.",
+    "untested": "Untested: comparisons with fewer than three pairs.",
 }
 
 # Sentences for the obstacles and remarks of ``agreement``; the fields in braces are

@@ -7,6 +7,7 @@ from typing import get_args
 
 import click
 
+from dcbench_bacon.cli.arguments.completions import among
 from dcbench_bacon.cli.arguments.data_options import (
     PAPER_DATASETS as PAPER_DATASETS,
 )
@@ -65,11 +66,6 @@ set_option = click.option(
 )
 
 
-def _protocols(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
-    """Return the protocols that continue what was typed in a shell."""
-    return [name for name in protocol_titles() if name.startswith(typed)]
-
-
 def protocol_option(use: str) -> Callable[[Command], Command]:
     """Return the option of the evaluation protocol.
 
@@ -81,7 +77,7 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
         default="dc",
         show_default=True,
         metavar="NAME",
-        shell_complete=_protocols,
+        shell_complete=among(protocol_titles),
         help=f"{use} See dcbench list protocols, and for the augmentation of each "
         "dcbench show and dcbench list augmentations.",
     )

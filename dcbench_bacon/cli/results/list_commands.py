@@ -22,6 +22,7 @@ Examples:
   dcbench list protocols           of --protocol
   dcbench list augmentations       of --set protocol.augmentation=...
   dcbench list formats             of --from and --to
+  dcbench list grids               of --grid: ready grids, such as ablations
 """,
 )
 @click.argument(
@@ -29,7 +30,7 @@ Examples:
     type=click.Choice(
         [
             *("methods", "datasets", "architectures", "protocols", "augmentations"),
-            "formats",
+            *("formats", "grids"),
         ]
     ),
     metavar="WHAT",
@@ -37,7 +38,8 @@ Examples:
 def list_(what: str) -> None:
     """List what exists, with a line about each.
 
-    WHAT is methods, datasets, architectures, protocols, augmentations or formats.
+    WHAT is methods, datasets, architectures, protocols, augmentations, formats or
+    grids.
     """
     from dcbench_bacon.cli.results.lists import listing
 

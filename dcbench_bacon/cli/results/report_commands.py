@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import click
 
+from dcbench_bacon.cli.arguments.completions import among
 from dcbench_bacon.cli.arguments.options import (
     format_option,
     output_option,
@@ -15,6 +16,7 @@ from dcbench_bacon.cli.arguments.record_options import (
 )
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Preset
+from dcbench_bacon.recipes.grids import grid_titles
 
 
 @click.command(
@@ -23,6 +25,7 @@ Examples:
   dcbench table --published                      the literature alone
   dcbench table --layout paper --gain-over dm    methods as rows, data sets as columns
   dcbench table --layout networks                networks as columns
+  dcbench table --grid bacon-ablation            arms of an ablation as rows
   dcbench table --published --source edc-table1 --layout methods
   dcbench table --published --source edc-table2 --layout networks --gain-over rded
   dcbench table --layout paper --format latex > table.tex
@@ -83,6 +86,14 @@ Examples:
     metavar="METHOD",
     help="Add a row to each block: how far the best other method is above this one.",
 )
+@click.option(
+    "--grid",
+    "ready",
+    metavar="NAME",
+    shell_complete=among(grid_titles),
+    help="The arms of a ready grid as rows, with their differences to the first arm; "
+    "dcbench list grids lists them.",
+)
 @chosen_options
 @output_option
 def table(format: str | None, alone: bool, **given: Any) -> None:
@@ -106,9 +117,11 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     if alone:
         for name, unset in (
             *(("what", "accuracy"), ("against", None), ("presets", ())),
+            ("ready", None),
         ):
             if given[name] != unset:
-                option = "--preset" if name == "presets" else f"--{name}"
+                spelt = {"presets": "preset", "ready": "grid"}
+                option = f"--{spelt.get(name, name)}"
                 raise UsageError(
                     f"{option.replace('_', '-')} is about records: leave it out, or "
                     "leave out --published"
@@ -118,10 +131,15 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
         ("--against", given["against"], ("scores", "summary")),
         ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
         ("--gain-over", given["gain_over"], ("accuracy",)),
+        ("--grid", given["ready"], ("accuracy",)),
     ):
         if value and what not in uses:
             use = " or ".join(uses)
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
+    for name in ("source", "layout", "gain_over"):
+        if given["ready"] and given[name]:
+            option = f"--{name}".replace("_", "-")
+            raise UsageError(f"--grid has a layout of its own: leave out {option}")
 
 
 @click.command(

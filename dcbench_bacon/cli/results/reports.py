@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from dcbench_bacon import downstream_store
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.recipes.grids import ready_grid
 from dcbench_bacon.reporting.literature import published
 from dcbench_bacon.reporting.numbers import contents, downstream_tables
+from dcbench_bacon.reporting.numbers.ablation import ablation
 from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
@@ -30,6 +32,7 @@ def measured(
     source: str | None,
     against: str | None,
     gain_over: str | None,
+    ready: str | None = None,
     **given: Any,
 ) -> Table:
     """Return a table of the records in a results folder.
@@ -43,6 +46,7 @@ def measured(
         against: the method that ``scores`` and ``summary`` compare the others with;
             None for random images and for all.
         gain_over: the method of the gain row.
+        ready: the name of a ready grid, whose arms are shown instead; None for none.
         given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
 
     Returns:
@@ -61,15 +65,18 @@ def measured(
     if other and other not in {each.cell.method for each in records}:
         logger.warning("no records of %s in %s", other, output / "records")
     shown = chosen(records, **given)
-    table = contents.table_of(
-        shown,
-        what,
-        layout=layout,
-        presets=presets,
-        source=source,
-        against=against,
-        gain_over=method_named(gain_over) if gain_over else None,
-    )
+    if ready:
+        table = ablation(shown, ready_grid(ready), presets=presets)
+    else:
+        table = contents.table_of(
+            shown,
+            what,
+            layout=layout,
+            presets=presets,
+            source=source,
+            against=against,
+            gain_over=method_named(gain_over) if gain_over else None,
+        )
     if table.frame.empty:
         there = [each for each in shown if each.recipe.preset in presets]
         if what == "unfinished" and there:

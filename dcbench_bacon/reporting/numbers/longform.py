@@ -47,6 +47,9 @@ _ORIGIN = (
     *("distillation_seconds", "updates", "images_seen", "peak_bytes", "device"),
     *("images", "set_bytes", "label_bytes"),
 )
+# What ``--set`` may change without asking another question: which networks are trained,
+# and how many of each. Tables show both.
+_AMOUNTS = frozenset({"protocol.networks", "protocol.architectures"})
 GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
 # The sets of these methods have hard labels, also in records that do not state it.
 _HARD_LABELS = frozenset(
@@ -179,7 +182,8 @@ def _origin(record: Record) -> dict[str, object]:
         **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
         **{"hard": _has_hard_labels(record)},
         **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
-        **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
+        "changed": not _AMOUNTS.issuperset(record.recipe.overrides),
+        "made": record.environment.utc,
         **_overridden(record),
         **_distillation(record),
         **{"images": record.images, "device": record.environment.device},

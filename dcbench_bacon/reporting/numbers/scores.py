@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+FEWEST_UNITS = 3  # of a paired interval
 WEIGHT = 0.5  # weight of both scores, as in DD-Ranking
 
 Accuracies = Sequence[Sequence[float]]
@@ -105,7 +106,8 @@ def paired_interval(
         confidence: the confidence, in (0, 1).
 
     Returns:
-        The mean difference and its bounds, which are NaN with fewer than two units.
+        The mean difference and its bounds, which are NaN with fewer than three units:
+        two accuracies of few test images may well differ by equal amounts.
     """
     sets = [
         [
@@ -120,7 +122,7 @@ def paired_interval(
     units = [float(np.mean(each)) for each in sets]
     if len(sets) == 1:
         (units,) = sets
-    if len(units) < 2:
+    if len(units) < FEWEST_UNITS:
         return Interval(units[0] if units else math.nan, math.nan, math.nan)
     middle = math.fsum(units) / len(units)
     quantile = float(stdtrit(len(units) - 1, (1 + confidence) / 2))

@@ -10,6 +10,7 @@ import pandas as pd
 from dcbench_bacon.reporting.literature.published import cite
 from dcbench_bacon.reporting.numbers import downstream_tables
 from dcbench_bacon.reporting.printing import (
+    ablation_page,
     augmentation_pages,
     comparison_pages,
     layout_pages,
@@ -97,7 +98,7 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     "summary": comparison_pages.ranking,
     "augmentations": augmentation_pages.page,
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
-    "published": layout_pages.literature,
+    **{"published": layout_pages.literature, "ablation": ablation_page.page},
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }
