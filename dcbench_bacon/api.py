@@ -192,7 +192,8 @@ def evaluate(
     dataset: str | Dataset,
     *,
     architectures: str | Iterable[str] = (),
-    protocol: str = "dc",
+    protocol: str | None = None,
+    regime: str | None = None,
     preset: str = "paper",
     as_method: str | None = None,
     pixels: bool | None = None,
@@ -213,7 +214,9 @@ def evaluate(
             rows of probabilities (n, classes); tensors or NumPy arrays.
         dataset: a name, or what ``dataset`` or ``own_dataset`` returned.
         architectures: networks, or pools of them; those of the protocol by default.
-        protocol: how they are trained; ``dcbench list protocols`` names all.
+        protocol: how they are trained; ``dcbench list protocols`` names all. ``dc`` by
+            default, or ``common`` with a regime.
+        regime: the labels: ``hard``, ``soft`` or ``renewed``, as ``--regime``.
         preset: ``paper``, ``quick`` or ``demo``.
         as_method: judge the set as this method's sets are judged, which may augment
             otherwise; by default the method that made it, where that is known.
@@ -244,7 +247,7 @@ def evaluate(
 
     names = (architectures,) if isinstance(architectures, str) else architectures
     keys = {f"protocol.{key}": value for key, value in settings.items()}
-    request = request_from(preset, protocol, tuple(names), keys)
+    request = request_from(preset, protocol, tuple(names), keys, regime)
     pools.check_architectures(request.architectures)
     overlay.check_overrides(request.overrides, [])
     loaded = _loaded(dataset, data_root, device)

@@ -234,6 +234,10 @@ class Record(Struct, frozen=True, kw_only=True):
             nothing was held out, and in older records.
         titles: the names that tables print for the method and the data set, by their
             names in ``cell``; empty in older records.
+        regime: where the labels of the evaluation come from, see
+            ``protocol.Protocol.regime``; empty in older records.
+        taught_bytes: the size of the labels that each network learned from, see
+            ``training.regimes.label_bytes``; None in older records.
     """
 
     version: Literal[1] = 1
@@ -261,4 +265,6 @@ class Record(Struct, frozen=True, kw_only=True):
     stored_accuracies: dict[str, tuple[Fraction, ...]] = field(default_factory=dict)
     validation_sha256: str | None = None
     titles: dict[str, str] = field(default_factory=dict)
+    regime: str = ""
+    taught_bytes: int | None = None
     identified_by: IdentifiedBy = "content"

@@ -32,6 +32,7 @@ from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.schema import Evaluation, Record
 from dcbench_bacon.store import Store
+from dcbench_bacon.training.regimes import label_bytes, labelled
 from dcbench_bacon.training.task import Task
 from dcbench_bacon.training.teachers import Teachers, find
 
@@ -131,8 +132,11 @@ class CellRunner:
         """Train and test the networks of the protocol; return fields of the record."""
         self._find_teachers()
         run = self._cell_run()
-        evaluations = evaluate(run, self._task(synthetic))
+        task = self._task(synthetic)
+        evaluations = evaluate(run, labelled(run, task))
         return {
+            "regime": self.recipe.protocol.regime,
+            "taught_bytes": label_bytes(task),
             "evaluations": tuple(evaluations),
             "history": tuple(self._read_history()),
             "evaluation": {**self.teachers.timings, **run.timings},
@@ -245,9 +249,10 @@ class CellRunner:
         checkpoints = self.folder / f"snapshot-{step}"
         policy = replace(self.context.policy, folder=checkpoints)
         clock = Clock(f"{self.job.cell}@{step}", self.context.device, policy)
+        task = labelled(self._cell_run(), self._task(synthetic))
         new = [
             msgspec.structs.replace(entry, step=step)
-            for entry in evaluate(clock, self._task(synthetic), f"step {step}")
+            for entry in evaluate(clock, task, f"step {step}")
         ]
         best = max(map(self._score, _by_step(history)), default=-1.0)
         if self.recipe.protocol.selection != "final" and self._score(new) > best:

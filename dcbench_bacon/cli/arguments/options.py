@@ -74,12 +74,11 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
     """
     return click.option(
         "--protocol",
-        default="dc",
-        show_default=True,
         metavar="NAME",
         shell_complete=among(protocol_titles),
         help=f"{use} See dcbench list protocols, and for the augmentation of each "
-        "dcbench show and dcbench list augmentations.",
+        "dcbench show and dcbench list augmentations. The default is dc, or common "
+        "with --regime.",
     )
 
 

@@ -42,8 +42,8 @@ Examples:
     type=click.Choice(
         [
             *("accuracy", "summary", "spread", "augmentations", "transfer"),
-            *("scores", "cost"),
-            *("timing", "unfinished", "continual", "nas"),
+            *("scores", "regimes", "cost"),
+            *("timing", "unfinished", "continual", "nas", "slim"),
         ]
     ),
     default="accuracy",
@@ -51,9 +51,10 @@ Examples:
     help="The content of the table: accuracies; a summary of methods over data sets "
     "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
     "and between networks; the mean and best of several augmentations; transfer, every "
-    "set on every network; scores relative to random images and the whole set; the "
-    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
-    "unfinished cells; or the records of dcbench continual and dcbench nas.",
+    "set on every network; scores relative to random images and the whole set; "
+    "regimes, every set under the labels of --regime; the cost of sets (bytes, "
+    "updates, images, seconds); the timing of steps by phase; unfinished cells; or the "
+    "records of dcbench continual, dcbench nas and dcbench slim.",
 )
 @click.option(
     "--layout",

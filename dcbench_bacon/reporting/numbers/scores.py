@@ -178,14 +178,25 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _resampled(
-    sets: Accuracies, stream: np.random.Generator, count: int
+    sets: Accuracies,
+    stream: np.random.Generator,
+    count: int,
+    chosen: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Return the means of ``count`` hierarchical resamples."""
+    """Return the means of ``count`` hierarchical resamples.
+
+    Args:
+        sets: the accuracies.
+        stream: the random numbers.
+        count: the number of resamples.
+        chosen: the sets of each resample; drawn if None.
+    """
     sizes = np.array([len(networks) for networks in sets])
     padded = np.zeros((len(sets), sizes.max()))
     for row, networks in zip(padded, sets, strict=True):
         row[: len(networks)] = networks
-    chosen = stream.integers(len(sets), size=(count, len(sets)))
+    if chosen is None:
+        chosen = stream.integers(len(sets), size=(count, len(sets)))
     limits = sizes[chosen][..., None]
     place = np.arange(sizes.max())
     index = (stream.random((*chosen.shape, sizes.max())) * limits).astype(np.int64)

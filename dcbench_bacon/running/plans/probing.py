@@ -162,6 +162,7 @@ def _evaluation(
             architectures=(architecture,),
             networks=1,
             teachers=(),
+            labels="own",
             loss="ce",
             selection="final",
             learning_rates=(),
@@ -172,7 +173,9 @@ def _evaluation(
         try:
             evaluate(run, task, together=False)
         except _Enough:
-            images = len(synthetic.images) * synthetic.partition**2 * protocol.passes
+            images = protocol.images_seen(
+                len(synthetic.images) * synthetic.partition**2
+            )
             tests = _tests(job) * TEST_SHARE / images
             total += run.seconds * (1 + tests) * every.networks * len(trained)
     return total * max(1, len(every.learning_rates))
