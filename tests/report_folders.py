@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import msgspec
-from PIL import Image
+import torch
 from records import record
 
+from dcbench_bacon.data.sets import synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.exchange.adopt import facts
 from dcbench_bacon.recipes.digests import distillation_digest
 from dcbench_bacon.schema import Cell, Record
 from dcbench_bacon.store import Store
@@ -34,7 +37,7 @@ def small(folder: Path, *, hostile: bool = False) -> Store:
     store.write(record(Cell("dm", "svhn", 10), (), status="failed"))
     if hostile:
         _write_hostile(store)
-    _paint(store, record(Cell("dm", "mnist", 10), (0.5,)))
+    _distil(store, record(Cell("dm", "mnist", 10), (0.5,)))
     return store
 
 
@@ -108,9 +111,12 @@ def large(folder: Path, count: int) -> Store:
     return store
 
 
-def _paint(store: Store, made: Record) -> None:
-    """Write a picture beside the place of a set."""
+def _distil(store: Store, made: Record) -> None:
+    """Write the set of a record of MNIST."""
+    info = facts("mnist", None)
+    pixels = torch.linspace(-1, 1, 28 * 28).view(1, 1, 28, 28).repeat(100, 1, 1, 1)
+    labels = torch.eye(10).repeat_interleave(10, 0)
+    provenance = {"dataset": msgspec.to_builtins(info)}
     digest = distillation_digest(made.recipe)
     path = store.synthetic_path(made.cell, digest, made.dataset_sha256)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (64, 32), "teal").save(path.with_suffix(".png"))
+    synthetic_file.write(path, SyntheticSet(pixels, labels, provenance=provenance))

@@ -13,7 +13,7 @@ from dcbench_bacon.cli.arguments import old_spellings
 from dcbench_bacon.cli.cells import downstream_commands, run_commands, set_commands
 from dcbench_bacon.cli.endings import INTERRUPTED, fail, going_on
 from dcbench_bacon.cli.machine import data_commands, machine_commands
-from dcbench_bacon.cli.results import list_commands, report_commands
+from dcbench_bacon.cli.results import list_commands, plot_commands, report_commands
 from dcbench_bacon.errors import (
     DcbenchError,
     InterruptedRunError,
@@ -101,10 +101,12 @@ for _command in (
     set_commands.convert,
     downstream_commands.continual,
     downstream_commands.nas,
+    downstream_commands.slim,
     set_commands.quality,
     report_commands.table,
-    report_commands.plot,
+    plot_commands.plot,
     report_commands.report,
+    list_commands.status,
     run_commands.time,
     list_commands.list_,
     list_commands.show,

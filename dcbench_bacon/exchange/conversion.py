@@ -6,14 +6,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
-from dcbench_bacon.data import loading, whitening
-from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import DataError, OutputError, UsageError
+from dcbench_bacon.errors import OutputError, UsageError
 from dcbench_bacon.exchange import adopt, writers
 from dcbench_bacon.exchange.formats import ReadingOptions
+from dcbench_bacon.exchange.pictures.opened import facts_in, unwhitened
 from dcbench_bacon.runtime.disk.files import temporary_name
 from dcbench_bacon.schema import DatasetInfo
 
@@ -66,20 +63,11 @@ def convert_file(
     _check_output(output, to, force=force)
     synthetic = adopt.read(file, stated, data_root)
     _check_spared(output, file, synthetic)
-    try:
-        info = msgspec.convert(synthetic.provenance["dataset"], DatasetInfo)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise DataError(
-            f"{file} does not name the data set it was made from; make the set again, "
-            "or read the file of another tool with --from and --dataset"
-        ) from error
-    synthetic_file.check_fits(file, synthetic, info)
-    if synthetic.provenance.get("zca") and to in FOR_THE_EYE:
-        # A file's header must not name a folder of this machine; only --dataset may.
-        name = stated.dataset or info.name.partition(":")[0]
-        loaded = loading.load(name, data_root)
-        synthetic_file.check_fits(file, synthetic, loaded.info)
-        synthetic = whitening.unwhiten(synthetic, loaded)
+    info = facts_in(file, synthetic)
+    if to in FOR_THE_EYE:
+        synthetic = unwhitened(
+            file, synthetic, info, dataset=stated.dataset, root=data_root
+        )
     if decode:
         synthetic = synthetic.decode()
     if to in _FOLDERS and output.exists():

@@ -21,7 +21,12 @@ from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError, UsageError
 from dcbench_bacon.exchange.formats import FORMATS
-from dcbench_bacon.exchange.picture import draw
+from dcbench_bacon.exchange.pictures.figure import (
+    Choice,
+    Shown,
+    draw,
+    name_above,
+)
 from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.schema import DatasetInfo
 
@@ -154,8 +159,10 @@ def folder(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
 
 
 def picture(path: Path, synthetic: SyntheticSet, info: DatasetInfo) -> None:
-    """Write one PNG of the set, with one row per class."""
-    write_atomically(path, draw(synthetic, info))
+    """Write one PNG of the set, with a row per class of the data set."""
+    name = name_above(synthetic, path.stem)
+    every = Choice(classes=tuple(range(info.classes)))
+    write_atomically(path, draw([Shown(name, synthetic, info)], every))
 
 
 WRITERS: dict[str, Writer] = {

@@ -13,6 +13,7 @@ Content = Literal[
     "augmentations",
     "transfer",
     "scores",
+    "regimes",
     "cost",
     "timing",
     "unfinished",
@@ -22,7 +23,8 @@ LayoutKind = Literal["paper", "networks", "methods"]
 Kind = (
     Content
     | LayoutKind
-    | Literal["published", "time_table", "continual", "nas", "rows"]
+    | Literal["published", "time_table", "ablation"]
+    | Literal["continual", "nas", "slim", "rows"]
 )
 """The subject of a table, which decides how it is printed.
 

@@ -8,8 +8,11 @@ until no record names that set any more.
 from pathlib import Path
 
 from dcbench_bacon.data.sets import synthetic_file
+from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import RecordError
+from dcbench_bacon.recipes.digests import distillation_digest
 from dcbench_bacon.runtime.disk.files import write_atomically
+from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 
@@ -24,8 +27,7 @@ def replace(path: Path, made: Path) -> None:
     """
     old = _sha256(path)
     if old is not None and old != _sha256(made):
-        kept = path.with_name(f"{path.stem}-{old[:8]}{path.suffix}")
-        write_atomically(kept, path.read_bytes())
+        write_atomically(_kept(path, old), path.read_bytes())
     write_atomically(path, made.read_bytes())
 
 
@@ -35,6 +37,33 @@ def tidy(store: Store, path: Path) -> None:
         sha256 = _sha256(kept)
         if sha256 is not None and not store.names_set(sha256):
             kept.unlink(missing_ok=True)
+
+
+def of_record(store: Store, record: Record) -> tuple[Path, SyntheticSet] | None:
+    """Return the set that a record is of, with its file; None if it is not there.
+
+    Args:
+        store: the results folder of the record.
+        record: the record. An older one that does not name its set by content is of the
+            set in use.
+
+    Raises:
+        RecordError: a file cannot be read.
+    """
+    digest = distillation_digest(record.recipe)
+    path = store.synthetic_path(record.cell, digest, record.dataset_sha256)
+    asked = record.synthetic_sha256
+    for file in [path, *([_kept(path, asked)] if asked else [])]:
+        if file.exists():
+            synthetic = synthetic_file.read(file)
+            if asked in (None, synthetic_file.digest(synthetic)):
+                return file, synthetic
+    return None
+
+
+def _kept(path: Path, sha256: str) -> Path:
+    """Return where a set is kept after another took its place."""
+    return path.with_name(f"{path.stem}-{sha256[:8]}{path.suffix}")
 
 
 def _sha256(path: Path) -> str | None:

@@ -1,7 +1,6 @@
 """What is written for other tools is what they write, and comes back bit by bit."""
 
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,15 @@ from commandline import invoke
 from foreign_files import MAKERS, REPEATABLE, SOFT, images, labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import structs
 from PIL import Image
 from torch.nn import functional as F
 
 from dcbench_bacon.data import dataset
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError, UsageError
-from dcbench_bacon.exchange import adopt, picture, writers
+from dcbench_bacon.exchange import adopt, writers
 from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 from dcbench_bacon.exchange.writers import WRITERS
-from dcbench_bacon.schema import DatasetInfo
 
 DIGITS = adopt.facts("digits", None)
 EXACT = ("dcbench", "vico", "mtt", "dd_ranking", "npz")
@@ -207,44 +204,6 @@ def test_a_place_that_cannot_be_written(format: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises((OutputError, UsageError), match="--output"):
         writers.write(tmp_path / "file" / "a", format, example(tmp_path), DIGITS)
-
-
-def drawn(synthetic: SyntheticSet, info: DatasetInfo = DIGITS) -> Image.Image:
-    return Image.open(BytesIO(picture.draw(synthetic, info)))
-
-
-def test_the_picture_of_a_set(tmp_path: Path) -> None:
-    made = example(tmp_path)
-    image = drawn(made)
-    assert image.format == "PNG"
-    assert image.width > 300
-    assert image.height > image.width
-    again = drawn(made)
-    assert image.tobytes() == again.tobytes()
-    many = replace(
-        made, images=made.images.repeat(15, 1, 1, 1), labels=made.labels.repeat(15, 1)
-    )
-    assert drawn(many).width > 2 * image.width
-    whitened = replace(made, images=made.images * 1e6, provenance={"zca": {"a": 1}})
-    assert drawn(whitened).getextrema() is not None
-
-
-@pytest.mark.parametrize("changes", [{"classes": 8001}, {"classes": 99, "size": 9000}])
-def test_a_picture_of_too_much(changes: dict[str, int], tmp_path: Path) -> None:
-    info = structs.replace(DIGITS, **changes)
-    with pytest.raises(UsageError, match="--to folder"):
-        picture.draw(example(tmp_path), info)
-
-
-def test_the_mosaic_has_each_image_in_its_row() -> None:
-    shades = torch.arange(1, 7).view(6, 1, 1, 1) / 10
-    pixels = shades.expand(6, 3, 8, 8)
-    order = torch.tensor([2, 0, 1, 0, 2, 2])
-    mosaic = picture._mosaic(pixels, order, 3, 2)
-    assert mosaic.shape == (3 * 9 - 1, 2 * 9 - 1, 3)
-    centres = mosaic[4::9, 4::9, 0]
-    expected = torch.tensor([[0.2, 0.4], [0.3, 1.0], [0.1, 0.5]])
-    torch.testing.assert_close(centres, expected)
 
 
 def test_convert_and_decode(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from base64 import b64encode
@@ -19,10 +20,11 @@ from report_folders import HOSTILE, large, small
 
 from dcbench_bacon.cli.cells import run_commands
 from dcbench_bacon.cli.main import main
+from dcbench_bacon.cli.results.report import write_report
+from dcbench_bacon.exchange.pictures import of_results
 from dcbench_bacon.recipes import digests
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.reporting.html import provenance, thumbnails
-from dcbench_bacon.reporting.html.page import page
+from dcbench_bacon.reporting.html import provenance
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.store import Store
@@ -72,8 +74,13 @@ class Parsed(HTMLParser):
         return json.loads(self.scripts[0])
 
 
+def within() -> click.Context:
+    """The context of a command, which keeps the names of its options for help."""
+    return click.Context(main, **main.context_settings)
+
+
 def made(store: Store) -> str:
-    return page(store, list(store.records()))
+    return write_report(store.root, (), None).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("hostile", [False, True])
@@ -149,7 +156,7 @@ def test_committed_records_have_commands_that_make_their_recipes() -> None:
             line = provenance.command(each).line
             name, *words = shlex.split(line)
             assert (name, words[0]) == ("dcbench", "run"), line
-            context = run_commands.run.make_context("run", words[1:])
+            context = run_commands.run.make_context("run", words[1:], within())
             asked = {
                 key: value for key, value in context.params.items() if key in REQUEST
             }
@@ -170,7 +177,9 @@ def test_a_set_of_another_tool_has_the_options_of_its_reading() -> None:
         words = shlex.split(line)
         assert words[:3] == ["dcbench", "evaluate", "FILE"]
         command = main.commands["evaluate"]
-        command.make_context("evaluate", words[2:])  # raises at an unknown option
+        command.make_context(
+            "evaluate", words[2:], within()
+        )  # raises at an unknown option
         assert {"--normalized", "--no-zca"} <= set(words)
         assert any(str(each.recipe.settings["sha256"]) in note for note in notes)
         settings, _ = provenance.lines(each)
@@ -206,25 +215,26 @@ def test_the_same_records_make_the_same_page(tmp_path: Path) -> None:
     assert made(store) == made(store)
 
 
-def test_pictures_lie_beside_sets_and_damaged_ones_are_named(tmp_path: Path) -> None:
+def test_sets_are_shown_and_damaged_ones_are_named(tmp_path: Path) -> None:
     store = small(tmp_path)
-    (picture,) = tmp_path.glob("synthetic/*.png")
     images = Parsed(made(store)).named("img")
-    assert [image["width"] for image in images] == ["64"]
+    assert [(image["width"], image["height"]) for image in images] == [("298", "298")]
     assert "DM on MNIST" in str(images[0]["alt"])
-    picture.write_bytes(picture.read_bytes()[:40])
+    assert "rows: 0, 1, 2" in str(images[0]["alt"])
+    (path,) = tmp_path.glob("synthetic/*")
+    path.write_bytes(path.read_bytes()[:40])
     text = made(store)
     assert not Parsed(text).named("img")
-    assert f"{picture.name} cannot be shown" in text
+    assert f"{path}: not a readable synthetic set" in text
 
 
-def test_pictures_beyond_the_room_of_a_page_are_named(
+def test_sets_beyond_the_room_of_a_page_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(thumbnails, "MOST_BYTES", 10)
+    monkeypatch.setattr(of_results, "MOST_BYTES", 10)
     text = made(small(tmp_path))
     assert not Parsed(text).named("img")
-    assert "the page would be too large" in text
+    assert "more would make the page too large" in text
 
 
 @pytest.mark.slow
@@ -251,8 +261,9 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_page_is_made_without_torch(tmp_path: Path) -> None:
+def test_a_page_without_sets_is_made_without_torch(tmp_path: Path) -> None:
     small(tmp_path)
+    shutil.rmtree(tmp_path / "synthetic")
     code = (
         "import sys; from pathlib import Path\n"
         "from dcbench_bacon.cli.results.report import write_report\n"

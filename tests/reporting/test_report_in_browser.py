@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from report_folders import HOSTILE, large, small
 
-from dcbench_bacon.reporting.html.page import page
+from dcbench_bacon.cli.results.report import write_report
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is missing: pip install -e '.[browser]'"
@@ -49,9 +49,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             if name == "large"
             else small(where, hostile=name == "hostile")
         )
-        path = where / "report.html"
-        path.write_text(page(store, list(store.records())), encoding="utf-8")
-        return path
+        return write_report(store.root, (), None)
 
     return write
 

@@ -275,6 +275,20 @@ def test_no_published_number(method: str, dataset: str) -> None:
     assert row["published_source"] == ""
 
 
+@pytest.mark.parametrize(
+    ("key", "compared"),
+    [
+        *[("protocol.networks", True), ("protocol.architectures", True)],
+        *[("protocol.epochs", False), ("steps", False)],
+    ],
+)
+def test_more_networks_ask_no_other_question(key: str, compared: bool) -> None:
+    """The number of networks is in the table; other changes forbid a difference."""
+    made = record(Cell("dm", "mnist", 1), (0.891, 0.893), overrides={key: "2"})
+    (row,) = tables.summary(longform.frame([made])).to_dict("records")
+    assert (row["difference"] == row["difference"]) == compared
+
+
 @pytest.mark.parametrize("kind", ["md", "latex", "html"])
 def test_choice_on_test_is_marked(kind: str) -> None:
     table = tables.summary(longform.frame(records()))

@@ -9,10 +9,8 @@ from typing import Any
 
 import commandline
 import pytest
-import torch
 from commandline import invoke, tiny
 
-from dcbench_bacon.cli.cells.tracking import picture
 from dcbench_bacon.runtime.monitoring import trackers
 from dcbench_bacon.runtime.monitoring.trackers import Pixels, Tracker
 
@@ -95,15 +93,6 @@ def test_a_slow_tracker_holds_up_nothing() -> None:
     assert (time.monotonic() - began) / (2 * trackers.MOST_WAITING) < 0.005
     free.set()
     tracker.close()
-
-
-def test_a_picture_has_a_row_per_class() -> None:
-    images = torch.zeros(6, 1, 8, 8)
-    images[3:] = 1.0
-    pixels = picture(images, 3)
-    assert pixels.shape == (16, 24, 3)
-    assert pixels[:8].max() == 0
-    assert pixels[8:].min() == 255
 
 
 @pytest.mark.slow

@@ -6,15 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from dcbench_bacon.data.sets import synthetic_file
-from dcbench_bacon.errors import DcbenchError
+from dcbench_bacon.exchange.pictures import of_results
+from dcbench_bacon.exchange.pictures.mosaic import mosaic, most_per_class
 from dcbench_bacon.running.grids.grid import CellResult
 from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.runtime.monitoring import trackers
-from dcbench_bacon.runtime.monitoring.trackers import Pixels, Tracker
+from dcbench_bacon.runtime.monitoring.trackers import Tracker
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
@@ -58,31 +55,11 @@ def track(tracker: Tracker, result: CellResult, store: Store) -> None:
         }
         seconds = {f"seconds/{stage}/total": timing.seconds, **phases}
         tracker.scalars(run, seconds, timing.steps)
-    digest = result.job.distillation_digest
-    path = store.synthetic_path(record.cell, digest, record.dataset_sha256)
-    if path.exists():
-        try:
-            found = synthetic_file.read(path)
-        except DcbenchError:
-            return
-        tracker.image(run, "images", picture(found.images, record.cell.ipc))
-
-
-def picture(images: torch.Tensor, per_class: int) -> Pixels:
-    """Return the first images of each class, a row per class, scaled to 0 to 255.
-
-    Args:
-        images: of shape (classes * per_class, channels, height, width).
-        per_class: images per class.
-    """
-    rows = images.reshape(-1, per_class, *images.shape[1:])[:, :MOST_COLUMNS]
-    low, high = rows.min(), rows.max()
-    scaled = ((rows - low) / (high - low).clamp_min(1e-8) * 255).round().byte()
-    if scaled.shape[2] == 1:
-        scaled = scaled.expand(-1, -1, 3, -1, -1)
-    grid = scaled.permute(0, 3, 1, 4, 2)
-    height, width = grid.shape[0] * grid.shape[1], grid.shape[2] * grid.shape[3]
-    return np.ascontiguousarray(grid.reshape(height, width, 3).numpy())
+    for kept in of_results.kept(store, [record], []):
+        classes = range(kept.info.classes)
+        columns = min(most_per_class(kept.synthetic), MOST_COLUMNS)
+        pixels = mosaic(kept.synthetic, kept.info, classes, columns)
+        tracker.image(run, "images", pixels)
 
 
 def _recipe(record: Record) -> dict[str, Any]:
@@ -91,7 +68,7 @@ def _recipe(record: Record) -> dict[str, Any]:
     return {
         **record.recipe.settings,
         "preset": record.recipe.preset,
-        "protocol": protocol.name,
+        "protocol": protocol.title,
         "protocol.epochs": protocol.epochs,
         "protocol.networks": protocol.networks,
         "protocol.architectures": ",".join(protocol.architectures),

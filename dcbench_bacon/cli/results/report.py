@@ -6,6 +6,7 @@ from pathlib import Path
 from dcbench_bacon.errors import RecordError, UsageError
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.reporting.html.page import page
+from dcbench_bacon.reporting.html.thumbnails import Thumbnail
 from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
@@ -37,9 +38,26 @@ def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Pat
             "run, or another --preset"
         )
     path = to or output / "report.html"
-    made = page(store, chosen, timing=timing, broken=broken)
+    pictures, left_out = _thumbnails(store, chosen)
+    warnings = [*(f"Left out: {error}" for error in broken), *left_out]
+    made = page(store, chosen, timing=timing, thumbnails=pictures, warnings=warnings)
     write_atomically(path, made.encode(errors="replace"))
     return path
+
+
+def _thumbnails(
+    store: Store, records: list[Record]
+) -> tuple[list[Thumbnail], list[str]]:
+    """Return thumbnails of the sets in a results folder, and what is left out.
+
+    torch, which reads sets and takes seconds to load, is imported only if there are
+    any.
+    """
+    if not any((store.root / "synthetic").glob("*.safetensors")):
+        return [], []
+    from dcbench_bacon.exchange.pictures.of_results import thumbnails
+
+    return thumbnails(store, records)
 
 
 def _is_in(record: Record, presets: tuple[str, ...]) -> bool:

@@ -1,18 +1,22 @@
-"""The commands that read records alone: ``dcbench table``, ``plot`` and ``report``."""
+"""The commands that read records alone: ``dcbench table`` and ``dcbench report``."""
 
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from dcbench_bacon.cli.arguments.option_types import IntList, Texts
+from dcbench_bacon.cli.arguments.completions import among
 from dcbench_bacon.cli.arguments.options import (
     format_option,
     output_option,
+)
+from dcbench_bacon.cli.arguments.record_options import (
+    chosen_options,
     presets_option,
 )
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Preset
+from dcbench_bacon.recipes.grids import grid_titles
 
 
 @click.command(
@@ -21,6 +25,7 @@ Examples:
   dcbench table --published                      the literature alone
   dcbench table --layout paper --gain-over dm    methods as rows, data sets as columns
   dcbench table --layout networks                networks as columns
+  dcbench table --grid bacon-ablation            arms of an ablation as rows
   dcbench table --published --source edc-table1 --layout methods
   dcbench table --published --source edc-table2 --layout networks --gain-over rded
   dcbench table --layout paper --format latex > table.tex
@@ -38,8 +43,8 @@ Examples:
     type=click.Choice(
         [
             *("accuracy", "summary", "spread", "augmentations", "transfer"),
-            *("scores", "cost"),
-            *("timing", "unfinished", "continual", "nas"),
+            *("scores", "regimes", "cost"),
+            *("timing", "unfinished", "continual", "nas", "slim"),
         ]
     ),
     default="accuracy",
@@ -47,9 +52,10 @@ Examples:
     help="The content of the table: accuracies; a summary of methods over data sets "
     "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
     "and between networks; the mean and best of several augmentations; transfer, every "
-    "set on every network; scores relative to random images and the whole set; the "
-    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
-    "unfinished cells; or the records of dcbench continual and dcbench nas.",
+    "set on every network; scores relative to random images and the whole set; "
+    "regimes, every set under the labels of --regime; the cost of sets (bytes, "
+    "updates, images, seconds); the timing of steps by phase; unfinished cells; or the "
+    "records of dcbench continual, dcbench nas and dcbench slim.",
 )
 @click.option(
     "--layout",
@@ -82,9 +88,15 @@ Examples:
     metavar="METHOD",
     help="Add a row to each block: how far the best other method is above this one.",
 )
-@click.option("--methods", type=Texts(), help="Show these methods alone.")
-@click.option("--datasets", type=Texts(), help="Show these data sets alone.")
-@click.option("--ipc", type=IntList(1), help="Show these numbers of images per class.")
+@click.option(
+    "--grid",
+    "ready",
+    metavar="NAME",
+    shell_complete=among(grid_titles),
+    help="The arms of a ready grid as rows, with their differences to the first arm; "
+    "dcbench list grids lists them.",
+)
+@chosen_options
 @output_option
 def table(format: str | None, alone: bool, **given: Any) -> None:
     """Print measured accuracies beside published ones, from the records alone."""
@@ -107,9 +119,11 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     if alone:
         for name, unset in (
             *(("what", "accuracy"), ("against", None), ("presets", ())),
+            ("ready", None),
         ):
             if given[name] != unset:
-                option = "--preset" if name == "presets" else f"--{name}"
+                spelt = {"presets": "preset", "ready": "grid"}
+                option = f"--{spelt.get(name, name)}"
                 raise UsageError(
                     f"{option.replace('_', '-')} is about records: leave it out, or "
                     "leave out --published"
@@ -120,96 +134,15 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
         ("--layout paper", given["layout"] == "paper", ("accuracy", "timing")),
         ("--layout", given["layout"] in ("networks", "methods"), ("accuracy",)),
         ("--gain-over", given["gain_over"], ("accuracy",)),
+        ("--grid", given["ready"], ("accuracy",)),
     ):
         if value and what not in uses:
             use = " or ".join(uses)
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
-
-
-@click.group(
-    epilog="""\b
-Examples:
-  dcbench plot history                               accuracy against steps
-  dcbench plot ablation --key tv_weight --preset quick
-  dcbench plot pareto --format pdf
-"""
-)
-def plot() -> None:
-    """Draw figures from the records alone."""
-
-
-_FORMAT = click.option(
-    "--format",
-    "format",
-    type=click.Choice(["png", "svg", "pdf"]),
-    default="png",
-    show_default=True,
-    help="Format of the files.",
-)
-
-
-def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
-    """Add the command of one kind of figure.
-
-    Args:
-        name: the name of the command.
-        summary: what it draws, as a sentence.
-        detail: a paragraph about its files.
-        more: decorators of further options.
-    """
-
-    def draw(output: Path, format: str, presets: tuple[str, ...], **given: Any) -> None:
-        from dcbench_bacon.cli.results.figures import draw as drawn
-
-        for path in drawn(name, output, format, presets or ("paper",), **given):
-            click.echo(path)
-
-    draw.__doc__ = f"{summary}\n\n{detail}"
-    for option in (*more, output_option, presets_option, _FORMAT):
-        draw = option(draw)
-    plot.command(
-        name,
-        epilog=f"""\b
-Examples:
-  dcbench plot {name} --preset quick            PNG files in results/figures
-  dcbench plot {name} --format pdf --output elsewhere
-""",
-    )(draw)
-
-
-_figure(
-    "transfer",
-    "Draw the accuracy of every set on every network as heat maps.",
-    "There is one file per data set, number of images per class, preset and selection.",
-)
-_figure(
-    "history",
-    "Draw the accuracy against the steps of the distillation.",
-    "Only sets that were evaluated on the way are drawn: run them with --set "
-    "protocol.evaluate_every=STEPS. There is a panel per number of images per class; "
-    "bands are one standard deviation.",
-)
-_figure(
-    "ablation",
-    "Draw the accuracy against a setting that was swept.",
-    "dcbench run --sweep KEY=VALUES makes such records. A line joins records that "
-    "differ in this key alone.",
-    click.option(
-        "--key",
-        metavar="KEY",
-        help="The recipe key, or protocol.KEY; all overridden keys by default.",
-    ),
-)
-_figure(
-    "timing",
-    "Draw the seconds per distillation step, divided into phases.",
-    "There is one file per data set and device; records of dcbench time are included.",
-)
-_figure(
-    "pareto",
-    "Draw the accuracy against images and against seconds.",
-    "The grey steps are the best accuracy up to each cost.",
-)
+    for name in ("source", "layout", "gain_over"):
+        if given["ready"] and given[name]:
+            option = f"--{name}".replace("_", "-")
+            raise UsageError(f"--grid has a layout of its own: leave out {option}")
 
 
 @click.command(
@@ -217,7 +150,6 @@ _figure(
 Examples:
   dcbench report                                 results/report.html, all presets
   dcbench report --preset paper --to page.html
-  dcbench convert SET.safetensors --to picture --output SET.png    its image, too
 """
 )
 @click.option(
@@ -240,7 +172,7 @@ def report(presets: tuple[str, ...], output: Path, to: Path | None) -> None:
     The file needs no network and makes no request. Tables can be sorted and filtered by
     data set, images per class, network and preset. Each number leads to its recipe with
     sources, its seeds, its commit, its hashes and the command that makes it again.
-    Pictures of sets are shown where a PNG file lies beside the set under its name.
+    Sets that are in the results folder are shown as images.
     """
     from dcbench_bacon.cli.results.report import write_report
 

@@ -15,9 +15,9 @@ import msgspec
 from markupsafe import Markup
 
 from dcbench_bacon import __version__
-from dcbench_bacon.errors import RecordError
-from dcbench_bacon.reporting.html import cost_rows, figures, rows, thumbnails
-from dcbench_bacon.reporting.html.details import as_script, as_typed, details
+from dcbench_bacon.reporting.html import cost_rows, figures, rows
+from dcbench_bacon.reporting.html.details import as_script, details
+from dcbench_bacon.reporting.html.thumbnails import Thumbnail
 from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.reporting.wording import MARKS, NOTES
 from dcbench_bacon.schema import Environment, Record
@@ -36,20 +36,21 @@ def page(
     records: Sequence[Record],
     *,
     timing: Sequence[Record] = (),
-    broken: Sequence[RecordError] = (),
+    thumbnails: Sequence[Thumbnail] = (),
+    warnings: Sequence[str] = (),
 ) -> str:
     """Return the page as HTML.
 
     Args:
-        store: the results folder, which may hold pictures of the sets.
+        store: the results folder.
         records: its records.
         timing: the records of ``dcbench time``.
-        broken: the errors of records that could not be read.
+        thumbnails: pictures of the sets of some records.
+        warnings: sentences about what is left out.
     """
     shown = longform.told_apart(records)
     accuracies = rows.accuracies(shown)
     steps = cost_rows.steps([*shown, *longform.told_apart(timing)])
-    pictures, left_out = thumbnails.of_records(store, map(as_typed, shown))
     data = details(store, shown)
     script = _text("report.js")
     return _template().render(
@@ -64,13 +65,13 @@ def page(
         accuracies=accuracies,
         panels=figures.panels(accuracies.rows),
         heat_maps=figures.heat_maps(shown),
-        pictures=[_picture(*found) for found in pictures.values()],
+        pictures=list(map(_picture, thumbnails)),
         sets=cost_rows.sets(shown),
         steps=steps,
         unfinished=rows.unfinished(shown),
         machines=_machines(shown),
         notes=_notes(accuracies.rows),
-        warnings=[*(f"Left out: {error}" for error in broken), *left_out],
+        warnings=warnings,
     )
 
 
@@ -158,11 +159,14 @@ def _options(found: Iterable[rows.Facets]) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def _picture(record: Record, thumbnail: thumbnails.Thumbnail) -> dict[str, Any]:
+def _picture(thumbnail: Thumbnail) -> dict[str, Any]:
     """Return a picture of a set with what it is of."""
+    record = thumbnail.record
     facets = rows.facets(longform.identity(record))
     method = rows.named(record.name or record.cell.method)
-    return {"facets": facets, "method": method, **thumbnail._asdict()}
+    changes = rows.changes(record)
+    own = {"facets": facets, "method": method, "changes": changes}
+    return {**own, **thumbnail._asdict()}
 
 
 def _machines(records: Sequence[Record]) -> list[tuple[dict[str, Any], int]]:

@@ -105,7 +105,7 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
         records: as ``longform.told_apart`` returns them.
     """
     behind = _records_behind(records)
-    changes = [_changes(record) for record in records]
+    changed = [changes(record) for record in records]
     notes, cited = Footnotes(), {}
     rows = []
     table = tables.summary(longform.frame(records), presets=PRESETS)
@@ -117,7 +117,7 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
             cited[row["published_source"]] = source.citation
         key = (recipe, *(row[name] for name in _KEY), row["architecture"])
         of = tuple(behind[key])
-        rows.append(_accuracy(recipe, row, marks, of, changes[of[0]]))
+        rows.append(_accuracy(recipe, row, marks, of, changed[of[0]]))
     return Accuracies(_with_best(rows), notes.lines(), cited)
 
 
@@ -149,10 +149,10 @@ def _accuracy(
     )
 
 
-def _changes(record: Record) -> str:
+def changes(record: Record) -> str:
     """Return the overridden values of a record, without the prefix of a protocol."""
-    changes = record.recipe.overrides.items()
-    return ", ".join(f"{k.removeprefix(PROTOCOL_PREFIX)}={v}" for k, v in changes)
+    given = record.recipe.overrides.items()
+    return ", ".join(f"{k.removeprefix(PROTOCOL_PREFIX)}={v}" for k, v in given)
 
 
 def _records_behind(records: Sequence[Record]) -> dict[Any, list[int]]:

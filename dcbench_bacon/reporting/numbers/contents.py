@@ -15,6 +15,7 @@ from dcbench_bacon.reporting.numbers import (
     layouts,
     longform,
     ranking,
+    regimes,
     tables,
 )
 from dcbench_bacon.reporting.numbers.augmentations import augmentations
@@ -31,6 +32,7 @@ _CAPTIONS = {
     "augmentations": "Test accuracy (%) of distilled sets under each augmentation.",
     "transfer": "Test accuracy (%) of every set on every network.",
     "scores": "Scores of distilled sets.",
+    "regimes": "Test accuracy (%) of networks trained on sets under label regimes.",
     "cost": "Cost of distilled sets.",
     "timing": "Time and memory of distillation steps.",
     "time_table": "Seconds per distillation step and peak memory.",
@@ -100,6 +102,7 @@ def table_of(
         "scores": lambda: comparison.scores(
             long, presets=presets, against=against or RANDOM
         ),
+        "regimes": lambda: regimes.regimes(long, presets=presets),
         "cost": lambda: cost.cost(long, presets=presets),
         "summary": lambda: ranking.ranking(long, presets=presets, against=against),
     }

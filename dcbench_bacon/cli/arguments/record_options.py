@@ -1,0 +1,30 @@
+"""Options that choose records, of the commands that print and draw them."""
+
+from functools import partial
+from typing import get_args
+
+import click
+
+from dcbench_bacon.cli.arguments.decorators import options
+from dcbench_bacon.cli.arguments.old_spellings import with_profile
+from dcbench_bacon.cli.arguments.option_types import IntList, Texts
+from dcbench_bacon.field_types import Preset
+
+presets_option = options(
+    click.option(
+        "--preset",
+        "presets",
+        multiple=True,
+        type=click.Choice(get_args(Preset)),
+        help="The presets whose records are shown; paper alone by default. May be "
+        "repeated.",
+    ),
+    partial(with_profile, multiple=True),
+)
+chosen_options = options(
+    click.option("--methods", type=Texts(), help="Show these methods alone."),
+    click.option("--datasets", type=Texts(), help="Show these data sets alone."),
+    click.option(
+        "--ipc", type=IntList(1), help="Show these numbers of images per class."
+    ),
+)

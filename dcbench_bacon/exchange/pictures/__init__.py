@@ -1,0 +1,1 @@
+"""Synthetic sets as pictures: files for print, thumbnails, and what trackers keep."""
