@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.arguments.completions import among
 from dcbench_bacon.cli.arguments.executor_options import executor_options
 from dcbench_bacon.cli.arguments.option_types import IntList
 from dcbench_bacon.cli.arguments.options import (
@@ -23,7 +24,9 @@ from dcbench_bacon.cli.arguments.options import (
     set_option,
     time_budget_option,
 )
+from dcbench_bacon.cli.arguments.regime_options import regime_options
 from dcbench_bacon.cli.cells import detached
+from dcbench_bacon.recipes.grids import grid_titles
 from dcbench_bacon.runtime.monitoring.notice import noticed
 
 
@@ -35,6 +38,7 @@ Examples:
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods bacon --datasets cifar10 --ipc 10 --sweep tv_weight=0,0.4,0.8
+  dcbench run --grid bacon-ablation --preset demo --datasets digits --ipc 10
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
   dcbench run --datasets all --executor ray --cores-per-cell 2       cells side by side
   dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
@@ -53,6 +57,7 @@ Examples:
 @preset_option
 @set_option
 @protocol_options
+@regime_options
 @device_option
 @compile_option
 @data_root_option
@@ -64,6 +69,15 @@ Examples:
     metavar="KEY=V1,V2,...",
     help="Run the grid once for each value of a recipe key, or of protocol.KEY; with "
     "several --sweep, for each combination. dcbench plot ablation draws the result.",
+)
+@click.option(
+    "--grid",
+    "ready",
+    metavar="NAME",
+    shell_complete=among(grid_titles),
+    help="Run a ready grid, such as an ablation, and print the table of its arms; "
+    "--methods, --datasets, --ipc and --preset replace what it states. dcbench list "
+    "grids lists them.",
 )
 @click.option(
     "--references",

@@ -11,6 +11,7 @@ from dcbench_bacon.cli.arguments.options import (
     protocol_options,
     set_option,
 )
+from dcbench_bacon.cli.arguments.regime_options import regime_options
 from dcbench_bacon.plugins import METHODS
 
 
@@ -22,6 +23,7 @@ Examples:
   dcbench list protocols           of --protocol
   dcbench list augmentations       of --set protocol.augmentation=...
   dcbench list formats             of --from and --to
+  dcbench list grids               of --grid: ready grids, such as ablations
 """,
 )
 @click.argument(
@@ -29,7 +31,7 @@ Examples:
     type=click.Choice(
         [
             *("methods", "datasets", "architectures", "protocols", "augmentations"),
-            "formats",
+            *("formats", "grids"),
         ]
     ),
     metavar="WHAT",
@@ -37,7 +39,8 @@ Examples:
 def list_(what: str) -> None:
     """List what exists, with a line about each.
 
-    WHAT is methods, datasets, architectures, protocols, augmentations or formats.
+    WHAT is methods, datasets, architectures, protocols, augmentations, formats or
+    grids.
     """
     from dcbench_bacon.cli.results.lists import listing
 
@@ -78,6 +81,7 @@ def status(output: Path, watch: bool) -> None:
 @preset_option
 @set_option
 @protocol_options
+@regime_options
 def show(**given: Any) -> None:
     """Show the recipe of a cell and where each value comes from."""
     from dcbench_bacon.cli.results.recipes import show_recipe
