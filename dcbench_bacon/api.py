@@ -19,6 +19,7 @@ import pandas as pd
 from dcbench_bacon.contract import Learner, Method, Reference, Run, Settings, State
 from dcbench_bacon.data.dataset import Dataset, RawSplit, as_set
 from dcbench_bacon.data.files.image_files import decode_images, sides
+from dcbench_bacon.data.files.listing import LabelledFiles
 from dcbench_bacon.data.files.natural_order import left_behind, visible_folders
 from dcbench_bacon.data.files.source_files import (
     MissingDataError,
@@ -48,6 +49,7 @@ __all__ = [
     "DatasetInfo",
     "DcbenchError",
     "DivergedError",
+    "LabelledFiles",
     "Learner",
     "Method",
     "MissingDataError",

@@ -24,6 +24,7 @@ AboveZero = Annotated[float, Meta(gt=0)]
 MOST_PARTS = 4
 Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
 LabelKind = Literal["hard", "soft", "unknown"]
+IdentifiedBy = Literal["content", "sizes and times"]
 
 
 _REDUCTION: tuple[Preset, ...] = ("paper", "quick", "demo")

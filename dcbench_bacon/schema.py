@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from dcbench_bacon.field_types import Fraction, LabelKind, Positive, Preset, Status
+from dcbench_bacon.field_types import (
+    Fraction,
+    IdentifiedBy,
+    LabelKind,
+    Positive,
+    Preset,
+    Status,
+)
 from dcbench_bacon.protocol import Protocol
 
 
@@ -205,7 +212,9 @@ class Record(Struct, frozen=True, kw_only=True):
         distillation: the cost of making the set, by stage.
         evaluation: the cost of evaluating the set, by stage.
         dataset_sha256: the hash of the pixels and labels of train and test, before
-            whitening.
+            whitening; that of the names, sizes and times of image files where
+            ``identified_by`` says so.
+        identified_by: what ``dataset_sha256`` is the hash of.
         method_sha256: the hash of the code that made the set, see
             ``plugins.method_sha256``; without the prefix ``code:``, that of the bytes
             of the method's module alone.
@@ -263,3 +272,4 @@ class Record(Struct, frozen=True, kw_only=True):
     titles: dict[str, str] = field(default_factory=dict)
     regime: str = ""
     taught_bytes: int | None = None
+    identified_by: IdentifiedBy = "content"

@@ -64,6 +64,9 @@ NOTES = {
     "the other networks that were trained on the set.",
     "transfer_published": "No difference for transfer: the source states neither its "
     "networks nor their augmentation.",
+    "time_table": "Seconds per step of the stage that makes the images (the median) "
+    "and peak memory. On a CPU the memory is that of the process, with PyTorch and the "
+    "data set. > 80 GB: out of memory. As published: on the device of the source.",
     "cost": "Size: images and labels as stored; partitioned images as they are, "
     "not decoded. A teacher that labels images during an evaluation is not included. "
     "Updates: steps of all stages of the distillation. Images seen: images that went "

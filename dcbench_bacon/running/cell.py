@@ -15,6 +15,7 @@ from dcbench_bacon.data.sets.set_identity import set_facts
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.field_types import IdentifiedBy
 from dcbench_bacon.plugins import title_of
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.clock import Clock, Schedule
@@ -201,8 +202,14 @@ class CellRunner:
             environment=environment(self.context.device),
             dataset_sha256=self.fingerprint,
             titles=self._titles(),
+            identified_by=self._identified_by(),
             **fields,
         )
+
+    def _identified_by(self) -> IdentifiedBy:
+        """Return what the fingerprint is of; the content until the data are read."""
+        loaded = hasattr(self, "images")
+        return self.images.dataset.identified_by if loaded else "content"
 
     def _titles(self) -> dict[str, str]:
         """Return the printed names of the method and, once it is read, the data set."""

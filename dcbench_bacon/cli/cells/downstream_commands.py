@@ -6,13 +6,12 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.arguments.decorators import Command, options
 from dcbench_bacon.cli.arguments.option_types import IntList, Networks, Ratios, Texts
 from dcbench_bacon.cli.arguments.options import (
-    Command,
     compile_option,
     data_root_option,
     device_option,
-    options,
     output_option,
     preset_option,
     protocol_option,
