@@ -194,6 +194,11 @@ class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
     preset: Preset = "paper"
     overrides: dict[str, str] = field(default_factory=dict)
 
+    def number(self, name: str) -> int:
+        """Return a whole number of the settings; 0 where there is none."""
+        value = self.settings.get(name)
+        return int(value) if isinstance(value, int | float) else 0
+
 
 class Record(Struct, frozen=True, kw_only=True):
     """The result of one cell that has run.

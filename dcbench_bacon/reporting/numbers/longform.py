@@ -201,9 +201,10 @@ def _origin(record: Record) -> dict[str, object]:
 def _teacher_accuracy(record: Record) -> float | None:
     """Return the teachers' mean accuracy on the real train images, in [0, 1]."""
     known = [origin.get("train_accuracy") for origin in record.teachers]
-    if not known or None in known:
+    numbers = [float(value) for value in known if isinstance(value, float)]
+    if not known or len(numbers) < len(known):
         return None
-    return sum(known) / len(known)
+    return sum(numbers) / len(numbers)
 
 
 def _regime(record: Record) -> str:
