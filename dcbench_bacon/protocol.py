@@ -203,9 +203,9 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def title(self) -> str:
         """The name in tables: with the regime and the budget where they are chosen."""
-        labels = [self.labels] * (self.labels != "own")
-        budget = [f"{self.updates} updates"] * bool(self.updates)
-        return ", ".join([self.name, *labels, *budget])
+        chosen: list[str] = [] if self.labels == "own" else [self.labels]
+        chosen += [f"{self.updates} updates"] if self.updates else []
+        return ", ".join([self.name, *chosen])
 
     def updates_before(self, index: int, images: int) -> int:
         """Return the number of updates before the pass of an index.

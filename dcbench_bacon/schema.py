@@ -194,10 +194,10 @@ class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
     preset: Preset = "paper"
     overrides: dict[str, str] = field(default_factory=dict)
 
-    def number(self, name: str) -> int:
-        """Return a whole number of the settings; 0 where there is none."""
-        value = self.settings.get(name)
-        return int(value) if isinstance(value, int | float) else 0
+    def whole_number(self, key: str) -> int:
+        """Return a setting that is a whole number; 0 where the method has none."""
+        value = self.settings.get(key)
+        return value if isinstance(value, int) else 0
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -198,7 +198,7 @@ def warn_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
 def _downstream(output: Path, use: str, presets: tuple[str, ...]) -> Table:
     """Return the table of a downstream use, for people."""
     store = Store(output)
-    uses: dict[str, tuple[Any, Any]] = {
+    uses: dict[str, tuple[Callable[[Store], Any], Callable[[list[Any]], Any]]] = {
         "continual": (downstream_store.continual_folder, downstream_tables.continual),
         "nas": (downstream_store.search_folder, downstream_tables.search),
         "slim": (downstream_store.slimming_folder, slimming_tables.slimmed),
