@@ -101,6 +101,7 @@ for _command in (
     set_commands.convert,
     downstream_commands.continual,
     downstream_commands.nas,
+    downstream_commands.slim,
     set_commands.quality,
     report_commands.table,
     plot_commands.plot,

@@ -262,8 +262,10 @@ def request_of(
     preset: str | None,
     overrides: tuple[str, ...],
     architectures: tuple[str, ...] | None = None,
-    protocol: str = protocols.PUBLISHED,
+    protocol: str | None = None,
     selection: str | None = None,
+    regime: str | None = None,
+    budget: int | None = None,
 ) -> protocols.Request:
     """Return the request for the options of a command.
 
@@ -272,19 +274,25 @@ def request_of(
         preset: the preset of the recipes.
         overrides: the ``key=value`` texts of ``--set``.
         architectures: the networks; by default those of the protocol.
-        protocol: the name of the protocol as typed.
+        protocol: the name of the protocol as typed; by default the published one, or
+            the one of all methods where a label regime is chosen.
         selection: the selection; by default that of the protocol.
+        regime: the label regime; by default that of the protocol.
+        budget: the number of updates; by default the passes of the protocol.
 
     Raises:
         UsageError: there is no such protocol, or a text of ``--set`` has no ``=``.
     """
+    default_protocol = protocols.SHARED if regime else protocols.PUBLISHED
     return msgspec.convert(
         {
             "preset": preset or default,
-            "protocol": protocols.protocol_name(protocol),
+            "protocol": protocols.protocol_name(protocol or default_protocol),
             "overrides": parse_overrides(overrides),
             "architectures": architectures or (),
             "selection": selection,
+            "regime": regime,
+            "updates": budget,
         },
         protocols.Request,
     )

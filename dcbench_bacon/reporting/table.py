@@ -13,6 +13,7 @@ Content = Literal[
     "augmentations",
     "transfer",
     "scores",
+    "regimes",
     "cost",
     "timing",
     "unfinished",
@@ -20,7 +21,10 @@ Content = Literal[
 """The subjects of tables of records that users name."""
 LayoutKind = Literal["paper", "networks", "methods"]
 Kind = (
-    Content | LayoutKind | Literal["published", "ablation", "continual", "nas", "rows"]
+    Content
+    | LayoutKind
+    | Literal["published", "time_table", "ablation"]
+    | Literal["continual", "nas", "slim", "rows"]
 )
 """The subject of a table, which decides how it is printed.
 

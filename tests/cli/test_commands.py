@@ -396,7 +396,8 @@ def test_a_run_prints_results_and_table(results: Path) -> None:
     result = invoke(*grid, *tiny(), "--output", results)
     assert result.exit_code == 0
     assert result.stderr.count("already done") == 4
-    again = f"dcbench table --layout paper --preset demo --output {results}"
+    layout = "--layout paper --gain-over random"
+    again = f"dcbench table {layout} --preset demo --output {results}"
     assert again in result.stderr
     assert "Digits" in result.stdout
     assert "Random" in result.stdout
@@ -670,3 +671,25 @@ def test_a_wrong_sweep_is_told(options: tuple[str, ...], message: str) -> None:
     result = invoke("run", "--methods", "dm", "--ipc", 1, *tiny(), *options)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_how_files_are_read_is_stated_while_a_command_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from dcbench_bacon.data import loading
+    from dcbench_bacon.data.streaming import options
+
+    monkeypatch.setenv("DCBENCH_WORKERS", "3")
+    seen = []
+
+    def spied(*_: Any) -> None:
+        seen.append((options.stream_above(), options.bad_files(), options.workers()))
+
+    monkeypatch.setattr(loading, "get", spied)
+    words = ["--stream-above", "2.5GB", "--bad-files", "skip", "--decode-workers", "1"]
+    assert invoke("data", "get", "imagenette", *words).exit_code == 0
+    assert invoke("data", "get", "imagenette").exit_code == 0
+    assert seen == [(2_500_000_000, "skip", 1), (4_000_000_000, "stop", 3)]
+    result = invoke("data", "get", "imagenette", "--stream-above", "much")
+    assert result.exit_code == 2
+    assert "such as 4GB" in result.stderr

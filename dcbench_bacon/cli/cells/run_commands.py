@@ -24,6 +24,7 @@ from dcbench_bacon.cli.arguments.options import (
     set_option,
     time_budget_option,
 )
+from dcbench_bacon.cli.arguments.regime_options import regime_options
 from dcbench_bacon.cli.cells import detached
 from dcbench_bacon.recipes.grids import grid_titles
 from dcbench_bacon.runtime.monitoring.notice import noticed
@@ -56,6 +57,7 @@ Examples:
 @preset_option
 @set_option
 @protocol_options
+@regime_options
 @device_option
 @compile_option
 @data_root_option

@@ -11,6 +11,7 @@ from dcbench_bacon.cli.arguments.options import (
     protocol_options,
     set_option,
 )
+from dcbench_bacon.cli.arguments.regime_options import regime_options
 from dcbench_bacon.plugins import METHODS
 
 
@@ -80,6 +81,7 @@ def status(output: Path, watch: bool) -> None:
 @preset_option
 @set_option
 @protocol_options
+@regime_options
 def show(**given: Any) -> None:
     """Show the recipe of a cell and where each value comes from."""
     from dcbench_bacon.cli.results.recipes import show_recipe

@@ -34,6 +34,7 @@ Examples:
   dcbench table --what augmentations             mean, best and each, as DC-BENCH
   dcbench table --what summary                   mean ranks; wins, ties and losses
   dcbench table --what cost                      bytes, updates, images, seconds
+  dcbench table --what timing --layout paper     a step beside published costs
 """
 )
 @format_option
@@ -42,8 +43,8 @@ Examples:
     type=click.Choice(
         [
             *("accuracy", "summary", "spread", "augmentations", "transfer"),
-            *("scores", "cost"),
-            *("timing", "unfinished", "continual", "nas"),
+            *("scores", "regimes", "cost"),
+            *("timing", "unfinished", "continual", "nas", "slim"),
         ]
     ),
     default="accuracy",
@@ -51,9 +52,10 @@ Examples:
     help="The content of the table: accuracies; a summary of methods over data sets "
     "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
     "and between networks; the mean and best of several augmentations; transfer, every "
-    "set on every network; scores relative to random images and the whole set; the "
-    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
-    "unfinished cells; or the records of dcbench continual and dcbench nas.",
+    "set on every network; scores relative to random images and the whole set; "
+    "regimes, every set under the labels of --regime; the cost of sets (bytes, "
+    "updates, images, seconds); the timing of steps by phase; unfinished cells; or the "
+    "records of dcbench continual, dcbench nas and dcbench slim.",
 )
 @click.option(
     "--layout",
@@ -129,7 +131,8 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     for option, value, uses in (
         ("--source", given["source"], ("accuracy", "augmentations")),
         ("--against", given["against"], ("scores", "summary")),
-        ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
+        ("--layout paper", given["layout"] == "paper", ("accuracy", "timing")),
+        ("--layout", given["layout"] in ("networks", "methods"), ("accuracy",)),
         ("--gain-over", given["gain_over"], ("accuracy",)),
         ("--grid", given["ready"], ("accuracy",)),
     ):

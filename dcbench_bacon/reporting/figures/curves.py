@@ -51,7 +51,7 @@ def history(
             for step, architecture, accuracy in entries
             if step is not None
         ]
-    return _figures("history", rows, named_in(kept), "Step", folder, format)
+    return figures("history", rows, named_in(kept), "Step", folder, format)
 
 
 def ablation(
@@ -81,9 +81,7 @@ def ablation(
     for name in keys:
         rows = [row for record in kept for row in _swept(record, name)]
         rows = _with_several_values(rows)
-        paths += _figures(
-            f"ablation-{name}", rows, named_in(kept), name, folder, format
-        )
+        paths += figures(f"ablation-{name}", rows, named_in(kept), name, folder, format)
     return paths
 
 
@@ -117,7 +115,7 @@ def _with_several_values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if len(values[line(row)]) > 1]
 
 
-def _figures(
+def figures(
     kind: str,
     rows: list[dict[str, Any]],
     named: Named,
@@ -131,7 +129,7 @@ def _figures(
         counts = sorted(set(group["ipc"]), key=lambda ipc: (ipc == 0, ipc))
         figure, axes = panels(len(counts))
         for each, ipc in zip(axes, counts, strict=True):
-            _lines(each, group[group["ipc"] == ipc], look)
+            lines(each, group[group["ipc"] == ipc], look)
             each.set_title(about_ipc(int(ipc)))
             each.set_xlabel(axis)
         return figure, axes
@@ -139,7 +137,7 @@ def _figures(
     return save_each(kind, rows, named, folder, format, draw)
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
+def lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
     """Draw the mean of each line over x, with a band of one deviation."""
     numeric = all(
         isinstance(x, int | float) and not isinstance(x, bool) for x in rows["x"]

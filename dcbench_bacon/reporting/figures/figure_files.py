@@ -7,6 +7,7 @@ and markers and dashes of their own, so that they are told apart in print as wel
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,8 @@ from dcbench_bacon.reporting.figures.points import (
 )
 from dcbench_bacon.runtime.disk import files
 
+_NARROWEST = 4.8  # inches; a title and a legend need them beside a single panel
+_LETTER, _HANDLE = 0.08, 0.7  # inches of a letter, and of a line in a legend
 Looks = dict[str, dict[str, Any]]
 Draw = Callable[[pd.DataFrame, Looks], tuple[Figure, list[Axes]]]
 
@@ -112,7 +115,9 @@ def save_each(
             figure, axes = draw(group, looks(list(dict.fromkeys(group["line"]))))
             axes[0].set_ylabel("Test accuracy (%)")
             legend(figure, axes)
-            figure.suptitle(headline(values, named), fontweight="bold")
+            most = int(figure.get_figwidth() / (1.3 * _LETTER))
+            title = "\n".join(wrap(headline(values, named), most))
+            figure.suptitle(title, fontweight="bold")
             paths.append(save(figure, folder, "-".join([kind, *values]), format))
     return paths
 
@@ -132,7 +137,8 @@ def panels(
     columns = min(count, 3)
     rows = -(-count // columns)
     figure = Figure(
-        figsize=(width * columns, height * rows + 0.7), layout="constrained"
+        figsize=(max(_NARROWEST, width * columns), height * rows + 0.7),
+        layout="constrained",
     )
     axes = figure.subplots(rows, columns, squeeze=False).flat
     kept: list[Axes] = list(axes)
@@ -161,10 +167,12 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     for each in axes:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    longest = max(map(len, entries), default=0)
+    room = int(figure.get_figwidth() / (_HANDLE + _LETTER * longest))
     figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        ncols=min(4, max(1, len(entries))),
+        ncols=max(1, min(4, room, len(entries))),
         frameon=False,
     )
