@@ -5,7 +5,7 @@ Sets of one recipe and seed that differ in their images or labels, as those of t
 machines do, are never mixed: each is in a row of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -38,11 +38,16 @@ class SetResults(NamedTuple):
         return [group.tolist() for _, group in groups]
 
     @property
-    def networks(self) -> dict[int, dict[int, float]]:
-        """Return the accuracies as fractions, by seed and trial."""
+    def networks(self) -> dict[int, dict[Hashable, float]]:
+        """Return the accuracies as fractions, by seed and network.
+
+        A network is a trial under one of the protocol's augmentations, by its place.
+        """
+        places = pd.factorize(self.rows["augmentation"])[0]
+        rows = self.rows.assign(network=[*zip(places, self.rows["trial"], strict=True)])
         return {
-            int(seed): dict(zip(group["trial"], group["accuracy"], strict=True))
-            for seed, group in self.rows.groupby("seed")
+            int(seed): dict(zip(group["network"], group["accuracy"], strict=True))
+            for seed, group in rows.groupby("seed")
         }
 
     @property
