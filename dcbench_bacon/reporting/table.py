@@ -23,7 +23,8 @@ LayoutKind = Literal["paper", "networks", "methods"]
 Kind = (
     Content
     | LayoutKind
-    | Literal["published", "ablation", "continual", "nas", "slim", "rows"]
+    | Literal["published", "time_table", "ablation"]
+    | Literal["continual", "nas", "slim", "rows"]
 )
 """The subject of a table, which decides how it is printed.
 

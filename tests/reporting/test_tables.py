@@ -14,6 +14,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import click
 import msgspec
 import pandas as pd
 import pytest
@@ -25,7 +26,9 @@ from rich.console import Console
 from dcbench_bacon.cli.results.report_commands import table as table_command
 from dcbench_bacon.cli.results.reports import USES
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.reporting.numbers import longform, tables
+from dcbench_bacon.reporting.figures import plots, points
+from dcbench_bacon.reporting.html.page import page
+from dcbench_bacon.reporting.numbers import comparison, longform, tables
 from dcbench_bacon.reporting.numbers.contents import (
     CONTENTS,
     captioned,
@@ -40,6 +43,7 @@ from dcbench_bacon.schema import (
     Cell,
     Record,
 )
+from dcbench_bacon.store import Store
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 COLUMNS = (
@@ -178,7 +182,8 @@ def test_golden_folder_holds_nothing_stale() -> None:
 
 def test_the_command_offers_every_content() -> None:
     option = next(p for p in table_command.params if p.name == "what")
-    assert option.type.to_info_dict()["choices"] == (*CONTENTS, *USES)
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == (*CONTENTS, *USES)
 
 
 @pytest.mark.slow
@@ -302,6 +307,7 @@ def test_choice_on_test_is_marked(kind: str) -> None:
 def test_no_records_is_an_empty_table(kind: str) -> None:
     made = [table_of([], what) for what in CONTENTS]
     made += [table_of([], layout=layout) for layout in ("paper", "networks")]
+    made += [table_of([], "timing", layout="paper")]
     for table in made:
         assert table.frame.empty
         assert rendering.render(table, kind)
@@ -436,6 +442,46 @@ def test_titles_of_plug_ins_that_are_not_installed_come_from_records() -> None:
         assert r"Birds of \<Prey>" in text
 
 
+def test_a_plug_ins_title_is_on_the_page_and_in_figures(tmp_path: Path) -> None:
+    cell = Cell("theirs", "birds", 10)
+    titles = {"theirs": "Their Method", "birds": "Birds of Prey"}
+    every = [
+        record(cell, (0.5, 0.6)),
+        record(cell, (0.4, 0.3), architecture="MLP"),
+        record(Cell("theirs", "birds", 1), (), status="failed"),
+    ]
+    found = [msgspec.structs.replace(each, titles=titles) for each in every]
+    html = page(Store(tmp_path), found)
+    # Names are left where rows are filtered, and in the records behind them.
+    shown = re.sub(
+        r'data-\w+="[^"]*"|value="[^"]*"|<script.*?</script>', "", html, flags=re.S
+    )
+    assert "Their Method" in shown
+    assert "Birds of Prey" in shown
+    assert not re.search(r"\btheirs\b|\bbirds\b", shown)
+    table = comparison.transfer(longform.frame(found))
+    figure = plots.heat_map(table, points.named_in(found))
+    (axes, *_) = figure.axes
+    assert axes.get_title().startswith("Birds of Prey")
+    assert {label.get_text() for label in axes.get_yticklabels()} == {"Their Method"}
+    assert points.headline(
+        ("birds", "dc", "paper", "final"), points.named_in(found)
+    ) == ("Birds of Prey (protocol dc)")
+
+
+def test_data_sets_of_one_name_keep_their_title_and_show_their_fingerprint() -> None:
+    other = dict.fromkeys(("a", "b"), (0.5, 0.6))
+    found = [
+        msgspec.structs.replace(
+            record(Cell("dm", "cifar10", 10), accuracies), dataset_sha256=letter * 64
+        )
+        for letter, accuracies in other.items()
+    ]
+    text = rendering.render(table_of(found), "md")
+    assert "CIFAR-10 (aaaaaaaa)" in text
+    assert "CIFAR-10 (bbbbbbbb)" in text
+
+
 def test_timing_by_hand() -> None:
     row = tables.timing([record(Cell("dm", "cifar10", 10), (0.5,))]).iloc[0]
     assert row["real_forward_ms"] == pytest.approx(5.0)
@@ -448,6 +494,32 @@ def test_timing_by_hand() -> None:
 if __name__ == "__main__":
     for _name, _text in outputs().items():
         (GOLDEN / _name).write_text(_text, encoding="utf-8")
+
+
+def test_the_time_table_has_the_newest_cost_of_a_cell_and_the_published_ones() -> None:
+    def timed(method: str, ipc: int, seconds: float, day: int) -> Record:
+        made = record(Cell(method, "cifar100", ipc), ())
+        cost = msgspec.structs.replace(
+            made.distillation["match"], median=seconds, peak_bytes=2_500_000_000
+        )
+        where = msgspec.structs.replace(
+            made.environment, utc=f"2026-01-{day:02d}T00:00:00Z"
+        )
+        stages = {"experts": made.distillation["match"], "match": cost}
+        return msgspec.structs.replace(made, distillation=stages, environment=where)
+
+    found = [timed("mtt", 10, 3.0, 2), timed("mtt", 10, 9.0, 1), timed("dm", 1, 0.5, 1)]
+    table = table_of(found, "timing", layout="paper")
+    ours = select(table.frame, role="measured")
+    assert list(ours["seconds"]) == [3.0, 0.5]  # in the order of all tables
+    theirs = select(table.frame, role="published", dataset="cifar100", method="mtt")
+    assert list(theirs["seconds"].dropna()) == [1.92]
+    assert list(theirs["out_of_memory"].dropna()) == [80.0]
+    text = rendering.render(table, "md")
+    assert "3.00 s, 3.2 GB |" in text  # the experts took more memory
+    assert "1.92 s, 61.6 GB" in text
+    assert "> 80 GB" in text
+    assert "one A100 of 80 GB" in text
 
 
 def test_a_record_of_before_and_its_successor_count_once() -> None:

@@ -34,6 +34,7 @@ Examples:
   dcbench table --what augmentations             mean, best and each, as DC-BENCH
   dcbench table --what summary                   mean ranks; wins, ties and losses
   dcbench table --what cost                      bytes, updates, images, seconds
+  dcbench table --what timing --layout paper     a step beside published costs
 """
 )
 @format_option
@@ -130,7 +131,8 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     for option, value, uses in (
         ("--source", given["source"], ("accuracy", "augmentations")),
         ("--against", given["against"], ("scores", "summary")),
-        ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
+        ("--layout paper", given["layout"] == "paper", ("accuracy", "timing")),
+        ("--layout", given["layout"] in ("networks", "methods"), ("accuracy",)),
         ("--gain-over", given["gain_over"], ("accuracy",)),
         ("--grid", given["ready"], ("accuracy",)),
     ):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -124,6 +123,8 @@ def paired_interval(
         (units,) = sets
     if len(units) < FEWEST_UNITS:
         return Interval(units[0] if units else math.nan, math.nan, math.nan)
+    from scipy.special import stdtrit  # only for these intervals
+
     middle = math.fsum(units) / len(units)
     quantile = float(stdtrit(len(units) - 1, (1 + confidence) / 2))
     half = quantile * _deviation(units) / math.sqrt(len(units))

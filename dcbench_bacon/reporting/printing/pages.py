@@ -15,6 +15,7 @@ from dcbench_bacon.reporting.printing import (
     comparison_pages,
     layout_pages,
     regime_pages,
+    time_pages,
 )
 from dcbench_bacon.reporting.printing.cell_texts import (
     CELL,
@@ -98,6 +99,7 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"scores": comparison_pages.scores, "cost": comparison_pages.cost},
     "summary": comparison_pages.ranking,
     "augmentations": augmentation_pages.page,
+    "time_table": time_pages.page,
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
     **{"published": layout_pages.literature, "regimes": regime_pages.page},
     "ablation": ablation_page.page,
