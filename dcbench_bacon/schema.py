@@ -194,6 +194,11 @@ class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
     preset: Preset = "paper"
     overrides: dict[str, str] = field(default_factory=dict)
 
+    def whole_number(self, key: str) -> int:
+        """Return a setting that is a whole number; 0 where the method has none."""
+        value = self.settings.get(key)
+        return value if isinstance(value, int) else 0
+
 
 class Record(Struct, frozen=True, kw_only=True):
     """The result of one cell that has run.

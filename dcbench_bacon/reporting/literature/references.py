@@ -44,11 +44,11 @@ class SetResults(NamedTuple):
         A network is a trial under one of the protocol's augmentations, by its place.
         """
         places = pd.factorize(self.rows["augmentation"])[0]
-        rows = self.rows.assign(network=[*zip(places, self.rows["trial"], strict=True)])
-        return {
-            int(seed): dict(zip(group["network"], group["accuracy"], strict=True))
-            for seed, group in rows.groupby("seed")
-        }
+        found: dict[int, dict[Hashable, float]] = {}
+        columns = (self.rows[name] for name in ("seed", "trial", "accuracy"))
+        for place, seed, trial, accuracy in zip(places, *columns, strict=True):
+            found.setdefault(int(seed), {})[int(place), int(trial)] = accuracy
+        return found
 
     @property
     def recipe(self) -> str:
