@@ -101,8 +101,7 @@ def run_of(name: str, shape: Shape) -> CellRun:
         channels=shape.channels,
         size=shape.size,
     )
-    run = cell_run(source, Path(), method=name, ipc=shape.ipc)
-    return run
+    return cell_run(source, Path(), method=name, ipc=shape.ipc)
 
 
 def network_of(shape: Shape, name: str, seed: int = 0) -> Network:
