@@ -157,7 +157,16 @@ def namer(stated: Mapping[str, str]) -> Callable[[str], str]:
     Args:
         stated: the names that records state, which come before the installed ones.
     """
-    return lambda name: stated.get(name) or title(name)
+
+    def named(name: str) -> str:
+        # Data sets of one name with other images end with a fingerprint in brackets.
+        base, bracket, fingerprint = name.partition(" (")
+        known = stated.get(name) or title(name)
+        if known != name or not bracket:
+            return known
+        return f"{stated.get(base) or title(base)} ({fingerprint}"
+
+    return named
 
 
 def title(name: str) -> str:

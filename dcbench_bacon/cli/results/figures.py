@@ -14,6 +14,7 @@ from dcbench_bacon.cli.results.reports import (
 )
 from dcbench_bacon.reporting.figures import bars, curves, downstream_curves, plots
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
+from dcbench_bacon.reporting.figures.points import named_in
 from dcbench_bacon.reporting.numbers import comparison, longform
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
@@ -76,7 +77,7 @@ def _transfer(
 ) -> list[Path]:
     """Write the heat maps."""
     table = comparison.transfer(longform.frame(records), presets=presets)
-    return plots.transfer(table, folder, format)
+    return plots.transfer(table, folder, format, named_in(records))
 
 
 def _downstream(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dcbench_bacon.reporting.figures import plots
+from dcbench_bacon.reporting.figures.points import named_in
 from dcbench_bacon.reporting.html.rows import PRESETS, Accuracy, Facets, facets
 from dcbench_bacon.reporting.numbers import comparison, longform
 from dcbench_bacon.schema import Record
@@ -118,13 +119,15 @@ def heat_maps(records: Sequence[Record]) -> list[HeatMap]:
     """
     table = comparison.transfer(longform.frame(records), presets=PRESETS)
     made: list[HeatMap] = []
+    named = named_in(records)
     for group in plots.by_figure(table):
         if group["architecture"].nunique() < 2:
             continue
         first = group.iloc[0].to_dict()
         of = facets(first)
-        svg = _inline(plots.drawn(group), len(made))
-        what = f"{of.ipc} images per class of {of.dataset}, preset {first['preset']}"
+        svg = _inline(plots.drawn(group, named), len(made))
+        dataset, preset = named(of.dataset), first["preset"]
+        what = f"{of.ipc} images per class of {dataset}, preset {preset}"
         label = f"Heat map: accuracy of every set on every network, {what}"
         made.append(HeatMap(of, svg, label))
     return made
