@@ -88,6 +88,7 @@ def _opened(source: DatasetSource, cache: Path, device: torch.device | None) -> 
     """Return a data set that is on disk: streamed, or decoded now or before."""
     images = image_set(source, cache)
     if images is not None and images.streams:
+        _tell_counts(source, len(images.train), len(images.test))
         return images.streamed(_facts(source, images.sample), device)
     stored = _cached(source, cache, images)
     return in_memory.resident(stored, source.folder, device)
@@ -201,10 +202,15 @@ def decode(source: DatasetSource, images: ImageSet | None = None) -> Stored:
     info = _facts(source, lambda: train)
     where = f"{source.kind} in {source.folder}"
     decoded = in_memory.stored(train, test, info, where, look=not fixed)
-    counts = (len(train.labels), len(test.labels))
+    _tell_counts(source, len(train.labels), len(test.labels))
+    return decoded
+
+
+def _tell_counts(source: DatasetSource, *counts: int) -> None:
+    """Warn if train and test do not have the official numbers of images."""
+    where = f"{source.kind} in {source.folder}"
     if counts != (official := getattr(source.module, "COUNTS", counts)):
         logger.warning("%s: %s images, officially %s", where, counts, official)
-    return decoded
 
 
 def _facts(source: DatasetSource, train: Callable[[], RawSplit]) -> DatasetInfo:
