@@ -18,6 +18,7 @@ from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.reporting.literature import agreement, published
 from dcbench_bacon.reporting.literature.agreement import MeasuredRow
+from dcbench_bacon.reporting.literature.references import results_of
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.contents import (
     captioned,
@@ -384,6 +385,8 @@ def test_mean_best_and_transfer_over_augmentations() -> None:
     assert [home[name] for name in ("none", "DSA", "cifar_aug")] == [42.7, 46.7, 47.7]
     assert [other["architecture"] for other in others] == ["MLP", "ViT"]
     assert all(other["transfer"] != other["transfer"] for other in others)
+    results = results_of(longform.frame(found[:1]), ("paper",))
+    assert len(results[0].networks[0]) == 6  # pairs of networks, none lost
     text = rendering.render(table, "md")
     assert "45.70 (45.7, +0.00)" in text
     assert "47.70† cifar_aug (47.64, +0.06)" in text
