@@ -510,10 +510,13 @@ def test_every_reason_has_a_footnote() -> None:
 
 def test_marks_are_letters_in_the_order_of_use() -> None:
     notes = Footnotes()
-    for name in ("preset", "settings", "preset selection"):
-        fields = {"published_evaluation": "dsa", "published_architecture": "ConvNet"}
+    fields = {"published_evaluation": "dsa", "published_architecture": "ConvNet"}
+    for name in ("network", "settings", "network selection"):
         marks = notes.marks({**fields, "not_compared": name, "remarks": ""})
     assert marks == "ᵃᶜ"
+    # A recipe of another kind hides the reasons that come after it.
+    reduced = {"not_compared": "network settings selection", "remarks": ""}
+    assert notes.marks({**fields, **reduced}) == "ᵇ"
     assert [line[0] for line in notes.lines()] == ["ᵃ", "ᵇ", "ᶜ"]
     for number in range(30):
         notes.mark(str(number))

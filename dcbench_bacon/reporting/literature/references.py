@@ -61,6 +61,11 @@ class SetResults(NamedTuple):
         return f"{self.key['set']}-{self.key['judged']}{copy}"
 
     @property
+    def overrides(self) -> str:
+        """Return what ``--set`` changed, as text."""
+        return str(self.rows["overrides"].iloc[0])
+
+    @property
     def changed(self) -> bool:
         """Return whether ``--set`` changed the recipe."""
         return bool(self.rows["changed"].any())
