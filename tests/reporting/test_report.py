@@ -215,6 +215,18 @@ def test_the_same_records_make_the_same_page(tmp_path: Path) -> None:
     assert made(store) == made(store)
 
 
+@pytest.mark.slow
+def test_figures_and_downstream_uses_have_sections(tmp_path: Path) -> None:
+    parsed = Parsed(made(small(tmp_path)))
+    labels = [str(each.get("aria-label")) for each in parsed.named("div")]
+    for kind in ("Accuracy on the way: mnist", "Accuracy against cost: cifar10"):
+        assert sum(label.startswith(kind) for label in labels) == 1
+    assert any(label.startswith("Seconds per step, by phase") for label in labels)
+    sections = [each.get("id") for each in parsed.named("section")]
+    assert {"curves", "continual", "nas"} <= set(sections)
+
+
+@pytest.mark.slow
 def test_sets_are_shown_and_damaged_ones_are_named(tmp_path: Path) -> None:
     store = small(tmp_path)
     images = Parsed(made(store)).named("img")

@@ -6,9 +6,9 @@ from typing import Any
 
 from dcbench_bacon.cli.results.reports import chosen, readable, say_none
 from dcbench_bacon.reporting.figures import bars, curves, plots
+from dcbench_bacon.reporting.figures.figure_files import save
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.numbers import comparison, longform
-from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 logger = logging.getLogger(__name__)
@@ -46,24 +46,18 @@ def draw(
         records, **{k: given.pop(k) for k in ("methods", "datasets", "ipc")}
     )
     if kind == "transfer":
-        paths = _transfer(records, presets, folder, format)
+        table = comparison.transfer(longform.frame(records), presets=presets)
+        drawings = plots.transfer(table)
     else:
         maker: Any = {
             **{"history": curves.history, "ablation": curves.ablation},
             **{"timing": bars.timing, "pareto": pareto},
         }[kind]
-        paths = maker(records, presets, folder, format, **given)
+        drawings = maker(records, presets, **given)
+    paths = save(drawings, folder, format)
     there = any(each.recipe.preset in presets for each in records)
     if not paths and there and kind in _MISSING:
         logger.warning("%s", _MISSING[kind])
     elif not paths:
         say_none(output / "records", records, presets)
     return paths
-
-
-def _transfer(
-    records: list[Record], presets: tuple[str, ...], folder: Path, format: str
-) -> list[Path]:
-    """Write the heat maps."""
-    table = comparison.transfer(longform.frame(records), presets=presets)
-    return plots.transfer(table, folder, format)

@@ -25,7 +25,7 @@ SEARCH = [
     *("top", "spearman_top", "kendall_top", "best", "whole_accuracy", "seconds"),
     *("preset", "recipe"),
 ]
-_ROW = [
+STAGED = [  # what a row of the table of continual learning is of
     *("dataset", "ipc", "method", "architecture", "protocol", "tasks"),
     *("preset", "recipe"),
 ]
@@ -73,7 +73,7 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
         for record in _told_apart(records)
         for evaluation in record.evaluations
     ]
-    key = [*_ROW, "classes_seen"]
+    key = [*STAGED, "classes_seen"]
     frame = pd.DataFrame(rows, columns=[*key, "accuracy"])
     frame = longform.ordered(frame, [*key, "accuracy"])  # sums round alike
     groups = frame.groupby(key, sort=False)["accuracy"]
@@ -90,12 +90,12 @@ def stages(table: pd.DataFrame) -> Table:
     most = int(table["n"].max()) if len(table) else 0
     counts = sorted(set(table["classes_seen"]))
     rows = []
-    for key, group in table.groupby(_ROW, sort=False):
+    for key, group in table.groupby(STAGED, sort=False):
         cells = {row["classes_seen"]: row for row in group.to_dict("records")}
-        row = dict(zip(_ROW, tuple(key), strict=True))
+        row = dict(zip(STAGED, tuple(key), strict=True))
         row |= {_plural(k): _accuracy(cells.get(k), most) for k in counts}
         rows.append({**row, "n": most})
-    columns = [*_ROW[:6], *map(_plural, counts), "n", *_ROW[6:]]
+    columns = [*STAGED[:6], *map(_plural, counts), "n", *STAGED[6:]]
     return _page(pd.DataFrame(rows, columns=columns), _CONTINUAL_NOTES)
 
 
@@ -265,7 +265,7 @@ def _page(table: pd.DataFrame, notes: Sequence[str]) -> Table:
     """
     presets = " ".join(table["preset"]).split()
     reduced = [name for name in ("quick", "demo", "set") if name in presets]
-    identity = [name for name in (*_ROW[:-1], "seed") if name in table]
+    identity = [name for name in (*STAGED[:-1], "seed") if name in table]
     hidden = ["preset"] * (not reduced)
     if not table.duplicated(identity).any():
         hidden.append("recipe")
