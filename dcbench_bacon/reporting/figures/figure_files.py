@@ -124,13 +124,15 @@ def each_drawn(
             figure, axes = draw(group, looks(group))
             axes[0].set_ylabel("Test accuracy (%)")
             legend(figure, axes)
-            heading = [headline(values, named), *wrap(shared, _LONGEST_ENTRY)]
+            room = int(figure.get_size_inches()[0] / _BOLD)
+            heading = [*wrap(headline(values, named), room), *wrap(shared, room)]
             figure.suptitle("\n".join(heading), fontweight="bold")
         name = "-".join([kind, *[about] * bool(about), *values])
         dataset, _, preset, _ = values
         yield Drawing(kind, dataset, preset, "", name, figure)
 
 
+_BOLD = 0.098  # width of a letter of a heading in inches
 _PAGE = 7.2  # width of a printed page in inches
 _MANY_LINES = 4  # of a legend, which is wider if it has more
 _LONGEST_ENTRY = 60  # letters of a line of a legend
