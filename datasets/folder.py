@@ -18,16 +18,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
 from dcbench_bacon.api import (
     DataError,
     DatasetInfo,
+    LabelledFiles,
     MissingDataError,
     RawSplit,
-    decode_images,
     left_behind,
     printable,
     sides,
@@ -37,6 +33,7 @@ from dcbench_bacon.api import (
 
 logger = logging.getLogger(__name__)
 SMALLEST, LARGEST = 8, 1024  # pixels along a side
+MOST_LOOKED_AT = 10_000  # training images whose sizes decide, evenly spaced
 
 
 def describe(root: Path, train: RawSplit) -> DatasetInfo:
@@ -73,27 +70,31 @@ def sources(root: Path) -> list[str]:
     return [path for split in _splits(root) for _, path in _files(split)]
 
 
-def read(root: Path, size: int | None = None) -> tuple[RawSplit, RawSplit]:
-    """Decode both splits to squares of a size, by default the median of the sides.
+def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
+    """Return the image files of train and test, by class."""
+    train, test = _splits(root)
+    names, others = (
+        [folder.name for folder in _class_folders(s)] for s in (train, test)
+    )
+    if names != others:
+        odd = ", ".join(sorted(set(names) ^ set(others)))
+        raise DataError(f"{train} and {test} differ in classes: {odd}")
+    if not names:
+        raise DataError(
+            f"no image in {train}; a data set has train/CLASS/IMAGE and "
+            "test/CLASS/IMAGE"
+        )
+    return LabelledFiles.of_classes(train, names), LabelledFiles.of_classes(test, names)
 
-    Args:
-        root: the folder with train/ and test/.
-        size: the height and width in pixels.
+
+def usual_size(train: LabelledFiles) -> int:
+    """Return the median of the shorter sides of at most 10,000 training images.
+
+    Raises:
+        DataError: the median is no size that networks accept.
     """
-    train_folder, test_folder = _splits(root)
-    names = [[folder.name for folder in _class_folders(s)] for s in _splits(root)]
-    if names[0] != names[1]:
-        odd = ", ".join(sorted(set(names[0]) ^ set(names[1])))
-        raise DataError(f"{train_folder} and {test_folder} differ in classes: {odd}")
-    labels, paths = _images(train_folder)
-    if size is None:
-        size = _median_size(root, sides(paths, _read_bytes))
-    train, grey = decode_images(paths, _read_bytes, "", size, stretch=True)
-    test_labels, test_paths = _images(test_folder)
-    test, test_grey = decode_images(test_paths, _read_bytes, "", size, stretch=True)
-    if grey and test_grey:
-        train, test = train[:, :1], test[:, :1]
-    return RawSplit(train, labels), RawSplit(test, test_labels)
+    some = train.spread(MOST_LOOKED_AT)
+    return _median_size(train.folder.parent, sides(some.paths()))
 
 
 def _median_size(root: Path, found: Sequence[tuple[int, int]]) -> int:
@@ -120,10 +121,6 @@ def _median_size(root: Path, found: Sequence[tuple[int, int]]) -> int:
             median,
         )
     return median
-
-
-def _read_bytes(name: str) -> bytes:
-    return Path(name).read_bytes()
 
 
 def _splits(root: Path) -> tuple[Path, Path]:
@@ -156,31 +153,3 @@ def _files(split: Path) -> list[tuple[int, str]]:
         for name in sorted(entry.name for entry in os.scandir(folder))
         if not left_behind(name)
     ]
-
-
-def _deeper(folders: Sequence[Path]) -> str:
-    """Return where the images of class folders lie instead, as part of a sentence."""
-    suffixes = Image.registered_extensions()
-    for folder in folders:
-        for path in folder.glob("*/*"):
-            if path.suffix.lower() in suffixes and not left_behind(path.name):
-                return f" (they lie deeper, in {path.parent}: move them up)"
-    return ""
-
-
-def _images(split: Path) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Return labels and paths of the images; every class folder must have one."""
-    suffixes = Image.registered_extensions()
-    files = [
-        (y, path) for y, path in _files(split) if Path(path).suffix.lower() in suffixes
-    ]
-    labels = np.array([label for label, _ in files], np.int64)
-    folders = _class_folders(split)
-    counts = np.bincount(labels, minlength=len(folders))
-    if not counts.all() or not folders:
-        empty = [folder for folder, n in zip(folders, counts, strict=True) if not n]
-        raise DataError(
-            f"no image in {', '.join(map(str, empty or [split]))}{_deeper(empty)}; a "
-            "data set has train/CLASS/IMAGE and test/CLASS/IMAGE"
-        )
-    return labels, [path for _, path in files]

@@ -19,6 +19,7 @@ import pandas as pd
 from dcbench_bacon.contract import Learner, Method, Reference, Run, Settings, State
 from dcbench_bacon.data.dataset import Dataset, RawSplit, as_set
 from dcbench_bacon.data.files.image_files import decode_images, sides
+from dcbench_bacon.data.files.listing import LabelledFiles
 from dcbench_bacon.data.files.natural_order import left_behind, visible_folders
 from dcbench_bacon.data.files.source_files import (
     MissingDataError,
@@ -48,6 +49,7 @@ __all__ = [
     "DatasetInfo",
     "DcbenchError",
     "DivergedError",
+    "LabelledFiles",
     "Learner",
     "Method",
     "MissingDataError",
@@ -191,7 +193,8 @@ def evaluate(
     dataset: str | Dataset,
     *,
     architectures: str | Iterable[str] = (),
-    protocol: str = "dc",
+    protocol: str | None = None,
+    regime: str | None = None,
     preset: str = "paper",
     as_method: str | None = None,
     pixels: bool | None = None,
@@ -212,7 +215,9 @@ def evaluate(
             rows of probabilities (n, classes); tensors or NumPy arrays.
         dataset: a name, or what ``dataset`` or ``own_dataset`` returned.
         architectures: networks, or pools of them; those of the protocol by default.
-        protocol: how they are trained; ``dcbench list protocols`` names all.
+        protocol: how they are trained; ``dcbench list protocols`` names all. ``dc`` by
+            default, or ``common`` with a regime.
+        regime: the labels: ``hard``, ``soft`` or ``renewed``, as ``--regime``.
         preset: ``paper``, ``quick`` or ``demo``.
         as_method: judge the set as this method's sets are judged, which may augment
             otherwise; by default the method that made it, where that is known.
@@ -243,7 +248,7 @@ def evaluate(
 
     names = (architectures,) if isinstance(architectures, str) else architectures
     keys = {f"protocol.{key}": value for key, value in settings.items()}
-    request = request_from(preset, protocol, tuple(names), keys)
+    request = request_from(preset, protocol, tuple(names), keys, regime)
     pools.check_architectures(request.architectures)
     overlay.check_overrides(request.overrides, [])
     loaded = _loaded(dataset, data_root, device)

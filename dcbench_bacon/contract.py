@@ -28,7 +28,15 @@ State = dict[str, Any]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base class of a method's hyper-parameters; subclasses add typed fields."""
+    """The base class of a method's hyper-parameters; subclasses add typed fields.
+
+    Attributes:
+        ADDED: the names of fields that a released method has got since. A recipe
+            contains them only if they differ from their defaults, so that earlier
+            records keep their digests and their cells stay done.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ()
 
 
 @runtime_checkable

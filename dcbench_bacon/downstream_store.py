@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
-from typing import Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 from filelock import FileLock
@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.field_types import Preset, more_reduced
+from dcbench_bacon.protocol import without_later
 from dcbench_bacon.runtime.disk import files
 from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.runtime.disk.redo import Redo
@@ -79,6 +80,8 @@ class Trained(Struct, frozen=True, kw_only=True):
     evaluations: tuple[Evaluation, ...] = ()
     environment: Environment | None = None
 
+    MEASURED: ClassVar[tuple[str, ...]] = ()  # further fields that a plan lacks
+
     @property
     def label(self) -> str:
         """The name of the training, from which every random stream derives."""
@@ -94,10 +97,14 @@ class Trained(Struct, frozen=True, kw_only=True):
     def digest(self) -> str:
         """Twelve hex digits that identify everything that decides the evaluations."""
         recipe = msgspec.structs.replace(self.recipe, overrides={})
+        measured: dict[str, None] = dict.fromkeys(self.MEASURED)
         plan = msgspec.structs.replace(
-            self, recipe=recipe, evaluations=(), environment=None
+            self, recipe=recipe, evaluations=(), environment=None, **measured
         )
-        encoded = msgspec.json.encode(plan, order="sorted")
+        content = msgspec.to_builtins(plan)
+        protocol = content["recipe"]["protocol"]
+        content["recipe"]["protocol"] = without_later(protocol)
+        encoded = msgspec.json.encode(content, order="sorted")
         return hashlib.sha256(encoded).hexdigest()[:12]
 
 
@@ -137,6 +144,35 @@ class Candidate(Trained, frozen=True, kw_only=True):
         return f"{super().label}-{self.architecture}"
 
 
+class Slimmed(Trained, frozen=True, kw_only=True, omit_defaults=True):
+    """The recovery of one pruned network on a set.
+
+    Attributes:
+        architecture: the name of the network before pruning.
+        ratio: the share of the channels that was removed, in (0, 1).
+        network: the number of the network that was trained on real images, from 0.
+        whole_accuracy: the test accuracy of the unpruned network, in [0, 1]; None in a
+            plan.
+        pruned_accuracy: that of the pruned network before recovery; None in a plan.
+        pruned_share: the share of the parameters that was removed; None in a plan.
+    """
+
+    architecture: str
+    ratio: float
+    network: int
+    whole_accuracy: float | None = None
+    pruned_accuracy: float | None = None
+    pruned_share: float | None = None
+
+    MEASURED: ClassVar = ("whole_accuracy", "pruned_accuracy", "pruned_share")
+
+    @property
+    def label(self) -> str:
+        """The name of the training: its set, network and ratio."""
+        where = f"{super().label}-{self.architecture}-n{self.network}"
+        return f"{where}-r{self.ratio:g}"
+
+
 R = TypeVar("R", bound=Trained)
 
 
@@ -145,7 +181,7 @@ class Folder(Generic[R]):
 
     Args:
         store: the results folder that contains it.
-        name: the name of the folder: ``continual`` or ``nas``.
+        name: the name of the folder: ``continual``, ``nas`` or ``slim``.
         kind: the type of the records.
     """
 
@@ -227,3 +263,8 @@ def continual_folder(store: Store) -> Folder[Stage]:
 def search_folder(store: Store) -> Folder[Candidate]:
     """Return the folder with the records of ``dcbench nas``."""
     return Folder(store, "nas", Candidate)
+
+
+def slimming_folder(store: Store) -> Folder[Slimmed]:
+    """Return the folder with the records of ``dcbench slim``."""
+    return Folder(store, "slim", Slimmed)

@@ -14,6 +14,8 @@ Preset = Literal["demo", "quick", "paper"]
 Optimiser = Literal["sgd", "adamw"]
 RateSchedule = Literal["drop", "cosine", "ssrs", "multistep"]
 Loss = Literal["ce", "kl", "mse"]
+Labelling = Literal["own", "hard", "soft"]
+Regime = Literal["hard", "soft", "renewed"]
 MixingKind = Literal["none", "mixup", "cutmix"]
 ResidualInit = Literal["default", "fan_out"]
 AboveZero = Annotated[float, Meta(gt=0)]
@@ -22,6 +24,7 @@ AboveZero = Annotated[float, Meta(gt=0)]
 MOST_PARTS = 4
 Parts = Annotated[int, Meta(ge=1, le=MOST_PARTS)]
 LabelKind = Literal["hard", "soft", "unknown"]
+IdentifiedBy = Literal["content", "sizes and times"]
 
 
 _REDUCTION: tuple[Preset, ...] = ("paper", "quick", "demo")

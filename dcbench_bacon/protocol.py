@@ -1,6 +1,6 @@
 """The evaluation protocol, field by field. This module does not import torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
@@ -8,6 +8,7 @@ from msgspec.structs import asdict, replace
 from dcbench_bacon.field_types import (
     AboveZero,
     Fraction,
+    Labelling,
     Loss,
     MixingKind,
     Optimiser,
@@ -96,8 +97,13 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         original_weight: the weight of a cross-entropy with the labels before mixing,
             which is added to the loss; 0 or more. It is gamma of G-VBSM and EDC.
         teachers: the names of networks that are trained on real images. The mean of
-            their logits on the batch that the student sees is the label of that batch.
-            Without teachers, the labels are those stored in the set.
+            their logits on the batch that the student sees is the label of that batch,
+            unless ``labels`` says otherwise. Without teachers, the labels are those
+            stored in the set.
+        labels: ``own`` are the labels that are stored in the set or, with teachers,
+            theirs for every batch; ``hard`` are the classes of the largest stored
+            labels; ``soft`` are the teachers' probabilities for each image of the set
+            as it is, made once before the training.
         teacher_epochs: one less than the number of passes in the teachers' training.
         mixing: how pairs of images in a batch are mixed: ``none``, ``mixup`` or
             ``cutmix``. Stored labels are mixed like the images.
@@ -113,6 +119,9 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             2 / fan-out (He et al., ICCV 2015), as in torchvision's ResNets.
         test_size: the pixels along a side to which real images are enlarged before
             their middle is tested; 0 tests them at their own size.
+        updates: the number of updates of each network, whatever the size of the set; 0
+            for the passes of ``epochs``. The updates are divided evenly among these
+            passes, so that schedules and measurements are the same for every set.
     """
 
     name: str
@@ -151,6 +160,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exemptions: tuple[Exemption, ...] = ()
     residual_init: ResidualInit = "default"
     test_size: Annotated[int, Meta(ge=0)] = 0
+    labels: Labelling = "own"
+    updates: Annotated[int, Meta(ge=0)] = 0
 
     def of(self, architecture: str) -> "Protocol":
         """Return the protocol with the exemptions of one network applied."""
@@ -179,6 +190,61 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.epochs + self.one_more_pass
 
     @property
+    def regime(self) -> str:
+        """Where the labels come from: ``own``, or a label regime.
+
+        The regimes are ``hard`` (HL), ``soft`` (SL) and ``renewed`` (SL+KD: the
+        teachers label every batch), as in arXiv:2604.18811.
+        """
+        if self.labels == "own" and self.teachers:
+            return "renewed"
+        return self.labels
+
+    @property
+    def title(self) -> str:
+        """The name in tables: with the regime and the budget where they are chosen."""
+        chosen = [] if self.labels == "own" else [self.labels]
+        chosen += [f"{self.updates} updates"] if self.updates else []
+        return ", ".join([self.name, *chosen])
+
+    def updates_before(self, index: int, images: int) -> int:
+        """Return the number of updates before the pass of an index.
+
+        Args:
+            index: the index of the pass, from 0.
+            images: the number of images in the decoded set.
+        """
+        if self.updates:
+            return index * self.updates // self.passes
+        return index * -(-images // self.batch_size)
+
+    def images_seen(self, images: int) -> int:
+        """Return how many images the training of a network takes, one by one.
+
+        Args:
+            images: the number of images in the decoded set.
+        """
+        if self.updates:
+            return self.updates * min(images, self.batch_size)
+        return self.passes * images
+
+    @property
     def held_out(self) -> bool:
         """Whether a choice is made on a validation split that is held out of train."""
         return self.selection == "best_val" or bool(self.learning_rates)
+
+
+# The fields, with their defaults, that came after the digests of whole protocols.
+_LATER_FIELDS: dict[str, Any] = {"labels": "own", "updates": 0}
+
+
+def without_later(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a protocol without later ones that are at their default.
+
+    The digests that contain all other fields stay what they were before these came.
+    """
+    return {
+        name: value
+        for name, value in fields.items()
+        if _LATER_FIELDS.get(name, ...) != value
+    }

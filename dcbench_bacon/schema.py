@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from dcbench_bacon.field_types import Fraction, LabelKind, Positive, Preset, Status
+from dcbench_bacon.field_types import (
+    Fraction,
+    IdentifiedBy,
+    LabelKind,
+    Positive,
+    Preset,
+    Status,
+)
 from dcbench_bacon.protocol import Protocol
 
 
@@ -200,7 +207,9 @@ class Record(Struct, frozen=True, kw_only=True):
         distillation: the cost of making the set, by stage.
         evaluation: the cost of evaluating the set, by stage.
         dataset_sha256: the hash of the pixels and labels of train and test, before
-            whitening.
+            whitening; that of the names, sizes and times of image files where
+            ``identified_by`` says so.
+        identified_by: what ``dataset_sha256`` is the hash of.
         method_sha256: the hash of the code that made the set, see
             ``plugins.method_sha256``; without the prefix ``code:``, that of the bytes
             of the method's module alone.
@@ -225,6 +234,10 @@ class Record(Struct, frozen=True, kw_only=True):
             nothing was held out, and in older records.
         titles: the names that tables print for the method and the data set, by their
             names in ``cell``; empty in older records.
+        regime: where the labels of the evaluation come from, see
+            ``protocol.Protocol.regime``; empty in older records.
+        taught_bytes: the size of the labels that each network learned from, see
+            ``training.regimes.label_bytes``; None in older records.
     """
 
     version: Literal[1] = 1
@@ -252,3 +265,6 @@ class Record(Struct, frozen=True, kw_only=True):
     stored_accuracies: dict[str, tuple[Fraction, ...]] = field(default_factory=dict)
     validation_sha256: str | None = None
     titles: dict[str, str] = field(default_factory=dict)
+    regime: str = ""
+    taught_bytes: int | None = None
+    identified_by: IdentifiedBy = "content"

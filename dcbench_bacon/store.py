@@ -21,7 +21,7 @@ from dcbench_bacon.schema import Cell, Record
 STALE_SECONDS = 3600.0  # no write takes this long
 FOLDERS = (
     *("records", "failures", "timing", "synthetic", "checkpoints", "shared"),
-    *("continual", "nas", "figures"),
+    *("continual", "nas", "figures", "inflight"),
 )
 
 

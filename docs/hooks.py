@@ -131,9 +131,9 @@ def _output(output: dict[str, Any]) -> str:
         uri = f"data:image/png;base64,{png}"
         return f'<img alt="Output of the cell above" width="{width}" src="{uri}">'
     if "text/html" in data:
-        return re.sub(
-            r"<style.*?</style>\n?", "", "".join(data["text/html"]), flags=re.S
-        )
+        html = "".join(data["text/html"])
+        html = re.sub(r"<style.*?</style>\n?", "", html, flags=re.DOTALL)
+        return html.replace('<table border="1" class="dataframe">', "<table>")
     text = "".join(output.get("text", data.get("text/plain", "")))
     return f"```text\n{text.rstrip()}\n```" if text.strip() else ""
 

@@ -37,20 +37,27 @@ from dcbench_bacon.distillation.pipeline import MatchingSettings
 # The objective's options, for whichever pipeline it is plugged into: form and clip as
 # in ``objectives.bacon_terms``; tv_weight is lambda, and the third term is weighted by
 # 1 - lambda; for ``clip = "semantic"`` open_clip's name of a model, and its weights, a
-# local file or a name of open_clip's.
+# local file or a name of open_clip's; ``likelihood = false`` leaves the first term out.
 OPTIONS = [
     ("form", Form, "released"),
     ("clip", Clip, "released"),
     ("tv_weight", Annotated[float, Meta(ge=0, le=1)], 0.8),
     ("clip_model", str, "ViT-B-32"),
     ("clip_weights", str, ""),
+    ("likelihood", bool, True),
 ]
 
 
 def with_options(name: str, pipeline: type[MatchingSettings]) -> type[MatchingSettings]:
     """Return the settings of a pipeline with BACON's options added."""
     made = msgspec.defstruct(
-        name, OPTIONS, bases=(pipeline,), frozen=True, kw_only=True, module=__name__
+        name,
+        OPTIONS,
+        bases=(pipeline,),
+        namespace={"ADDED": ("likelihood",)},
+        frozen=True,
+        kw_only=True,
+        module=__name__,
     )
     return cast("type[MatchingSettings]", made)
 
@@ -62,7 +69,13 @@ def objective(run: Run, settings: Any) -> Bacon:
         score = SemanticScore.load(
             settings.clip_model, settings.clip_weights, run.info, run.device
         )
-    return Bacon(settings.form, settings.clip, settings.tv_weight, score)
+    return Bacon(
+        settings.form,
+        settings.clip,
+        settings.tv_weight,
+        score,
+        likelihood=settings.likelihood,
+    )
 
 
 class BACON(Method):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float32, Int64
-from scipy.special import betaincinv
 from torch import Tensor
 
 from dcbench_bacon.field_types import MixingKind
@@ -76,13 +75,22 @@ class Mixer:
             generator: a generator on the CPU, so that no device has to be waited for.
         """
         uniforms = torch.rand(3, generator=generator, device="cpu").tolist()
-        share = float(betaincinv(self.alpha, self.alpha, uniforms[0]))
+        share = _share(self.alpha, uniforms[0])
         if self.kind == "cutmix":
             kept = _outside_box(self.size, share, uniforms[1], uniforms[2])
         else:
             kept = torch.full((self.size, self.size), share)
         partners = torch.randperm(count, generator=generator, device="cpu")
         return Mix(kept[None], partners[None])
+
+
+def _share(alpha: float, uniform: float) -> float:
+    """Return the number below which Beta(alpha, alpha) is with a probability."""
+    if alpha == 1:
+        return uniform
+    from scipy.special import betaincinv  # only here, where the law is not uniform
+
+    return float(betaincinv(alpha, alpha, uniform))
 
 
 def _outside_box(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dcbench_bacon.cli.endings import going_on
 from dcbench_bacon.running import interrupt, run
 from dcbench_bacon.runtime.compute.devices import choose_device
 from dcbench_bacon.runtime.monitoring import progress
+from dcbench_bacon.runtime.monitoring.in_flight import announced
 from dcbench_bacon.store import Store
 
 
@@ -79,7 +80,12 @@ class Setup:
                 checkpoint_every=self.checkpoint_every,
                 deadline=time.time() + deadline - time.monotonic(),
             )
-            yield store, config.here(reporter, stop)
+            with (
+                announced(reporter, self.output)
+                if writing
+                else nullcontext(reporter) as shown
+            ):
+                yield store, config.here(shown, stop)
 
 
 def _farewell(reason: str) -> None:

@@ -16,6 +16,7 @@ from dcbench_bacon.data.splits import Split
 from dcbench_bacon.data.splits import sha256 as sha256
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.field_types import IdentifiedBy
 from dcbench_bacon.runtime.seeds import stream
 from dcbench_bacon.schema import Cell, DatasetInfo
 
@@ -42,6 +43,8 @@ class Dataset:
             whitened.
         before_whitening: the fingerprint of the images before whitening; None for
             images that are not whitened.
+        identified_by: what the fingerprint is of: the content, or the names, sizes and
+            times of image files that are decoded when they are needed.
     """
 
     info: DatasetInfo
@@ -50,6 +53,7 @@ class Dataset:
     fingerprint: str
     zca: dict[str, Any] | None = None
     before_whitening: str | None = None
+    identified_by: IdentifiedBy = "content"
 
     @property
     def raw_fingerprint(self) -> str:

@@ -4,8 +4,13 @@ A data set is a module of ``datasets/`` with these names:
 
 - ``INFO``: the ``DatasetInfo``. A module without it takes a path (``NAME:PATH``) and
   has ``describe(folder, train)``, which makes it, and ``name(folder)``.
-- ``read(folder)``: returns the decoded train and test splits. A module that takes a
-  path may also have ``read(folder, size)``, for the size that the user states.
+- ``read(folder)``: returns the decoded train and test splits;
+- or, for image files that are resized to squares, ``files(folder)`` in its place, which
+  returns the files of train and test. They are decoded once, or when they are needed
+  where their pixels take more bytes than ``--stream-above`` says. ``shorter(size)``
+  gives the length of the shorter side before the middle is cut out; without it, images
+  are stretched. A module without ``INFO`` has ``usual_size(train)``, too. Users may
+  state a size (``NAME@SIZE``), which is then part of the name.
 - ``FILES``: the MD5 sums of the unpacked official files by path, in torchvision's
   layout; or ``sources(folder)``, which returns the files that ``read`` will read.
 - Optionally ``ELSEWHERE`` (more folders to search), ``COUNTS`` (the official numbers of
@@ -17,43 +22,32 @@ Only ``get`` and ``load(..., download=True)`` use the network.
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 
 import msgspec
 import torch
 
 from dcbench_bacon.data import decoded_cache, in_memory
-from dcbench_bacon.data.dataset import Dataset
+from dcbench_bacon.data.dataset import Dataset, RawSplit
+from dcbench_bacon.data.dataset_sources import DatasetSource, name_of
+from dcbench_bacon.data.dataset_sources import cell_name as cell_name
+from dcbench_bacon.data.dataset_sources import find as find
+from dcbench_bacon.data.dataset_sources import info_of as info_of
+from dcbench_bacon.data.dataset_sources import sources as sources
 from dcbench_bacon.data.decoded_cache import Stored
+from dcbench_bacon.data.files.image_files import Square
+from dcbench_bacon.data.files.listing import LabelledFiles
 from dcbench_bacon.data.files.source_files import MissingDataError as MissingDataError
-from dcbench_bacon.data.files.source_files import locate
-from dcbench_bacon.errors import DataError, UsageError
-from dcbench_bacon.plugins import DATASETS, canonical
+from dcbench_bacon.data.streaming import options
+from dcbench_bacon.data.streaming.image_sets import ImageSet
+from dcbench_bacon.errors import DataError
 from dcbench_bacon.runtime.disk.caches import DECODED
-from dcbench_bacon.runtime.disk.files import user_folder
+from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
-
-
-class DatasetSource(NamedTuple):
-    """The module of a data set and the folder that it reads.
-
-    Attributes:
-        kind: the name of the module, for example ``cifar10`` or ``folder``.
-        module: the module.
-        folder: the absolute path of the folder.
-        size: the height and width of the images that the user states; None for the
-            module's own choice.
-    """
-
-    kind: str
-    module: ModuleType
-    folder: Path
-    size: int | None = None
+_USUAL_SIZES: dict[tuple[str, str, str], int] = {}
 
 
 def load(
@@ -82,38 +76,21 @@ def load(
     source = find(name, root)
     folder = _cache_folder(cache)
     try:
-        stored = _cached(source, folder)
+        return _opened(source, folder, device)
     except MissingDataError:
         if not download:
             raise
-        get(name, root)
-        stored = _cached(source, folder)
+    get(name, root)
+    return _opened(source, folder, device)
+
+
+def _opened(source: DatasetSource, cache: Path, device: torch.device | None) -> Dataset:
+    """Return a data set that is on disk: streamed, or decoded now or before."""
+    images = image_set(source, cache)
+    if images is not None and images.streams:
+        return images.streamed(_facts(source, images.sample), device)
+    stored = _cached(source, cache, images)
     return in_memory.resident(stored, source.folder, device)
-
-
-def find(name: str, root: Path | None = None) -> DatasetSource:
-    """Return the module and the folder for a typed name, without reading data.
-
-    Args:
-        name: ``NAME``; ``NAME:PATH``, or ``NAME@SIZE:PATH`` for images of a size.
-        root: the folder of the files; see ``load``.
-
-    Raises:
-        UsageError: there is no such data set, or its path is missing or superfluous, or
-            the size is no number of pixels.
-    """
-    kind, _, path = name.partition(":")
-    kind, _, size = kind.partition("@")
-    kind, module = DATASETS.resolve(kind), DATASETS.module(kind)
-    if size and hasattr(module, "INFO"):
-        raise UsageError(f"{name}: these images have one size; write {kind}")
-    if size and not (path and size.isdecimal() and 8 <= int(size) <= 1024):
-        raise UsageError(f"{name}: write {kind}@SIZE:PATH with a size of 8 to 1024")
-    if hasattr(module, "INFO") == bool(path):
-        raise UsageError(f"write {kind if path else kind + ':PATH'}, not {name!r}")
-    folder = Path(path) if path else root or _data_folder()
-    pixels = int(size) if size else None
-    return DatasetSource(kind, module, folder.expanduser().resolve(), pixels)
 
 
 def known_fingerprint(
@@ -133,33 +110,40 @@ def known_fingerprint(
         MissingDataError: the data set is not on disk.
         DataError: a file cannot be read.
     """
-    source = find(name, root)
-    return decoded_cache.known_fingerprint(_cache_folder(cache), _entry(source))
+    source, folder = find(name, root), _cache_folder(cache)
+    images = image_set(source, folder)
+    if images is not None and images.streams:
+        return images.fingerprint
+    return decoded_cache.known_fingerprint(folder, _entry(source, images))
 
 
 def forget(source: DatasetSource, *, cache: Path | None = None) -> None:
     """Remove a decoded data set from the cache, so that it is decoded again."""
-    decoded_cache.forget(_cache_folder(cache), _entry(source))
+    folder = _cache_folder(cache)
+    decoded_cache.forget(folder, _entry(source, image_set(source, folder)))
 
 
-def cell_name(name: str, root: Path | None = None) -> str:
-    """Return the name of a data set in records, without loading the data set.
+def image_set(source: DatasetSource, cache: Path | None = None) -> ImageSet | None:
+    """Return the image files of a data set, or None for a module that reads arrays.
 
     Args:
-        name: the name as typed; a data set with a path is named after its folder.
-        root: the folder of the files; see ``load``.
+        source: the module and its folder.
+        cache: the folder of decoded data sets; see ``load``.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
     """
-    return _cell_name(find(name, root))
-
-
-def _cell_name(source: DatasetSource) -> str:
-    """Return the name for records, which is not that of a registered data set."""
-    if hasattr(source.module, "INFO"):
-        return str(source.module.INFO.name)
-    name = str(source.module.name(source.folder))
-    if canonical(name) in map(canonical, DATASETS.names()):
-        name += f"-{source.kind}"  # a copy's records must not pass for the original's
-    return name
+    module, info = source.module, info_of(source)
+    if not hasattr(module, "files"):
+        return None
+    train, test = module.files(source.folder)
+    if info is not None:
+        size, channels = info.size, info.channels
+    else:
+        size, channels = source.size or _usual_size(source, train), 3
+    shorter = module.shorter(size) if hasattr(module, "shorter") else 0
+    images = ImageSet(train, test, Square(size, shorter, channels))
+    return images.usable(_cache_folder(cache))
 
 
 def get(name: str, root: Path | None = None) -> None:
@@ -182,38 +166,39 @@ def get(name: str, root: Path | None = None) -> None:
         ) from error
 
 
-def _data_folder() -> Path:
-    """Return the folder of data sets, which are no cache: they may be hard to get."""
-    return Path(os.environ.get("DCBENCH_DATA") or user_folder() / "data")
+def _usual_size(source: DatasetSource, train: LabelledFiles) -> int:
+    """Return the size that the module finds best, which is measured once."""
+    key = (source.kind, str(source.folder), train.sha256)
+    if key not in _USUAL_SIZES:
+        _USUAL_SIZES[key] = int(source.module.usual_size(train))
+    return _USUAL_SIZES[key]
 
 
-def sources(source: DatasetSource) -> Sequence[Path | str]:
-    """Return the files that the module's ``read`` will read.
-
-    Raises:
-        DataError: a file is missing.
-    """
-    module, folder = source.module, source.folder
-    if hasattr(module, "sources"):
-        return list(module.sources(folder))
-    elsewhere = getattr(module, "ELSEWHERE", ())
-    return [locate(source.kind, folder, path, elsewhere) for path in module.FILES]
+def is_streamed(source: DatasetSource) -> bool:
+    """Return whether a data set is on disk and is decoded when it is needed."""
+    try:
+        images = image_set(source)
+    except DataError:
+        return False
+    return images is not None and images.streams
 
 
-def decode(source: DatasetSource) -> Stored:
+def decode(source: DatasetSource, images: ImageSet | None = None) -> Stored:
     """Return a data set read from its files, checked and hashed.
+
+    Args:
+        source: the module and its folder.
+        images: its image files, for a module that has them.
 
     Raises:
         DataError: a file is damaged, or its content contradicts the facts.
     """
-    stated = {"size": source.size} if source.size else {}
-    train, test = source.module.read(source.folder, **stated)
     fixed = hasattr(source.module, "INFO")
-    if fixed:
-        info = source.module.INFO
+    if images is None:
+        train, test = source.module.read(source.folder)
     else:
-        described = source.module.describe(source.folder, train)
-        info = msgspec.structs.replace(described, name=_cell_name(source))
+        train, test = images.decoded(grey=not fixed)
+    info = _facts(source, lambda: train)
     where = f"{source.kind} in {source.folder}"
     decoded = in_memory.stored(train, test, info, where, look=not fixed)
     counts = (len(train.labels), len(test.labels))
@@ -222,20 +207,38 @@ def decode(source: DatasetSource) -> Stored:
     return decoded
 
 
+def _facts(source: DatasetSource, train: Callable[[], RawSplit]) -> DatasetInfo:
+    """Return the facts of a data set.
+
+    Args:
+        source: the module and its folder.
+        train: returns training images that facts come from where none are stated.
+    """
+    if info := info_of(source):
+        return info
+    described: DatasetInfo = source.module.describe(source.folder, train())
+    return msgspec.structs.replace(described, name=name_of(source))
+
+
 def _cache_folder(given: Path | None) -> Path:
     """Return the folder of decoded data sets."""
     return (given or DECODED.folder).expanduser()
 
 
-def _entry(source: DatasetSource) -> decoded_cache.EntrySources:
+def _entry(
+    source: DatasetSource, images: ImageSet | None
+) -> decoded_cache.EntrySources:
     """Return what the entry of a data set in the cache is made from."""
     size = f"\0{source.size}" if source.size else ""
+    if images is not None and options.bad_files() == "skip":
+        size += "\0without bad files"
     place = hashlib.sha256(os.fsencode(f"{source.folder}{size}")).hexdigest()[:8]
     # The content of the module, not its path: another installation has the same.
     code = Path(str(source.module.__file__)).read_bytes()
     return decoded_cache.EntrySources(f"{source.kind}-{place}", sources(source), code)
 
 
-def _cached(source: DatasetSource, cache: Path) -> Stored:
+def _cached(source: DatasetSource, cache: Path, images: ImageSet | None) -> Stored:
     """Return a data set from the cache of decoded data sets, or decode and add it."""
-    return decoded_cache.cached(cache, _entry(source), lambda: decode(source))
+    entry = _entry(source, images)
+    return decoded_cache.cached(cache, entry, lambda: decode(source, images))

@@ -14,9 +14,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from dcbench_bacon.contract import Run, State
@@ -147,6 +144,11 @@ def _centroids(
     """Return the centroids of one class; all images if ``count`` asks for all."""
     if count == len(features):
         return features
+    # Imported here, because the other choices need no scikit-learn.
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     clustering = KMeans(count, n_init=1, random_state=seed)
     # One thread, because several add up in an order that changes from run to run.
     with threadpool_limits(1), warnings.catch_warnings():

@@ -137,6 +137,7 @@ class Bacon:
         weight: lambda of the paper, in [0, 1]; 0.8 in the released code.
         score: needed for ``clip='semantic'``: computes one loss per class from
             images and class indices.
+        likelihood: whether the likelihood counts; an ablation leaves it out.
     """
 
     def __init__(
@@ -145,12 +146,15 @@ class Bacon:
         clip: Clip = "released",
         weight: float = 0.8,
         score: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        likelihood: bool = True,
     ) -> None:
         """Keep the options."""
         self.form: Form = form
         self.clip: Clip = clip
         self.weight = weight
         self.score = score
+        self.likelihood = likelihood
 
     def __call__(self, matched: Matched) -> Float[Tensor, "c"]:
         """Return the loss of each class."""
@@ -162,11 +166,8 @@ class Bacon:
             clip=self.clip,
             semantic=semantic,
         )
-        return (
-            terms.likelihood
-            + self.weight * terms.total_variation
-            + (1 - self.weight) * terms.clip
-        )
+        others = self.weight * terms.total_variation + (1 - self.weight) * terms.clip
+        return terms.likelihood + others if self.likelihood else others
 
 
 class Sum:

@@ -83,6 +83,11 @@ def _check(task: Task) -> None:
             "selection best_val or learning_rates go with a validation split, and "
             "only they"
         )
+    if protocol.labels != "own":
+        raise UsageError(
+            f"protocol.labels={protocol.labels}: dcbench run and dcbench evaluate "
+            "label sets in this way, with --regime; leave it out here"
+        )
     whitened = bool(task.synthetic.provenance.get("zca"))
     for architecture in protocol.architectures:
         for single in protocol.of(architecture).under_each:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from dcbench_bacon import schema
-from dcbench_bacon.protocol import Protocol
+from dcbench_bacon.protocol import Protocol, without_later
 
 # The fields that every digest of a protocol contains. Other fields were added later. A
 # digest contains them only if they differ from their defaults, so that the digests of
@@ -61,7 +61,7 @@ def protocol_digest(protocol: Protocol, *without: str) -> str:
         protocol: the protocol of a record.
         without: further fields that may differ.
     """
-    fields = msgspec.to_builtins(protocol)
+    fields = without_later(msgspec.to_builtins(protocol))
     for key in ("architectures", "networks", *without):
         del fields[key]
     return _hash(fields)

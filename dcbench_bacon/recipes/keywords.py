@@ -12,20 +12,22 @@ from dcbench_bacon.recipes.protocols import Request
 
 def request_from(
     preset: str,
-    protocol: str,
+    protocol: str | None,
     architectures: tuple[str, ...],
     settings: Mapping[str, Any],
+    regime: str | None = None,
 ) -> Request:
     """Return what keyword arguments ask of recipes, as ``--set`` would.
 
     Args:
         preset: ``paper``, ``quick`` or ``demo``.
-        protocol: of the evaluation.
+        protocol: of the evaluation; None for the default.
         architectures: that are trained on the set; those of the protocol if empty.
         settings: values by key of a recipe.
+        regime: the label regime; None for that of the protocol.
 
     Raises:
-        UsageError: there is no such preset or protocol.
+        UsageError: there is no such preset, protocol or regime.
     """
     try:
         return request_of(
@@ -34,9 +36,14 @@ def request_from(
             overrides=tuple(f"{key}={_text(value)}" for key, value in settings.items()),
             architectures=architectures,
             protocol=protocol,
+            regime=regime,
         )
     except msgspec.ValidationError as error:
-        raise UsageError(f"preset {preset!r}: choose paper, quick or demo") from error
+        if regime is not None and "regime" in str(error):
+            told = f"regime {regime!r}: choose hard, soft or renewed"
+        else:
+            told = f"preset {preset!r}: choose paper, quick or demo"
+        raise UsageError(told) from error
 
 
 def _text(value: Any) -> str:

@@ -97,7 +97,7 @@ def resolve(
     values = {key: value for key, value in values.items() if not is_protocol(key)}
     struct = convert(values, settings, where_to_look(path, method))
     recipe = schema.Recipe(
-        settings=msgspec.to_builtins(struct),
+        settings=_recorded(struct),
         protocol=judged.protocol,
         preset=request.preset,
         # Keys of other methods in the grid do not apply here.
@@ -110,6 +110,16 @@ def resolve(
     for field in msgspec.structs.fields(settings):
         origins.setdefault(field.name, Origin(DEFAULT, ""))
     return Resolved(recipe, origins | judged.origins)
+
+
+def _recorded(settings: Struct) -> dict[str, Any]:
+    """Return the values of settings, without later additions at their defaults."""
+    defaults = {f.name: f.default for f in msgspec.structs.fields(settings)}
+    return {
+        name: value
+        for name, value in msgspec.to_builtins(settings).items()
+        if name not in getattr(settings, "ADDED", ()) or value != defaults[name]
+    }
 
 
 def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:
@@ -252,8 +262,10 @@ def request_of(
     preset: str | None,
     overrides: tuple[str, ...],
     architectures: tuple[str, ...] | None = None,
-    protocol: str = protocols.PUBLISHED,
+    protocol: str | None = None,
     selection: str | None = None,
+    regime: str | None = None,
+    budget: int | None = None,
 ) -> protocols.Request:
     """Return the request for the options of a command.
 
@@ -262,19 +274,25 @@ def request_of(
         preset: the preset of the recipes.
         overrides: the ``key=value`` texts of ``--set``.
         architectures: the networks; by default those of the protocol.
-        protocol: the name of the protocol as typed.
+        protocol: the name of the protocol as typed; by default the published one, or
+            the one of all methods where a label regime is chosen.
         selection: the selection; by default that of the protocol.
+        regime: the label regime; by default that of the protocol.
+        budget: the number of updates; by default the passes of the protocol.
 
     Raises:
         UsageError: there is no such protocol, or a text of ``--set`` has no ``=``.
     """
+    default_protocol = protocols.SHARED if regime else protocols.PUBLISHED
     return msgspec.convert(
         {
             "preset": preset or default,
-            "protocol": protocols.protocol_name(protocol),
+            "protocol": protocols.protocol_name(protocol or default_protocol),
             "overrides": parse_overrides(overrides),
             "architectures": architectures or (),
             "selection": selection,
+            "regime": regime,
+            "updates": budget,
         },
         protocols.Request,
     )

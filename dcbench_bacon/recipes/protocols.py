@@ -23,8 +23,14 @@ from dcbench_bacon.recipes.toml_tables import (
 )
 
 PROTOCOLS = Path(__file__).with_name("protocols.toml")
+SHARED = "common"  # the protocol of label regimes, the same for all methods
 PUBLISHED = "dc"  # the protocol of the methods' own papers
 DEFAULT = "default of the code"
+_REGIMES: dict[str, dict[str, Any]] = {
+    "hard": {"labels": "hard", "teachers": [], "loss": "ce", "original_weight": 0.0},
+    "soft": {"labels": "soft"},
+    "renewed": {"labels": "own"},
+}
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -36,6 +42,9 @@ class Request(Struct, frozen=True, kw_only=True):
         overrides: the values of ``--set`` by key, as typed.
         architectures: the networks of the evaluation; empty for those of the protocol.
         selection: the pass that counts; None for the choice of the protocol.
+        regime: where labels come from; None for the choice of the protocol.
+        updates: the number of updates of each network; None for the passes of the
+            protocol.
     """
 
     preset: field_types.Preset = "paper"
@@ -43,6 +52,8 @@ class Request(Struct, frozen=True, kw_only=True):
     overrides: Mapping[str, str] = {}
     architectures: tuple[str, ...] = ()
     selection: field_types.Selection | None = None
+    regime: field_types.Regime | None = None
+    updates: field_types.Positive | None = None
 
 
 def protocol(cell: schema.Cell, request: Request) -> Protocol:
@@ -90,6 +101,12 @@ def protocol_requests(name: str) -> Iterator[tuple[schema.Cell, Request]]:
 def asked_of_protocol(request: Request) -> dict[str, tuple[Any, str]]:
     """Return the user's values for the protocol: the value and the option per key."""
     chosen: dict[str, tuple[Any, str]] = {
+        key: (value, "--regime")
+        for key, value in _REGIMES.get(request.regime or "", {}).items()
+    }
+    if request.updates:
+        chosen["updates"] = request.updates, "--budget"
+    chosen |= {
         key.removeprefix(PROTOCOL_PREFIX): (literal(value), "--set")
         for key, value in request.overrides.items()
         if is_protocol(key)
@@ -126,6 +143,7 @@ def protocol_in_force(
         origins[key] = Origin(option, "")
     where = where_to_look(PROTOCOLS, asked_of_protocol(request))
     struct = convert({**values, "name": name}, Protocol, where)
+    _check_regime(struct, request)
     # A field that no table sets has the source of the published protocol's value.
     published = merge(_protocol_layers(PUBLISHED), cell, "paper")[1]
     origins["name"] = Origin("--protocol", read(PROTOCOLS)[name]["title"])
@@ -134,6 +152,29 @@ def protocol_in_force(
         origins.setdefault(field, Origin(DEFAULT, as_published))
     prefixed = {PROTOCOL_PREFIX + key: origin for key, origin in origins.items()}
     return struct, prefixed
+
+
+def _check_regime(protocol: Protocol, request: Request) -> None:
+    """Make sure that a protocol has teachers exactly where its labels come from them.
+
+    Raises:
+        UsageError: it has none where it needs one, or is asked for two regimes.
+    """
+    wanted = request.regime or protocol.labels
+    if wanted in ("soft", "renewed") and not protocol.teachers:
+        raise UsageError(
+            f"--regime {wanted}: protocol {protocol.name} has no teacher; name one "
+            "with --set protocol.teachers=[...], or leave out --protocol"
+        )
+    if wanted == "hard" and protocol.teachers:
+        raise UsageError(
+            "--regime hard: classes need no teacher; leave out --set protocol.teachers"
+        )
+    if request.regime and protocol.regime != request.regime:
+        raise UsageError(
+            f"--regime {request.regime} and --set protocol.labels={protocol.labels} "
+            "ask for different labels; leave out one of both"
+        )
 
 
 def _protocol_layers(name: str) -> list[tuple[str, Document]]:

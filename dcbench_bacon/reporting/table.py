@@ -13,13 +13,19 @@ Content = Literal[
     "augmentations",
     "transfer",
     "scores",
+    "regimes",
     "cost",
     "timing",
     "unfinished",
 ]
 """The subjects of tables of records that users name."""
 LayoutKind = Literal["paper", "networks", "methods"]
-Kind = Content | LayoutKind | Literal["published", "continual", "nas", "rows"]
+Kind = (
+    Content
+    | LayoutKind
+    | Literal["published", "time_table", "ablation"]
+    | Literal["continual", "nas", "slim", "rows"]
+)
 """The subject of a table, which decides how it is printed.
 
 ``rows`` is any table whose rows are printed as they are.

@@ -29,6 +29,13 @@ NOTES = {
     "is that of their class.",
     "transfer": "Rows: the set, by its method and the network it was distilled on. "
     "Columns: the network that was trained on it and tested.",
+    "regimes": "Regimes: hard, classes (HL); soft, a vector per image that the teacher "
+    "makes once (SL); renewed, the teacher's labels of every augmented batch (SL+KD). "
+    "Over random: minus random images of the same seeds under the same labels, with a "
+    "95 % t interval of the paired differences; a dash: no such record, which dcbench "
+    "run --methods random with the same --regime makes. "
+    "Labels: what a network learned from; of renewed labels, the teacher's logits of "
+    "all batches in half precision.",
     "gain": "Over another method: percentage points above as many images of it, with a "
     "95 % bootstrap interval (10,000 resamples of sets, then of networks; with one set "
     "it holds the variation between networks alone).",
@@ -57,6 +64,9 @@ NOTES = {
     "the other networks that were trained on the set.",
     "transfer_published": "No difference for transfer: the source states neither its "
     "networks nor their augmentation.",
+    "time_table": "Seconds per step of the stage that makes the images (the median) "
+    "and peak memory. On a CPU the memory is that of the process, with PyTorch and the "
+    "data set. > 80 GB: out of memory. As published: on the device of the source.",
     "cost": "Size: images and labels as stored; partitioned images as they are, "
     "not decoded. A teacher that labels images during an evaluation is not included. "
     "Updates: steps of all stages of the distillation. Images seen: images that went "
@@ -72,7 +82,10 @@ NOTES = {
     "does. Student's t over pairs of sets of one seed; with one pair of sets over its "
     "networks, which leaves out the variation between sets. Not corrected for the "
     "number of comparisons.",
-    "untested": "Untested: comparisons without two pairs.",
+    "arms": "In brackets: difference to the first arm in points; * where the "
+    "95 % interval does not contain 0 (Student's t over at least three paired sets of "
+    "one seed, or networks of a single set). Not corrected for the number of arms.",
+    "untested": "Untested: comparisons with fewer than three pairs.",
 }
 
 # Sentences for the obstacles and remarks of ``agreement``; the fields in braces are
@@ -103,7 +116,7 @@ LETTERS = dict(
 HEADINGS = {
     **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "error": "Error"},
     **{"architecture": "Network", "preset": "Preset", "selection": "Selection"},
-    **{"protocol": "Protocol"},
+    **{"protocol": "Protocol", "regime": "Regime"},
     **{"seed": "Seed", "status": "Status", "stage": "Stage", "steps": "Steps"},
     **{"accuracy_mean": "Mean (%)", "sets": "Sets", "networks": "Networks"},
     **{"std_sets": "Between sets", "std_networks": "Between networks"},
@@ -131,6 +144,7 @@ LEFT = frozenset(
     {
         *("Data set", "Method", "Network", "Preset", "Recipe", "Selection"),
         *("Stage", "Status", "Error", "Device", "torch", "Distilled on"),
+        *("Regime", "Teacher"),
         *("Set", "Features", "Protocol", "Block", "Source", "Evaluation"),
     }
 )

@@ -15,6 +15,7 @@ from dcbench_bacon.data.sets.set_identity import set_facts
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.field_types import IdentifiedBy
 from dcbench_bacon.plugins import title_of
 from dcbench_bacon.running import set_files
 from dcbench_bacon.running.clock import Clock, Schedule
@@ -31,6 +32,7 @@ from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.schema import Evaluation, Record
 from dcbench_bacon.store import Store
+from dcbench_bacon.training.regimes import label_bytes, labelled
 from dcbench_bacon.training.task import Task
 from dcbench_bacon.training.teachers import Teachers, find
 
@@ -130,8 +132,11 @@ class CellRunner:
         """Train and test the networks of the protocol; return fields of the record."""
         self._find_teachers()
         run = self._cell_run()
-        evaluations = evaluate(run, self._task(synthetic))
+        task = self._task(synthetic)
+        evaluations = evaluate(run, labelled(run, task))
         return {
+            "regime": self.recipe.protocol.regime,
+            "taught_bytes": label_bytes(task),
             "evaluations": tuple(evaluations),
             "history": tuple(self._read_history()),
             "evaluation": {**self.teachers.timings, **run.timings},
@@ -197,8 +202,14 @@ class CellRunner:
             environment=environment(self.context.device),
             dataset_sha256=self.fingerprint,
             titles=self._titles(),
+            identified_by=self._identified_by(),
             **fields,
         )
+
+    def _identified_by(self) -> IdentifiedBy:
+        """Return what the fingerprint is of; the content until the data are read."""
+        loaded = hasattr(self, "images")
+        return self.images.dataset.identified_by if loaded else "content"
 
     def _titles(self) -> dict[str, str]:
         """Return the printed names of the method and, once it is read, the data set."""
@@ -238,9 +249,10 @@ class CellRunner:
         checkpoints = self.folder / f"snapshot-{step}"
         policy = replace(self.context.policy, folder=checkpoints)
         clock = Clock(f"{self.job.cell}@{step}", self.context.device, policy)
+        task = labelled(self._cell_run(), self._task(synthetic))
         new = [
             msgspec.structs.replace(entry, step=step)
-            for entry in evaluate(clock, self._task(synthetic), f"step {step}")
+            for entry in evaluate(clock, task, f"step {step}")
         ]
         best = max(map(self._score, _by_step(history)), default=-1.0)
         if self.recipe.protocol.selection != "final" and self._score(new) > best:

@@ -29,6 +29,7 @@ from dcbench_bacon.running.stages import (
 from dcbench_bacon.runtime.monitoring import progress
 from dcbench_bacon.schema import Cell, Evaluation
 from dcbench_bacon.training import teachers
+from dcbench_bacon.training.regimes import labelled
 
 
 def context_of(device: torch.device, *, shown: bool) -> RunContext:
@@ -102,4 +103,4 @@ def evaluate(
     parts = (opened.cell, opened.dataset, context, None)
     labellers = teachers.find(CellRun(*parts), protocol)
     task = task_of(opened.synthetic, images, protocol, labellers.networks)
-    return evaluation.evaluate(CellRun(*parts), task)
+    return evaluation.evaluate(CellRun(*parts), labelled(CellRun(*parts), task))

@@ -15,6 +15,7 @@ from dcbench_bacon.augmentation import policies
 from dcbench_bacon.augmentation.mixing import Mix, Mixer
 from dcbench_bacon.contract import Stages, State
 from dcbench_bacon.networks import builder
+from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork, Scalar
 from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.runtime.compute.precision import tensor_cores
@@ -22,6 +23,7 @@ from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training import schedules
 from dcbench_bacon.training.losses import Criterion, Targets
 from dcbench_bacon.training.optimisers import FlatAdamW, FlatSGD
+from dcbench_bacon.training.regimes import mean_logits
 from dcbench_bacon.training.step import TrainingStep
 from dcbench_bacon.training.task import Task, accuracy
 
@@ -55,29 +57,37 @@ class SetTrainer:
         self.stream = stream
         decoded = task.synthetic.decode().to(clock.device)
         self.images, self.labels = decoded.images, decoded.labels
-        info = task.info
-        self.network = builder.build(
-            architecture,
-            channels=info.channels,
-            size=info.size,
-            classes=info.classes,
-            generator=clock.generator(f"{stream}/init", device="cpu"),
-            residual_init=self.protocol.residual_init,
-        ).to(clock.device)
+        self.network = self._network().to(clock.device)
         self.network.precision = self.protocol.precision
         self.shuffling = clock.generator(f"{stream}/shuffle")
         self.drawing = clock.generator(f"{stream}/augmentation", device="cpu")
-        self.augmentation = policies.build(self.protocol.augmentation, info)
+        self.augmentation = policies.build(self.protocol.augmentation, task.info)
         self.mixer: Mixer | None = None
         if self.protocol.mixing != "none":
             kind, alpha = self.protocol.mixing, self.protocol.mixing_alpha
-            self.mixer = Mixer(kind, alpha, info.size)
+            self.mixer = Mixer(kind, alpha, task.info.size)
             self.pairing = clock.generator(f"{stream}/mixing", device="cpu")
         self.criterion = Criterion(self.protocol)
         self.criterion.check(self.labels)
         self.flat = FlatNetwork(self.network)
+        # The images of a shuffled set that no batch has taken yet.
+        self.waiting = torch.empty(0, dtype=torch.int64, device=clock.device)
         self._start()
         self.best: PassAccuracies | None = None
+
+    def _network(self) -> Network:
+        """Return the network before its training."""
+        if self.task.start is not None:
+            return self.task.start(int(self.stream.rpartition("/")[2]))
+        info, stream = self.task.info, f"{self.stream}/init"
+        return builder.build(
+            self.architecture,
+            channels=info.channels,
+            size=info.size,
+            classes=info.classes,
+            generator=self.clock.generator(stream, device="cpu"),
+            residual_init=self.protocol.residual_init,
+        )
 
     def _start(self) -> None:
         """Set the parameters and the memories of the optimiser and of the average."""
@@ -99,7 +109,7 @@ class SetTrainer:
     @property
     def passes(self) -> int:
         """Forward passes of an image in training; a backward pass counts as two."""
-        return 3 * self.protocol.passes * len(self.images)
+        return 3 * self.protocol.images_seen(len(self.images))
 
     @property
     def stackable(self) -> bool:
@@ -111,7 +121,7 @@ class SetTrainer:
         optimiser = self.optimiser(*self.begin(index))
         self.network.train()
         with tensor_cores(self.protocol.precision):
-            for batch in self.batches():
+            for batch in self.batches(index):
                 self._step(optimiser, batch)
         self.measure(index)
 
@@ -120,9 +130,14 @@ class SetTrainer:
         protocol = self.protocol
         if schedules.restarts(protocol, index):
             self.velocity.zero_()
-        batches = -(-len(self.images) // protocol.batch_size)
-        since = index - schedules.last_restart(protocol, index)
-        return schedules.learning_rate(protocol, index), since * batches
+        restart = schedules.last_restart(protocol, index)
+        return schedules.learning_rate(protocol, index), (
+            self._updates_before(index) - self._updates_before(restart)
+        )
+
+    def _updates_before(self, index: int) -> int:
+        """Return the number of updates before the pass of an index."""
+        return self.protocol.updates_before(index, len(self.images))
 
     def optimiser(self, rate: Scalar, steps_taken: Scalar) -> FlatSGD | FlatAdamW:
         """Return the optimiser at a rate, after so many steps."""
@@ -130,12 +145,25 @@ class SetTrainer:
             return FlatAdamW(rate, self.decay, steps_taken)
         return FlatSGD(rate, self.protocol.momentum, self.decay)
 
-    def batches(self) -> tuple[Int64[Tensor, "n"], ...]:
-        """Return the indices of a pass's batches, shuffled."""
-        order = torch.randperm(
-            len(self.images), generator=self.shuffling, device=self.images.device
-        )
-        return torch.split(order, self.protocol.batch_size)
+    def batches(self, index: int) -> list[Int64[Tensor, "n"]]:
+        """Return the indices of the images of a pass's batches, shuffled.
+
+        Under a budget of updates, a pass takes its share of them from an endless row of
+        shuffled sets.
+        """
+        count = self._updates_before(index + 1) - self._updates_before(index)
+        found: list[Tensor] = []
+        while len(found) < count:
+            if not len(self.waiting):
+                self.waiting = torch.randperm(
+                    len(self.images),
+                    generator=self.shuffling,
+                    device=self.images.device,
+                )
+            size = self.protocol.batch_size
+            found.append(self.waiting[:size])
+            self.waiting = self.waiting[size:]
+        return found
 
     def measure(self, index: int) -> None:
         """Test the network after a pass where the protocol asks for it."""
@@ -197,6 +225,7 @@ class SetTrainer:
             "average": self.average,
             "buffers": dict(self.network.named_buffers()),
             "best": self.best,
+            "waiting": self.waiting,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -208,6 +237,8 @@ class SetTrainer:
         for name, buffer in self.network.named_buffers():
             buffer.copy_(state["buffers"][name])
         self.best = PassAccuracies(*state["best"]) if state["best"] else None
+        if "waiting" in state:  # not in the checkpoints of earlier versions
+            self.waiting = state["waiting"].to(self.waiting.device)
 
 
 class TrainingBatch(NamedTuple):
@@ -248,19 +279,6 @@ def prepare(
             images, labels = mix.images(images), mix.labels(labels)
     if first.task.teachers:
         with first.clock.phase("teacher"):
-            logits = teach(first.task, images.flatten(0, 1))
+            logits = mean_logits(first.task.teachers, images.flatten(0, 1))
             labels = torch.unflatten(logits, 0, index.shape)
     return TrainingBatch(images, Targets(labels, original))
-
-
-@torch.no_grad()
-def teach(task: Task, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-    """Return the plain mean of the teachers' logits."""
-    demand = max(teacher.memory_demand for teacher in task.teachers)
-    most = images_per_call(images.device, task.info.size, demand)
-    pieces = torch.split(images, most)
-    logits = [
-        torch.cat([teacher.eval()(piece) for piece in pieces])
-        for teacher in task.teachers
-    ]
-    return torch.stack(logits).mean(0)

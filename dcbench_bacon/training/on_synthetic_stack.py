@@ -47,7 +47,9 @@ class SetTrainerStack:
     def epoch(self, index: int) -> None:
         """Train every network for one pass over the set."""
         (rate, steps_taken), *_ = [trainer.begin(index) for trainer in self.trainers]
-        passes = zip(*[trainer.batches() for trainer in self.trainers], strict=True)
+        passes = zip(
+            *[trainer.batches(index) for trainer in self.trainers], strict=True
+        )
         batches = [torch.stack(batch) for batch in passes]
         with tensor_cores(self.trainers[0].protocol.precision):
             for start in range(0, len(batches), _GRAPH):

@@ -1,5 +1,6 @@
 """The evaluation task of a set, and the accuracy of a network."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,8 @@ class Task(NamedTuple):
         validation: the images held out of train if the protocol makes a choice by them.
         teachers: the networks of ``protocol.teachers``, trained on real images, on the
             device.
+        start: returns the network to train for the number of a trial; None for a new
+            network of the protocol's architecture.
     """
 
     synthetic: SyntheticSet
@@ -34,6 +37,7 @@ class Task(NamedTuple):
     protocol: Protocol
     validation: Split | None = None
     teachers: tuple[Network, ...] = ()
+    start: Callable[[int], Network] | None = None
 
 
 def enlarge(split: Split, side: int) -> Split:

@@ -627,8 +627,9 @@ def test_references_are_added_on_request(tmp_path: Path) -> None:
     shown = invoke(
         "table", "--what", "scores", "--preset", "demo", "--output", tmp_path
     )
-    (row,) = (line for line in shown.stdout.splitlines() if "| DM" in line)
-    assert row.count("—") == 2  # between sets, of which there is one; and ARS
+    head, row = (x for x in shown.stdout.splitlines() if "| DM" in x or " HLR |" in x)
+    assert "—" not in row  # columns without a number are left out:
+    assert not {"Between sets", "ARS"} & {word.strip() for word in head.split("|")}
 
 
 def test_a_key_of_one_method_marks_no_other(tmp_path: Path) -> None:
@@ -669,3 +670,25 @@ def test_a_wrong_sweep_is_told(options: tuple[str, ...], message: str) -> None:
     result = invoke("run", "--methods", "dm", "--ipc", 1, *tiny(), *options)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_how_files_are_read_is_stated_while_a_command_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from dcbench_bacon.data import loading
+    from dcbench_bacon.data.streaming import options
+
+    monkeypatch.setenv("DCBENCH_WORKERS", "3")
+    seen = []
+
+    def spied(*_: Any) -> None:
+        seen.append((options.stream_above(), options.bad_files(), options.workers()))
+
+    monkeypatch.setattr(loading, "get", spied)
+    words = ["--stream-above", "2.5GB", "--bad-files", "skip", "--decode-workers", "1"]
+    assert invoke("data", "get", "imagenette", *words).exit_code == 0
+    assert invoke("data", "get", "imagenette").exit_code == 0
+    assert seen == [(2_500_000_000, "skip", 1), (4_000_000_000, "stop", 3)]
+    result = invoke("data", "get", "imagenette", "--stream-above", "much")
+    assert result.exit_code == 2
+    assert "such as 4GB" in result.stderr

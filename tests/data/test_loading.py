@@ -25,6 +25,7 @@ from dcbench_bacon.data import dataset, decoded_cache, loading
 from dcbench_bacon.data.dataset import class_index, denormalize, split_validation
 from dcbench_bacon.data.files import verification
 from dcbench_bacon.data.splits import ResidentSplit
+from dcbench_bacon.data.streaming import image_sets
 from dcbench_bacon.errors import DataError, UsageError
 from dcbench_bacon.plugins import DATASETS
 
@@ -376,10 +377,19 @@ def test_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> Non
         loading.load(f"folder:{root}")
 
 
-def test_sixteen_bit_image_is_refused_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_image_is_scaled_not_clipped(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects", mode="L")
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 257 * 4
+    Image.fromarray(levels).save(root / "train" / "bee" / "1.png")
+    images = loading.load(f"folder:{root}").train.images
+    assert np.array_equal(images[4, 0], levels // 257)
+
+
+def test_image_of_floats_is_refused(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects")
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(root / "train" / "bee" / "1.png")
-    with pytest.raises(DataError, match=r"1.png: .*convert them to 8 bits$"):
+    path = root / "train" / "bee" / "1.tiff"
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(path)
+    with pytest.raises(DataError, match=r"1.tiff: .*convert them to 8 bits"):
         loading.load(f"folder:{root}")
 
 
@@ -403,7 +413,7 @@ def test_second_start_decodes_nothing(
 ) -> None:
     root = write_folder(tmp_path / "insects")
     first = loading.load(f"folder:{root}")
-    monkeypatch.setattr(DATASETS.module("folder"), "read", refuse)
+    monkeypatch.setattr(image_sets, "decode_images", refuse)
     second = loading.load(f"folder:{root}")
     assert first.fingerprint == second.fingerprint
     assert first.info == second.info

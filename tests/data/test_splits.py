@@ -17,7 +17,7 @@ MAPPED = MappedSplit(TRAIN.images, TRAIN.labels, SOURCE.info)
 def test_a_split_gives_the_normalised_images(split: Split) -> None:
     index = torch.tensor([[5, 0], [7, 5]])
     expected = normalize(TRAIN.images[index.flatten()], SOURCE.info)
-    assert torch.equal(split.take(index), expected.unflatten(0, (2, 2)))
+    assert torch.equal(split.take(index), torch.unflatten(expected, 0, (2, 2)))
     assert split.shape == (36, 3, 8, 8)
     whole = normalize(TRAIN.images, SOURCE.info)
     assert torch.equal(split.whole(), whole)

@@ -145,6 +145,8 @@ def test_objectives_weight_and_add_their_terms() -> None:
     expected = terms.likelihood + 0.3 * terms.total_variation + 0.7 * terms.clip
     bacon = Bacon(clip="range", weight=0.3)
     assert torch.allclose(bacon(step), expected)
+    without = Bacon(clip="range", weight=0.3, likelihood=False)
+    assert torch.allclose(without(step), expected - terms.likelihood)
     both = Sum(SquaredMeanDistance(), bacon)(step)
     distance: Tensor = squared_mean_distance(step.real, step.synthetic)
     assert torch.allclose(both, expected + distance)

@@ -478,7 +478,7 @@ def test_adamw_starts_anew_where_its_moments_do() -> None:
     """Its correction for the moments' start counts from there as well."""
     what = task(rules(optimiser="adamw", epochs=6, batch_size=11, learning_rate=0.1))
     trainer = SetTrainer(Clock("cell", CPU), what, SMALL, stage())
-    batches = len(trainer.batches())
+    batches = len(trainer.batches(0))
     taken = [trainer.begin(index)[1] for index in range(7)]
     assert taken == [batches * each for each in (0, 1, 2, 3, 4, 0, 1)]
 

@@ -34,8 +34,12 @@ def outcomes(table: pd.DataFrame, method: str) -> list[object]:
 
 
 THREE = {
-    "mnist": {"dm": [0.90, 0.92], "idm": [0.95, 0.97], "bacon": [0.95, 0.97]},
-    "svhn": {"dm": [0.60, 0.62], "idm": [0.50, 0.90]},
+    "mnist": {
+        "dm": [0.90, 0.92, 0.91],
+        "idm": [0.95, 0.97, 0.96],
+        "bacon": [0.95, 0.97, 0.96],
+    },
+    "svhn": {"dm": [0.60, 0.62, 0.61], "idm": [0.50, 0.90, 0.52]},
     "cifar10": {"dm": [0.40]},  # one method is no comparison
 }
 
@@ -57,8 +61,8 @@ def test_a_reference_alone_is_compared_with() -> None:
     assert outcomes(table, "dm") == [0, 0, 0, 0]
 
 
-def test_single_networks_are_not_tested() -> None:
-    single = {"mnist": {"dm": [0.9], "idm": [0.95]}}
+def test_two_networks_are_not_tested() -> None:
+    single = {"mnist": {"dm": [0.9, 0.9], "idm": [0.95, 0.95]}}
     table = table_of(found(single), "summary")
     assert outcomes(table.frame, "idm") == [0, 0, 0, 1]
 
@@ -99,7 +103,12 @@ def test_paired_interval_is_that_of_the_paired_t_test() -> None:
     expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     interval = scores.paired_interval(first, second)
     assert interval[1:] == pytest.approx((expected.low, expected.high))
-    networks = scores.paired_interval({0: {0: 0.5, 1: 0.7}}, {0: {0: 0.4, 1: 0.5}})
-    expected = stats.ttest_rel([0.5, 0.7], [0.4, 0.5]).confidence_interval(0.95)
+    of_one_set = (
+        {0: dict(enumerate(each))} for each in ((0.5, 0.7, 0.6), (0.4, 0.5, 0.3))
+    )
+    networks = scores.paired_interval(*of_one_set)
+    expected = stats.ttest_rel([0.5, 0.7, 0.6], [0.4, 0.5, 0.3]).confidence_interval(
+        0.95
+    )
     assert networks[1:] == pytest.approx((expected.low, expected.high))
     assert math.isnan(scores.paired_interval({0: {0: 0.5}}, {1: {0: 0.4}}).low)

@@ -275,6 +275,20 @@ def test_no_published_number(method: str, dataset: str) -> None:
     assert row["published_source"] == ""
 
 
+@pytest.mark.parametrize(
+    ("key", "compared"),
+    [
+        *[("protocol.networks", True), ("protocol.architectures", True)],
+        *[("protocol.epochs", False), ("steps", False)],
+    ],
+)
+def test_more_networks_ask_no_other_question(key: str, compared: bool) -> None:
+    """The number of networks is in the table; other changes forbid a difference."""
+    made = record(Cell("dm", "mnist", 1), (0.891, 0.893), overrides={key: "2"})
+    (row,) = tables.summary(longform.frame([made])).to_dict("records")
+    assert (row["difference"] == row["difference"]) == compared
+
+
 @pytest.mark.parametrize("kind", ["md", "latex", "html"])
 def test_choice_on_test_is_marked(kind: str) -> None:
     table = tables.summary(longform.frame(records()))
@@ -288,6 +302,7 @@ def test_choice_on_test_is_marked(kind: str) -> None:
 def test_no_records_is_an_empty_table(kind: str) -> None:
     made = [table_of([], what) for what in CONTENTS]
     made += [table_of([], layout=layout) for layout in ("paper", "networks")]
+    made += [table_of([], "timing", layout="paper")]
     for table in made:
         assert table.frame.empty
         assert rendering.render(table, kind)
@@ -434,6 +449,32 @@ def test_timing_by_hand() -> None:
 if __name__ == "__main__":
     for _name, _text in outputs().items():
         (GOLDEN / _name).write_text(_text, encoding="utf-8")
+
+
+def test_the_time_table_has_the_newest_cost_of_a_cell_and_the_published_ones() -> None:
+    def timed(method: str, ipc: int, seconds: float, day: int) -> Record:
+        made = record(Cell(method, "cifar100", ipc), ())
+        cost = msgspec.structs.replace(
+            made.distillation["match"], median=seconds, peak_bytes=2_500_000_000
+        )
+        where = msgspec.structs.replace(
+            made.environment, utc=f"2026-01-{day:02d}T00:00:00Z"
+        )
+        stages = {"experts": made.distillation["match"], "match": cost}
+        return msgspec.structs.replace(made, distillation=stages, environment=where)
+
+    found = [timed("mtt", 10, 3.0, 2), timed("mtt", 10, 9.0, 1), timed("dm", 1, 0.5, 1)]
+    table = table_of(found, "timing", layout="paper")
+    ours = select(table.frame, role="measured")
+    assert list(ours["seconds"]) == [3.0, 0.5]  # in the order of all tables
+    theirs = select(table.frame, role="published", dataset="cifar100", method="mtt")
+    assert list(theirs["seconds"].dropna()) == [1.92]
+    assert list(theirs["out_of_memory"].dropna()) == [80.0]
+    text = rendering.render(table, "md")
+    assert "3.00 s, 3.2 GB |" in text  # the experts took more memory
+    assert "1.92 s, 61.6 GB" in text
+    assert "> 80 GB" in text
+    assert "one A100 of 80 GB" in text
 
 
 def test_a_record_of_before_and_its_successor_count_once() -> None:

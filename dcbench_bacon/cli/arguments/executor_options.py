@@ -2,7 +2,7 @@
 
 import click
 
-from dcbench_bacon.cli.arguments.options import options
+from dcbench_bacon.cli.arguments.decorators import options
 
 executor_options = options(
     click.option(

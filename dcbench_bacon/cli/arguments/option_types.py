@@ -157,3 +157,24 @@ class Networks(Texts):
         """Return the networks and pools that continue what was typed."""
         networks = dict.fromkeys(name for pool in POOLS.values() for name in pool)
         return completed(incomplete, [*networks, *POOLS, EVERY])
+
+
+class Ratios(click.ParamType[tuple[float, ...]]):
+    """Numbers between 0 and 1, separated by commas."""
+
+    name = "ratios"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the numbers, after a check of their bounds."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(dict.fromkeys(float(t) for t in str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r}: write numbers such as 0.3,0.5", param, ctx)
+        for number in numbers:
+            if not 0 < number < 1:
+                self.fail(f"{number:g} is not between 0 and 1", param, ctx)
+        return numbers

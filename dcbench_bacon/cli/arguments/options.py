@@ -3,10 +3,20 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
+from dcbench_bacon.cli.arguments.completions import among
+from dcbench_bacon.cli.arguments.data_options import (
+    PAPER_DATASETS as PAPER_DATASETS,
+)
+from dcbench_bacon.cli.arguments.data_options import (
+    data_root_option as data_root_option,
+)
+from dcbench_bacon.cli.arguments.data_options import datasets_option as datasets_option
+from dcbench_bacon.cli.arguments.data_options import size_option, sized
+from dcbench_bacon.cli.arguments.decorators import Command, options
 from dcbench_bacon.cli.arguments.old_spellings import with_profile
 from dcbench_bacon.cli.arguments.option_types import (
     Classes,
@@ -17,92 +27,14 @@ from dcbench_bacon.cli.arguments.option_types import (
 )
 from dcbench_bacon.exchange.formats import FORMATS, Labels
 from dcbench_bacon.field_types import MOST_PARTS, CompileMode, Preset, Selection
-from dcbench_bacon.plugins import DATASETS, METHODS
+from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.recipes.protocols import protocol_titles
-
-PAPER_DATASETS = (
-    "mnist",
-    "fashion_mnist",
-    "svhn",
-    "cifar10",
-    "cifar100",
-    "tiny_imagenet",
-)
-
-
-Command = Callable[..., Any]
-
-
-def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Return one decorator that adds several options."""
-
-    def decorate(function: Command) -> Command:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
 
 methods_option = click.option(
     "--methods", type=NameList(METHODS), help="Names separated by commas, or all."
 )
-_SIZE = "dcbench size"  # the key of the value of --size among those of a command
-
-
-def _keep_size(context: click.Context, _: click.Parameter, size: int | None) -> None:
-    context.meta[_SIZE] = size
-
-
-def _sized(context: click.Context, _: click.Parameter, names: Any) -> Any:
-    """Return the names of data sets, with the value of --size in those of folders.
-
-    Raises:
-        BadParameter: --size was given, but no folder.
-    """
-    size = context.meta.get(_SIZE)
-    if size is None or names is None:
-        return names
-    several = isinstance(names, tuple)
-    given = names if several else (names,)
-    sized = tuple(
-        f"{kind}@{size}:{path}" if path and "@" not in kind else kind + colon + path
-        for kind, colon, path in (name.partition(":") for name in given)
-    )
-    if sized == given:
-        raise click.BadParameter(
-            "--size goes with folder:PATH; the images of other data sets have a size "
-            "of their own"
-        )
-    return sized if several else sized[0]
-
-
-_size_option = click.option(
-    "--size",
-    type=click.IntRange(8, 1024),
-    is_eager=True,
-    expose_value=False,
-    callback=_keep_size,
-    help="The height and width in pixels that images of folder:PATH are resized to, "
-    "such as 64; by default the median of their shorter sides.",
-)
-datasets_option = options(
-    click.option(
-        "--datasets",
-        type=NameList(DATASETS, PAPER_DATASETS),
-        callback=_sized,
-        help="Names separated by commas, or all for the paper's six; folder:PATH for "
-        "your own images.",
-    ),
-    _size_option,
-)
 ipc_option = click.option(
     "--ipc", type=IntList(1), help="Images per class, such as 1,10,50."
-)
-data_root_option = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="The folder of data sets, in torchvision's layout. Also DCBENCH_DATA.",
 )
 output_option = click.option(
     "--output",
@@ -134,11 +66,6 @@ set_option = click.option(
 )
 
 
-def _protocols(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
-    """Return the protocols that continue what was typed in a shell."""
-    return [name for name in protocol_titles() if name.startswith(typed)]
-
-
 def protocol_option(use: str) -> Callable[[Command], Command]:
     """Return the option of the evaluation protocol.
 
@@ -147,12 +74,11 @@ def protocol_option(use: str) -> Callable[[Command], Command]:
     """
     return click.option(
         "--protocol",
-        default="dc",
-        show_default=True,
         metavar="NAME",
-        shell_complete=_protocols,
+        shell_complete=among(protocol_titles),
         help=f"{use} See dcbench list protocols, and for the augmentation of each "
-        "dcbench show and dcbench list augmentations.",
+        "dcbench show and dcbench list augmentations. The default is dc, or common "
+        "with --regime.",
     )
 
 
@@ -213,11 +139,11 @@ as_option = click.option(
 reading_options = options(
     click.option(
         "--dataset",
-        callback=_sized,
+        callback=sized,
         help="The data set that the set was made from; by default the one that the "
         "file names.",
     ),
-    _size_option,
+    size_option,
     click.option(
         "--from",
         "format",

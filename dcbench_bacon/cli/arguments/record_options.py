@@ -5,9 +5,9 @@ from typing import get_args
 
 import click
 
+from dcbench_bacon.cli.arguments.decorators import options
 from dcbench_bacon.cli.arguments.old_spellings import with_profile
 from dcbench_bacon.cli.arguments.option_types import IntList, Texts
-from dcbench_bacon.cli.arguments.options import options
 from dcbench_bacon.field_types import Preset
 
 presets_option = options(

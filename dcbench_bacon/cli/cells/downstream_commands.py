@@ -1,4 +1,4 @@
-"""The commands of downstream uses: ``dcbench continual`` and ``dcbench nas``."""
+"""The commands of downstream uses: ``continual``, ``nas`` and ``slim``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,13 +6,12 @@ from typing import Any
 
 import click
 
-from dcbench_bacon.cli.arguments.option_types import IntList, Networks, Texts
+from dcbench_bacon.cli.arguments.decorators import Command, options
+from dcbench_bacon.cli.arguments.option_types import IntList, Networks, Ratios, Texts
 from dcbench_bacon.cli.arguments.options import (
-    Command,
     compile_option,
     data_root_option,
     device_option,
-    options,
     output_option,
     preset_option,
     protocol_option,
@@ -21,6 +20,7 @@ from dcbench_bacon.cli.arguments.options import (
     table_format,
     time_budget_option,
 )
+from dcbench_bacon.cli.arguments.regime_options import budget_option
 from dcbench_bacon.exchange.formats import ReadingOptions
 
 downstream_options = options(
@@ -127,3 +127,55 @@ def nas(**given: Any) -> None:
     raise SystemExit(
         search_architectures(stated=ReadingOptions.pop_from(given), **given)
     )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dcbench slim random.safetensors sre2l.safetensors --preset demo
+  dcbench slim edc.safetensors --network VGG11BN --ratios 0.3,0.5,0.7 --networks 3
+  dcbench table --what slim                  the table again, from the records
+  dcbench plot slim                          accuracy against the pruned share
+"""
+)
+@downstream_options
+@budget_option
+@click.option(
+    "--network",
+    default="VGG11BN",
+    show_default=True,
+    metavar="NAME",
+    help="The network with batch norm that is trained on real images and pruned.",
+)
+@click.option(
+    "--ratios",
+    type=Ratios(),
+    default="0.3,0.5,0.7",
+    show_default=True,
+    help="The shares of the channels to remove.",
+)
+@click.option(
+    "--networks",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Number of networks that are trained on real images, once for all sets.",
+)
+@click.option(
+    "--passes",
+    type=click.IntRange(min=1),
+    help="Passes of that training over the train split; by default 60, and fewer under "
+    "--preset quick (6) and demo (20).",
+)
+def slim(**given: Any) -> None:
+    """Prune a network and let it recover on each set, without real images.
+
+    A network is trained on the real images and loses its channels of the smallest
+    batch-norm scales (torch-pruning, an extra: pip install 'dcbench-bacon[slim]'). Then
+    it is trained on the set alone, and the unpruned network labels every batch. Give a
+    set of random images as the baseline. Records go to OUTPUT/slim; finished trainings
+    are skipped, interrupted ones continue.
+    """
+    from dcbench_bacon.cli.cells.slimming import slim_networks
+
+    raise SystemExit(slim_networks(stated=ReadingOptions.pop_from(given), **given))

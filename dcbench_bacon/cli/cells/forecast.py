@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dcbench_bacon.cli.cells.sweeps import name_key, names_of
 from dcbench_bacon.cli.sizes import lasting, size
 from dcbench_bacon.running.grids.grid import CellResult
 from dcbench_bacon.running.plans.estimates import PlannedCell, estimated, planned
@@ -31,7 +32,7 @@ class Forecast:
     def __init__(self, cells: Sequence[PlannedCell], context: RunContext) -> None:
         """Begin to count the time."""
         self.expected = {
-            cell.job.cell: cell.estimate.seconds if cell.estimate else math.nan
+            name_key(cell.job): cell.estimate.seconds if cell.estimate else math.nan
             for cell in cells
             if cell.state != "done"
         }
@@ -48,7 +49,7 @@ class Forecast:
         """Note that a cell is done; return what is left, as the end of a line."""
         self._done += 1
         now = time.monotonic()
-        expected = self.expected.pop(result.job.cell, math.nan)
+        expected = self.expected.pop(name_key(result.job), math.nan)
         if result.outcome == "done" and not math.isnan(expected):
             self._spent += now - self._began
             self._planned += expected
@@ -98,12 +99,13 @@ def dry_run(
     """
     cells = planned(jobs, store, context)
     cells = estimated(cells, store, context, PROBE_SECONDS["dry"])
-    width = max(len(str(cell.job.cell)) for cell in cells)
+    names = names_of(jobs)
+    width = max(map(len, names.values()))
     lines = [
         f"{'cell':<{width}}  {'state':<9}  {'data':<7}  {'distil':>9}  "
         f"{'evaluate':>9}  {'memory':>8}"
     ]
-    lines += [_row(cell, width) for cell in cells]
+    lines += [_row(cell, f"{names[name_key(cell.job)]:<{width}}") for cell in cells]
     lines += ["", total_line(cells), *_sources(cells), _disk_line(cells, store.root)]
     if warning := day_warning(cells, preset):
         lines.append(warning)
@@ -145,10 +147,10 @@ def day_warning(cells: Sequence[PlannedCell], preset: str) -> str:
     )
 
 
-def _row(cell: PlannedCell, width: int) -> str:
-    """Return the line of a cell."""
+def _row(cell: PlannedCell, name: str) -> str:
+    """Return the line of a cell, which begins with its name."""
     data = "at hand" if cell.data else "missing"
-    head = f"{cell.job.cell!s:<{width}}  {cell.state:<9}  {data:<7}"
+    head = f"{name}  {cell.state:<9}  {data:<7}"
     if cell.estimate is None:
         unknown = "" if cell.state == "done" else "?"
         return f"{head}  {unknown:>9}  {unknown:>9}  {unknown:>8}".rstrip()

@@ -10,13 +10,15 @@ import click
 from rich.console import Console
 
 from dcbench_bacon.cli.cells import forecast, tracking
-from dcbench_bacon.cli.cells.sweeps import plan_sweep
+from dcbench_bacon.cli.cells.sweeps import name_key, names_of, plan_each, swept
 from dcbench_bacon.cli.printing import show
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import pools
+from dcbench_bacon.recipes.grids import ReadyGrid, ready_grid
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.reporting.numbers import contents
+from dcbench_bacon.reporting.numbers.ablation import ablation
 from dcbench_bacon.reporting.numbers.accuracies import accuracy, moments
 from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.running.grids import ray_cluster, ray_executor
@@ -38,6 +40,7 @@ def run_grid(
     dry_run: bool,
     executor: str,
     sweeps: tuple[str, ...],
+    ready: str | None,
     track: str | None,
     **given: Any,
 ) -> int:
@@ -48,6 +51,7 @@ def run_grid(
         dry_run: print what would run and what it would take instead.
         executor: ``process``, or an executor of ``ray_cluster.address_of``.
         sweeps: the texts of ``--sweep``.
+        ready: the name of a ready grid; None for none.
         track: the name of a tracker; None for none.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
@@ -61,6 +65,10 @@ def run_grid(
         ray_cluster.load()
         cluster = ray_cluster.Cluster(ray_cluster.address_of(executor), **share)
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
+    arms = ready_grid(ready) if ready else None
+    if arms:
+        methods, datasets = methods or arms.methods, datasets or arms.datasets
+        ipc = ipc or arms.ipc
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
     grid = Grid(
@@ -71,13 +79,15 @@ def run_grid(
         request=request_of("demo" if demo else "paper", **given),
     )
     pools.check_architectures(grid.request.architectures)
-    jobs = plan_sweep(grid, sweeps, setup.data_root)
-    results, console = [], Console(stderr=True)
+    jobs = plan_each(grid, _overrides(grid, sweeps, arms), setup.data_root)
+    names, results, console = names_of(jobs), [], Console(stderr=True)
     preset, count = grid.request.preset, len(jobs)
     with (
         tracking.opened(None if dry_run else track, setup.output) as tracker,
         setup.ready(console, writing=not dry_run) as (store, context),
     ):
+        for line in arms.left_out(grid.request.overrides) if arms else ():
+            context.tell(line)
         if dry_run:
             click.echo(forecast.dry_run(jobs, store, context, preset))
             return 0
@@ -97,8 +107,9 @@ def run_grid(
             left = overall.finished(result)
             if result.outcome == "missing":  # said once per data set
                 continue
-            context.tell(f"[{len(results)}/{count}] {_line(result)}{left}")
-    _conclude(results, setup.output, preset)
+            name = names[name_key(result.job)]
+            context.tell(f"[{len(results)}/{count}] {name}: {_line(result)}{left}")
+    _conclude(results, setup.output, preset, ready)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
         context.tell(f"{failed} of {count} cells failed; see the lines above")
@@ -106,6 +117,21 @@ def run_grid(
     for source, cells_of in Counter(lacking).items():
         context.tell(f"{cells_of} of {count} cells did not run for want of {source}")
     return 1 if failed or lacking else 0
+
+
+def _overrides(
+    grid: Grid, sweeps: tuple[str, ...], arms: ReadyGrid | None
+) -> list[dict[str, str]]:
+    """Return all overrides of a grid, once per arm or per combination of swept values.
+
+    Raises:
+        UsageError: there are both, or they differ in a key of ``--set``.
+    """
+    if arms is None:
+        return swept(grid, sweeps)
+    if sweeps:
+        raise UsageError("--grid has arms of its own: leave out --sweep, or --grid")
+    return [overrides for _, overrides in arms.overrides(grid.request.overrides)]
 
 
 def time_grid(*, steps: int, **given: Any) -> Table:
@@ -138,22 +164,24 @@ def time_grid(*, steps: int, **given: Any) -> Table:
     return contents.table_of(records, "timing", presets=presets)
 
 
-def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
+def _conclude(
+    results: list[CellResult], output: Path, preset: str, ready: str | None
+) -> None:
     """Print the table of a grid, and the command that prints it again."""
     records = [result.record for result in results if result.record.status == "done"]
     if not records:
         return
-    show(contents.table_of(records, layout="paper", presets=(preset,)), None)
+    presets = (preset,)
+    if ready:
+        show(ablation(records, ready_grid(ready), presets=presets), None)
+    else:
+        show(contents.table_of(records, layout="paper", presets=presets), None)
     words = [
         "dcbench",
         "table",
-        "--layout",
-        "paper",
-        "--preset",
-        preset,
-        "--output",
-        str(output),
+        *(["--grid", ready] if ready else ["--layout", "paper"]),
     ]
+    words += ["--preset", preset, "--output", str(output)]
     again = shlex.join(words)
     Console(stderr=True).print(
         f"Records: {output / 'records'}   This table again: {again}",
@@ -163,10 +191,10 @@ def _conclude(results: list[CellResult], output: Path, preset: str) -> None:
 
 
 def _line(result: CellResult) -> str:
-    """Return the outcome of a cell as a line."""
+    """Return the outcome of a cell, as the end of a line."""
     record = result.record
     if record.status != "done":
-        return f"{result.job.cell}: {result.outcome}: {record.error}"
+        return f"{result.outcome}: {record.error}"
     parts = [
         f"{architecture} {spread(evaluations)}"
         for architecture, evaluations in by_architecture(record.evaluations).items()
@@ -177,7 +205,7 @@ def _line(result: CellResult) -> str:
     ]
     times = f"distilled {seconds[0]:.1f} s, evaluated {seconds[1]:.1f} s"
     note = "already done" if result.outcome == "skipped" else times
-    return f"{result.job.cell}: {', '.join(parts)}  ({note})"
+    return f"{', '.join(parts)}  ({note})"
 
 
 def by_architecture(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:

@@ -1,11 +1,13 @@
 """The commands that run cells: ``dcbench run`` and ``dcbench time``."""
 
+import sys
 from functools import partial
 from time import monotonic
 from typing import Any
 
 import click
 
+from dcbench_bacon.cli.arguments.completions import among
 from dcbench_bacon.cli.arguments.executor_options import executor_options
 from dcbench_bacon.cli.arguments.option_types import IntList
 from dcbench_bacon.cli.arguments.options import (
@@ -22,6 +24,9 @@ from dcbench_bacon.cli.arguments.options import (
     set_option,
     time_budget_option,
 )
+from dcbench_bacon.cli.arguments.regime_options import regime_options
+from dcbench_bacon.cli.cells import detached
+from dcbench_bacon.recipes.grids import grid_titles
 from dcbench_bacon.runtime.monitoring.notice import noticed
 
 
@@ -33,9 +38,11 @@ Examples:
   dcbench run --methods dm --datasets folder:my/images --ipc 10 --preset quick
   dcbench run --methods idm --datasets cifar10 --ipc 10 --set image_lr=0.1
   dcbench run --methods bacon --datasets cifar10 --ipc 10 --sweep tv_weight=0,0.4,0.8
+  dcbench run --grid bacon-ablation --preset demo --datasets digits --ipc 10
   dcbench run --methods dm --datasets mnist --ipc 1 --references     with random, whole
   dcbench run --datasets all --executor ray --cores-per-cell 2       cells side by side
   dcbench run --methods bacon,idm --datasets all --dry-run           what it would take
+  dcbench run --methods bacon,idm --datasets all --detach            in the background
 """
 )
 @methods_option
@@ -50,6 +57,7 @@ Examples:
 @preset_option
 @set_option
 @protocol_options
+@regime_options
 @device_option
 @compile_option
 @data_root_option
@@ -61,6 +69,15 @@ Examples:
     metavar="KEY=V1,V2,...",
     help="Run the grid once for each value of a recipe key, or of protocol.KEY; with "
     "several --sweep, for each combination. dcbench plot ablation draws the result.",
+)
+@click.option(
+    "--grid",
+    "ready",
+    metavar="NAME",
+    shell_complete=among(grid_titles),
+    help="Run a ready grid, such as an ablation, and print the table of its arms; "
+    "--methods, --datasets, --ipc and --preset replace what it states. dcbench list "
+    "grids lists them.",
 )
 @click.option(
     "--references",
@@ -92,13 +109,22 @@ Examples:
 )
 @time_budget_option
 @executor_options
-def run(**given: Any) -> None:
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Run in the background, also after the terminal is closed; what is printed "
+    "goes to OUTPUT/logs.",
+)
+def run(detach: bool, **given: Any) -> None:
     """Distil, evaluate, record and print the table.
 
     Finished cells are skipped, interrupted ones continue where they stopped, and failed
     ones are tried again. Without --datasets, the command runs the demo: digits at IPC 1
     and 10, with reduced recipes.
     """
+    if detach:
+        click.echo(detached.start(sys.argv[1:], given["output"]))
+        return
     began = monotonic()
     with noticed(partial(click.echo, err=True), "loading PyTorch"):
         from dcbench_bacon.cli.cells.run import run_grid

@@ -18,6 +18,7 @@ from dcbench_bacon.cli.arguments.options import (
     table_format,
     time_budget_option,
 )
+from dcbench_bacon.cli.arguments.regime_options import regime_options
 from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
 
 
@@ -39,6 +40,7 @@ Examples:
 @preset_option
 @set_option
 @protocol_options
+@regime_options
 @device_option
 @compile_option
 @data_root_option

@@ -1,7 +1,10 @@
-"""The grids of ``dcbench run --sweep``: one for each value of a recipe key."""
+"""The grids of ``dcbench run`` that run several times, each time with other values.
+
+``--sweep`` makes one for each value of a recipe key, ``--grid`` one for each arm.
+"""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +15,43 @@ from dcbench_bacon.running.plans.planning import CellJob
 from dcbench_bacon.running.plans.planning_of_grids import Grid, plan
 
 
-def plan_sweep(
-    grid: Grid, sweeps: Sequence[str], data_root: Path | None
+def plan_each(
+    grid: Grid, overrides: Iterable[Mapping[str, str]], data_root: Path | None
 ) -> list[CellJob]:
-    """Return the jobs of a grid at every combination of swept values.
+    """Return the jobs of a grid with each of several sets of overrides.
 
-    A method that has no such key has one job for all values.
+    A method that has none of the keys that differ has one job for all.
+
+    Args:
+        grid: the grid.
+        overrides: all overrides of the grid, by key.
+        data_root: the folder of data sets.
+    """
+    jobs: dict[Any, CellJob] = {}
+    for each in overrides:
+        request = msgspec.structs.replace(grid.request, overrides=each)
+        for job in plan(msgspec.structs.replace(grid, request=request), data_root):
+            jobs.setdefault((job.cell, job.source, job.digest), job)
+    return list(jobs.values())
+
+
+def swept(grid: Grid, sweeps: Sequence[str]) -> list[dict[str, str]]:
+    """Return the overrides of a grid at every combination of swept values.
 
     Args:
         grid: the grid, with the overrides of ``--set``.
         sweeps: texts such as ``tv_weight=0,0.2,0.8``; none for the grid alone.
-        data_root: the folder of data sets.
 
     Raises:
         UsageError: a text has no key or no values, or a key is given twice.
     """
-    axes = parse_sweeps(sweeps)
-    if twice := [key for key in axes if key in grid.request.overrides]:
+    axes, given = parse_sweeps(sweeps), grid.request.overrides
+    if twice := [key for key in axes if key in given]:
         raise UsageError(f"--sweep {twice[0]}: leave out --set {twice[0]}")
-    jobs: dict[Any, CellJob] = {}
-    for values in itertools.product(*axes.values()):
-        overrides = {**grid.request.overrides, **dict(zip(axes, values, strict=True))}
-        request = msgspec.structs.replace(grid.request, overrides=overrides)
-        for job in plan(msgspec.structs.replace(grid, request=request), data_root):
-            jobs.setdefault((job.cell, job.source, job.digest), job)
-    return list(jobs.values())
+    return [
+        {**given, **dict(zip(axes, values, strict=True))}
+        for values in itertools.product(*axes.values())
+    ]
 
 
 def parse_sweeps(sweeps: Sequence[str]) -> dict[str, list[str]]:
@@ -55,3 +70,25 @@ def parse_sweeps(sweeps: Sequence[str]) -> dict[str, list[str]]:
             raise UsageError(f"--sweep {key}: give all its values in one --sweep")
         axes[key] = list(dict.fromkeys(found))
     return axes
+
+
+def names_of(jobs: Sequence[CellJob]) -> dict[str, str]:
+    """Return what tells jobs apart: the cell, and the overrides that not all share.
+
+    Returns:
+        The names, by cell and digest as ``name_key`` returns them.
+    """
+    every = [job.resolved.recipe.overrides.items() for job in jobs]
+    shared = set.intersection(*map(set, every)) if every else set()
+    return {
+        name_key(job): f"{job.cell}"
+        + "".join(
+            f" {key}={value}" for key, value in items if (key, value) not in shared
+        )
+        for job, items in zip(jobs, every, strict=True)
+    }
+
+
+def name_key(job: CellJob) -> str:
+    """Return what identifies a job among those of a grid."""
+    return f"{job.cell} {job.digest}"

@@ -68,7 +68,7 @@ def _recipe(record: Record) -> dict[str, Any]:
     return {
         **record.recipe.settings,
         "preset": record.recipe.preset,
-        "protocol": protocol.name,
+        "protocol": protocol.title,
         "protocol.epochs": protocol.epochs,
         "protocol.networks": protocol.networks,
         "protocol.architectures": ",".join(protocol.architectures),

@@ -4,8 +4,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dcbench_bacon.cli.results.reports import chosen, readable, say_none
-from dcbench_bacon.reporting.figures import bars, curves, plots
+from dcbench_bacon import downstream_store
+from dcbench_bacon.cli.results.reports import (
+    USES,
+    chosen,
+    readable,
+    say_none,
+    warn_none,
+)
+from dcbench_bacon.reporting.figures import bars, curves, downstream_curves, plots
 from dcbench_bacon.reporting.figures.figure_files import save
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.numbers import comparison, longform
@@ -28,7 +35,8 @@ def draw(
     """Write the figures of one kind, and return their files.
 
     Args:
-        kind: ``transfer``, ``history``, ``ablation``, ``timing`` or ``pareto``.
+        kind: ``transfer``, ``history``, ``ablation``, ``timing``, ``pareto``,
+            ``continual`` or ``slim``.
         output: the results folder; the figures go to ``figures`` in it.
         format: ``png``, ``svg`` or ``pdf``.
         presets: the presets whose records are used.
@@ -39,6 +47,8 @@ def draw(
         The files; a warning states why there are none.
     """
     store, folder = Store(output), output / "figures"
+    if kind in USES:
+        return _downstream(kind, store, folder, format, presets)
     records = readable(store.records)
     if kind == "timing":
         records += store.records([], "timing")
@@ -60,4 +70,20 @@ def draw(
         logger.warning("%s", _MISSING[kind])
     elif not paths:
         say_none(output / "records", records, presets)
+    return paths
+
+
+def _downstream(
+    use: str, store: Store, folder: Path, format: str, presets: tuple[str, ...]
+) -> list[Path]:
+    """Write the figures of a downstream use."""
+    made: Any = {
+        "continual": (downstream_store.continual_folder, downstream_curves.continual),
+        "slim": (downstream_store.slimming_folder, downstream_curves.slim),
+    }
+    find, draw_it = made[use]
+    every = readable(find(store).records)
+    paths = save(draw_it(every, presets), folder, format)
+    if not paths:
+        warn_none(store.root / use, [each.preset for each in every], presets)
     return paths

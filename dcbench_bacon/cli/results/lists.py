@@ -5,7 +5,7 @@ Most of them do not need torch, which is imported only where it is needed.
 
 from dcbench_bacon.exchange.formats import FORMATS, Format
 from dcbench_bacon.plugins import DATASETS, METHODS, Registry
-from dcbench_bacon.recipes import protocols
+from dcbench_bacon.recipes import grids, protocols
 
 
 def listing(what: str) -> str:
@@ -13,7 +13,7 @@ def listing(what: str) -> str:
 
     Args:
         what: ``methods``, ``datasets``, ``architectures``, ``protocols``,
-            ``augmentations`` or ``formats``.
+            ``augmentations``, ``formats`` or ``grids``.
     """
     if what == "architectures":
         from dcbench_bacon.networks import (
@@ -32,6 +32,8 @@ def listing(what: str) -> str:
         return _augmentations()
     if what == "protocols":
         return _columns(protocols.protocol_titles())
+    if what == "grids":
+        return _columns(grids.grid_titles())
     if what == "formats":
         return _columns({name: _format(format) for name, format in FORMATS.items()})
     registry: Registry = METHODS if what == "methods" else DATASETS

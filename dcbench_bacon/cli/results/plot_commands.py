@@ -104,6 +104,18 @@ _figure(
     "Draw the accuracy against images and against seconds.",
     "The grey steps are the best accuracy up to each cost.",
 )
+_figure(
+    "continual",
+    "Draw the accuracy against the classes seen so far.",
+    "The records are those of dcbench continual. Bands are one standard deviation over "
+    "networks, orders of classes and sets.",
+)
+_figure(
+    "slim",
+    "Draw the accuracy of slimmed networks against the share that is pruned.",
+    "The records are those of dcbench slim. Grey lines are the networks before "
+    "pruning, and after it without recovery.",
+)
 
 
 @plot.command(

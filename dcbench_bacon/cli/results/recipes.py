@@ -1,5 +1,6 @@
 """The output of ``dcbench show`` and ``dcbench check``."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from dcbench_bacon.data import loading
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation import judged
 from dcbench_bacon.plugins import DATASETS, METHODS
-from dcbench_bacon.recipes import digests, overlay, protocols, toml_tables
+from dcbench_bacon.recipes import digests, grids, overlay, protocols, toml_tables
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
@@ -24,7 +25,8 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
         request.overrides, [contract.method_class(cell.method).Settings]
     )
     resolved = planning.resolve(cell, request)
-    values = dict(resolved.recipe.settings)
+    made = contract.method_class(cell.method).create(resolved.recipe.settings)
+    values = msgspec.to_builtins(made.settings)
     fields = msgspec.to_builtins(resolved.recipe.protocol)
     values |= {
         toml_tables.PROTOCOL_PREFIX + key: value for key, value in fields.items()
@@ -64,7 +66,29 @@ def check_recipes() -> list[str]:
                 judged.check_protocol(protocols.protocol(cell, request))
         except UsageError as error:
             problems.append(f"protocol {name}: {error}")
+    for name in grids.grid_titles():
+        try:
+            _check_grid(grids.ready_grid(name))
+        except UsageError as error:
+            problems.append(f"grid {name}: {error}")
     return problems
+
+
+def _check_grid(grid: grids.ReadyGrid) -> None:
+    """Resolve the recipes of all arms of a grid.
+
+    Raises:
+        UsageError: a name, a key or a value is wrong.
+    """
+    methods = [METHODS.resolve(name) for name in grid.methods]
+    settings = [contract.method_class(method).Settings for method in methods]
+    for dataset in grid.datasets:
+        DATASETS.resolve(dataset)
+    for arm in grid.arms:
+        overlay.check_overrides(arm.overrides, settings)
+        for method, dataset, ipc in itertools.product(methods, grid.datasets, grid.ipc):
+            cell = contract.cell_of(method, dataset, ipc)
+            planning.resolve(cell, protocols.Request(overrides=arm.overrides))
 
 
 def _settings_of(

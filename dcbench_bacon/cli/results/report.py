@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from dcbench_bacon.downstream_store import (
     Candidate,
+    Slimmed,
     Stage,
     Trained,
     continual_folder,
     search_folder,
+    slimming_folder,
 )
 from dcbench_bacon.errors import RecordError, UsageError
 from dcbench_bacon.reporting.html.downstream_rows import downstream
@@ -22,7 +24,7 @@ from dcbench_bacon.store import Store
 
 logger = logging.getLogger(__name__)
 
-R = TypeVar("R", Record, Stage, Candidate)
+R = TypeVar("R", Record, Stage, Candidate, Slimmed)
 
 
 def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Path:
@@ -42,6 +44,7 @@ def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Pat
     timing = _of(presets, store.records(broken, "timing"))
     stages = _of(presets, continual_folder(store).records(broken))
     candidates = _of(presets, search_folder(store).records(broken))
+    slimmed = _of(presets, slimming_folder(store).records(broken))
     for error in broken:
         logger.warning("left out: %s", error)
     if not chosen:
@@ -57,7 +60,7 @@ def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Pat
         chosen,
         timing=timing,
         thumbnails=thumbnails,
-        downstream=downstream(stages, candidates),
+        downstream=downstream(stages, candidates, slimmed),
         warnings=[*(f"Left out: {error}" for error in broken), *left_out],
     )
     write_atomically(path, made.encode(errors="replace"))

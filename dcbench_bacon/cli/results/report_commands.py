@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import click
 
+from dcbench_bacon.cli.arguments.completions import among
 from dcbench_bacon.cli.arguments.options import (
     format_option,
     output_option,
@@ -15,6 +16,7 @@ from dcbench_bacon.cli.arguments.record_options import (
 )
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.field_types import Preset
+from dcbench_bacon.recipes.grids import grid_titles
 
 
 @click.command(
@@ -23,6 +25,7 @@ Examples:
   dcbench table --published                      the literature alone
   dcbench table --layout paper --gain-over dm    methods as rows, data sets as columns
   dcbench table --layout networks                networks as columns
+  dcbench table --grid bacon-ablation            arms of an ablation as rows
   dcbench table --published --source edc-table1 --layout methods
   dcbench table --published --source edc-table2 --layout networks --gain-over rded
   dcbench table --layout paper --format latex > table.tex
@@ -31,6 +34,7 @@ Examples:
   dcbench table --what augmentations             mean, best and each, as DC-BENCH
   dcbench table --what summary                   mean ranks; wins, ties and losses
   dcbench table --what cost                      bytes, updates, images, seconds
+  dcbench table --what timing --layout paper     a step beside published costs
 """
 )
 @format_option
@@ -39,8 +43,8 @@ Examples:
     type=click.Choice(
         [
             *("accuracy", "summary", "spread", "augmentations", "transfer"),
-            *("scores", "cost"),
-            *("timing", "unfinished", "continual", "nas"),
+            *("scores", "regimes", "cost"),
+            *("timing", "unfinished", "continual", "nas", "slim"),
         ]
     ),
     default="accuracy",
@@ -48,9 +52,10 @@ Examples:
     help="The content of the table: accuracies; a summary of methods over data sets "
     "(mean rank; wins, ties and losses by paired intervals); the spread between sets "
     "and between networks; the mean and best of several augmentations; transfer, every "
-    "set on every network; scores relative to random images and the whole set; the "
-    "cost of sets (bytes, updates, images, seconds); the timing of steps by phase; "
-    "unfinished cells; or the records of dcbench continual and dcbench nas.",
+    "set on every network; scores relative to random images and the whole set; "
+    "regimes, every set under the labels of --regime; the cost of sets (bytes, "
+    "updates, images, seconds); the timing of steps by phase; unfinished cells; or the "
+    "records of dcbench continual, dcbench nas and dcbench slim.",
 )
 @click.option(
     "--layout",
@@ -83,6 +88,14 @@ Examples:
     metavar="METHOD",
     help="Add a row to each block: how far the best other method is above this one.",
 )
+@click.option(
+    "--grid",
+    "ready",
+    metavar="NAME",
+    shell_complete=among(grid_titles),
+    help="The arms of a ready grid as rows, with their differences to the first arm; "
+    "dcbench list grids lists them.",
+)
 @chosen_options
 @output_option
 def table(format: str | None, alone: bool, **given: Any) -> None:
@@ -106,9 +119,11 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     if alone:
         for name, unset in (
             *(("what", "accuracy"), ("against", None), ("presets", ())),
+            ("ready", None),
         ):
             if given[name] != unset:
-                option = "--preset" if name == "presets" else f"--{name}"
+                spelt = {"presets": "preset", "ready": "grid"}
+                option = f"--{spelt.get(name, name)}"
                 raise UsageError(
                     f"{option.replace('_', '-')} is about records: leave it out, or "
                     "leave out --published"
@@ -116,12 +131,18 @@ def _check(alone: bool, given: dict[str, Any]) -> None:
     for option, value, uses in (
         ("--source", given["source"], ("accuracy", "augmentations")),
         ("--against", given["against"], ("scores", "summary")),
-        ("--layout", given["layout"] not in (None, "long"), ("accuracy",)),
+        ("--layout paper", given["layout"] == "paper", ("accuracy", "timing")),
+        ("--layout", given["layout"] in ("networks", "methods"), ("accuracy",)),
         ("--gain-over", given["gain_over"], ("accuracy",)),
+        ("--grid", given["ready"], ("accuracy",)),
     ):
         if value and what not in uses:
             use = " or ".join(uses)
             raise UsageError(f"{option} goes with --what {use}, not with {what}")
+    for name in ("source", "layout", "gain_over"):
+        if given["ready"] and given[name]:
+            option = f"--{name}".replace("_", "-")
+            raise UsageError(f"--grid has a layout of its own: leave out {option}")
 
 
 @click.command(

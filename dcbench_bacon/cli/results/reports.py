@@ -4,13 +4,19 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from dcbench_bacon import downstream_store
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.plugins import METHODS
+from dcbench_bacon.recipes.grids import ready_grid
 from dcbench_bacon.reporting.literature import published
-from dcbench_bacon.reporting.numbers import contents, downstream_tables
+from dcbench_bacon.reporting.numbers import (
+    contents,
+    downstream_tables,
+    slimming_tables,
+)
+from dcbench_bacon.reporting.numbers.ablation import ablation
 from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
@@ -18,7 +24,8 @@ from dcbench_bacon.store import Store
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-USES = ("continual", "nas")
+Use = Literal["continual", "nas", "slim"]
+USES = get_args(Use)
 
 
 def measured(
@@ -30,6 +37,7 @@ def measured(
     source: str | None,
     against: str | None,
     gain_over: str | None,
+    ready: str | None = None,
     **given: Any,
 ) -> Table:
     """Return a table of the records in a results folder.
@@ -43,6 +51,7 @@ def measured(
         against: the method that ``scores`` and ``summary`` compare the others with;
             None for random images and for all.
         gain_over: the method of the gain row.
+        ready: the name of a ready grid, whose arms are shown instead; None for none.
         given: ``methods``, ``datasets`` and ``ipc`` that are shown; None for all.
 
     Returns:
@@ -61,15 +70,18 @@ def measured(
     if other and other not in {each.cell.method for each in records}:
         logger.warning("no records of %s in %s", other, output / "records")
     shown = chosen(records, **given)
-    table = contents.table_of(
-        shown,
-        what,
-        layout=layout,
-        presets=presets,
-        source=source,
-        against=against,
-        gain_over=method_named(gain_over) if gain_over else None,
-    )
+    if ready:
+        table = ablation(shown, ready_grid(ready), presets=presets)
+    else:
+        table = contents.table_of(
+            shown,
+            what,
+            layout=layout,
+            presets=presets,
+            source=source,
+            against=against,
+            gain_over=method_named(gain_over) if gain_over else None,
+        )
     if table.frame.empty:
         there = [each for each in shown if each.recipe.preset in presets]
         if what == "unfinished" and there:
@@ -156,10 +168,10 @@ def say_none(folder: Path, records: Iterable[Record], presets: tuple[str, ...]) 
         records: those that are there.
         presets: the presets that were asked for.
     """
-    _warn(folder, [each.recipe.preset for each in records], presets)
+    warn_none(folder, [each.recipe.preset for each in records], presets)
 
 
-def _warn(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> None:
+def warn_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> None:
     """Warn that there are no records of the presets.
 
     Args:
@@ -186,14 +198,13 @@ def _warn(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> None:
 def _downstream(output: Path, use: str, presets: tuple[str, ...]) -> Table:
     """Return the table of a downstream use, for people."""
     store = Store(output)
-    every: list[Any]
-    if use == "continual":
-        every = readable(downstream_store.continual_folder(store).records)
-    else:
-        every = readable(downstream_store.search_folder(store).records)
+    folder, make = {
+        "continual": (downstream_store.continual_folder, downstream_tables.continual),
+        "nas": (downstream_store.search_folder, downstream_tables.search),
+        "slim": (downstream_store.slimming_folder, slimming_tables.slimmed),
+    }[use]
+    every: list[Any] = readable(folder(store).records)
     chosen = [record for record in every if record.preset in presets]
     if not chosen:
-        _warn(output / use, [each.preset for each in every], presets)
-    if use == "continual":
-        return Table("continual", downstream_tables.continual(chosen))
-    return Table("nas", downstream_tables.search(chosen))
+        warn_none(output / use, [each.preset for each in every], presets)
+    return Table(next(kind for kind in get_args(Use) if kind == use), make(chosen))

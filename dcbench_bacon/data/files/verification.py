@@ -4,14 +4,18 @@ import hashlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from dcbench_bacon.data.dataset_sources import DatasetSource
 from dcbench_bacon.data.files.source_files import MissingDataError, opened
 from dcbench_bacon.data.loading import (
     decode,
     find,
     forget,
+    image_set,
     known_fingerprint,
     sources,
 )
+from dcbench_bacon.data.streaming.decoding import Decoder
+from dcbench_bacon.data.streaming.image_sets import ImageSet
 from dcbench_bacon.errors import DataError
 
 Mark = Literal["ok", "BAD", "absent"]
@@ -53,8 +57,11 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
         if Path(path).name.removesuffix(".gz") == Path(official).name
     ]
     checks = [_check_md5(path, md5) for path, md5 in sums]
+    images = image_set(source)
+    if images is not None and images.streams:
+        return [*checks, *_check_each(images, source)]
     try:
-        stored = decode(source)
+        stored = decode(source, images)
     except DataError as error:
         return [*checks, Check(str(source.folder), "BAD", str(error))]
     counts = tuple(len(stored.arrays[f"{split}_labels"]) for split in ("train", "test"))
@@ -67,6 +74,22 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
         message = "the cached copy had other images; it is removed and made again"
         checks.append(Check(str(source.folder), "BAD", message))
     return checks
+
+
+def _check_each(images: ImageSet, source: DatasetSource) -> list[Check]:
+    """Return the files that cannot be decoded, and a line about the counts."""
+    bad = [
+        Check(files.path(each.number), "BAD", each.reason)
+        for files in (images.train, images.test)
+        for each in Decoder(files, images.square).bad()
+    ]
+    counts = (len(images.train), len(images.test))
+    official = getattr(source.module, "COUNTS", counts)
+    message = (
+        f"{counts} images, officially {official}, {len(bad)} of them bad; sha256 "
+        f"{images.fingerprint} of names, sizes and times"
+    )
+    return [*bad, Check(str(source.folder), _mark(counts == official), message)]
 
 
 def _mark(right: bool) -> Mark:

@@ -51,7 +51,7 @@ def history(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawi
             for step, architecture, accuracy in entries
             if step is not None
         ]
-    return each_drawn("history", rows, named_in(kept), _panels("Step"))
+    return each_drawn("history", rows, named_in(kept), panels_over("Step"))
 
 
 def ablation(
@@ -74,7 +74,7 @@ def ablation(
     for name in keys:
         rows = [row for record in kept for row in _swept(record, name)]
         rows = _with_several_values(rows)
-        yield from each_drawn("ablation", rows, named_in(kept), _panels(name), name)
+        yield from each_drawn("ablation", rows, named_in(kept), panels_over(name), name)
 
 
 def _swept(record: Record, key: str) -> list[dict[str, Any]]:
@@ -107,14 +107,14 @@ def _with_several_values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if len(values[line(row)]) > 1]
 
 
-def _panels(axis: str) -> Draw:
+def panels_over(axis: str) -> Draw:
     """Return the function that draws a panel per IPC over an axis of this name."""
 
     def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
         counts = sorted(set(group["ipc"]), key=lambda ipc: (ipc == 0, ipc))
         figure, axes = panels(len(counts))
         for each, ipc in zip(axes, counts, strict=True):
-            _lines(each, group[group["ipc"] == ipc], look)
+            lines(each, group[group["ipc"] == ipc], look)
             each.set_title(about_ipc(int(ipc)))
             each.set_xlabel(axis)
         return figure, axes
@@ -122,7 +122,7 @@ def _panels(axis: str) -> Draw:
     return draw
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
+def lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
     """Draw the mean of each line over x, with a band of one deviation."""
     numeric = all(
         isinstance(x, int | float) and not isinstance(x, bool) for x in rows["x"]

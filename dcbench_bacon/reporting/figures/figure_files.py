@@ -24,6 +24,8 @@ from dcbench_bacon.reporting.figures.points import (
 )
 from dcbench_bacon.runtime.disk import files
 
+_NARROWEST = 4.8  # inches; a title and a legend need them beside a single panel
+_LETTER, _HANDLE = 0.08, 0.7  # inches of a letter, and of a line in a legend
 Looks = dict[str, dict[str, Any]]
 Draw = Callable[[pd.DataFrame, Looks], tuple[Figure, list[Axes]]]
 
@@ -153,7 +155,8 @@ def panels(
     columns = min(count, 3)
     rows = -(-count // columns)
     figure = Figure(
-        figsize=(width * columns, height * rows + 0.7), layout="constrained"
+        figsize=(max(_NARROWEST, width * columns), height * rows + 0.7),
+        layout="constrained",
     )
     axes = figure.subplots(rows, columns, squeeze=False).flat
     kept: list[Axes] = list(axes)

@@ -87,15 +87,13 @@ def as_script(data: Any) -> Markup:
 
 def _identity(record: Record, shown: str) -> dict[str, Any]:
     """Return what a record is of, what it measured and the hashes of its parts."""
-    cell, hashes = (
-        record.cell,
-        {
-            "data set": record.dataset_sha256,
-            "method's code": record.method_sha256,
-            "synthetic set": record.synthetic_sha256,
-            "validation split": record.validation_sha256,
-        },
-    )
+    cell, of = record.cell, record.identified_by
+    hashes = {
+        "data set" if of == "content" else f"data set ({of})": record.dataset_sha256,
+        "method's code": record.method_sha256,
+        "synthetic set": record.synthetic_sha256,
+        "validation split": record.validation_sha256,
+    }
     sizes = {
         "set (bytes)": record.synthetic_bytes,
         "labels (bytes)": record.label_bytes,

@@ -41,7 +41,8 @@ class MeasuredRow(NamedTuple):
         family: family of the protocol; see ``published.family``.
         architecture: the network trained on the set.
         preset: ``paper`` for the published recipes.
-        changed: whether ``--set`` changed the recipe.
+        changed: whether ``--set`` changed the recipe, apart from the networks that are
+            trained and their number.
         selection: the pass whose accuracy counts.
         augmentation: augmentation of the evaluation.
         teachers: the networks that labelled the images.

@@ -283,8 +283,11 @@ def family(protocol: Protocol) -> str:
     """Return the family that a protocol belongs to.
 
     Numbers of one family may be compared. Most protocols are a family of their own;
-    under ``dc`` a method may have its own learning rate, passes and augmentation.
+    under ``dc`` a method may have its own learning rate, passes and augmentation. A
+    label regime or a budget of updates is asked for here alone, and is another family.
     """
+    if protocol.labels != "own" or protocol.updates:
+        return protocol.title
     for name, variants in KNOWN.families.items():
         for keys in variants:
             if all(getattr(protocol, key) == value for key, value in keys.items()):

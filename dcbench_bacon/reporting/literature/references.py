@@ -38,6 +38,14 @@ class SetResults(NamedTuple):
         return [group.tolist() for _, group in groups]
 
     @property
+    def networks(self) -> dict[int, dict[int, float]]:
+        """Return the accuracies as fractions, by seed and trial."""
+        return {
+            int(seed): dict(zip(group["trial"], group["accuracy"], strict=True))
+            for seed, group in self.rows.groupby("seed")
+        }
+
+    @property
     def recipe(self) -> str:
         """Return the digests of set and protocol, as the index shows them.
 

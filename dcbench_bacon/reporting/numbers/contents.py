@@ -15,10 +15,12 @@ from dcbench_bacon.reporting.numbers import (
     layouts,
     longform,
     ranking,
+    regimes,
     tables,
 )
 from dcbench_bacon.reporting.numbers.augmentations import augmentations
 from dcbench_bacon.reporting.numbers.layouts import LAYOUTS, Wanted
+from dcbench_bacon.reporting.numbers.time_table import time_table
 from dcbench_bacon.reporting.table import Content, Kind, Table
 from dcbench_bacon.schema import Record
 
@@ -30,8 +32,10 @@ _CAPTIONS = {
     "augmentations": "Test accuracy (%) of distilled sets under each augmentation.",
     "transfer": "Test accuracy (%) of every set on every network.",
     "scores": "Scores of distilled sets.",
+    "regimes": "Test accuracy (%) of networks trained on sets under label regimes.",
     "cost": "Cost of distilled sets.",
     "timing": "Time and memory of distillation steps.",
+    "time_table": "Seconds per distillation step and peak memory.",
     "unfinished": "Cells that are not done.",
     "published": "Published test accuracies (%).",
 }
@@ -68,7 +72,7 @@ def table_of(
         records: the records.
         what: one of ``CONTENTS``.
         layout: one of ``layouts.LAYOUTS``; those other than ``long`` are of
-            accuracies.
+            accuracies, and ``paper`` also of ``timing``.
         presets: the presets whose records are used.
         source: a name of ``published.named``; None for the order of preference.
         against: the method that ``scores`` and ``summary`` compare the others with;
@@ -82,15 +86,15 @@ def table_of(
     kind = check(what, layout, gain_over)
     if what in ("timing", "unfinished"):
         chosen = [each for each in records if each.recipe.preset in presets]
-        maker = tables.timing if what == "timing" else tables.unfinished
-        return captioned(kind, maker(chosen), chosen)
+        makers = {"timing": tables.timing, "time_table": time_table}
+        return captioned(kind, makers.get(kind, tables.unfinished)(chosen), chosen)
     long = longform.frame(records)
     if layout != "long":
         wanted = Wanted(layout, presets, source, gain_over)
         made = layouts.measured(long, wanted)
         told = {"titles": longform.titles(records), "notes": _pooled(long, presets)}
         return Table(**{**vars(made), **told})
-    makers: dict[str, Callable[[], pd.DataFrame]] = {
+    accuracies: dict[str, Callable[[], pd.DataFrame]] = {
         "accuracy": lambda: tables.summary(long, presets=presets, source=source),
         "spread": lambda: tables.spread(long, presets=presets),
         "augmentations": lambda: augmentations(long, presets=presets, source=source),
@@ -98,10 +102,11 @@ def table_of(
         "scores": lambda: comparison.scores(
             long, presets=presets, against=against or RANDOM
         ),
+        "regimes": lambda: regimes.regimes(long, presets=presets),
         "cost": lambda: cost.cost(long, presets=presets),
         "summary": lambda: ranking.ranking(long, presets=presets, against=against),
     }
-    frame = makers[kind]()
+    frame = accuracies[kind]()
     if kind != "augmentations":
         notes = [*frame.attrs.get("notes", ()), *_pooled(long, presets)]
         frame.attrs["notes"] = notes
@@ -127,6 +132,8 @@ def check(what: str, layout: str, gain_over: str | None = None) -> Kind:
         raise unknown("table", what, CONTENTS)
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
+    if (what, layout) == ("timing", "paper") and not gain_over:
+        return "time_table"
     if layout != "long" and what != "accuracy":
         raise UsageError(
             f"--layout {layout} arranges accuracies: leave out --what {what}, or use "

@@ -25,7 +25,7 @@ SEARCH = [
     *("top", "spearman_top", "kendall_top", "best", "whole_accuracy", "seconds"),
     *("preset", "recipe"),
 ]
-STAGED = [  # what a row of the table of continual learning is of
+_ROW = [
     *("dataset", "ipc", "method", "architecture", "protocol", "tasks"),
     *("preset", "recipe"),
 ]
@@ -62,7 +62,7 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
     """
     rows = [
         {
-            **_identity(record),
+            **identity(record),
             **{
                 "architecture": evaluation.architecture,
                 "classes_seen": len(record.classes),
@@ -70,10 +70,10 @@ def continual(records: Iterable[Stage]) -> pd.DataFrame:
             "tasks": record.recipe.settings["tasks"],
             "accuracy": 100 * evaluation.accuracy,
         }
-        for record in _told_apart(records)
+        for record in told_apart(records)
         for evaluation in record.evaluations
     ]
-    key = [*STAGED, "classes_seen"]
+    key = [*_ROW, "classes_seen"]
     frame = pd.DataFrame(rows, columns=[*key, "accuracy"])
     frame = longform.ordered(frame, [*key, "accuracy"])  # sums round alike
     groups = frame.groupby(key, sort=False)["accuracy"]
@@ -90,13 +90,13 @@ def stages(table: pd.DataFrame) -> Table:
     most = int(table["n"].max()) if len(table) else 0
     counts = sorted(set(table["classes_seen"]))
     rows = []
-    for key, group in table.groupby(STAGED, sort=False):
+    for key, group in table.groupby(_ROW, sort=False):
         cells = {row["classes_seen"]: row for row in group.to_dict("records")}
-        row = dict(zip(STAGED, tuple(key), strict=True))
+        row = dict(zip(_ROW, tuple(key), strict=True))
         row |= {_plural(k): _accuracy(cells.get(k), most) for k in counts}
         rows.append({**row, "n": most})
-    columns = [*STAGED[:6], *map(_plural, counts), "n", *STAGED[6:]]
-    return _page(pd.DataFrame(rows, columns=columns), _CONTINUAL_NOTES)
+    columns = [*_ROW[:6], *map(_plural, counts), "n", *_ROW[6:]]
+    return page(pd.DataFrame(rows, columns=columns), _CONTINUAL_NOTES)
 
 
 def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
@@ -113,7 +113,7 @@ def search(records: Iterable[Candidate], top: int = TOP) -> pd.DataFrame:
             own.
     """
     groups: dict[str, list[Candidate]] = {}
-    for record in _told_apart(records):
+    for record in told_apart(records):
         groups.setdefault(_training(record), []).append(record)
     references = [group for group in groups.values() if group[0].source is None]
     rows = [
@@ -142,11 +142,11 @@ def correlations(table: pd.DataFrame) -> Table:
     }
     images = [str(ipc or "all") for ipc in table["ipc"]]
     silent = ["top"] * (len(tops) < 2) + ["seed"] * (table["seed"].nunique() < 2)
-    page = table.assign(**texts, ipc=images).drop(columns=silent)
-    return _page(page.rename(columns=headings), _SEARCH_NOTES)
+    shown = table.assign(**texts, ipc=images).drop(columns=silent)
+    return page(shown.rename(columns=headings), _SEARCH_NOTES)
 
 
-def _told_apart(records: Iterable[R]) -> list[R]:
+def told_apart(records: Iterable[R]) -> list[R]:
     """Return the records with names for data sets that differ where the images do."""
     every = list(records)
     names = different((record.dataset, record.dataset_sha256) for record in every)
@@ -158,7 +158,7 @@ def _told_apart(records: Iterable[R]) -> list[R]:
     ]
 
 
-def _identity(record: Trained) -> dict[str, Any]:
+def identity(record: Trained) -> dict[str, Any]:
     """Return what every row of a record repeats; IPC 0 is the whole train split."""
     source = record.source
     return {
@@ -210,7 +210,7 @@ def _searched(
     ranking = nas.search(proxies, scores, top)
     source = candidates[0].source
     return {
-        **_identity(candidates[0]),
+        **identity(candidates[0]),
         **{"seed": source.cell.seed if source else 0, "whole": source is None},
         **{"networks": len(names), "top": top, "best": names[ranking.best]},
         **{"spearman": ranking.overall.spearman, "kendall": ranking.overall.kendall},
@@ -258,16 +258,16 @@ def _accuracy(cell: Mapping[Hashable, Any] | None, most: int) -> str:
     return f"{mean:.2f}{deviation}{missing}"
 
 
-def _page(table: pd.DataFrame, notes: Sequence[str]) -> Table:
+def page(table: pd.DataFrame, notes: Sequence[str]) -> Table:
     """Return a table with headings and notes.
 
     Recipe and preset are shown only where rows differ in them.
     """
     presets = " ".join(table["preset"]).split()
     reduced = [name for name in ("quick", "demo", "set") if name in presets]
-    identity = [name for name in (*STAGED[:-1], "seed") if name in table]
+    identity = [name for name in (*_ROW[:-1], "seed") if name in table]
     hidden = ["preset"] * (not reduced)
     if not table.duplicated(identity).any():
         hidden.append("recipe")
-    page = table.drop(columns=hidden).rename(columns=_HEADINGS)
-    return Table("rows", page, (*notes, *reduced))
+    shown = table.drop(columns=hidden).rename(columns=_HEADINGS)
+    return Table("rows", shown, (*notes, *reduced))

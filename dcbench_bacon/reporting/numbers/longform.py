@@ -24,6 +24,7 @@ _ORDER: dict[str, tuple[str, ...]] = {
     "architecture": KNOWN.order["architecture"],
     "protocol": ("dc", "dc_2021"),
     "preset": ("paper", "quick", "demo"),
+    "regime": ("hard", "soft", "renewed"),
     "augmentation": (
         *("none", "color_crop_cutout_flip_scale_rotate"),
         *("color_crop_cutout_scale_rotate", "autoaugment", "autoaugment_imagenet"),
@@ -46,7 +47,11 @@ _ORIGIN = (
     *("overrides", "own_overrides", "judging_overrides"),
     *("distillation_seconds", "updates", "images_seen", "peak_bytes", "device"),
     *("images", "set_bytes", "label_bytes"),
+    *("regime", "budget", "taught_bytes"),
 )
+# What ``--set`` may change without asking another question: which networks are trained,
+# and how many of each. Tables show both.
+_AMOUNTS = frozenset({"protocol.networks", "protocol.architectures"})
 GROUP = [*CELL, "architecture", "protocol", "preset", "selection", "digest"]
 # The sets of these methods have hard labels, also in records that do not state it.
 _HARD_LABELS = frozenset(
@@ -152,7 +157,7 @@ def identity(record: Record) -> dict[str, object]:
         **{"dataset": cell.dataset, "ipc": cell.ipc},
         "method": record.name or cell.method,
         **{"seed": cell.seed, "digest": record.digest, "status": record.status},
-        **{"protocol": record.recipe.protocol.name},
+        **{"protocol": record.recipe.protocol.title},
         "preset": record.recipe.preset + CHANGED * bool(record.recipe.overrides),
         "selection": record.recipe.protocol.selection,
     }
@@ -179,12 +184,22 @@ def _origin(record: Record) -> dict[str, object]:
         **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
         **{"hard": _has_hard_labels(record)},
         **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
-        **{"changed": bool(record.recipe.overrides), "made": record.environment.utc},
+        "changed": not _AMOUNTS.issuperset(record.recipe.overrides),
+        "made": record.environment.utc,
         **_overridden(record),
         **_distillation(record),
         **{"images": record.images, "device": record.environment.device},
         **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
+        **{"regime": _regime(record), "budget": judged.updates},
+        **{"taught_bytes": record.taught_bytes},
     }
+
+
+def _regime(record: Record) -> str:
+    """Return the label regime of a record; ``own`` for stored labels that are soft."""
+    regime = record.recipe.protocol.regime
+    plain = regime == "own" and record.recipe.protocol.name == "hard"
+    return "hard" if plain and _has_hard_labels(record) else regime
 
 
 def _overridden(record: Record) -> dict[str, str]:

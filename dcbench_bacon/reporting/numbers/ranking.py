@@ -5,7 +5,7 @@ network, and how networks are trained and chosen. A competitor is a method with 
 ``--set`` changed of its recipe.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -104,18 +104,10 @@ def _placed(case: Case, against: str | None) -> dict[Competitor, dict[str, Any]]
 
 def _outcome(ours: SetResults, theirs: SetResults) -> str:
     """Return which of ``OUTCOMES`` a comparison has."""
-    _, low, high = scores.paired_interval(_networks(ours), _networks(theirs))
+    _, low, high = scores.paired_interval(ours.networks, theirs.networks)
     if low != low:
         return "untested"
     return "wins" if low > 0 else "losses" if high < 0 else "ties"
-
-
-def _networks(result: SetResults) -> Mapping[int, Mapping[int, float]]:
-    """Return the accuracies by seed and trial."""
-    return {
-        seed: dict(zip(group["trial"], group["accuracy"], strict=True))
-        for seed, group in result.rows.groupby("seed")
-    }
 
 
 def _summed(competitor: Competitor, cases: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+FEWEST_UNITS = 3  # of a paired interval
 WEIGHT = 0.5  # weight of both scores, as in DD-Ranking
 
 Accuracies = Sequence[Sequence[float]]
@@ -105,7 +105,8 @@ def paired_interval(
         confidence: the confidence, in (0, 1).
 
     Returns:
-        The mean difference and its bounds, which are NaN with fewer than two units.
+        The mean difference and its bounds, which are NaN with fewer than three units:
+        two accuracies of few test images may well differ by equal amounts.
     """
     sets = [
         [
@@ -120,8 +121,10 @@ def paired_interval(
     units = [float(np.mean(each)) for each in sets]
     if len(sets) == 1:
         (units,) = sets
-    if len(units) < 2:
+    if len(units) < FEWEST_UNITS:
         return Interval(units[0] if units else math.nan, math.nan, math.nan)
+    from scipy.special import stdtrit  # only for these intervals
+
     middle = math.fsum(units) / len(units)
     quantile = float(stdtrit(len(units) - 1, (1 + confidence) / 2))
     half = quantile * _deviation(units) / math.sqrt(len(units))
@@ -176,14 +179,25 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _resampled(
-    sets: Accuracies, stream: np.random.Generator, count: int
+    sets: Accuracies,
+    stream: np.random.Generator,
+    count: int,
+    chosen: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Return the means of ``count`` hierarchical resamples."""
+    """Return the means of ``count`` hierarchical resamples.
+
+    Args:
+        sets: the accuracies.
+        stream: the random numbers.
+        count: the number of resamples.
+        chosen: the sets of each resample; drawn if None.
+    """
     sizes = np.array([len(networks) for networks in sets])
     padded = np.zeros((len(sets), sizes.max()))
     for row, networks in zip(padded, sets, strict=True):
         row[: len(networks)] = networks
-    chosen = stream.integers(len(sets), size=(count, len(sets)))
+    if chosen is None:
+        chosen = stream.integers(len(sets), size=(count, len(sets)))
     limits = sizes[chosen][..., None]
     place = np.arange(sizes.max())
     index = (stream.random((*chosen.shape, sizes.max())) * limits).astype(np.int64)

@@ -55,6 +55,15 @@ def measured(row: Mapping[Any, Any]) -> str:
     return text + MARKS.get(row["selection"], "")
 
 
+def interval(row: Mapping[Any, Any]) -> str:
+    """Return a difference in percentage points, with the bounds of its interval."""
+    difference, low, high = (row[f"gain{bound}"] for bound in ("", "_low", "_high"))
+    if difference != difference:
+        return NOTHING
+    bounds = "" if low != low else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{difference:+.2f}{bounds}"
+
+
 def without_empty(page: Page) -> Page:
     """Return a page without the columns in which no row has anything."""
     kept = [

@@ -1,7 +1,6 @@
 """Pages of tables that compare sets: transfer, scores, cost and ranks."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -11,6 +10,7 @@ from dcbench_bacon.reporting.printing.cell_texts import (
     SHOWN,
     ambiguous,
     chosen_in,
+    interval,
     measured,
     number,
     reduced_in,
@@ -59,22 +59,13 @@ def scores(table: pd.DataFrame, _: Table) -> Page:
         texts: list[Text] = [number(row[name], name) for name in CELL]
         texts.append(f"{row['accuracy_mean']:.2f}{MARKS.get(row['selection'], '')}")
         texts += [number(row[name], name) for name in ("std_sets", "std_networks")]
-        texts += [str(row["sets"]), str(row["n"]), _interval(row)]
+        texts += [str(row["sets"]), str(row["n"]), interval(row)]
         texts += [_score(row[name]) for name in fractions]
         texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
         rows.append(texts)
     told = ("sets", *chosen_in(table), *reduced)
     notes = (*told, "gain", "scores", "references")
     return without_empty(Page(headings, rows, [NOTES[name] for name in notes]))
-
-
-def _interval(row: Mapping[Any, Any]) -> str:
-    """Return a difference in percentage points, with the bounds of its interval."""
-    difference, low, high = (row[f"gain{bound}"] for bound in ("", "_low", "_high"))
-    if difference != difference:
-        return NOTHING
-    bounds = "" if low != low else f" [{low:+.2f}, {high:+.2f}]"
-    return f"{difference:+.2f}{bounds}"
 
 
 def _score(value: float) -> str:

@@ -16,7 +16,7 @@ from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.table import Emphasis, Marked, Page, Table, Text
 from dcbench_bacon.reporting.wording import MARKS, NOTES, REMARKS, namer
 
-_NOTHING = "-"
+NOTHING = "-"
 _FIRST = {  # the headings of the two columns before the numbers
     "paper": ("IPC", "Method"),
     "networks": ("Data set, IPC", "Method"),
@@ -64,7 +64,7 @@ def literature(frame: pd.DataFrame, _: Table) -> Page:
     headings += ["Arm"] * arms + ["Published (%)"]
     footnotes, rows = Footnotes(), []
     for row in frame.to_dict("records"):
-        number = _deviating(f"{float(row['mean'])}", row["std"])
+        number = deviating(f"{float(row['mean'])}", row["std"])
         marks = footnotes.mark(f"Evaluation: {EVALUATIONS[row['evaluation']].title}.")
         if row["certainty"] == "memory":
             marks += footnotes.mark(REMARKS["memory"])
@@ -136,21 +136,21 @@ def _cell(
 ) -> Text:
     """Return the text of a cell; ``-`` where there is nothing."""
     if row is None:
-        return _NOTHING
+        return NOTHING
     if role == "gain":
-        return _signed(row["gain"])
+        return signed(row["gain"])
     if role == "ratio":
-        return f"{row['ratio']:.2g}" if row["ratio"] == row["ratio"] else _NOTHING
+        return f"{row['ratio']:.2g}" if row["ratio"] == row["ratio"] else NOTHING
     printed = _published(row, footnotes)
     if row["accuracy_mean"] != row["accuracy_mean"]:
-        return f"({printed})" if printed else _NOTHING
+        return f"({printed})" if printed else NOTHING
     mark = MARKS.get(row["selection"], "")
-    text = _deviating(f"{row['accuracy_mean']:.1f}", row["accuracy_std"]) + mark
-    beside = f"({printed}, {_signed(row['difference'])})" if printed else ""
+    text = deviating(f"{row['accuracy_mean']:.1f}", row["accuracy_std"]) + mark
+    beside = f"({printed}, {signed(row['difference'])})" if printed else ""
     return Marked(text, beside, best.get((row["column"], row["row"]), ""))
 
 
-def _deviating(text: str, deviation: float) -> str:
+def deviating(text: str, deviation: float) -> str:
     """Return a number with its deviation, if it has one."""
     return f"{text}±{deviation:.1f}" if deviation == deviation else text
 
@@ -180,9 +180,9 @@ def _alone(row: _Row, footnotes: Footnotes) -> str:
     return marks + footnotes.mark(f"The network {told}.")
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """Return a difference with its sign; ``-`` where there is none."""
-    return _NOTHING if value != value else f"{round(value, 1) + 0.0:+.1f}"
+    return NOTHING if value != value else f"{round(value, 1) + 0.0:+.1f}"
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:

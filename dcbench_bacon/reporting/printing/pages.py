@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 
 from dcbench_bacon.reporting.literature.published import cite
-from dcbench_bacon.reporting.numbers import downstream_tables
+from dcbench_bacon.reporting.numbers import downstream_tables, slimming_tables
 from dcbench_bacon.reporting.printing import (
+    ablation_page,
     augmentation_pages,
     comparison_pages,
     layout_pages,
+    regime_pages,
+    time_pages,
 )
 from dcbench_bacon.reporting.printing.cell_texts import (
     CELL,
@@ -96,9 +99,12 @@ _PAGES: dict[Kind, Callable[[pd.DataFrame, Table], Page]] = {
     **{"scores": comparison_pages.scores, "cost": comparison_pages.cost},
     "summary": comparison_pages.ranking,
     "augmentations": augmentation_pages.page,
+    "time_table": time_pages.page,
     **dict.fromkeys(("paper", "networks", "methods"), layout_pages.page),
-    "published": layout_pages.literature,
+    **{"published": layout_pages.literature, "regimes": regime_pages.page},
+    "ablation": ablation_page.page,
     "continual": lambda frame, _: _downstream(downstream_tables.stages(frame)),
+    "slim": lambda frame, _: _downstream(slimming_tables.ratios(frame)),
     "nas": lambda frame, _: _downstream(downstream_tables.correlations(frame)),
 }
 _NAMED = ("dataset", "method", "against", "Data set", "Method")

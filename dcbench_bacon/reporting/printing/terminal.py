@@ -71,7 +71,7 @@ def to_rich(table: Table, width: int) -> RenderableType:
         width: width of the terminal in columns.
     """
     page = page_of(table)
-    arranged = table.kind in get_args(LayoutKind)
+    arranged = table.kind in (*get_args(LayoutKind), "ablation")
     shared = ""
     if not arranged and _needs(page, _UNBROKEN) > width:
         page, shared = _without_shared(page)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic
+from typing import Any, Generic
 
 import msgspec
 
@@ -25,10 +25,12 @@ class TrainingJob(Generic[R]):
     Attributes:
         plan: the record of the training, without evaluations.
         task: makes the set and the real images; not called if there is a record.
+        facts: returns further fields of the record; called after ``task``.
     """
 
     plan: R
     task: Callable[[], Task]
+    facts: Callable[[], dict[str, Any]] = dict
 
 
 @dataclass(frozen=True)
@@ -127,4 +129,5 @@ def _train(job: TrainingJob[R], folder: Folder[R], context: RunContext) -> R:
         job.plan,
         evaluations=tuple(evaluate(clock, job.task())),
         environment=environment(context.device),
+        **job.facts(),
     )

@@ -289,7 +289,7 @@ def _any(folder: Path, pattern: str) -> bool:
 
 def _disk_bytes(job: CellJob, context: RunContext) -> int:
     """Return what the set and the checkpoint of a cell take on disk."""
-    info = getattr(loading.find(job.source, context.data_root).module, "INFO", None)
+    info = loading.info_of(loading.find(job.source, context.data_root))
     if info is None:
         return 0
     pixels = info.channels * info.size**2

@@ -24,6 +24,7 @@ from dcbench_bacon.schema import Cell, DatasetInfo
 STEPS = 3  # of each stage; the fastest counts, as the first fills caches
 LONG_STEP = 5.0  # seconds; a step this long is not repeated when the time is spent
 MOST_IMAGES = 260  # random images per class; more than a step reads at a time
+RANDOM_BYTES = 2_000_000_000  # most of them; large data sets get fewer per class
 TEST_SHARE = 1 / 3  # of a training pass: a test is the forward half of it
 
 
@@ -161,6 +162,7 @@ def _evaluation(
             architectures=(architecture,),
             networks=1,
             teachers=(),
+            labels="own",
             loss="ce",
             selection="final",
             learning_rates=(),
@@ -171,7 +173,9 @@ def _evaluation(
         try:
             evaluate(run, task, together=False)
         except _Enough:
-            images = len(synthetic.images) * synthetic.partition**2 * protocol.passes
+            images = protocol.images_seen(
+                len(synthetic.images) * synthetic.partition**2
+            )
             tests = _tests(job) * TEST_SHARE / images
             total += run.seconds * (1 + tests) * every.networks * len(trained)
     return total * max(1, len(every.learning_rates))
@@ -188,12 +192,13 @@ def _dataset(job: CellJob, context: RunContext) -> tuple[Dataset, float]:
 
     The factor is the number of real train images per random one.
     """
-    module = loading.find(job.source, context.data_root).module
-    info = getattr(module, "INFO", None)
-    if info is None:
+    source = loading.find(job.source, context.data_root)
+    info = loading.info_of(source)
+    if info is None or loading.is_streamed(source):
         return loading.load(job.source, context.data_root, context.device), 1.0
     # A partition or a batch needs no more than this.
-    per_class = max(MOST_IMAGES, job.cell.ipc)
+    few = RANDOM_BYTES // (info.classes * info.channels * info.size**2)
+    per_class = max(min(MOST_IMAGES, few), job.cell.ipc)
     count = per_class * info.classes
     shape = (count, info.channels, info.size, info.size)
     random = torch.Generator(context.device).manual_seed(0)
@@ -203,7 +208,7 @@ def _dataset(job: CellJob, context: RunContext) -> tuple[Dataset, float]:
     labels = torch.arange(count, device=context.device) % info.classes
     split = ResidentSplit(images, labels, info)
     test = ResidentSplit(images[: info.classes], labels[: info.classes], info)
-    counts = getattr(module, "COUNTS", (count, count))
+    counts = getattr(source.module, "COUNTS", (count, count))
     return Dataset(info, split, test, "random pixels"), counts[0] / count
 
 

@@ -36,6 +36,7 @@ WARM_UP = {"cpu": 2, "cuda": 1 + CALLS}
 SIDE = {"cpu": 2048, "cuda": 8192}  # side of the square matrices that are multiplied
 PRODUCTS = 10  # number of matrix products, of which the fastest counts
 STAND_IN = 1000  # random images per class for a data set that is not on disk
+STAND_IN_BYTES = 4_000_000_000  # most of them; large data sets get fewer per class
 
 
 def time_steps(grid: Grid, context: RunContext, steps: int) -> Iterator[Record]:
@@ -97,7 +98,8 @@ def product_flops(device: torch.device, precision: Precision) -> float:
 
 def stand_in(info: DatasetInfo, device: torch.device) -> Dataset:
     """Return random pixels in the shape of a data set."""
-    count = STAND_IN * info.classes
+    few = STAND_IN_BYTES // (info.classes * info.channels * info.size**2)
+    count = max(1, min(STAND_IN, few)) * info.classes
     shape = (count, info.channels, info.size, info.size)
     # A fixed seed, because results made from these pixels are kept on disk.
     generator = torch.Generator(device).manual_seed(0)
@@ -160,7 +162,7 @@ def _dataset(job: CellJob, context: RunContext) -> Dataset:
     try:
         return loading.load(job.source, context.data_root, context.device)
     except DataError as error:
-        info = getattr(loading.find(job.source, context.data_root).module, "INFO", None)
+        info = loading.info_of(loading.find(job.source, context.data_root))
         if info is None:
             raise
         logger.warning("random pixels are used instead of %s (%s)", job.source, error)

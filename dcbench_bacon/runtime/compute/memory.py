@@ -1,6 +1,7 @@
 """Memory: images per call, transfers to a device, and memory that the process keeps."""
 
 import ctypes
+import os
 from functools import cache
 
 import torch
@@ -33,6 +34,13 @@ def budget(device: torch.device) -> float:
     if device.type == "cpu":
         return float(_CPU_IMAGES * _CPU_BYTES)
     return _GPU_SHARE * torch.cuda.get_device_properties(device).total_memory
+
+
+def room(device: torch.device) -> float:
+    """Return the bytes that all images of a split may take: half of the memory."""
+    if device.type == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    return torch.cuda.get_device_properties(device).total_memory / 2
 
 
 def images_per_call(device: torch.device, size: int, demand: float = 1.0) -> int:

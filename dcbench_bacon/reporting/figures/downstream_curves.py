@@ -1,0 +1,90 @@
+"""Figures of downstream uses: accuracy against classes seen, and against pruning."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dcbench_bacon.downstream_store import Slimmed, Stage
+from dcbench_bacon.reporting.figures.curves import lines, panels_over
+from dcbench_bacon.reporting.figures.figure_files import (
+    Drawing,
+    Looks,
+    each_drawn,
+    panels,
+)
+from dcbench_bacon.reporting.figures.points import about_ipc
+from dcbench_bacon.reporting.numbers.downstream_tables import identity, told_apart
+from dcbench_bacon.reporting.wording import namer
+
+_PLAIN = {"overrides": "", "selection": "final"}  # downstream uses report the last pass
+
+
+def continual(records: Iterable[Stage], presets: Sequence[str]) -> Iterator[Drawing]:
+    """Draw the accuracy against the number of classes seen, a panel per IPC.
+
+    Args:
+        records: the records of ``dcbench continual``.
+        presets: the presets whose records are used.
+
+    Yields:
+        One figure per data set, number of tasks, protocol and preset. Bands are the
+        sample standard deviation over networks, orders of classes and sets.
+    """
+    kept = [each for each in told_apart(records) if each.preset in presets]
+    draw = panels_over("Classes seen")
+    for tasks in sorted({int(each.recipe.settings["tasks"] or 0) for each in kept}):
+        rows = [
+            {**identity(each), **_PLAIN, "x": len(each.classes)}
+            | {"architecture": result.architecture, "y": 100 * result.accuracy}
+            for each in kept
+            if each.recipe.settings["tasks"] == tasks
+            for result in each.evaluations
+        ]
+        about = f"{tasks}-tasks"
+        yield from each_drawn("continual", rows, namer({}), draw, about)
+
+
+def slim(records: Iterable[Slimmed], presets: Sequence[str]) -> Iterator[Drawing]:
+    """Draw the accuracy against the share of parameters pruned, a panel per IPC.
+
+    Args:
+        records: the records of ``dcbench slim``.
+        presets: the presets whose records are used.
+
+    Yields:
+        One figure per data set, protocol and preset. Grey are the networks before
+        pruning and after it, without recovery.
+    """
+    rows = [
+        {**identity(each), **_PLAIN, "x": 100 * round(each.pruned_share or 0.0, 2)}
+        | {"architecture": each.architecture, "y": 100 * result.accuracy}
+        | {"whole": 100 * (each.whole_accuracy or 0.0)}
+        | {"pruned": 100 * (each.pruned_accuracy or 0.0)}
+        for each in told_apart(records)
+        if each.preset in presets
+        for result in each.evaluations
+    ]
+
+    def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
+        counts = sorted(set(group["ipc"]))
+        figure, axes = panels(len(counts))
+        for each, ipc in zip(axes, counts, strict=True):
+            part = group[group["ipc"] == ipc]
+            lines(each, part, look)
+            _references(each, part)
+            each.set_title(about_ipc(int(ipc)))
+            each.set_xlabel("Parameters pruned (%)")
+        return figure, axes
+
+    return each_drawn("slim", rows, namer({}), draw)
+
+
+def _references(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw the networks before pruning, and after it without recovery."""
+    grey: dict[str, Any] = {"color": "#777777", "linewidth": 1.2}
+    axes.axhline(rows["whole"].mean(), label="unpruned", linestyle="-", **grey)
+    before = rows.groupby("x")["pruned"].mean()
+    axes.plot(before.index, before, label="no recovery", linestyle=":", **grey)
