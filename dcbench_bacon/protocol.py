@@ -203,7 +203,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def title(self) -> str:
         """The name in tables: with the regime and the budget where they are chosen."""
-        chosen = [] if self.labels == "own" else [self.labels]
+        chosen: list[str] = [] if self.labels == "own" else [self.labels]
         chosen += [f"{self.updates} updates"] if self.updates else []
         return ", ".join([self.name, *chosen])
 

@@ -172,6 +172,11 @@ class Environment(Struct, frozen=True, kw_only=True):
     utc: str
 
 
+Scalar = bool | int | float | str | None
+Value = Scalar | tuple[Scalar, ...]
+"""The value of a hyper-parameter, also a list of them such as the names of networks."""
+
+
 class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
     """Everything that decides a cell's numbers apart from the cell itself.
 
@@ -184,10 +189,15 @@ class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
         overrides: the values that ``--set`` changed, by key, as typed.
     """
 
-    settings: dict[str, bool | int | float | str | None]
+    settings: dict[str, Value]
     protocol: Protocol
     preset: Preset = "paper"
     overrides: dict[str, str] = field(default_factory=dict)
+
+    def whole_number(self, key: str) -> int:
+        """Return a setting that is a whole number; 0 where the method has none."""
+        value = self.settings.get(key)
+        return value if isinstance(value, int) else 0
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -335,7 +335,8 @@ def _our_selection(name: str) -> Callable[[Shape, CompileMode], Step]:
 
 def _plain_selection(name: str) -> Callable[[Shape], Step]:
     def choose_by_herding(features: Tensor, count: int) -> list[int]:
-        mean, total, chosen = features.mean(0), torch.zeros_like(features[0]), []
+        chosen: list[int] = []
+        mean, total = features.mean(0), torch.zeros_like(features[0])
         for number in range(1, count + 1):
             distances = (number * mean - (total + features)).norm(dim=1)
             distances[chosen] = torch.inf

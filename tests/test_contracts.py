@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 import torch
+from records import record
 from support import case, dataset
 from support import method as create
 
@@ -20,9 +22,11 @@ from dcbench_bacon.contract import Method, Settings
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.errors import RecordError
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.plugins import DATASETS, METHODS, Registry, canonical
 from dcbench_bacon.recipes import digests, protocols, toml_tables
+from dcbench_bacon.running import saved_sets
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.running.run import CellRun, RunConfig
 from dcbench_bacon.runtime.disk import files
@@ -150,6 +154,27 @@ def test_every_value_in_force_has_an_origin(method: str) -> None:
                 assert origin.source or origin.table == "default of the code", key
             sources = " ".join(origin.source for origin in resolved.origins.values())
             assert preset != "paper" or "reduced" not in sources
+
+
+@all_methods
+def test_a_record_of_a_method_can_be_read_again(method: str, tmp_path: Path) -> None:
+    """Also where a hyper-parameter is a list, as the observers of SRe2L are."""
+    cell = Cell(method, "digits", 1)
+    recipe = planning.resolve(cell, protocols.Request(preset="demo")).recipe
+    digest = digests.digest(recipe)
+    results = store.Store(tmp_path)
+    written = record(cell, (0.5,))
+    results.write(msgspec.structs.replace(written, recipe=recipe, digest=digest))
+    broken: list[RecordError] = []
+    (found,) = results.records(broken)
+    assert not broken
+    assert digests.digest(found.recipe) == digest
+    made = {"recipe": msgspec.to_builtins(recipe)}
+    images, labels = torch.zeros(1, 1, 8, 8), torch.ones(1, 1)
+    again = saved_sets.made_by(SyntheticSet(images, labels, 1, made))
+    assert again is not None
+    assert digests.digest(again) == digest
+    contract.method_class(method).create(again.settings)
 
 
 @all_methods

@@ -7,6 +7,7 @@ is our step's operations at the rate of a large matrix product.
 """
 
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ def floor(name: str, shape: Shape) -> tuple[int, Measured]:
     step()
     with FlopCounterMode(display=False) as counter:
         step()
-    left, right = torch.randn(2, SIDE, SIDE)
+    left, right = torch.randn(2, SIDE, SIDE).unbind()
     flops = counter.get_total_flops()
     products = max(1, round(flops / (2 * SIDE**3)))
 
@@ -107,7 +108,7 @@ def record(benchmark: Benchmark, case: str, work: Any, *given: Any) -> Measured:
     """Run a measurement in a process of its own, and keep what it says."""
     benchmark.group = f"step: {case}"
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        run = pool.submit(work, *CASES[case], *given).result
+        run = pool.submit(partial(work, *CASES[case], *given)).result
         found = benchmark.pedantic(run, rounds=1)
     measured: Measured = found[1] if work is floor else found
     benchmark.extra_info.update(

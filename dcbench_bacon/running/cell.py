@@ -228,9 +228,7 @@ class CellRunner:
         synthetic = method.distill(run)
         check_finite(synthetic)
         if every and self.recipe.protocol.selection != "final":
-            self._evaluate_snapshot(
-                int(self.recipe.settings.get("steps") or 0), synthetic
-            )
+            self._evaluate_snapshot(self.recipe.whole_number("steps"), synthetic)
             synthetic = synthetic_file.read(
                 self.folder / "best.set", self.context.device
             )

@@ -63,7 +63,7 @@ def judging(
     # Without one: made by another tool, or by a method that is not installed here.
     protocol = judged.protocol if judged else protocols.protocol(cell, asked)
     base = made or Recipe(
-        settings=set_identity.settings_of(opened.synthetic), protocol=protocol
+        settings={**set_identity.settings_of(opened.synthetic)}, protocol=protocol
     )
     recipe = msgspec.structs.replace(
         base,

@@ -83,7 +83,7 @@ def test_records_of_another_kind_are_told(
     there: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It once said that it had one of preset demo when asked for preset demo."""
-    reports._warn(Path("records"), there, ("demo",))
+    reports.warn_none(Path("records"), there, ("demo",))
     assert "Those of preset demo are of another kind" in caplog.text
     assert ("--preset quick" in caplog.text) == ("quick" in there)
 

@@ -17,6 +17,7 @@ from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.evaluation.evaluate import evaluate
+from dcbench_bacon.field_types import Regime
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.protocol import Protocol
@@ -43,7 +44,7 @@ def network(seed: int) -> Network:
     return made.eval()
 
 
-def judging(regime: str, **changes: Any) -> Protocol:
+def judging(regime: Regime, **changes: Any) -> Protocol:
     """The protocol of all methods under a regime, for tiny networks."""
     request = protocols.Request(protocol="common", regime=regime)
     full = protocols.protocol(Cell("any", "digits", 10), request)
@@ -83,7 +84,7 @@ def slow_loss(logits: Tensor, teacher: Tensor, temperature: float) -> float:
 
 
 @pytest.mark.parametrize("regime", ["soft", "renewed"])
-def test_the_loss_is_that_of_a_slow_oracle(regime: str, tmp_path: Path) -> None:
+def test_the_loss_is_that_of_a_slow_oracle(regime: Regime, tmp_path: Path) -> None:
     """Soft labels are of the images as they are, renewed ones of what is seen."""
     own = {"mixing": "none", "augmentation": "color_crop_scale", "temperature": 0.5}
     rules = judging(regime, **own)

@@ -110,8 +110,8 @@ def test_slimming_end_to_end(
     cells = ("--methods", "random", "--datasets", "digits", "--ipc", 1)
     assert invoke("run", *cells, *few, "--output", output).exit_code == 0
     (path,) = (output / "synthetic").glob("*.safetensors")
-    asked = ("slim", path, "--network", NETWORK, "--networks", 2, "--passes", 1)
-    asked = (*asked, "--ratios", "0.2,0.6", *few, "--output", output)
+    first = ("slim", path, "--network", NETWORK, "--networks", 2, "--passes", 1)
+    asked = (*first, "--ratios", "0.2,0.6", *few, "--output", output)
     done = invoke(*asked)
     assert done.exit_code == 0, done.output
     records = list(slimming_folder(Store(output)).records([]))

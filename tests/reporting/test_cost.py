@@ -52,4 +52,4 @@ def test_the_record_of_a_run_tells_what_its_set_cost_wherever_it_is_evaluated() 
     assert set(table["distillation_seconds"]) == {2.0}
     other = msgspec.structs.replace(evaluated, synthetic_sha256="6" * 64)
     table = table_of([run, other], "cost").frame.set_index("protocol")
-    assert math.isnan(table.loc["common", "distillation_seconds"])
+    assert math.isnan(table["distillation_seconds"]["common"])

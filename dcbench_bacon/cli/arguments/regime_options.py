@@ -4,7 +4,7 @@ from typing import get_args
 
 import click
 
-from dcbench_bacon.cli.arguments.options import options
+from dcbench_bacon.cli.arguments.decorators import options
 from dcbench_bacon.field_types import Regime
 
 

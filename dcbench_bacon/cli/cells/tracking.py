@@ -45,7 +45,7 @@ def track(tracker: Tracker, result: CellResult, store: Store) -> None:
     for entry in (*record.history, *record.evaluations):
         parts = ("accuracy", entry.architecture, entry.augmentation, str(entry.trial))
         name = "/".join(filter(None, parts))
-        steps = int(record.recipe.settings.get("steps") or 0)
+        steps = record.recipe.whole_number("steps")
         step = steps if entry.step is None else entry.step
         tracker.scalars(run, {name: entry.accuracy}, step)
     for stage, timing in record.distillation.items():

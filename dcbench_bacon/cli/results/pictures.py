@@ -75,7 +75,7 @@ class Look:
 
 
 def of_folder(
-    output: Path, presets: Sequence[str], look: Look, **given: tuple[str, ...] | None
+    output: Path, presets: tuple[str, ...], look: Look, **given: Any
 ) -> list[Path]:
     """Draw the sets of a results folder, and return the files.
 
@@ -130,8 +130,7 @@ def _figures(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     frame = frame.drop_duplicates(["dataset", "ipc", "preset", "method", "digest"])
     figures = []
     for key, group in frame.groupby(["dataset", "ipc", "preset"], sort=False):
-        dataset, ipc, preset = map(str, tuple(key))
-        name = f"images-{dataset}-ipc{ipc}-{preset}"
+        name = "images-{}-ipc{}-{}".format(*tuple(key))
         figures.append((name, [records[number] for number in group["record"]]))
     return figures
 

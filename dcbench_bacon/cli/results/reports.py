@@ -198,11 +198,12 @@ def warn_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
 def _downstream(output: Path, use: str, presets: tuple[str, ...]) -> Table:
     """Return the table of a downstream use, for people."""
     store = Store(output)
-    folder, make = {
+    uses: dict[str, tuple[Callable[[Store], Any], Callable[[list[Any]], Any]]] = {
         "continual": (downstream_store.continual_folder, downstream_tables.continual),
         "nas": (downstream_store.search_folder, downstream_tables.search),
         "slim": (downstream_store.slimming_folder, slimming_tables.slimmed),
-    }[use]
+    }
+    folder, make = uses[use]
     every: list[Any] = readable(folder(store).records)
     chosen = [record for record in every if record.preset in presets]
     if not chosen:

@@ -159,8 +159,8 @@ def _block(
     for row, name in enumerate(names):
         middle = top + (row + 0.5) * place.side
         right = left + place.names - _NEAR_NAME
-        style = {"ha": "right", "va": "center_baseline", "fontsize": place.points}
-        axes.text(right, middle, name, **style, **_TEXT)
+        style = {"ha": "right", "va": "center_baseline", **_TEXT}
+        axes.text(right, middle, name, fontsize=place.points, **style)
     x = left + place.names
     for each, columns in zip(shown, place.columns, strict=True):
         pixels = mosaic(each.synthetic, each.info, classes, columns)

@@ -35,7 +35,7 @@ def continual(records: Iterable[Stage], presets: Sequence[str]) -> Iterator[Draw
     """
     kept = [each for each in told_apart(records) if each.preset in presets]
     draw = panels_over("Classes seen")
-    for tasks in sorted({int(each.recipe.settings["tasks"] or 0) for each in kept}):
+    for tasks in sorted({each.recipe.whole_number("tasks") for each in kept}):
         rows = [
             {**identity(each), **_PLAIN, "x": len(each.classes)}
             | {"architecture": result.architecture, "y": 100 * result.accuracy}

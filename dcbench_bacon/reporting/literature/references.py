@@ -41,7 +41,7 @@ class SetResults(NamedTuple):
     def networks(self) -> dict[int, dict[int, float]]:
         """Return the accuracies as fractions, by seed and trial."""
         return {
-            int(seed): dict(zip(group["trial"], group["accuracy"], strict=True))
+            int(str(seed)): dict(zip(group["trial"], group["accuracy"], strict=True))
             for seed, group in self.rows.groupby("seed")
         }
 

@@ -69,7 +69,7 @@ def _literature() -> list[dict[str, object]]:
         name = _PUBLISHED.get(row.metric)
         if name or row.metric == _LEAST:
             key = (row.method, row.dataset, row.ipc)
-            about = {
+            about: dict[str, object] = {
                 "dataset": row.dataset,
                 "device": "as published",
                 "role": "published",

@@ -101,7 +101,8 @@ def connected(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"--executor: no cluster of Ray can be reached at {address} ({reason}); "
-            "start one with `ray start --head`, or use --executor ray"
+            "start one with `ray start --head`, or use --executor ray. If it asks for "
+            "a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token"
         ) from error
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray has put its own in its place

@@ -221,6 +221,6 @@ def _random_set(job: CellJob, info: DatasetInfo, device: torch.device) -> Synthe
     labels = torch.arange(info.classes, device=device).repeat_interleave(
         max(1, job.cell.ipc)
     )
-    partition = job.resolved.recipe.settings.get("partition") or 1
+    partition = job.resolved.recipe.whole_number("partition") or 1
     hard = torch.nn.functional.one_hot(labels, info.classes).float()
-    return SyntheticSet(images, hard, partition=int(partition))
+    return SyntheticSet(images, hard, partition=partition)

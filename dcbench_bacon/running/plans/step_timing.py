@@ -151,7 +151,7 @@ def _distill(
     settings = job.resolved.recipe.settings
     method = method_class(job.cell.method)
     assert issubclass(method, Method)  # a reference takes no steps
-    steps = steps or int(settings["steps"] or 0)
+    steps = steps or job.resolved.recipe.whole_number("steps")
     changed = {**settings, **method.timed_with, "steps": steps}
     method.create(changed).distill(run)
     return run.timings
