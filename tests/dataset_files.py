@@ -1,13 +1,16 @@
 """Small data sets in the files and folders of the real ones."""
 
 import gzip
+import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.io import savemat
 
 IDX_NAMES = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -19,10 +22,11 @@ def pixels(*shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def write_idx(folder: Path, suffix: str = ".gz") -> None:
+def write_idx(folder: Path, suffix: str = ".gz", count: int = 20) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    labels = np.arange(20, dtype=np.uint8) % 10
-    for name, array in zip(IDX_NAMES, [pixels(20, 28, 28), labels] * 2, strict=True):
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    images = pixels(count, 28, 28)
+    for name, array in zip(IDX_NAMES, [images, labels] * 2, strict=True):
         head = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
         content = head + array.tobytes()
         (folder / (name + suffix)).write_bytes(
@@ -30,12 +34,13 @@ def write_idx(folder: Path, suffix: str = ".gz") -> None:
         )
 
 
-def write_cifar10(root: Path) -> Path:
+def write_cifar10(root: Path, count: int = 10) -> Path:
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     names = [f"data_batch_{number}" for number in range(1, 6)]
     for name in (*names, "test_batch"):
-        batch = {"data": pixels(10, 3072), "labels": list(range(10))}
+        labels = [number % 10 for number in range(count)]
+        batch = {"data": pixels(count, 3072), "labels": labels}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     return folder
 
@@ -55,6 +60,46 @@ def write_tiny(root: Path) -> Path:
         rows.append(f"val_{number}.JPEG\t{wnid}\t0\t0\t63\t63\n")
     (tree / "val" / "val_annotations.txt").write_text("".join(rows))
     return tree
+
+
+def write_paper(root: Path, per_class: int, many: int) -> None:
+    """The paper's six data sets in the layouts of torchvision, and Tiny-ImageNet's zip.
+
+    Pixels are random, but for those of Tiny-ImageNet, whose images are plain.
+
+    Args:
+        root: the folder of data sets.
+        per_class: training images per class.
+        many: the classes of CIFAR-100 and of Tiny-ImageNet.
+    """
+    for folder in ("MNIST", "FashionMNIST"):
+        write_idx(root / folder / "raw", "", 10 * per_class)
+    for split in ("train", "test"):
+        digits = (
+            np.arange(10 * per_class) % 10 + 1
+        )  # the files number the digit 0 as 10
+        images = pixels(32, 32, 3, len(digits))
+        savemat(root / f"{split}_32x32.mat", {"X": images, "y": digits[:, None]})
+    write_cifar10(root, 2 * per_class)
+    hundred = root / "cifar-100-python"
+    hundred.mkdir()
+    for split, count in (("train", per_class), ("test", 10)):
+        labels = [*range(many)] * count
+        batch = {"data": pixels(len(labels), 3072), "fine_labels": labels}
+        (hundred / split).write_bytes(pickle.dumps(batch, protocol=2))
+    with ZipFile(root / "tiny-imagenet-200.zip", "w") as archive:
+        rows = []
+        for number in range(many):
+            wnid, image = f"n{90000000 - number}", io.BytesIO()
+            Image.fromarray(np.full((64, 64, 3), number, np.uint8)).save(image, "JPEG")
+            train = f"tiny-imagenet-200/train/{wnid}/images/{wnid}"
+            for index in range(per_class):
+                archive.writestr(f"{train}_{index}.JPEG", image.getvalue())
+            val = f"tiny-imagenet-200/val/images/val_{number}.JPEG"
+            archive.writestr(val, image.getvalue())
+            rows.append(f"val_{number}.JPEG\t{wnid}\t0\t0\t63\t63\n")
+        annotations = "tiny-imagenet-200/val/val_annotations.txt"
+        archive.writestr(annotations, "".join(rows))
 
 
 def write_folder(

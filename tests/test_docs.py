@@ -49,15 +49,31 @@ DEPARTURES = {
 ELSEWHERE = {"soft_labels": 8, "evaluation": 9, "downstream": 3}
 
 
-@pytest.fixture(scope="module")
-def hooks() -> ModuleType:
-    """What mkdocs calls; needs no mkdocs until it is called."""
-    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+def module_of(name: str) -> ModuleType:
+    """A module beside the pages."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    """What mkdocs calls; needs no mkdocs until it is called."""
+    return module_of("hooks")
+
+
+def test_the_picture_of_a_table_is_what_the_command_prints() -> None:
+    committed = (DOCS / "table.svg").read_text(encoding="utf-8")
+    texts = [
+        re.findall(r">([^<]*)</text>", svg)
+        for svg in (committed, module_of("pictures").picture())
+    ]
+    assert texts[0] == texts[1], "run python docs/pictures.py"
+    assert "BACON" in committed
+    assert "url(" not in re.sub(r"url\(#", "", committed)  # it requests nothing
 
 
 def test_the_page_of_departures_has_every_row(hooks: ModuleType) -> None:

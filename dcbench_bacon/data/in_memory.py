@@ -20,6 +20,7 @@ from dcbench_bacon.runtime.compute.memory import budget
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
+PIECE = 2**20  # pixels counted at a time, which takes 8 bytes for each
 
 
 def dataset_of(
@@ -139,7 +140,7 @@ def statistics(
 def _moments(pixels: npt.NDArray[np.uint8]) -> tuple[float, float]:
     """Mean and standard deviation of pixels in [0, 1]."""
     histogram = np.zeros(256, np.int64)
-    for part in np.array_split(pixels, len(pixels) // 4096 + 1):  # bounds the memory
+    for part in np.array_split(pixels, pixels.size // PIECE + 1):
         histogram += np.bincount(part.ravel(), minlength=256)
     levels, share = np.arange(256) / 255, histogram / histogram.sum()
     mean = float(levels @ share)

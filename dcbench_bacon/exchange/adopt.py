@@ -30,6 +30,7 @@ from dcbench_bacon.exchange.interpretation.content import Content, Guess
 from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell
 from dcbench_bacon.exchange.interpretation.naming import name_of
+from dcbench_bacon.exchange.interpretation.questions import questions
 from dcbench_bacon.exchange.interpretation.recognition import guess
 from dcbench_bacon.exchange.interpretation.settling import (
     OPTIONS,
@@ -139,14 +140,12 @@ def _fixed(name: str, root: Path | None) -> DatasetInfo | None:
     return info
 
 
-def dataset_of(path: Path, stated: ReadingOptions) -> tuple[str, Guess | None]:
+def dataset_of(path: Path, stated: ReadingOptions) -> tuple[str, Guess | None] | None:
     """Return the name of the data set that a file was made from, and the guess.
 
     Returns:
-        The name, and a guess if the user did not state it.
-
-    Raises:
-        UsageError: neither the user nor the name of the file states the data set.
+        The name, and a guess if the user did not state it; None if neither the user
+        nor the name of the file states the data set.
     """
     if stated.dataset is not None:
         return stated.dataset, None
@@ -158,10 +157,7 @@ def dataset_of(path: Path, stated: ReadingOptions) -> tuple[str, Guess | None]:
                 pattern, part.lower()
             ):
                 return name, Guess(name, f"from the name {part}")
-    raise UsageError(
-        f"{path} does not name the data set it was made from; name it with --dataset, "
-        "such as --dataset cifar10"
-    )
+    return None
 
 
 def adopt(
@@ -187,7 +183,11 @@ def adopt(
             wrong and the option that may mend it.
         UsageError: the data set is not known, or an option does not fit.
     """
-    name, named = dataset_of(path, stated)
+    found = dataset_of(path, stated)
+    if found is None:
+        with damaged(path):
+            raise UsageError(questions(path, content, stated))
+    name, named = found
     info = facts(name, root)
     content = replace(
         content,

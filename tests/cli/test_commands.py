@@ -396,7 +396,8 @@ def test_a_run_prints_results_and_table(results: Path) -> None:
     result = invoke(*grid, *tiny(), "--output", results)
     assert result.exit_code == 0
     assert result.stderr.count("already done") == 4
-    again = f"dcbench table --layout paper --preset demo --output {results}"
+    layout = "--layout paper --gain-over random"
+    again = f"dcbench table {layout} --preset demo --output {results}"
     assert again in result.stderr
     assert "Digits" in result.stdout
     assert "Random" in result.stdout

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -143,7 +143,7 @@ def test_soft_labels_are_made_once_for_each_part_and_kept(tmp_path: Path) -> Non
 def test_sizes_of_labels() -> None:
     sizes = {
         regime: label_bytes(task(judging(regime, updates=10), a_set(6, partition=2)))
-        for regime in ("hard", "soft", "renewed")
+        for regime in get_args(Regime)
     }
     assert sizes == {"hard": 24, "soft": 24 * 3 * 4, "renewed": 10 * 5 * 3 * 2}
     own = msgspec.structs.replace(judging("hard"), labels="own")

@@ -285,9 +285,35 @@ def test_the_name_tells_the_data_set(tmp_path: Path) -> None:
         "SVHN_ipc_1_aug_True/acc_0.6.pkl": "svhn",
     }
     for name, expected in names.items():
-        assert adopt.dataset_of(tmp_path / name, ReadingOptions())[0] == expected
-    with pytest.raises(UsageError, match="--dataset"):
-        adopt.dataset_of(Path("/nowhere/at/all.pt"), ReadingOptions())
+        found = adopt.dataset_of(tmp_path / name, ReadingOptions())
+        assert found
+        assert found[0] == expected
+    assert adopt.dataset_of(Path("/nowhere/at/all.pt"), ReadingOptions()) is None
+
+
+def test_all_that_is_missing_is_asked_for_in_one_message(tmp_path: Path) -> None:
+    """Each thing with its option, and nothing that the values tell."""
+    stream = torch.Generator().manual_seed(0)
+    grey = torch.randn(10, 1, 28, 28, generator=stream)
+    path = saved({"images": grey, "labels": torch.arange(10)}, tmp_path / "plain.pt")
+    with pytest.raises(UsageError) as plain:
+        adopt.read(path, ReadingOptions())
+    assert "fits fashion_mnist, mnist;" in str(plain.value)
+    for known in ("--labels", "--pixels", "--zca"):
+        assert known not in str(plain.value)
+    logits = torch.randn(10, 10, generator=stream)
+    faint = 0.2 * torch.randn(10, 3, 32, 32, generator=stream)
+    path = saved({"images": faint, "labels": logits}, tmp_path / "faint.pt")
+    with pytest.raises(UsageError) as several:
+        adopt.read(path, ReadingOptions())
+    words = str(several.value)
+    assert "fits cifar10, svhn;" in words
+    for option in ("--dataset NAME", "--labels softmax or hard", "--zca or --no-zca"):
+        assert words.count(option) == 1
+    odd = torch.rand(3, 3, 30, 30, generator=stream)
+    path = saved({"images": odd, "labels": torch.arange(3)}, tmp_path / "odd.pt")
+    with pytest.raises(UsageError, match=r"fits none here; folder:PATH"):
+        adopt.read(path, ReadingOptions())
 
 
 def saved(value: Any, path: Path) -> Path:

@@ -228,7 +228,7 @@ def test_the_same_records_make_the_same_page(tmp_path: Path) -> None:
 def test_figures_and_downstream_uses_have_sections(tmp_path: Path) -> None:
     parsed = Parsed(made(small(tmp_path)))
     labels = [str(each.get("aria-label")) for each in parsed.named("div")]
-    for kind in ("Accuracy on the way: mnist", "Accuracy against cost: cifar10"):
+    for kind in ("Accuracy on the way: MNIST", "Accuracy against cost: CIFAR-10"):
         assert sum(label.startswith(kind) for label in labels) == 1
     assert any(label.startswith("Seconds per step, by phase") for label in labels)
     sections = [each.get("id") for each in parsed.named("section")]

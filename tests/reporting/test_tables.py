@@ -26,7 +26,9 @@ from rich.console import Console
 from dcbench_bacon.cli.results.report_commands import table as table_command
 from dcbench_bacon.cli.results.reports import USES
 from dcbench_bacon.errors import UsageError
-from dcbench_bacon.reporting.numbers import longform, tables
+from dcbench_bacon.reporting.figures import plots, points
+from dcbench_bacon.reporting.html.page import page
+from dcbench_bacon.reporting.numbers import comparison, longform, tables
 from dcbench_bacon.reporting.numbers.contents import (
     CONTENTS,
     captioned,
@@ -41,6 +43,7 @@ from dcbench_bacon.schema import (
     Cell,
     Record,
 )
+from dcbench_bacon.store import Store
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 COLUMNS = (
@@ -438,6 +441,46 @@ def test_titles_of_plug_ins_that_are_not_installed_come_from_records() -> None:
         text = rendering.render(table_of(found, layout=layout), "md")
         assert "Their Method" in text
         assert r"Birds of \<Prey>" in text
+
+
+def test_a_plug_ins_title_is_on_the_page_and_in_figures(tmp_path: Path) -> None:
+    cell = Cell("theirs", "birds", 10)
+    titles = {"theirs": "Their Method", "birds": "Birds of Prey"}
+    every = [
+        record(cell, (0.5, 0.6)),
+        record(cell, (0.4, 0.3), architecture="MLP"),
+        record(Cell("theirs", "birds", 1), (), status="failed"),
+    ]
+    found = [msgspec.structs.replace(each, titles=titles) for each in every]
+    html = page(Store(tmp_path), found)
+    # Names are left where rows are filtered, and in the records behind them.
+    shown = re.sub(
+        r'data-\w+="[^"]*"|value="[^"]*"|<script.*?</script>', "", html, flags=re.S
+    )
+    assert "Their Method" in shown
+    assert "Birds of Prey" in shown
+    assert not re.search(r"\btheirs\b|\bbirds\b", shown)
+    table = comparison.transfer(longform.frame(found))
+    figure = plots.heat_map(table, points.named_in(found))
+    (axes, *_) = figure.axes
+    assert axes.get_title().startswith("Birds of Prey")
+    assert {label.get_text() for label in axes.get_yticklabels()} == {"Their Method"}
+    assert points.headline(
+        ("birds", "dc", "paper", "final"), points.named_in(found)
+    ) == ("Birds of Prey (protocol dc)")
+
+
+def test_data_sets_of_one_name_keep_their_title_and_show_their_fingerprint() -> None:
+    other = dict.fromkeys(("a", "b"), (0.5, 0.6))
+    found = [
+        msgspec.structs.replace(
+            record(Cell("dm", "cifar10", 10), accuracies), dataset_sha256=letter * 64
+        )
+        for letter, accuracies in other.items()
+    ]
+    text = rendering.render(table_of(found), "md")
+    assert "CIFAR-10 (aaaaaaaa)" in text
+    assert "CIFAR-10 (bbbbbbbb)" in text
 
 
 def test_timing_by_hand() -> None:

@@ -134,9 +134,17 @@ class IntList(click.ParamType[tuple[int, ...]]):
 
 
 class Texts(click.ParamType[tuple[str, ...]]):
-    """Names separated by commas that are checked later."""
+    """Names separated by commas that are checked later.
+
+    Args:
+        every: what ``all`` stands for; empty where it is a name like others.
+    """
 
     name = "names"
+
+    def __init__(self, every: tuple[str, ...] = ()) -> None:
+        """Keep what ``all`` stands for."""
+        self.every = every
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -144,7 +152,9 @@ class Texts(click.ParamType[tuple[str, ...]]):
         """Return the names."""
         if isinstance(value, tuple):
             return value
-        names = (name.strip() for name in str(value).split(","))
+        names = [name.strip() for name in str(value).split(",")]
+        if names == ["all"] and self.every:
+            return self.every
         return tuple(dict.fromkeys(name for name in names if name))
 
 

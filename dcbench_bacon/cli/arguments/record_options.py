@@ -8,6 +8,7 @@ import click
 from dcbench_bacon.cli.arguments.decorators import options
 from dcbench_bacon.cli.arguments.old_spellings import with_profile
 from dcbench_bacon.cli.arguments.option_types import IntList, Texts
+from dcbench_bacon.cli.arguments.options import PAPER_DATASETS
 from dcbench_bacon.field_types import Preset
 
 presets_option = options(
@@ -23,7 +24,11 @@ presets_option = options(
 )
 chosen_options = options(
     click.option("--methods", type=Texts(), help="Show these methods alone."),
-    click.option("--datasets", type=Texts(), help="Show these data sets alone."),
+    click.option(
+        "--datasets",
+        type=Texts(PAPER_DATASETS),
+        help="Show these data sets alone; all for the paper's six.",
+    ),
     click.option(
         "--ipc", type=IntList(1), help="Show these numbers of images per class."
     ),

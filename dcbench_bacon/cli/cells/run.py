@@ -1,24 +1,22 @@
 """The running and timing of grids by ``dcbench run`` and ``dcbench time``."""
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
 from dcbench_bacon.cli.cells import forecast, tracking
+from dcbench_bacon.cli.cells.conclusion import conclude
 from dcbench_bacon.cli.cells.sweeps import name_key, names_of, plan_each, swept
-from dcbench_bacon.cli.printing import show
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.networks import pools
+from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.recipes.grids import ReadyGrid, ready_grid
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.reporting.numbers import contents
-from dcbench_bacon.reporting.numbers.ablation import ablation
 from dcbench_bacon.reporting.numbers.accuracies import accuracy, moments
 from dcbench_bacon.reporting.table import Table
 from dcbench_bacon.running.grids import ray_cluster, ray_executor
@@ -41,6 +39,7 @@ def run_grid(
     executor: str,
     sweeps: tuple[str, ...],
     ready: str | None,
+    gain_over: str | None,
     track: str | None,
     **given: Any,
 ) -> int:
@@ -52,6 +51,8 @@ def run_grid(
         executor: ``process``, or an executor of ``ray_cluster.address_of``.
         sweeps: the texts of ``--sweep``.
         ready: the name of a ready grid; None for none.
+        gain_over: the method of the gain row of the table; None for random images,
+            where the grid has them.
         track: the name of a tracker; None for none.
         given: the axes of the grid, and the fields of ``Setup`` and of a request.
 
@@ -69,6 +70,7 @@ def run_grid(
     if arms:
         methods, datasets = methods or arms.methods, datasets or arms.datasets
         ipc = ipc or arms.ipc
+    over = METHODS.resolve(gain_over) if gain_over else None
     demo = datasets is None
     chosen = (*(methods or DEMO_METHODS), *(REFERENCES if references else ()))
     grid = Grid(
@@ -109,7 +111,7 @@ def run_grid(
                 continue
             name = names[name_key(result.job)]
             context.tell(f"[{len(results)}/{count}] {name}: {_line(result)}{left}")
-    _conclude(results, setup.output, preset, ready)
+    conclude(results, setup.output, preset, arms=ready, gain_over=over)
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
         context.tell(f"{failed} of {count} cells failed; see the lines above")
@@ -162,32 +164,6 @@ def time_grid(*, steps: int, **given: Any) -> Table:
             records.append(record)
     presets = (grid.request.preset,)
     return contents.table_of(records, "timing", presets=presets)
-
-
-def _conclude(
-    results: list[CellResult], output: Path, preset: str, ready: str | None
-) -> None:
-    """Print the table of a grid, and the command that prints it again."""
-    records = [result.record for result in results if result.record.status == "done"]
-    if not records:
-        return
-    presets = (preset,)
-    if ready:
-        show(ablation(records, ready_grid(ready), presets=presets), None)
-    else:
-        show(contents.table_of(records, layout="paper", presets=presets), None)
-    words = [
-        "dcbench",
-        "table",
-        *(["--grid", ready] if ready else ["--layout", "paper"]),
-    ]
-    words += ["--preset", preset, "--output", str(output)]
-    again = shlex.join(words)
-    Console(stderr=True).print(
-        f"Records: {output / 'records'}   This table again: {again}",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _line(result: CellResult) -> str:

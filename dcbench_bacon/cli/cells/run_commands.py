@@ -80,6 +80,12 @@ Examples:
     "grids lists them.",
 )
 @click.option(
+    "--gain-over",
+    metavar="METHOD",
+    help="The method that the gain row of the table at the end compares with; random "
+    "by default, where the grid has it.",
+)
+@click.option(
     "--references",
     is_flag=True,
     help="Also run the methods random and whole, which the scores of other methods "

@@ -73,20 +73,21 @@ def parse_sweeps(sweeps: Sequence[str]) -> dict[str, list[str]]:
 
 
 def names_of(jobs: Sequence[CellJob]) -> dict[str, str]:
-    """Return what tells jobs apart: the cell, and the overrides that not all share.
+    """Return what tells jobs apart: the cell, and what jobs of one cell do not share.
 
     Returns:
-        The names, by cell and digest as ``name_key`` returns them.
+        The names, by ``name_key``.
     """
-    every = [job.resolved.recipe.overrides.items() for job in jobs]
-    shared = set.intersection(*map(set, every)) if every else set()
-    return {
-        name_key(job): f"{job.cell}"
-        + "".join(
-            f" {key}={value}" for key, value in items if (key, value) not in shared
-        )
-        for job, items in zip(jobs, every, strict=True)
-    }
+    shared: dict[str, set[tuple[str, str]]] = {}
+    for job in jobs:
+        items = set(job.resolved.recipe.overrides.items())
+        shared[str(job.cell)] = items & shared.get(str(job.cell), items)
+    names = {}
+    for job in jobs:
+        texts = job.resolved.recipe.overrides.items()
+        own = [f"{k}={v}" for k, v in texts if (k, v) not in shared[str(job.cell)]]
+        names[name_key(job)] = " ".join([str(job.cell), *own])
+    return names
 
 
 def name_key(job: CellJob) -> str:

@@ -15,6 +15,7 @@ from dcbench_bacon.cli.results.reports import (
 from dcbench_bacon.reporting.figures import bars, curves, downstream_curves, plots
 from dcbench_bacon.reporting.figures.figure_files import save
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
+from dcbench_bacon.reporting.figures.points import named_in
 from dcbench_bacon.reporting.numbers import comparison, longform
 from dcbench_bacon.store import Store
 
@@ -57,7 +58,7 @@ def draw(
     )
     if kind == "transfer":
         table = comparison.transfer(longform.frame(records), presets=presets)
-        drawings = plots.transfer(table)
+        drawings = plots.transfer(table, named_in(records))
     else:
         maker: Any = {
             **{"history": curves.history, "ablation": curves.ablation},

@@ -65,7 +65,12 @@ class Decoder:
         if not len(index):
             return self.pieces.blank(0)
         self.order.pieces = _split(index, max(1, min(each, self.most)))
-        return torch.cat([_sound(piece) for piece in self.loader])
+        images, start = self.pieces.blank(len(index)), 0
+        for piece in self.loader:
+            pixels = _sound(piece)
+            images[start : start + len(pixels)] = pixels
+            start += len(pixels)
+        return images
 
     def batches(self, batches: Sequence[Piece]) -> Iterator[UInt8[Tensor, "n c h w"]]:
         """Yield the pixels of batches, which are decoded ahead by workers of their own.

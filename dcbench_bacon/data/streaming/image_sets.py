@@ -21,7 +21,7 @@ from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
-SAMPLE_BYTES = 2**27  # of the pixels that statistics of a streamed folder come from
+SAMPLE_BYTES = 2**25  # of the pixels that statistics of a streamed folder come from
 SAMPLE = 1000  # images of the same
 NAMED = 3  # bad files whose names are told
 

@@ -94,7 +94,7 @@ def settle(
         if given.get(key) is None
     }
     reading = Reading({}, "", guesses, list(content.notes))
-    scale = _scale(path, stated, content, evidence, whole)
+    scale = scale_of(path, stated, content, evidence, whole)
     if stated.pixels is None:
         doubt = "certain" if "pixels" in content.says else scale.doubt
         guesses["pixels"] = scale._replace(doubt=doubt)
@@ -110,7 +110,7 @@ def settle(
     return reading
 
 
-def _scale(
+def scale_of(
     path: Path,
     stated: ReadingOptions,
     content: Content,

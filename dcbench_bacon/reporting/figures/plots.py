@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dcbench_bacon.reporting.figures.figure_files import STYLE, Drawing
+from dcbench_bacon.reporting.figures.points import Named
 from dcbench_bacon.reporting.wording import title
 
 _MAP = colormaps["cividis"]
@@ -31,11 +32,12 @@ _SELECTED = {
 }
 
 
-def transfer(table: pd.DataFrame) -> Iterator[Drawing]:
+def transfer(table: pd.DataFrame, named: Named = title) -> Iterator[Drawing]:
     """Draw heat maps of the accuracies of sets on networks.
 
     Args:
         table: made by ``comparison.transfer``.
+        named: gives the printed name of a method or a data set.
 
     Yields:
         One figure per data set, images per class, preset and selection. The whole
@@ -45,7 +47,7 @@ def transfer(table: pd.DataFrame) -> Iterator[Drawing]:
         dataset, ipc, preset, selection = map(str, group[FIGURE].iloc[0])
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
         with rc_context(STYLE | {"axes.grid": False}):
-            figure = heat_map(group)
+            figure = heat_map(group, named)
         yield Drawing("transfer", dataset, preset, ipc, name, figure)
 
 
@@ -63,7 +65,7 @@ def _with_whole(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([sets, rows.set_index(index)[list(table.columns)]])
 
 
-def heat_map(table: pd.DataFrame) -> Figure:
+def heat_map(table: pd.DataFrame, named: Named = title) -> Figure:
     """Return a heat map: one row per set, one column per network.
 
     Each cell has the mean accuracy as a colour and as a number. A frame marks the
@@ -72,9 +74,10 @@ def heat_map(table: pd.DataFrame) -> Figure:
     Args:
         table: made by ``comparison.transfer``, of one data set, number of images per
             class, preset and selection.
+        named: gives the printed name of a method or a data set.
     """
     columns = list(dict.fromkeys(table["architecture"]))
-    labels = _labels(table)
+    labels = _labels(table, named)
     rows = list(dict.fromkeys(labels))
     means = np.full((len(rows), len(columns)), np.nan)
     widest = max(len(line) for label in rows for line in label.split("\n"))
@@ -94,14 +97,14 @@ def heat_map(table: pd.DataFrame) -> Figure:
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     bar.set_label("Test accuracy (%)")
     bar.outline.set_visible(False)
-    _finish(axes, rows, columns, table)
+    _finish(axes, rows, columns, _headline(table.iloc[0], named), _details(table))
     return figure
 
 
-def _labels(table: pd.DataFrame) -> list[str]:
+def _labels(table: pd.DataFrame, named: Named) -> list[str]:
     """Return each row's label: method, network, and recipe where there are several."""
     names = [
-        _cut(title(method)) + (f"\n({_cut(network)})" if network else "")
+        _cut(named(method)) + (f"\n({_cut(network)})" if network else "")
         for method, network in zip(table["method"], table["distilled_on"], strict=True)
     ]
     recipes: dict[str, set[str]] = {}
@@ -156,10 +159,9 @@ def _hatch(axes: Axes, means: np.ndarray) -> None:
 
 
 def _finish(
-    axes: Axes, rows: list[str], columns: list[str], table: pd.DataFrame
+    axes: Axes, rows: list[str], columns: list[str], headline: str, details: str
 ) -> None:
     """Add labels, the title and lines between the cells."""
-    first = table.iloc[0]
     turned = max(map(len, columns)) > 9
     axes.set_xticks(range(len(columns)), map(_cut, columns))
     if turned:
@@ -174,10 +176,10 @@ def _finish(
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    details = wrap(_details(table), 30 + 14 * len(columns))
-    axes.set_title(_headline(first), fontweight="bold", pad=10 + 12 * len(details))
+    lines = wrap(details, 30 + 14 * len(columns))
+    axes.set_title(headline, fontweight="bold", pad=10 + 12 * len(lines))
     axes.annotate(
-        "\n".join(details),
+        "\n".join(lines),
         (0.5, 1),
         (0, 7),
         xycoords="axes fraction",
@@ -187,9 +189,9 @@ def _finish(
     )
 
 
-def _headline(row: "pd.Series[Any]") -> str:
+def _headline(row: "pd.Series[Any]", named: Named) -> str:
     """Return the first line of the title: data set and images per class."""
-    ipc, name = int(row["ipc"]), _cut(title(row["dataset"]))
+    ipc, name = int(row["ipc"]), _cut(named(row["dataset"]))
     if ipc == 0:
         return f"{name}, all images"
     return f"{name}, {ipc} image{'s' * (ipc > 1)} per class"

@@ -1,6 +1,7 @@
 """Records as the points of figures."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -25,7 +26,7 @@ def done(records: Iterable[Record], presets: Sequence[str]) -> list[Record]:
 
 def named_in(records: Sequence[Record]) -> Named:
     """Return the function that gives a printed name, first as records state it."""
-    return namer(longform.titles(records))
+    return cache(namer(longform.titles(records)))
 
 
 def facts_about(record: Record) -> dict[str, Any]:

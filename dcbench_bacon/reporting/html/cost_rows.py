@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from dcbench_bacon.reporting.figures.points import named_in
 from dcbench_bacon.reporting.html.rows import (
     PRESETS,
     Facets,
     facets,
-    named,
     optional,
 )
 from dcbench_bacon.reporting.numbers import cost, longform, tables
@@ -69,6 +69,7 @@ class StepRow:
 
 def steps(records: Sequence[Record]) -> list[StepRow]:
     """Return the rows of the table of steps."""
+    named = named_in(records)
     return [
         StepRow(
             facets=facets(row),
@@ -124,6 +125,7 @@ class SetRow:
 
 def sets(records: Sequence[Record]) -> list[SetRow]:
     """Return the rows of the table of sets, without the whole training set."""
+    named = named_in(records)
     found = cost.cost(longform.frame(records), presets=PRESETS)
     return [
         SetRow(

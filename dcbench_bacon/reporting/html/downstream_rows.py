@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from dcbench_bacon.downstream_store import Candidate, Slimmed, Stage
-from dcbench_bacon.reporting.html.rows import Facets, named
+from dcbench_bacon.reporting import wording
+from dcbench_bacon.reporting.html.rows import Facets
 from dcbench_bacon.reporting.numbers import downstream_tables, slimming_tables
 from dcbench_bacon.reporting.numbers.longform import CHANGED
 from dcbench_bacon.reporting.printing.pages import page_of
@@ -86,7 +87,7 @@ def _table(
     rows = [
         Row(
             _facets(row),
-            named(row["Method"]),
+            wording.title(row["Method"]),
             tuple(each.whole if isinstance(each, Marked) else each for each in texts),
         )
         for row, texts in zip(of, page.rows, strict=True)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from dcbench_bacon.reporting.figures import bars, curves, plots
 from dcbench_bacon.reporting.figures.figure_files import Drawing, written
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
+from dcbench_bacon.reporting.figures.points import named_in
 from dcbench_bacon.reporting.html.rows import PRESETS, Accuracy, Facets
 from dcbench_bacon.reporting.numbers import comparison, longform
 from dcbench_bacon.schema import Record
@@ -139,7 +140,8 @@ def heat_maps(records: Sequence[Record]) -> list[Inline]:
     frame = longform.frame(records)
     table = comparison.transfer(frame, presets=PRESETS)
     several = table.groupby(plots.FIGURE)["architecture"].transform("nunique") > 1
-    return _inlined(plots.transfer(table[several.to_numpy(dtype=bool)]), "heat")
+    drawn = plots.transfer(table[several.to_numpy(dtype=bool)], named_in(records))
+    return _inlined(drawn, "heat", records)
 
 
 def curves_of(records: Sequence[Record]) -> list[Inline]:
@@ -153,7 +155,7 @@ def curves_of(records: Sequence[Record]) -> list[Inline]:
         curves.ablation(records, PRESETS),
         pareto(records, PRESETS),
     )
-    return _inlined(drawn, "curve")
+    return _inlined(drawn, "curve", records)
 
 
 def step_times(records: Sequence[Record]) -> list[Inline]:
@@ -162,16 +164,20 @@ def step_times(records: Sequence[Record]) -> list[Inline]:
     Args:
         records: with those of ``dcbench time``.
     """
-    return _inlined(bars.timing(records, PRESETS, MOST_BARS), "time")
+    return _inlined(bars.timing(records, PRESETS, MOST_BARS), "time", records)
 
 
-def _inlined(drawings: Iterable[Drawing], prefix: str) -> list[Inline]:
-    """Return figures as parts of a page, the first ``MOST_FIGURES``."""
-    made = []
+def _inlined(
+    drawings: Iterable[Drawing], prefix: str, records: Sequence[Record]
+) -> list[Inline]:
+    """Return figures of records as parts of a page, the first ``MOST_FIGURES``."""
+    named, made = named_in(records), []
     for number, each in enumerate(islice(drawings, MOST_FIGURES)):
         of = Facets(each.dataset, each.ipc, "", each.preset)
         images = f", {each.ipc} images per class" if each.ipc else ""
-        label = f"{_TITLES[each.kind]}: {each.dataset}{images}, preset {each.preset}"
+        label = (
+            f"{_TITLES[each.kind]}: {named(each.dataset)}{images}, preset {each.preset}"
+        )
         svg = _inline(written(each.figure, "svg"), f"{prefix}{number}")
         made.append(Inline(of, svg, label))
     return made

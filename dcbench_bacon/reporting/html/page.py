@@ -15,6 +15,7 @@ import msgspec
 from markupsafe import Markup
 
 from dcbench_bacon import __version__
+from dcbench_bacon.reporting.figures.points import Named, named_in
 from dcbench_bacon.reporting.html import cost_rows, figures, rows
 from dcbench_bacon.reporting.html.details import as_script, details
 from dcbench_bacon.reporting.html.downstream_rows import Downstream
@@ -52,12 +53,14 @@ def page(
         warnings: sentences about what is left out.
     """
     shown = longform.told_apart(records)
+    named = named_in(shown)
     accuracies = rows.accuracies(shown)
     timed = [*shown, *longform.told_apart(timing)]
     data = details(store, shown)
     script = _text("report.js")
     return _template().render(
         version=__version__,
+        named=named,
         folder=store.root.resolve().name,
         policy=_policy(script),
         style=Markup(_text("report.css")),  # our own files, not of a stranger
@@ -69,7 +72,7 @@ def page(
         panels=figures.panels(accuracies.rows),
         heat_maps=figures.heat_maps(shown),
         curves=figures.curves_of(shown),
-        pictures=list(map(_picture, thumbnails)),
+        pictures=[_picture(thumbnail, named) for thumbnail in thumbnails],
         sets=cost_rows.sets(shown),
         steps=cost_rows.steps(timed),
         step_times=figures.step_times(timed),
@@ -97,7 +100,6 @@ def _template() -> jinja2.Template:
     )
     environment.filters["signed"] = _signed
     environment.filters["duration"] = _duration
-    environment.globals["named"] = rows.named
     return environment.get_template("report.html.jinja")
 
 
@@ -165,11 +167,11 @@ def _options(found: Iterable[rows.Facets]) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def _picture(thumbnail: Thumbnail) -> dict[str, Any]:
+def _picture(thumbnail: Thumbnail, named: Named) -> dict[str, Any]:
     """Return a picture of a set with what it is of."""
     record = thumbnail.record
     facets = rows.facets(longform.identity(record))
-    method = rows.named(record.name or record.cell.method)
+    method = named(record.name or record.cell.method)
     changes = rows.changes(record)
     own = {"facets": facets, "method": method, "changes": changes}
     return {**own, **thumbnail._asdict()}

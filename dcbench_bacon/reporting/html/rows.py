@@ -3,23 +3,22 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, get_args
 
 import pandas as pd
 
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
+from dcbench_bacon.reporting.figures.points import Named, named_in
 from dcbench_bacon.reporting.literature.published import SOURCES
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.longform import CHANGED
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
-from dcbench_bacon.reporting.wording import MARKS, title
+from dcbench_bacon.reporting.wording import MARKS
 from dcbench_bacon.schema import Record
 
 PRESETS = get_args(Preset)
 _KEY = ("dataset", "ipc", "method", "protocol", "preset", "selection")
-named = cache(title)
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
     behind = _records_behind(records)
     changed = [changes(record) for record in records]
     notes, cited = Footnotes(), {}
+    named = named_in(records)
     rows = []
     table = tables.summary(longform.frame(records), presets=PRESETS)
     for recipe, row in zip(table.index, table.to_dict("records"), strict=True):
@@ -117,13 +117,14 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
             cited[row["published_source"]] = source.citation
         key = (recipe, *(row[name] for name in _KEY), row["architecture"])
         of = tuple(behind[key])
-        rows.append(_accuracy(recipe, row, marks, of, changed[of[0]]))
+        rows.append(_accuracy(recipe, row, named, marks, of, changed[of[0]]))
     return Accuracies(_with_best(rows), notes.lines(), cited)
 
 
 def _accuracy(
     recipe: Any,
     row: Mapping[Any, Any],
+    named: Named,
     marks: str,
     records: tuple[int, ...],
     changes: str,
@@ -207,6 +208,7 @@ class Unfinished:
 
 def unfinished(records: Sequence[Record]) -> list[Unfinished]:
     """Return the cells that failed or diverged, each with its error."""
+    named = named_in(records)
     return [
         Unfinished(
             facets=facets(row),

@@ -47,7 +47,7 @@ _ORIGIN = (
     *("overrides", "own_overrides", "judging_overrides"),
     *("distillation_seconds", "updates", "images_seen", "peak_bytes", "device"),
     *("images", "set_bytes", "label_bytes"),
-    *("regime", "budget", "taught_bytes"),
+    *("regime", "budget", "taught_bytes", "teacher_accuracy"),
 )
 # What ``--set`` may change without asking another question: which networks are trained,
 # and how many of each. Tables show both.
@@ -191,8 +191,20 @@ def _origin(record: Record) -> dict[str, object]:
         **{"images": record.images, "device": record.environment.device},
         **{"set_bytes": record.synthetic_bytes, "label_bytes": record.label_bytes},
         **{"regime": _regime(record), "budget": judged.updates},
-        **{"taught_bytes": record.taught_bytes},
+        **{
+            "taught_bytes": record.taught_bytes,
+            "teacher_accuracy": _teacher_accuracy(record),
+        },
     }
+
+
+def _teacher_accuracy(record: Record) -> float | None:
+    """Return the teachers' mean accuracy on the real train images, in [0, 1]."""
+    known = [origin.get("train_accuracy") for origin in record.teachers]
+    numbers = [float(value) for value in known if isinstance(value, float)]
+    if not known or len(numbers) < len(known):
+        return None
+    return sum(numbers) / len(numbers)
 
 
 def _regime(record: Record) -> str:

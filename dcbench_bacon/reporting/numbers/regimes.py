@@ -24,9 +24,13 @@ from dcbench_bacon.reporting.numbers import scores as formulas
 COLUMNS = [
     *("dataset", "ipc", "regime", "method", "architecture", "protocol", "budget"),
     *("accuracy_mean", "accuracy_std", "sets", "n", "gain", "gain_low", "gain_high"),
-    *("pairs", "taught_bytes", "teachers", "preset", "selection", "recipe"),
+    *("pairs", "taught_bytes", "teachers", "teacher_accuracy", "preset", "selection"),
+    "recipe",
 ]
-_NUMBERS = ["accuracy_mean", "accuracy_std", "gain", "gain_low", "gain_high"]
+_NUMBERS = [
+    *("accuracy_mean", "accuracy_std", "gain", "gain_low", "gain_high"),
+    "teacher_accuracy",
+]
 
 
 def regimes(
@@ -36,7 +40,8 @@ def regimes(
 
     ``gain`` is the mean accuracy minus that of random images under the same labels,
     over the ``pairs`` seeds that both have, with a 95 % interval. ``taught_bytes`` is
-    the mean size of the labels that a network learned from.
+    the mean size of the labels that a network learned from, and ``teacher_accuracy``
+    the teachers' mean accuracy on the real images that they were trained on.
 
     Args:
         frame: the long form of ``longform.frame``; only records that are done count.
@@ -58,6 +63,7 @@ def _row(result: SetResults, results: list[SetResults]) -> dict[str, Any]:
     return {
         **result.key,
         **{key: first[key] for key in ("regime", "budget", "teachers")},
+        **{"teacher_accuracy": 100 * float(result.rows["teacher_accuracy"].mean())},
         **{"accuracy_mean": round(float(percent.mean()), 9)},
         **{"accuracy_std": float(percent.std(ddof=1)), "n": len(percent)},
         **{"sets": result.rows["seed"].nunique()},

@@ -23,6 +23,9 @@ class Footnotes:
             "network": "unstated" if network == "unstated" else "network",
         }
         obstacles = row["not_compared"].split()
+        # A recipe of another kind is reason enough; further letters would hide it.
+        decisive = [name for name in obstacles if name in ("preset", "settings")]
+        obstacles = decisive[:1] or obstacles
         texts = [OBSTACLES[without.get(name, name)] for name in obstacles]
         texts += [REMARKS[name] for name in row["remarks"].split()]
         fields = {

@@ -35,6 +35,7 @@ def page(frame: pd.DataFrame, table: Table) -> Page:
     first, second = _FIRST[table.kind]
     heading = _labelled if table.kind == "methods" else _heading
     headings = [first, second, *(heading(column, named) for column in columns)]
+    alone = bool(frame["accuracy_mean"].isna().all())
     rows: list[list[Text]] = []
     opening, footnotes = set(), Footnotes()
     for _, block in frame.groupby("block", sort=False):
@@ -44,7 +45,7 @@ def page(frame: pd.DataFrame, table: Table) -> Page:
         for (role, label), group in block.groupby(["role", "row"], sort=False):
             cells = {row["column"]: row for row in group.to_dict("records")}
             texts: list[Text] = [
-                _cell(cells.get(column), str(role), footnotes, best)
+                _cell(cells.get(column), str(role), footnotes, best, alone=alone)
                 for column in columns
             ]
             rows.append(
@@ -133,8 +134,13 @@ def _cell(
     role: str,
     footnotes: Footnotes,
     best: Mapping[tuple[str, str], Emphasis],
+    *,
+    alone: bool,
 ) -> Text:
-    """Return the text of a cell; ``-`` where there is nothing."""
+    """Return the text of a cell; ``-`` where there is nothing.
+
+    Published numbers are in brackets, unless they are ``alone`` in the table.
+    """
     if row is None:
         return NOTHING
     if role == "gain":
@@ -143,7 +149,7 @@ def _cell(
         return f"{row['ratio']:.2g}" if row["ratio"] == row["ratio"] else NOTHING
     printed = _published(row, footnotes)
     if row["accuracy_mean"] != row["accuracy_mean"]:
-        return f"({printed})" if printed else NOTHING
+        return (printed if alone else f"({printed})") if printed else NOTHING
     mark = MARKS.get(row["selection"], "")
     text = deviating(f"{row['accuracy_mean']:.1f}", row["accuracy_std"]) + mark
     beside = f"({printed}, {signed(row['difference'])})" if printed else ""

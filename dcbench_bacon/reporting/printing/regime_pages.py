@@ -1,5 +1,8 @@
 """The page of label regimes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from dcbench_bacon.reporting.printing.cell_texts import (
@@ -29,7 +32,7 @@ def page(table: pd.DataFrame, _: Table) -> Page:
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         texts: list[Text] = [number(row[name], name) for name in shown]
         texts += [measured(row), interval(row), _kilobytes(row["taught_bytes"])]
-        rows.append([*texts, row["teachers"] or "none", *[str(index)] * recipe])
+        rows.append([*texts, _teacher(row), *[str(index)] * recipe])
     notes = [
         f"{_SAME[name]}: {table[name].iloc[0] or 'as in the protocol'}." for name in one
     ]
@@ -37,6 +40,13 @@ def page(table: pd.DataFrame, _: Table) -> Page:
     notes += [f"Protocol: {', '.join(protocols)}."] * bool(protocols)
     notes += [NOTES[name] for name in ("regimes", "std", *chosen_in(table), *reduced)]
     return Page(headings, rows, notes)
+
+
+def _teacher(row: Mapping[Any, Any]) -> str:
+    """Return the teachers and, where it is known, how accurate they are."""
+    accuracy = row["teacher_accuracy"]
+    known = "" if accuracy != accuracy else f" ({accuracy:.0f} %)"
+    return f"{row['teachers']}{known}" if row["teachers"] else "none"
 
 
 def _kilobytes(size: float) -> str:
