@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "tests")]
 
 from gpu_tasks import TASKS  # noqa: E402 - beside this file
 
-SLICE = 540.0  # seconds, so that a lease of ten minutes a command is enough
+SLICE = 540.0  # seconds, for machines that end a command after ten minutes
 LEAST = 20.0  # seconds that are worth starting a task for
 LARGEST = 12_000_000  # bytes of a file in the archive; larger checkpoints stay behind
 # What a machine with PyTorch 2.11 and torchvision needs besides them, by module. Not

@@ -240,7 +240,7 @@ def evaluate(
         DivergedError: a loss stopped being finite.
         UsageError: a name, a key or a value is wrong.
     """
-    from dcbench_bacon.exchange import adopt, tensors
+    from dcbench_bacon.exchange import cautions, tensors
     from dcbench_bacon.networks import pools
     from dcbench_bacon.recipes import overlay, protocols
     from dcbench_bacon.recipes.keywords import request_from
@@ -276,7 +276,7 @@ def evaluate(
         context.tell(f"{where}: {judging.line}")
     if judging.recipe.protocol.held_out:
         opened = saved_sets.held_out(where, opened)
-    adopt.caution(where, opened.synthetic, judging.recipe.protocol)
+    cautions.caution(where, opened.synthetic, judging.recipe.protocol)
     results = in_process.evaluate(opened, judging.recipe.protocol, context)
     columns = ["architecture", "augmentation", "trial", "accuracy", "seconds"]
     rows = [[getattr(result, name) for name in columns] for result in results]

@@ -122,6 +122,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         updates: the number of updates of each network, whatever the size of the set; 0
             for the passes of ``epochs``. The updates are divided evenly among these
             passes, so that schedules and measurements are the same for every set.
+        label_store: whether the teachers' labels of every pass are made once for all
+            networks and stored in half precision with the crops, flips and mixes.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     test_size: Annotated[int, Meta(ge=0)] = 0
     labels: Labelling = "own"
     updates: Annotated[int, Meta(ge=0)] = 0
+    label_store: bool = False
 
     def of(self, architecture: str) -> "Protocol":
         """Return the protocol with the exemptions of one network applied."""
@@ -205,6 +208,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The name in tables: with the regime and the budget where they are chosen."""
         chosen: list[str] = [] if self.labels == "own" else [self.labels]
         chosen += [f"{self.updates} updates"] if self.updates else []
+        chosen += ["stored labels"] * self.label_store
         return ", ".join([self.name, *chosen])
 
     def updates_before(self, index: int, images: int) -> int:
@@ -235,7 +239,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 # The fields, with their defaults, that came after the digests of whole protocols.
-_LATER_FIELDS: dict[str, Any] = {"labels": "own", "updates": 0}
+_LATER_FIELDS: dict[str, Any] = {"labels": "own", "updates": 0, "label_store": False}
 
 
 def without_later(fields: dict[str, Any]) -> dict[str, Any]:

@@ -48,13 +48,10 @@ from dcbench_bacon.distillation.trajectories import (
     TrajectoryMatching,
     TrajectorySettings,
 )
-from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.running.run import CellRun
-from dcbench_bacon.runtime.compute.compilation import Compiler
-from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.training.expert_store import ExpertStore, Pair
 
 DSA = "color_crop_cutout_flip_scale_rotate"
@@ -92,11 +89,11 @@ class Shape(NamedTuple):
 class Sides(NamedTuple):
     """The two sides of a method's step."""
 
-    ours: Callable[[Shape, CompileMode], Step]
+    ours: Callable[[Shape], Step]
     plain: Callable[[Shape], Step]
 
 
-def run_of(name: str, shape: Shape, mode: CompileMode = "off") -> CellRun:
+def run_of(name: str, shape: Shape) -> CellRun:
     """A run without files, whose streams depend on the method and the shape alone."""
     source = dataset(
         classes=shape.classes,
@@ -104,9 +101,7 @@ def run_of(name: str, shape: Shape, mode: CompileMode = "off") -> CellRun:
         channels=shape.channels,
         size=shape.size,
     )
-    run = cell_run(source, Path(), method=name, ipc=shape.ipc)
-    run.policy = RunPolicy(compiler=Compiler(mode))
-    return run
+    return cell_run(source, Path(), method=name, ipc=shape.ipc)
 
 
 def network_of(shape: Shape, name: str, seed: int = 0) -> Network:
@@ -160,9 +155,9 @@ def _gradient_settings(name: str, shape: Shape) -> GradientMatchingSettings:
     )
 
 
-def _our_gradients(name: str) -> Callable[[Shape, CompileMode], Step]:
-    def make(shape: Shape, mode: CompileMode) -> Step:
-        run = run_of(name, shape, mode)
+def _our_gradients(name: str) -> Callable[[Shape], Step]:
+    def make(shape: Shape) -> Step:
+        run = run_of(name, shape)
         learner = GradientMatching(run, _gradient_settings(name, shape))
         steps = iter(range(100))
 
@@ -247,8 +242,8 @@ def _trajectory_settings(shape: Shape) -> TrajectorySettings:
     )
 
 
-def _our_trajectory(shape: Shape, mode: CompileMode) -> Step:
-    run = run_of("mtt", shape, mode)
+def _our_trajectory(shape: Shape) -> Step:
+    run = run_of("mtt", shape)
     learner = TrajectoryMatching(run, _trajectory_settings(shape), OnePair(shape))
     steps = iter(range(100))
 
@@ -312,11 +307,11 @@ def _plain_trajectory(shape: Shape) -> Step:
 # Selection: the features of the train split, and a greedy choice
 
 
-def _our_selection(name: str) -> Callable[[Shape, CompileMode], Step]:
+def _our_selection(name: str) -> Callable[[Shape], Step]:
     choose = {"herding": herding, "k_center": k_center}[name]
 
-    def make(shape: Shape, mode: CompileMode) -> Step:
-        run = run_of(name, shape, mode)
+    def make(shape: Shape) -> Step:
+        run = run_of(name, shape)
         selection = Selection(run, FeatureSettings(features="pixels"), choose)
         network = network_of(shape, shape.architecture)
         selection.features = selection.features._replace(embed=network.embed)
@@ -383,11 +378,11 @@ def _crop_settings(shape: Shape) -> CropSettings:
     )
 
 
-def _our_crops(shape: Shape, mode: CompileMode) -> Step:
+def _our_crops(shape: Shape) -> Step:
     network = network_of(shape, shape.observer)
 
     def step() -> Tensor:
-        run = run_of("rded", shape, mode)
+        run = run_of("rded", shape)
         choice = CropChoice(run, _crop_settings(shape), Observers((network,), ()))
         for index in range(choice.steps):
             choice.step(index)
@@ -470,9 +465,9 @@ def _start(run: CellRun, settings: RecoverySettings) -> Tensor:
     return RealImages(run).start(init, run.generator("init")).flatten(0, 1)
 
 
-def _our_recovery(name: str) -> Callable[[Shape, CompileMode], Step]:
-    def make(shape: Shape, mode: CompileMode) -> Step:
-        run, settings = run_of(name, shape, mode), _recovery_settings(name, shape)
+def _our_recovery(name: str) -> Callable[[Shape], Step]:
+    def make(shape: Shape) -> Step:
+        run, settings = run_of(name, shape), _recovery_settings(name, shape)
         network = network_of(shape, shape.observer)
         found = Observers((network,), (ORIGIN,))
         learner = Recovery(run, settings, found, _start(run, settings))

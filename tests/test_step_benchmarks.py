@@ -3,7 +3,8 @@
 Each group holds our step and the plain one of ``steps`` on the same draws, in float32.
 Each measurement runs in a process of its own, which also states its peak of memory:
 the plain step with torch's own settings, ours with a run's allocator. The floor
-is our step's operations at the rate of a large matrix product.
+is our step's operations at the rate of a large matrix product. Nothing is compiled: the
+steps of these methods are differentiated twice, or visit a network too rarely.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +18,6 @@ import torch
 from steps import PAIRS, Shape, Step
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcbench_bacon.field_types import CompileMode
 from dcbench_bacon.runtime.compute.memory import keep_freed_memory
 from dcbench_bacon.runtime.monitoring.stopwatch import peak_bytes
 
@@ -49,7 +49,6 @@ CASES: dict[str, tuple[str, Shape]] = {
     "SRe2L, 10 images": ("sre2l", SHAPE._replace(ipc=10, real=20)),
     "EDC, 100 images": ("edc", SHAPE._replace(ipc=10, real=20)),
 }
-COMPILED = ("dc", "dsa", "mtt")  # networks of the others are not compiled
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
@@ -77,9 +76,9 @@ def plain(name: str, shape: Shape, rounds: int) -> Measured:
     return _measure(PAIRS[name].plain(shape), rounds)
 
 
-def ours(name: str, shape: Shape, rounds: int, mode: CompileMode) -> Measured:
+def ours(name: str, shape: Shape, rounds: int) -> Measured:
     keep_freed_memory()
-    step = PAIRS[name].ours(shape, mode)
+    step = PAIRS[name].ours(shape)
     if shape.inner_loop > 1:
         step()  # the first step has a fresh network and trains nothing
     return _measure(step, rounds)
@@ -88,7 +87,7 @@ def ours(name: str, shape: Shape, rounds: int, mode: CompileMode) -> Measured:
 def floor(name: str, shape: Shape) -> tuple[int, Measured]:
     """Operations of our step, and the seconds of as many in matrix products."""
     keep_freed_memory()
-    step = PAIRS[name].ours(shape, "off")
+    step = PAIRS[name].ours(shape)
     step()
     with FlopCounterMode(display=False) as counter:
         step()
@@ -126,12 +125,9 @@ def test_plain(benchmark: Benchmark, case: str) -> None:
     record(benchmark, case, plain, 3)
 
 
-@pytest.mark.parametrize("mode", ["off", "on"])
 @pytest.mark.parametrize("case", CASES)
-def test_ours(benchmark: Benchmark, case: str, mode: CompileMode) -> None:
-    if mode == "on" and CASES[case][0] not in COMPILED:
-        pytest.skip("its networks are not compiled")
-    record(benchmark, case, ours, 3, mode)
+def test_ours(benchmark: Benchmark, case: str) -> None:
+    record(benchmark, case, ours, 3)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -47,6 +47,7 @@ from dcbench_bacon.runtime.disk.caches import DECODED
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
+_TOLD: set[tuple[str, tuple[int, ...]]] = set()  # what was told of counts
 _USUAL_SIZES: dict[tuple[str, str, str], int] = {}
 
 
@@ -88,6 +89,7 @@ def _opened(source: DatasetSource, cache: Path, device: torch.device | None) -> 
     """Return a data set that is on disk: streamed, or decoded now or before."""
     images = image_set(source, cache)
     if images is not None and images.streams:
+        _tell_counts(source, len(images.train), len(images.test))
         return images.streamed(_facts(source, images.sample), device)
     stored = _cached(source, cache, images)
     return in_memory.resident(stored, source.folder, device)
@@ -201,10 +203,17 @@ def decode(source: DatasetSource, images: ImageSet | None = None) -> Stored:
     info = _facts(source, lambda: train)
     where = f"{source.kind} in {source.folder}"
     decoded = in_memory.stored(train, test, info, where, look=not fixed)
-    counts = (len(train.labels), len(test.labels))
-    if counts != (official := getattr(source.module, "COUNTS", counts)):
-        logger.warning("%s: %s images, officially %s", where, counts, official)
+    _tell_counts(source, len(train.labels), len(test.labels))
     return decoded
+
+
+def _tell_counts(source: DatasetSource, *counts: int) -> None:
+    """Warn once if train and test do not have the official numbers of images."""
+    where = f"{source.kind} in {source.folder}"
+    official = getattr(source.module, "COUNTS", counts)
+    if counts != official and (where, counts) not in _TOLD:
+        _TOLD.add((where, counts))
+        logger.warning("%s: %s images, officially %s", where, counts, official)
 
 
 def _facts(source: DatasetSource, train: Callable[[], RawSplit]) -> DatasetInfo:

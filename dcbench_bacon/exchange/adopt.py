@@ -7,7 +7,6 @@ read is part of the set's provenance and of the identity of its results.
 """
 
 import logging
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,7 +46,6 @@ from dcbench_bacon.exchange.pickles.archives import damaged, sha256
 from dcbench_bacon.exchange.readers import READERS, SEVERAL
 from dcbench_bacon.field_types import MOST_PARTS
 from dcbench_bacon.plugins import DATASETS
-from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.runtime.disk.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
 
@@ -266,36 +264,3 @@ def _source(
         "given": {key: value for key, value in given.items() if value is not None},
         "guessed": {k: g.value for k, g in guesses.items() if g.doubt != "certain"},
     }
-
-
-def caution(path: Path | str, synthetic: SyntheticSet, protocol: Protocol) -> None:
-    """Warn of whatever makes an evaluation differ from that of the set's authors.
-
-    Args:
-        path: the file of the set.
-        synthetic: the set.
-        protocol: the protocol of the evaluation.
-    """
-    if (synthetic.provenance.get("zca") or {}).get("assumed"):
-        logger.warning(
-            "%s: its images are ZCA-whitened, and the test images are whitened in "
-            "MTT's way; if the set was whitened in another way, as by KIP, its "
-            "accuracy is too low; if it is not whitened, state that with --no-zca",
-            path,
-        )
-    learned = synthetic.provenance.get("learning_rate")
-    tried = protocol.learning_rates or (protocol.learning_rate,)
-    used = protocol.use_learned_rate and not protocol.learning_rates
-    if learned is None or used or any(_close(learned, rate) for rate in tried):
-        return
-    logger.warning(
-        "%s: a learning rate of %.6g was learned with the images, but the protocol "
-        "trains with %s; to use the learned one: --set protocol.use_learned_rate=true",
-        path,
-        learned,
-        " or ".join(f"{rate:g}" for rate in tried),
-    )
-
-
-def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-6)

@@ -170,6 +170,14 @@ def _check_regime(protocol: Protocol, request: Request) -> None:
         raise UsageError(
             "--regime hard: classes need no teacher; leave out --set protocol.teachers"
         )
+    if protocol.label_store and (
+        protocol.regime != "renewed" or protocol.updates or protocol.exemptions
+    ):
+        raise UsageError(
+            "--set protocol.label_store=true stores teachers' labels of whole passes, "
+            "the same for all networks: it goes with --regime renewed, and without "
+            "--budget and exemptions of networks"
+        )
     if request.regime and protocol.regime != request.regime:
         raise UsageError(
             f"--regime {request.regime} and --set protocol.labels={protocol.labels} "

@@ -12,6 +12,7 @@ NOTES = {
     "final": "Without a mark: accuracy after the last pass (selection final).",
     "quick": "Preset quick: a reduced recipe, not comparable with published numbers.",
     "demo": "Preset demo: a reduced recipe, not comparable with published numbers.",
+    "changed": "Changed: keys of the recipe that --set overrode.",
     "set": "Preset with set: keys of the recipe were overridden with --set.",
     "std": "Accuracy in percent: mean ± sample standard deviation (n - 1 in the "
     "denominator) over n trained networks, all networks and seeds pooled.",
@@ -117,7 +118,7 @@ LETTERS = dict(
 HEADINGS = {
     **{"dataset": "Data set", "ipc": "IPC", "method": "Method", "error": "Error"},
     **{"architecture": "Network", "preset": "Preset", "selection": "Selection"},
-    **{"protocol": "Protocol", "regime": "Regime"},
+    **{"protocol": "Protocol", "overrides": "Changed", "regime": "Regime"},
     **{"seed": "Seed", "status": "Status", "stage": "Stage", "steps": "Steps"},
     **{"accuracy_mean": "Mean (%)", "sets": "Sets", "networks": "Networks"},
     **{"std_sets": "Between sets", "std_networks": "Between networks"},
@@ -146,7 +147,7 @@ LEFT = frozenset(
         *("Data set", "Method", "Network", "Preset", "Recipe", "Selection"),
         *("Stage", "Status", "Error", "Device", "torch", "Distilled on"),
         *("Regime", "Teacher"),
-        *("Set", "Features", "Protocol", "Block", "Source", "Evaluation"),
+        *("Changed", "Set", "Features", "Protocol", "Block", "Source", "Evaluation"),
     }
 )
 

@@ -132,11 +132,12 @@ class CellRunner:
         """Train and test the networks of the protocol; return fields of the record."""
         self._find_teachers()
         run = self._cell_run()
-        task = self._task(synthetic)
-        evaluations = evaluate(run, labelled(run, task))
+        asked = self._task(synthetic)
+        task = labelled(run, asked)
+        evaluations = evaluate(run, task)
         return {
             "regime": self.recipe.protocol.regime,
-            "taught_bytes": label_bytes(task),
+            "taught_bytes": label_bytes(task if task.kept else asked),
             "evaluations": tuple(evaluations),
             "history": tuple(self._read_history()),
             "evaluation": {**self.teachers.timings, **run.timings},

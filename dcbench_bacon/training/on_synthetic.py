@@ -21,11 +21,12 @@ from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.schema import Evaluation
 from dcbench_bacon.training import schedules
+from dcbench_bacon.training.label_store import see
+from dcbench_bacon.training.labelling import mean_logits
 from dcbench_bacon.training.losses import Criterion, Targets
 from dcbench_bacon.training.optimisers import FlatAdamW, FlatSGD
-from dcbench_bacon.training.regimes import mean_logits
 from dcbench_bacon.training.step import TrainingStep
-from dcbench_bacon.training.task import Task, accuracy
+from dcbench_bacon.training.task import LabelledBatch, Task, accuracy
 
 
 class PassAccuracies(NamedTuple):
@@ -114,15 +115,19 @@ class SetTrainer:
     @property
     def stackable(self) -> bool:
         """Whether several such networks can be trained in one pass."""
-        return not self.network.batch_statistics
+        return not self.network.batch_statistics and self.task.kept is None
 
     def epoch(self, index: int) -> None:
         """Train for one pass over the set; measure where the protocol asks for it."""
         optimiser = self.optimiser(*self.begin(index))
         self.network.train()
         with tensor_cores(self.protocol.precision):
-            for batch in self.batches(index):
-                self._step(optimiser, batch)
+            if self.task.kept is None:
+                for batch in self.batches(index):
+                    self._step(optimiser, prepare([self], batch[None]))
+            else:
+                for kept in self.task.kept(index):
+                    self._step(optimiser, replayed(self, kept))
         self.measure(index)
 
     def begin(self, index: int) -> tuple[float, int]:
@@ -191,16 +196,15 @@ class SetTrainer:
             learning_rate=self.protocol.learning_rate,
         )
 
-    def _step(self, optimiser: FlatSGD | FlatAdamW, index: Int64[Tensor, "n"]) -> None:
-        """Update the network once on the images at ``index``."""
-        batch = prepare([self], index[None])
+    def _step(self, optimiser: FlatSGD | FlatAdamW, batch: "TrainingBatch") -> None:
+        """Update the network once on a batch."""
         targets = Targets(*(target[0] for target in batch.targets))
         with self.clock.phase("train"):
             self.update.attach(self.vector)  # a measurement has let go of the gradient
             outcome = self.update(optimiser, self.velocity, batch.images[0], targets)
             if self.average is not None:
                 self.average.lerp_(self.vector, 1 - self.protocol.ema)
-        self.clock.count(len(index))
+        self.clock.count(batch.images.shape[1])
         self.clock.watch("loss", outcome.loss)
 
     def _measure(self, epoch: int) -> None:
@@ -282,3 +286,13 @@ def prepare(
             logits = mean_logits(first.task.teachers, images.flatten(0, 1))
             labels = torch.unflatten(logits, 0, index.shape)
     return TrainingBatch(images, Targets(labels, original))
+
+
+def replayed(trainer: SetTrainer, batch: LabelledBatch) -> TrainingBatch:
+    """Return a batch as it was when its labels were made."""
+    index = batch.positions.to(trainer.images.device)
+    with trainer.clock.phase("augmentation"):
+        how = (trainer.augmentation, index, batch.draw, batch.mix)
+        images = see(trainer.images, *how)
+    logits, original = batch.logits.to(images), trainer.labels[index]
+    return TrainingBatch(images[None], Targets(logits[None], original[None]))

@@ -7,7 +7,6 @@ temperature of ``kl`` (see ``losses``).
 
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float
 from msgspec.structs import replace as changed
 from torch import Tensor
@@ -17,42 +16,29 @@ from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.dataset import sha256
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.networks.base import Network
-from dcbench_bacon.runtime.compute.memory import images_per_call
+from dcbench_bacon.training.label_store import LabelStore, bytes_of
+from dcbench_bacon.training.labelling import mean_logits
 from dcbench_bacon.training.task import Task
 
 _LEAST = 1e-30  # the smallest probability of a soft label: its logarithm is finite
 _LOGIT_BYTES = 2  # of one stored logit in half precision, as FKD stores them
 
 
-@torch.no_grad()
-def mean_logits(
-    teachers: tuple[Network, ...], images: Float[Tensor, "n c h w"]
-) -> Float[Tensor, "n k"]:
-    """Return the plain mean of the teachers' logits.
-
-    Args:
-        teachers: the networks, of which there is at least one.
-        images: normalised images.
-    """
-    demand = max(teacher.memory_demand for teacher in teachers)
-    most = images_per_call(images.device, images.shape[-1], demand)
-    pieces = torch.split(images, most)
-    logits = [
-        torch.cat([teacher.eval()(piece) for piece in pieces]) for teacher in teachers
-    ]
-    return torch.stack(logits).mean(0)
-
-
 def labelled(run: Run, task: Task) -> Task:
     """Return the task with the labels of its protocol in the set.
 
     Under ``labels = "hard"`` and ``"soft"`` the set has other labels afterwards, and
-    the protocol asks for no others. Otherwise nothing changes.
+    the protocol asks for no others. Where the labels of every pass are stored, the task
+    has them. Otherwise nothing changes.
 
     Args:
         run: keeps soft labels, which are made once for a set and its teachers.
         task: the task, on the device of the run.
     """
+    if task.protocol.label_store:
+        store = LabelStore(run, task)
+        store.index()
+        return task._replace(kept=store.batches)
     if task.protocol.labels == "own":
         return task
     decoded = task.synthetic.decode()
@@ -93,13 +79,16 @@ def label_bytes(task: Task) -> int:
     """Return the size of the labels that each network of a task learns from.
 
     Args:
-        task: the task before ``labelled``.
+        task: the task before ``labelled``, or after it where labels are stored.
 
     Returns:
         One byte or more per image for classes, the size of the stored rows for soft
         labels and those of the set; and for labels that teachers make of every batch,
-        what their logits would take in half precision.
+        what their logits take in half precision, with all that is stored beside them
+        where they are.
     """
+    if task.kept is not None:
+        return task.protocol.passes * bytes_of(task.kept(0))
     labels = task.synthetic.labels
     images, classes = len(labels) * task.synthetic.partition**2, labels.shape[1]
     sizes = {

@@ -1,11 +1,14 @@
 """The evaluation task of a set, and the accuracy of a network."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dcbench_bacon.augmentation.mixing import Mix
 from dcbench_bacon.data.splits import Pixels, Split
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
@@ -14,6 +17,22 @@ from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.runtime.compute.precision import tensor_cores
 from dcbench_bacon.schema import DatasetInfo
+
+
+class LabelledBatch(NamedTuple):
+    """A batch of a set whose labels were made before.
+
+    Attributes:
+        positions: those of the images in the decoded set.
+        draw: the numbers that decide the augmentation.
+        mix: the numbers that decide the mixing; None for none.
+        logits: the teachers' mean logits for what the networks see, in half precision.
+    """
+
+    positions: Int64[Tensor, "n"]
+    draw: Any
+    mix: Mix | None
+    logits: Float[Tensor, "n k"]
 
 
 class Task(NamedTuple):
@@ -29,6 +48,8 @@ class Task(NamedTuple):
             device.
         start: returns the network to train for the number of a trial; None for a new
             network of the protocol's architecture.
+        kept: returns the labelled batches of a pass; None where batches are drawn and
+            labelled for each network.
     """
 
     synthetic: SyntheticSet
@@ -38,6 +59,7 @@ class Task(NamedTuple):
     validation: Split | None = None
     teachers: tuple[Network, ...] = ()
     start: Callable[[int], Network] | None = None
+    kept: Callable[[int], Sequence[LabelledBatch]] | None = None
 
 
 def enlarge(split: Split, side: int) -> Split:

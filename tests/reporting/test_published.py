@@ -18,6 +18,7 @@ from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols
 from dcbench_bacon.reporting.literature import agreement, published
 from dcbench_bacon.reporting.literature.agreement import MeasuredRow
+from dcbench_bacon.reporting.literature.references import results_of
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.contents import (
     captioned,
@@ -384,6 +385,8 @@ def test_mean_best_and_transfer_over_augmentations() -> None:
     assert [home[name] for name in ("none", "DSA", "cifar_aug")] == [42.7, 46.7, 47.7]
     assert [other["architecture"] for other in others] == ["MLP", "ViT"]
     assert all(other["transfer"] != other["transfer"] for other in others)
+    results = results_of(longform.frame(found[:1]), ("paper",))
+    assert len(results[0].networks[0]) == 6  # pairs of networks, none lost
     text = rendering.render(table, "md")
     assert "45.70 (45.7, +0.00)" in text
     assert "47.70† cifar_aug (47.64, +0.06)" in text
@@ -507,10 +510,13 @@ def test_every_reason_has_a_footnote() -> None:
 
 def test_marks_are_letters_in_the_order_of_use() -> None:
     notes = Footnotes()
-    for name in ("preset", "settings", "preset selection"):
-        fields = {"published_evaluation": "dsa", "published_architecture": "ConvNet"}
+    fields = {"published_evaluation": "dsa", "published_architecture": "ConvNet"}
+    for name in ("network", "settings", "network selection"):
         marks = notes.marks({**fields, "not_compared": name, "remarks": ""})
     assert marks == "ᵃᶜ"
+    # A recipe of another kind hides the reasons that come after it.
+    reduced = {"not_compared": "network settings selection", "remarks": ""}
+    assert notes.marks({**fields, **reduced}) == "ᵇ"
     assert [line[0] for line in notes.lines()] == ["ᵃ", "ᵇ", "ᶜ"]
     for number in range(30):
         notes.mark(str(number))

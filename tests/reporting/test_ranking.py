@@ -10,7 +10,7 @@ from scipy import stats
 
 from dcbench_bacon.reporting.numbers import longform, scores
 from dcbench_bacon.reporting.numbers.contents import table_of
-from dcbench_bacon.reporting.numbers.ranking import OUTCOMES, ranking
+from dcbench_bacon.reporting.numbers.ranking import OUTCOMES, order_of, ranking
 from dcbench_bacon.schema import Cell, Record
 
 
@@ -53,6 +53,23 @@ def test_ranks_and_outcomes_by_hand() -> None:
     assert outcomes(table, "idm") == [1, 2, 0, 0]  # ties: bacon on mnist, dm on svhn
     assert outcomes(table, "dm") == [0, 1, 2, 0]
     assert list(table["method"]) == ["idm", "bacon", "dm"]
+
+
+def test_the_order_that_intervals_allow_is_told() -> None:
+    """On MNIST both are above random, and not above each other."""
+    random = {"random": [0.80, 0.83, 0.81]}
+    several = {
+        **THREE,
+        "mnist": THREE["mnist"] | random,
+        "svhn": random | {"dm": [0.9]},
+    }
+    told = order_of(longform.frame(found(several)))
+    assert told == [
+        "MNIST, IPC 10: above random images by more than a 95 % interval: IDM, BACON, "
+        "DM.",
+        "MNIST, IPC 10: no order between IDM and BACON.",
+        "SVHN, IPC 10: above random images by more than a 95 % interval: none.",
+    ]
 
 
 def test_a_reference_alone_is_compared_with() -> None:

@@ -51,7 +51,7 @@ COLUMNS = (
     "published_mean,published_std,published_metric,published_source,"
     "published_architecture,published_protocol,published_augmentation,"
     "published_epochs,published_selection,published_teachers,published_evaluation,"
-    "published_certainty,difference,not_compared,remarks,preset,selection,recipe"
+    "published_certainty,difference,not_compared,remarks,preset,selection,overrides,recipe"
 )
 
 

@@ -24,7 +24,7 @@ from dcbench_bacon.errors import (
     RecordError,
     UsageError,
 )
-from dcbench_bacon.exchange import adopt
+from dcbench_bacon.exchange import cautions
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import overlay, protocols
@@ -210,7 +210,7 @@ class _Judge:
         protocol = job.resolved.recipe.protocol
         if protocol.held_out:
             opened = saved_sets.held_out(path, opened)
-        adopt.caution(path, opened.synthetic, protocol)
+        cautions.caution(path, opened.synthetic, protocol)
         # Looked up under the lock, since another set may now have the record.
         runner = self.runner(opened)
         redo = Redo(runner.folder)

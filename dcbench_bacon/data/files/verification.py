@@ -58,8 +58,10 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
     ]
     checks = [_check_md5(path, md5) for path, md5 in sums]
     images = image_set(source)
-    if images is not None and images.streams:
-        return [*checks, *_check_each(images, source)]
+    if images is not None:
+        each = _check_each(images, source)
+        if images.streams or len(each) > 1:
+            return [*checks, *each]
     try:
         stored = decode(source, images)
     except DataError as error:

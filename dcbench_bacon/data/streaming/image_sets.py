@@ -23,6 +23,7 @@ from dcbench_bacon.schema import DatasetInfo
 logger = logging.getLogger(__name__)
 SAMPLE_BYTES = 2**25  # of the pixels that statistics of a streamed folder come from
 SAMPLE = 1000  # images of the same
+_TOLD: set[str] = set()  # the fingerprints of sets whose bad files were told
 NAMED = 3  # bad files whose names are told
 
 
@@ -87,7 +88,8 @@ class ImageSet:
             except OutputError as error:
                 logger.warning("what files are bad is not kept: %s", error)
         reasons = [text for bad in found.values() for text in bad.values()]
-        if reasons:
+        if reasons and self.fingerprint not in _TOLD:
+            _TOLD.add(self.fingerprint)
             logger.warning(
                 "%d of %d image files cannot be decoded and are left out: %s%s",
                 len(reasons),

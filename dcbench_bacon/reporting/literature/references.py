@@ -5,7 +5,7 @@ Sets of one recipe and seed that differ in their images or labels, as those of t
 machines do, are never mixed: each is in a row of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -38,12 +38,17 @@ class SetResults(NamedTuple):
         return [group.tolist() for _, group in groups]
 
     @property
-    def networks(self) -> dict[int, dict[int, float]]:
-        """Return the accuracies as fractions, by seed and trial."""
-        return {
-            int(str(seed)): dict(zip(group["trial"], group["accuracy"], strict=True))
-            for seed, group in self.rows.groupby("seed")
-        }
+    def networks(self) -> dict[int, dict[Hashable, float]]:
+        """Return the accuracies as fractions, by seed and network.
+
+        A network is a trial under one of the protocol's augmentations, by its place.
+        """
+        places = pd.factorize(self.rows["augmentation"])[0]
+        found: dict[int, dict[Hashable, float]] = {}
+        columns = (self.rows[name] for name in ("seed", "trial", "accuracy"))
+        for place, seed, trial, accuracy in zip(places, *columns, strict=True):
+            found.setdefault(int(seed), {})[int(place), int(trial)] = accuracy
+        return found
 
     @property
     def recipe(self) -> str:
@@ -54,6 +59,11 @@ class SetResults(NamedTuple):
         number = int(self.key["copy"]) + 1
         copy = f"#{number}" if number > 1 else ""
         return f"{self.key['set']}-{self.key['judged']}{copy}"
+
+    @property
+    def overrides(self) -> str:
+        """Return what ``--set`` changed, as text."""
+        return str(self.rows["overrides"].iloc[0])
 
     @property
     def changed(self) -> bool:

@@ -24,7 +24,7 @@ __all__ = ["SCORES", "TRANSFER", "scores", "transfer"]
 
 TRANSFER = [
     *("dataset", "ipc", "method", "distilled_on", "architecture", "protocol"),
-    *("accuracy_mean", "accuracy_std", "sets", "n", "preset", "selection"),
+    *("accuracy_mean", "accuracy_std", "sets", "n", "preset", "selection", "overrides"),
 ]
 SCORES = [
     *("dataset", "ipc", "method", "architecture", "protocol", "accuracy_mean"),
@@ -39,7 +39,7 @@ SCORES = [
         "against",
     ),
     *("hlr", "ior", "lrs", "ars", "distillation_seconds", "evaluation_seconds"),
-    *("set_bytes", "label_bytes", "preset", "selection"),
+    *("set_bytes", "label_bytes", "preset", "selection", "overrides"),
     *("against_recipe", "random_recipe", "whole_recipe"),
 ]
 _NUMBERS = [
@@ -76,6 +76,7 @@ def transfer(
                 **{"accuracy_mean": round(float(percent.mean()), 9)},
                 **{"accuracy_std": float(percent.std(ddof=1)), "n": len(percent)},
                 **{"sets": result.rows["seed"].nunique(), "recipe": result.recipe},
+                "overrides": result.overrides,
             }
         )
     numbers = dict.fromkeys(("accuracy_mean", "accuracy_std"), float)
@@ -116,6 +117,7 @@ def scores(
             {
                 **result.key,
                 **_accuracy(result),
+                "overrides": result.overrides,
                 **held,
                 **cost_of(result),
                 "recipe": result.recipe,

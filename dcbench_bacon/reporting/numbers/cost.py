@@ -11,7 +11,7 @@ COST = [
     *("dataset", "ipc", "method", "architecture", "protocol", "accuracy_mean"),
     *("sets", "images", "set_bytes", "label_bytes", "updates", "images_seen"),
     *("distillation_seconds", "evaluation_seconds", "peak_bytes", "device"),
-    *("preset", "selection"),
+    *("preset", "selection", "overrides"),
 ]
 _OF_A_SET = [
     *("images", "set_bytes", "label_bytes", "updates", "images_seen"),
@@ -40,6 +40,7 @@ def cost(frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)) -> pd.Data
             "accuracy_mean": round(100 * formulas.mean(result.accuracies), 9),
             "sets": result.rows["seed"].nunique(),
             "device": result.rows["device"].iloc[0],
+            "overrides": result.overrides,
             **cost_of(result),
             "recipe": result.recipe,
         }

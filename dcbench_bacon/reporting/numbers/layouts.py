@@ -98,7 +98,7 @@ def literature(numbers: Sequence[PublishedNumber], wanted: Wanted) -> Table:
 
 def _told(rows: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a summary with what tells recipes apart."""
-    facts = ["distilled_on", "overrides", "family"]
+    facts = ["distilled_on", "family"]
     known = long.groupby(["digest", "architecture"])[facts].first().reset_index()
     rows = rows.merge(
         known.rename(columns={"digest": "recipe"}), on=["recipe", "architecture"]

@@ -6,18 +6,20 @@ network, and how networks are trained and chosen. A competitor is a method with 
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 import pandas as pd
 
 from dcbench_bacon.reporting.literature.references import (
+    RANDOM,
     WHOLE,
     SetResults,
     results_of,
 )
 from dcbench_bacon.reporting.numbers import longform, scores
 from dcbench_bacon.reporting.numbers.longform import CHANGED
+from dcbench_bacon.reporting.wording import title
 
 OUTCOMES = ("wins", "ties", "losses", "untested")
 RANKING = [
@@ -57,6 +59,40 @@ def ranking(
     table = longform.build([_summed(*each) for each in rows.items()], RANKING)
     order = ["mean_rank", "method", "own_overrides"]
     return longform.ordered(table.astype({"mean_rank": float}), order)
+
+
+def order_of(frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)) -> list[str]:
+    """Return sentences on what the order of methods is worth, two per case.
+
+    The first names the methods above random images by more than a 95 % interval, the
+    second the pairs of other methods that have no order, as their interval contains 0
+    or there are too few networks for one.
+
+    Args:
+        frame: the long form of ``longform.frame``; only records that are done count.
+        presets: the presets whose records are used.
+    """
+    sentences = []
+    for case in _cases(frame, presets):
+        ranked = sorted(case, key=lambda each: -scores.mean(case[each].accuracies))
+        others = [each for each in ranked if each[0] != RANDOM]
+        first = next(iter(case.values())).rows.iloc[0]
+        where = f"{title(str(first['dataset']))}, IPC {first['ipc']}"
+        random = next((case[each] for each in ranked if each[0] == RANDOM), None)
+        if random is not None and others:
+            above = [e for e in others if _outcome(case[e], random) == "wins"]
+            names = ", ".join(title(name) for name, _ in above) or "none"
+            sentences.append(
+                f"{where}: above random images by more than a 95 % interval: {names}."
+            )
+        open_ = [
+            f"{title(ours[0])} and {title(theirs[0])}"
+            for ours, theirs in combinations(others, 2)
+            if _outcome(case[ours], case[theirs]) in ("ties", "untested")
+        ]
+        if open_:
+            sentences.append(f"{where}: no order between {'; '.join(open_)}.")
+    return sentences
 
 
 def _cases(frame: pd.DataFrame, presets: Sequence[str]) -> Iterator[Case]:

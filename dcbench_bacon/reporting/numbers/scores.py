@@ -7,7 +7,7 @@ which defines them on fractions, so that they lie in [0, 1].
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -87,8 +87,8 @@ def bootstrap(
 
 
 def paired_interval(
-    first: Mapping[int, Mapping[int, float]],
-    second: Mapping[int, Mapping[int, float]],
+    first: Mapping[int, Mapping[Any, float]],
+    second: Mapping[int, Mapping[Any, float]],
     *,
     confidence: float = CONFIDENCE,
 ) -> Interval:
@@ -100,7 +100,7 @@ def paired_interval(
     between networks alone.
 
     Args:
-        first: accuracies by seed and trial.
+        first: accuracies by seed and network.
         second: those that are subtracted.
         confidence: the confidence, in (0, 1).
 

@@ -34,7 +34,7 @@ _PUBLISHED = (
 SUMMARY = [
     *("dataset", "ipc", "method", "architecture", "protocol"),
     *("accuracy_mean", "accuracy_std", "n", *_PUBLISHED),
-    *("difference", "not_compared", "remarks", "preset", "selection"),
+    *("difference", "not_compared", "remarks", "preset", "selection", "overrides"),
 ]
 PHASES = ("data", "augmentation", "real forward", "synthetic", "queue", "update")
 _PHASE_COLUMNS = {name: f"{name.replace(' ', '_')}_ms" for name in PHASES}
@@ -78,6 +78,7 @@ def summary(
                 **key,
                 **{"accuracy_mean": mean, "accuracy_std": deviation},
                 **{"n": len(group), **_beside(group, mean, source)},
+                "overrides": group["overrides"].iloc[0],
             }
         )
     numbers = [
@@ -157,11 +158,12 @@ def spread(frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)) -> pd.Da
                 "std_sets": float(means.std(ddof=1)),
                 "std_networks": float(seeds.std(ddof=1).mean()),
                 "networks": len(group),
+                "overrides": group["overrides"].iloc[0],
             }
         )
     columns = [
         *(*CELL, "architecture", "protocol", "accuracy_mean", "std_sets", "sets"),
-        *("std_networks", "networks", "preset", "selection"),
+        *("std_networks", "networks", "preset", "selection", "overrides"),
     ]
     return indexed(build(rows, [*columns, "digest"]), columns)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dcbench_bacon.reporting.numbers.accuracies import accuracy
+from dcbench_bacon.reporting.numbers.longform import CHANGED
 from dcbench_bacon.reporting.table import Page
 from dcbench_bacon.reporting.wording import MARKS
 
@@ -35,7 +36,24 @@ def number(value: object, column: str = "") -> str:
 
 def ambiguous(table: pd.DataFrame, columns: Sequence[str]) -> bool:
     """Return whether rows differ in their recipe and in nothing that is shown."""
-    return table.index.name == "recipe" and bool(table.duplicated(list(columns)).any())
+    shown = [name for name in (*columns, "overrides") if name in table]
+    return table.index.name == "recipe" and bool(table.duplicated(shown).any())
+
+
+def recipe_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns that say how recipes differ from the published ones."""
+    changed = bool((table["overrides"] != "").any())
+    return ["preset"] * bool(reduced_in(table)) + ["overrides"] * changed
+
+
+def recipe_texts(row: Mapping[Any, Any], columns: Sequence[str]) -> list[str]:
+    """Return the cells of ``recipe_columns``; the preset without a word for changes."""
+    return [str(row[name]).removesuffix(CHANGED) or NOTHING for name in columns]
+
+
+def recipe_notes(table: pd.DataFrame) -> list[str]:
+    """Return the keys of the notes on ``recipe_columns``."""
+    return ["changed" if name == "set" else name for name in reduced_in(table)]
 
 
 def reduced_in(table: pd.DataFrame) -> list[str]:

@@ -13,6 +13,9 @@ from dcbench_bacon.reporting.printing.cell_texts import (
     interval,
     measured,
     number,
+    recipe_columns,
+    recipe_notes,
+    recipe_texts,
     reduced_in,
     without_empty,
 )
@@ -23,9 +26,8 @@ from dcbench_bacon.reporting.wording import HEADINGS, MARKS, NOTES, title
 def transfer(table: pd.DataFrame, _: Table) -> Page:
     """Return the page of a transfer: one row per set, one column per network."""
     networks = list(dict.fromkeys(table["architecture"]))
-    reduced = reduced_in(table)
     shown = ["dataset", "ipc", "method", "distilled_on", "protocol"]
-    shown += ["preset"] * bool(reduced)
+    shown += recipe_columns(table)
     sets = table[~table.index.duplicated()]  # each is one row of the page
     recipe = ambiguous(sets, (*shown, "selection"))
     headings = [HEADINGS[name] for name in shown] + ["Recipe"] * recipe + networks
@@ -34,17 +36,18 @@ def transfer(table: pd.DataFrame, _: Table) -> Page:
     for group in (group for _, group in groups):
         cells = {row["architecture"]: row for row in group.to_dict("records")}
         first = group.iloc[0]
-        texts: list[Text] = [number(first[name], name) or NOTHING for name in shown]
+        texts: list[Text] = [number(first[name], name) or NOTHING for name in shown[:5]]
+        texts += recipe_texts(first.to_dict(), shown[5:])
         texts += [str(group.index[0])] * recipe
         texts += [measured(cells[n]) if n in cells else NOTHING for n in networks]
         rows.append(texts)
-    notes = ("transfer", "std", *chosen_in(table), *reduced)
+    notes = ("transfer", "std", *chosen_in(table), *recipe_notes(table))
     return Page(headings, rows, [NOTES[name] for name in notes])
 
 
 def scores(table: pd.DataFrame, _: Table) -> Page:
     """Return the page of scores: differences with their intervals."""
-    reduced, recipe = reduced_in(table), ambiguous(table, (*SHOWN, "selection"))
+    more, recipe = recipe_columns(table), ambiguous(table, (*SHOWN, "selection"))
     fractions = ("hlr", "ior", "lrs", "ars")
     headings = [HEADINGS[name] for name in CELL]
     headings += ["Mean (%)", "Between sets", "Between networks", "Sets", "n"]
@@ -53,7 +56,7 @@ def scores(table: pd.DataFrame, _: Table) -> Page:
         f"Over {against}",
         *(HEADINGS[name] for name in fractions),
     ]
-    headings += ["Preset"] * bool(reduced) + ["Recipe"] * recipe
+    headings += [HEADINGS[name] for name in more] + ["Recipe"] * recipe
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         texts: list[Text] = [number(row[name], name) for name in CELL]
@@ -61,9 +64,9 @@ def scores(table: pd.DataFrame, _: Table) -> Page:
         texts += [number(row[name], name) for name in ("std_sets", "std_networks")]
         texts += [str(row["sets"]), str(row["n"]), interval(row)]
         texts += [_score(row[name]) for name in fractions]
-        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
+        texts += recipe_texts(row, more) + [str(index)] * recipe
         rows.append(texts)
-    told = ("sets", *chosen_in(table), *reduced)
+    told = ("sets", *chosen_in(table), *recipe_notes(table))
     notes = (*told, "gain", "scores", "references")
     return without_empty(Page(headings, rows, [NOTES[name] for name in notes]))
 
@@ -104,18 +107,18 @@ _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
 
 def cost(table: pd.DataFrame, _: Table) -> Page:
     """Return the page of costs: bytes, updates, images and seconds."""
-    reduced, recipe = reduced_in(table), ambiguous(table, (*SHOWN, "selection"))
+    more, recipe = recipe_columns(table), ambiguous(table, (*SHOWN, "selection"))
     headings = [*(HEADINGS[name] for name in CELL), "Mean (%)"]
     headings += [heading for heading, _ in _COSTS.values()]
-    headings += ["Preset"] * bool(reduced) + ["Recipe"] * recipe
+    headings += [HEADINGS[name] for name in more] + ["Recipe"] * recipe
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
         texts: list[Text] = [number(row[name], name) for name in CELL]
         texts.append(f"{row['accuracy_mean']:.2f}{MARKS.get(row['selection'], '')}")
         texts += [text(row[name]) for name, (_, text) in _COSTS.items()]
-        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
+        texts += recipe_texts(row, more) + [str(index)] * recipe
         rows.append(texts)
-    notes = ("cost", *chosen_in(table), *reduced)
+    notes = ("cost", *chosen_in(table), *recipe_notes(table))
     return without_empty(Page(headings, rows, [NOTES[name] for name in notes]))
 
 

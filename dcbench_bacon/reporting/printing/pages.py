@@ -9,6 +9,7 @@ import pandas as pd
 
 from dcbench_bacon.reporting.literature.published import cite
 from dcbench_bacon.reporting.numbers import downstream_tables, slimming_tables
+from dcbench_bacon.reporting.numbers.longform import CHANGED
 from dcbench_bacon.reporting.printing import (
     ablation_page,
     augmentation_pages,
@@ -25,7 +26,9 @@ from dcbench_bacon.reporting.printing.cell_texts import (
     chosen_in,
     measured,
     number,
-    reduced_in,
+    recipe_columns,
+    recipe_notes,
+    recipe_texts,
 )
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.table import Kind, Marked, Page, Table, Text, printable
@@ -52,8 +55,8 @@ def _compare(table: pd.DataFrame, _: Table) -> Page:
     compared = bool(table["difference"].notna().any())
     headings = [*(HEADINGS[name] for name in CELL), "Measured (%)"]
     headings += ["Published (%)"] * bool(cited) + ["Difference"] * compared
-    reduced, recipe = reduced_in(table), ambiguous(table, (*SHOWN, "selection"))
-    headings += ["Preset"] * bool(reduced) + ["Recipe"] * recipe
+    more, recipe = recipe_columns(table), ambiguous(table, (*SHOWN, "selection"))
+    headings += [HEADINGS[name] for name in more] + ["Recipe"] * recipe
     footnotes = Footnotes()
     rows: list[list[Text]] = []
     for index, row in zip(table.index, table.to_dict("records"), strict=True):
@@ -61,9 +64,9 @@ def _compare(table: pd.DataFrame, _: Table) -> Page:
         texts.append(measured(row))
         texts += [_published(row, cited, footnotes)] * bool(cited)
         texts += [_difference(row["difference"])] * compared
-        texts += [str(row["preset"])] * bool(reduced) + [str(index)] * recipe
+        texts += recipe_texts(row, more) + [str(index)] * recipe
         rows.append(texts)
-    told = ["std", *chosen_in(table), *reduced, *["difference"] * compared]
+    told = ["std", *chosen_in(table), *recipe_notes(table), *["difference"] * compared]
     told.append("published" if cited else "unpublished")
     notes = [NOTES[name] for name in told] + footnotes.lines()
     notes += [f"[{i}] {cite(key)}" for i, key in enumerate(cited, 1)]
@@ -72,7 +75,11 @@ def _compare(table: pd.DataFrame, _: Table) -> Page:
 
 def _plain(table: pd.DataFrame, _: Table) -> Page:
     """Return the page of rows that are printed as they are, with rounded numbers."""
-    table = table.dropna(axis=1, how="all") if len(table) else table
+    if len(table):
+        table = table.dropna(axis=1, how="all")
+        table = table.loc[:, ~table.eq("").all()]
+    if "overrides" in table:
+        table = table.assign(preset=table["preset"].str.removesuffix(CHANGED))
     names = [str(name) for name in table.columns]
     headings = [HEADINGS.get(name, name) for name in names]
     rows: list[list[Text]] = [
@@ -84,6 +91,7 @@ def _plain(table: pd.DataFrame, _: Table) -> Page:
         for row, recipe in zip(rows, table.index, strict=True):
             row.append(str(recipe))
     notes = [NOTES["sets"]] if "std_sets" in table else []
+    notes += [NOTES["changed"]] if "overrides" in table else []
     notes += [NOTES["timing"]] if "median_seconds" in table else []
     return Page(headings, rows, notes)
 

@@ -17,11 +17,13 @@ from dcbench_bacon.reporting.table import Page, Table, Text
 from dcbench_bacon.reporting.wording import HEADINGS, NOTES
 
 _SAME = {"architecture": "Network", "budget": "Updates per network"}
+_PASSES = "passes"  # of the protocol, instead of a budget
 _KEY = ("dataset", "ipc", "regime", "method", *_SAME, "teachers")
 
 
 def page(table: pd.DataFrame, _: Table) -> Page:
     """Return the page of label regimes; a column that is the same for all is a note."""
+    table = table.assign(budget=table["budget"].map(lambda n: str(n) if n else _PASSES))
     one = [name for name in _SAME if table[name].nunique() == 1]
     reduced, recipe = reduced_in(table), bool(table.duplicated(list(_KEY)).any())
     shown = [*_KEY[:2], *(name for name in _SAME if name not in one), *_KEY[2:4]]
@@ -33,9 +35,7 @@ def page(table: pd.DataFrame, _: Table) -> Page:
         texts: list[Text] = [number(row[name], name) for name in shown]
         texts += [measured(row), interval(row), _kilobytes(row["taught_bytes"])]
         rows.append([*texts, _teacher(row), *[str(index)] * recipe])
-    notes = [
-        f"{_SAME[name]}: {table[name].iloc[0] or 'as in the protocol'}." for name in one
-    ]
+    notes = [f"{_SAME[name]}: {table[name].iloc[0]}." for name in one]
     protocols = dict.fromkeys(str(name).partition(",")[0] for name in table["protocol"])
     notes += [f"Protocol: {', '.join(protocols)}."] * bool(protocols)
     notes += [NOTES[name] for name in ("regimes", "std", *chosen_in(table), *reduced)]

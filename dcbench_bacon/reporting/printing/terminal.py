@@ -18,12 +18,14 @@ _NARROWEST = 6  # letters of a column of words that is broken anywhere
 # What tells a row from others, beside the first columns of a table.
 _KEYS = (
     *("Data set", "IPC", "Method", "Distilled on", "Network", "Protocol", "Seed"),
-    *("Stage", "Preset", "Recipe"),
+    *("Stage", "Preset", "Changed", "Recipe"),
 )
 _ROW = "Row"  # the number of a row
 # What a line above the table can state for all rows.
 _CONDITIONS = frozenset({*_KEYS, "Selection", "Device", "torch"} - {"Method"})
-_FOLDED = frozenset({"Error", "Device", "Evaluation"})  # sentences, folded anywhere
+_FOLDED = frozenset(
+    {"Error", "Device", "Evaluation", "Changed"}
+)  # sentences, folded anywhere
 _READABLE = 24  # letters of a line of such a column
 
 _Split = Callable[[str], list[str]]
