@@ -1,7 +1,6 @@
 """Trackers keep what a run measures, never hold it up and never end it."""
 
 import importlib.util
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from typing import Any
 
 import commandline
 import pytest
-import tracker_cost
 from commandline import invoke, tiny
 
 from dcbench_bacon.runtime.monitoring import trackers
@@ -139,14 +137,3 @@ def check_events(folder: Path) -> None:
     assert events.Scalars("match/loss")[-1].step == 6
     assert tags["images"] == ["images"]
     assert events.Tensors("recipe/text_summary")
-
-
-@pytest.mark.slow
-def test_the_cost_per_step_can_be_measured(tmp_path: Path) -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        pytest.skip("tensorboard is not installed (pip install 'dcbench-bacon[track]')")
-    path = tmp_path / "cost.json"
-    tracker_cost.main(["--rounds", "1", "--steps", "3", "--output", str(path)])
-    found = json.loads(path.read_text(encoding="utf-8"))
-    assert (len(found["with"]), len(found["without"])) == (1, 1)
-    assert found["ratio"] == found["with"][0] / found["without"][0]

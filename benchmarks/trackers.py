@@ -1,4 +1,6 @@
-"""What a tracker costs per step: ``python tests/tracker_cost.py --output NAME.json``.
+"""What a tracker costs per step, by medians of interleaved runs.
+
+    python benchmarks/trackers.py --output results/benchmarks/trackers.json
 
 Runs with and without the tracker take turns on an otherwise idle machine, each in a
 folder of its own, so that what else the machine does falls on both alike. Each run
@@ -13,8 +15,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from commandline import NETWORK, invoke, settable
+from click.testing import CliRunner
 
+from dcbench_bacon.cli.main import main
 from dcbench_bacon.runtime.compute.devices import choose_device
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.store import Store
@@ -29,14 +32,14 @@ def seconds_per_step(name: str | None, steps: int, method: str, device: str) -> 
         method: the method that distils scikit-learn's digits.
         device: where it runs.
     """
-    pairs = {"steps": steps, "protocol.epochs": 1, "protocol.networks": 1}
-    settings = [text for key in pairs for text in settable(key, pairs[key])]
+    shortened = {"steps": steps, "protocol.epochs": 1, "protocol.networks": 1}
     with TemporaryDirectory() as folder:
-        done = invoke(
-            *("run", "--methods", method, "--datasets", "digits", "--ipc", 10),
-            *("--preset", "demo", "--architectures", NETWORK, "--device", device),
-            *("--output", folder, *settings, *(("--track", name) if name else ())),
-        )
+        words = ["run", "--methods", method, "--datasets", "digits", "--ipc", "10"]
+        words += ["--preset", "demo", "--architectures", "ConvNetD1W8"]
+        words += ["--device", device, "--output", folder]
+        for key, value in shortened.items():
+            words += ["--set", f"{key}={value}"]
+        done = CliRunner().invoke(main, [*words, *(("--track", name) if name else ())])
         if done.exit_code:
             raise SystemExit(done.output)
         (record,) = Store(Path(folder)).records()
@@ -75,7 +78,7 @@ def measure(
     }
 
 
-def main(arguments: list[str]) -> None:
+def measure_and_tell(arguments: list[str]) -> None:
     """Measure, print the ratio and write the numbers to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--track", default="tensorboard")
@@ -103,4 +106,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    measure_and_tell(sys.argv[1:])
