@@ -47,6 +47,7 @@ from dcbench_bacon.runtime.disk.caches import DECODED
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
+_TOLD: set[tuple[str, tuple[int, ...]]] = set()  # what was told of counts
 _USUAL_SIZES: dict[tuple[str, str, str], int] = {}
 
 
@@ -207,9 +208,11 @@ def decode(source: DatasetSource, images: ImageSet | None = None) -> Stored:
 
 
 def _tell_counts(source: DatasetSource, *counts: int) -> None:
-    """Warn if train and test do not have the official numbers of images."""
+    """Warn once if train and test do not have the official numbers of images."""
     where = f"{source.kind} in {source.folder}"
-    if counts != (official := getattr(source.module, "COUNTS", counts)):
+    official = getattr(source.module, "COUNTS", counts)
+    if counts != official and (where, counts) not in _TOLD:
+        _TOLD.add((where, counts))
         logger.warning("%s: %s images, officially %s", where, counts, official)
 
 

@@ -44,11 +44,13 @@ def test_the_papers_grid_ends_in_the_six_column_table(
     reduced = [
         word for pair in REDUCED.items() for word in ("--set", "{}={}".format(*pair))
     ]
-    grid = ("--methods", "bacon,idm,dm,random", "--datasets", "all", "--ipc", "1,10,50")
-    how = ("--preset", "demo", "--architectures", NETWORK, "--device", "cpu", *reduced)
-    where = ("--data-root", str(paper), "--no-download")
+    given = [
+        *("--methods", "bacon,idm,dm,random", "--datasets", "all", "--ipc", "1,10,50"),
+        *("--preset", "demo", "--architectures", NETWORK, *reduced),
+        *("--data-root", str(paper), "--no-download", "--device", "cpu"),
+    ]
     output = tmp_path / "results"
-    done = invoke("run", *grid, *how, *where, "--output", output)
+    done = invoke("run", *given, "--output", output)
     assert done.exit_code == 0, done.output
     records = found(output)
     assert len(records) == 4 * 6 * 3

@@ -1,5 +1,8 @@
 """Splits of every kind answer alike."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from support import dataset
@@ -50,3 +53,14 @@ def test_a_feed_gives_the_batches_of_a_pass_from_any_on() -> None:
         images, labels = feed.batch(number, order)
         assert torch.equal(labels, TRAIN.labels[wanted])
         assert torch.equal(images, TRAIN.take(wanted))
+
+
+def test_only_data_knows_where_the_images_of_a_split_are() -> None:
+    root = Path(__file__).parent.parent.parent
+    reads = re.compile(r"\b(train|test|validation|split|held_out|rest)\.images\b")
+    for folder in ("dcbench_bacon", "methods", "datasets"):
+        for path in (root / folder).rglob("*.py"):
+            if (root / "dcbench_bacon" / "data") in path.parents:
+                continue
+            found = reads.search(path.read_text(encoding="utf-8"))
+            assert not found or path.parent.name == "datasets", (path, found)

@@ -370,7 +370,8 @@ def test_hostile_names_stay_text(method: str, dataset: str, layout: str) -> None
 def test_latex_compiles(name: str, tmp_path: Path) -> None:
     body = outputs()[f"{name}.tex"]
     (tmp_path / "t.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        "\\documentclass{article}\\usepackage{booktabs}\\usepackage{graphicx}"
+        "\\begin{document}\n"
         f"{body}\\end{{document}}\n",
         encoding="utf-8",
     )
