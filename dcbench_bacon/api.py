@@ -37,7 +37,7 @@ from dcbench_bacon.errors import (
     RecordError,
     UsageError,
 )
-from dcbench_bacon.exchange.files_of_sets import read_set, write_set
+from dcbench_bacon.exchange.files_of_sets import draw, read_set, write_set
 from dcbench_bacon.reporting.frames import published, records, table
 from dcbench_bacon.runtime.disk.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
@@ -68,6 +68,7 @@ __all__ = [
     "dataset",
     "decode_images",
     "distill",
+    "draw",
     "evaluate",
     "left_behind",
     "locate",

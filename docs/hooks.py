@@ -6,6 +6,7 @@ Nothing here imports mkdocs before mkdocs calls it, so that tests can use the re
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 TREE = Path(__file__).resolve().parents[1]
+NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
 HEADING = "Departures (what | published code | here):"
 MARKER = re.compile(r"<!-- (departures|list): (\w+) -->")
 
@@ -104,6 +106,38 @@ def listing(folder: str) -> str:
     return "\n".join(rows)
 
 
+def notebook_page(path: Path) -> str:
+    """Return a notebook as Markdown, with its outputs."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        parts += [_output(output) for output in cell["outputs"]]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    """Return an output as Markdown: a picture, a table or text."""
+    if output["output_type"] == "error":
+        raise ValueError(f"a cell has failed: {output['ename']}: {output['evalue']}")
+    data = output.get("data", {})
+    if "image/png" in data:
+        png = "".join(data["image/png"]).replace("\n", "")
+        width = output.get("metadata", {}).get("image/png", {}).get("width", 400)
+        uri = f"data:image/png;base64,{png}"
+        return f'<img alt="Output of the cell above" width="{width}" src="{uri}">'
+    if "text/html" in data:
+        html = "".join(data["text/html"])
+        html = re.sub(r"<style.*?</style>\n?", "", html, flags=re.DOTALL)
+        return html.replace('<table border="1" class="dataframe">', "<table>")
+    text = "".join(output.get("text", data.get("text/plain", "")))
+    return f"```text\n{text.rstrip()}\n```" if text.strip() else ""
+
+
 def on_page_markdown(markdown: str, **context: Any) -> str:
     """Fill in what is generated, and point links out of ``docs/`` at copied files."""
     fill = {"departures": table, "list": listing}
@@ -112,11 +146,17 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the committed tables and figures that pages link to."""
+    """Add the committed tables and figures that pages link to, and the notebooks."""
     from mkdocs.structure.files import File
 
     results = TREE / "results"
     for path in sorted(p for p in results.rglob("*") if p.suffix in (".md", ".png")):
         name = str(path.relative_to(TREE))
         files.append(File.generated(config, name, abs_src_path=str(path)))
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        files.remove(files.src_uris[f"notebooks/{path.name}"])
+        page = File.generated(
+            config, f"notebooks/{path.stem}.md", content=notebook_page(path)
+        )
+        files.append(page)
     return files

@@ -1,6 +1,7 @@
 """Results folders for the page of ``dcbench report``, friendly, hostile and large."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -8,6 +9,13 @@ from records import record
 
 from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
+from dcbench_bacon.downstream_store import (
+    Candidate,
+    SetIdentity,
+    Stage,
+    continual_folder,
+    search_folder,
+)
 from dcbench_bacon.exchange.adopt import facts
 from dcbench_bacon.recipes.digests import distillation_digest
 from dcbench_bacon.schema import Cell, Record
@@ -34,7 +42,9 @@ def small(folder: Path, *, hostile: bool = False) -> Store:
         store.write(
             record(cell, (0.4,), architecture=network, preset="quick", digest=digest)
         )
+    _watch(store)
     store.write(record(Cell("dm", "svhn", 10), (), status="failed"))
+    _use(store, HOSTILE if hostile else "res_DC.pt")
     if hostile:
         _write_hostile(store)
     _distil(store, record(Cell("dm", "mnist", 10), (0.5,)))
@@ -109,6 +119,47 @@ def large(folder: Path, count: int) -> Store:
         path = folder / "records" / f"{number}.json"
         path.write_bytes(msgspec.json.encode(made))
     return store
+
+
+def _watch(store: Store) -> None:
+    """Write a record with accuracies on the way, of a recipe with an override."""
+    made = record(
+        Cell("bacon", "mnist", 1),
+        (0.6,),
+        preset="quick",
+        digest="0000000a",
+        overrides={"tv_weight": "0.4"},
+    )
+    history = tuple(
+        msgspec.structs.replace(made.evaluations[0], step=step, accuracy=step / 1000)
+        for step in (0, 50)
+    )
+    store.write(msgspec.structs.replace(made, history=history))
+
+
+def _use(store: Store, name: str) -> None:
+    """Write records of continual learning and of an architecture search."""
+    made = record(Cell("dm", "mnist", 10), (0.5, 0.6))
+    evaluations = tuple(
+        msgspec.structs.replace(each, validation=each.accuracy)
+        for each in made.evaluations
+    )
+    recipe = msgspec.structs.replace(made.recipe, settings={"tasks": 5})
+    source = SetIdentity(
+        cell=made.cell, recipe="0" * 8, preset="paper", sha256="1" * 64, name=name
+    )
+    common: dict[str, Any] = {
+        **{"dataset": "mnist", "dataset_sha256": "2" * 64, "recipe": recipe},
+        **{"evaluations": evaluations, "environment": made.environment},
+    }
+    for count in (2, 4):
+        classes = tuple(range(count))
+        stage = Stage(source=source, order=0, classes=classes, **common)
+        continual_folder(store).write(stage)
+    for known in (source, None):
+        for network in ("ConvNetD1W8", "ConvNetD2W8", "MLP"):
+            tried = Candidate(source=known, architecture=network, **common)
+            search_folder(store).write(tried)
 
 
 def _distil(store: Store, made: Record) -> None:

@@ -88,3 +88,16 @@ def test_cells_run_without_scipy_scikit_learn_and_matplotlib(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(list((tmp_path / "out" / "records").glob("*.json"))) == 7
     assert "SRe2L" in done.stdout
+
+
+@pytest.mark.slow
+def test_what_a_tracker_costs_is_measured(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install 'dcbench-bacon[track]'")
+    path = tmp_path / "cost.json"
+    script = [sys.executable, str(ROOT / "benchmarks" / "trackers.py")]
+    command = [*script, "--rounds", "1", "--steps", "3", "--output", str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "ms per step, without it" in done.stdout
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert (len(found["with"]), len(found["without"])) == (1, 1)
+    assert found["ratio"] == found["with"][0] / found["without"][0]

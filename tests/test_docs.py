@@ -1,6 +1,7 @@
 """What the documentation generates or repeats agrees with the code it is about."""
 
 import ast
+import importlib
 import importlib.util
 import inspect
 import re
@@ -127,3 +128,24 @@ def test_the_results_that_pages_link_to_exist() -> None:
             r"\]\((\.\./results/[^)]+)\)", page.read_text(encoding="utf-8")
         ):
             assert (DOCS / path).is_file(), f"{page.name}: {path}"
+
+
+def test_notebooks_are_pages_with_their_outputs(hooks: ModuleType) -> None:
+    paths = sorted((DOCS / "notebooks").glob("*.ipynb"))
+    assert [path.stem for path in paths] == ["distil", "evaluate", "tables"]
+    text = "\n".join(map(hooks.notebook_page, paths))
+    assert text.count("data:image/png;base64,") == 2
+    assert text.count("<table") >= 4
+    assert "Traceback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["distil", "evaluate", "tables"])
+def test_notebooks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ipykernel", "nbclient"):
+        pytest.importorskip(module, reason=f"{module} is missing: pip install .[docs]")
+    monkeypatch.syspath_prepend(str(DOCS))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebooks = importlib.import_module("notebooks")
+    done = notebooks.run(DOCS / "notebooks" / f"{name}.ipynb")
+    assert any(cell.get("outputs") for cell in done.cells)

@@ -1,11 +1,12 @@
-"""Reading and writing the file of a set, as notebooks do it."""
+"""Reading, writing and drawing sets, as notebooks do it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import DataError, UsageError, guess
+from dcbench_bacon.errors import DataError, UsageError, guess, unknown
 from dcbench_bacon.exchange.formats import ReadingOptions
 
 
@@ -67,3 +68,42 @@ def write_set(synthetic: SyntheticSet, path: str | Path) -> None:
         synthetic_file.write(Path(path), synthetic)
     except ValueError as error:
         raise DataError(f"{path} was not written, no valid set: {error}") from error
+
+
+def draw(
+    sets: SyntheticSet | Sequence[SyntheticSet],
+    *,
+    decode: bool = False,
+    images: int | None = None,
+    format: str = "png",
+) -> bytes:
+    """Return a picture of sets of one data set side by side, with a row per class.
+
+    It is that of ``dcbench plot images``; ``IPython.display.Image`` shows it.
+
+    Args:
+        sets: one or more sets, each of which says what it was made from.
+        decode: cut partitioned images apart first.
+        images: the most images per class and set; as many as fit a page by default.
+        format: ``png``, ``svg`` or ``pdf``.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        DataError: a set does not say what it was made from.
+        UsageError: the sets are of several data sets, or there is no such format.
+    """
+    from dcbench_bacon.exchange.pictures import figure
+    from dcbench_bacon.exchange.pictures.opened import facts_in
+
+    if format not in figure.FORMATS:
+        raise unknown("format", format, figure.FORMATS)
+    shown = []
+    for number, each in enumerate([sets] if isinstance(sets, SyntheticSet) else sets):
+        file = Path(f"set {number}")
+        info, name = facts_in(file, each), figure.name_above(each, file.name)
+        shown.append(figure.Shown(name, each.decode() if decode else each, info))
+    if len({each.info.class_names for each in shown}) != 1:
+        raise UsageError("give one or more sets, all of one data set")
+    return figure.draw(shown, figure.Choice(images=images), format)

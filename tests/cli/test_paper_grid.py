@@ -44,16 +44,11 @@ def test_the_papers_grid_ends_in_the_six_column_table(
     reduced = [
         word for pair in REDUCED.items() for word in ("--set", "{}={}".format(*pair))
     ]
-    given = (
-        "--methods",
-        "bacon,idm,dm,random",
-        "--datasets",
-        "all",
-        "--ipc",
-        "1,10,50",
-    )
-    given += ("--preset", "demo", "--architectures", NETWORK, *reduced)
-    given += ("--data-root", str(paper), "--no-download", "--device", "cpu")
+    given = [
+        *("--methods", "bacon,idm,dm,random", "--datasets", "all", "--ipc", "1,10,50"),
+        *("--preset", "demo", "--architectures", NETWORK, *reduced),
+        *("--data-root", str(paper), "--no-download", "--device", "cpu"),
+    ]
     output = tmp_path / "results"
     done = invoke("run", *given, "--output", output)
     assert done.exit_code == 0, done.output

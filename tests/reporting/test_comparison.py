@@ -20,6 +20,7 @@ from dcbench_bacon.data.sets import set_identity
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.field_types import LabelKind
 from dcbench_bacon.reporting.figures import plots
+from dcbench_bacon.reporting.figures.figure_files import save
 from dcbench_bacon.reporting.numbers import comparison, longform, scores
 from dcbench_bacon.reporting.numbers.contents import captioned
 from dcbench_bacon.reporting.printing import rendering
@@ -450,8 +451,8 @@ def test_no_records_is_an_empty_table(kind: str) -> None:
 def test_figures(tmp_path: Path) -> None:
     table = comparison.transfer(longform.frame(records()))
     for format, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
-        paths = plots.transfer(table, tmp_path / "one", format)
-        again = plots.transfer(table, tmp_path / "two", format)
+        paths = save(plots.transfer(table), tmp_path / "one", format)
+        again = save(plots.transfer(table), tmp_path / "two", format)
         assert [path.name for path in paths] == [
             f"transfer-cifar10-{name}.{format}" for name in FIGURES
         ]
@@ -467,10 +468,10 @@ def test_the_whole_set_is_a_row_of_every_figure(tmp_path: Path) -> None:
         made("dm", (0.6,), ipc=10),
     ]
     whole = comparison.transfer(longform.frame(found[:1]))
-    (path,) = plots.transfer(whole, tmp_path, "svg")
+    (path,) = save(plots.transfer(whole), tmp_path, "svg")
     assert "CIFAR-10, all images" in path.read_text()
     every = comparison.transfer(longform.frame(found))
-    paths = plots.transfer(every, tmp_path, "svg")
+    paths = save(plots.transfer(every), tmp_path, "svg")
     assert [path.name.split("-")[2] for path in paths] == ["ipc1", "ipc10"]
     for path, accuracy in zip(paths, ("50.0", "60.0"), strict=True):
         text = path.read_text()
@@ -481,9 +482,8 @@ def test_the_whole_set_is_a_row_of_every_figure(tmp_path: Path) -> None:
 
 def test_no_name_leaves_the_folder(tmp_path: Path) -> None:
     found = [record(Cell("dm", "../../up", 1), (0.5,))]
-    (path,) = plots.transfer(
-        comparison.transfer(longform.frame(found)), tmp_path / "in", "png"
-    )
+    table = comparison.transfer(longform.frame(found))
+    (path,) = save(plots.transfer(table), tmp_path / "in", "png")
     assert path.resolve().parent == (tmp_path / "in").resolve()
 
 

@@ -9,6 +9,7 @@ import pytest
 from records import record
 
 from dcbench_bacon.reporting.figures import bars, curves
+from dcbench_bacon.reporting.figures.figure_files import save
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.figures.points import with_lines
 from dcbench_bacon.schema import Cell, Evaluation, Record
@@ -62,12 +63,13 @@ def watched() -> Record:
 @pytest.mark.slow
 def test_every_figure_in_every_format(format: str, tmp_path: Path) -> None:
     found = [*swept(), watched()]
-    paths = [
-        *curves.history(found, PAPER, tmp_path, format),
-        *curves.ablation(found, PAPER, tmp_path, format),
-        *bars.timing(found, PAPER, tmp_path, format),
-        *pareto(found, PAPER, tmp_path, format),
+    drawings = [
+        *curves.history(found, PAPER),
+        *curves.ablation(found, PAPER),
+        *bars.timing(found, PAPER),
+        *pareto(found, PAPER),
     ]
+    paths = save(drawings, tmp_path, format)
     kinds = {path.name.partition("-")[0] for path in paths}
     assert kinds == {"history", "ablation", "timing", "pareto"}
     for path in paths:
@@ -77,25 +79,35 @@ def test_every_figure_in_every_format(format: str, tmp_path: Path) -> None:
 
 def test_a_figure_of_the_same_records_is_the_same_file(tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        curves.history([watched()], PAPER, tmp_path / folder, "svg")
+        save(curves.history([watched()], PAPER), tmp_path / folder, "svg")
     first, second = sorted(tmp_path.glob("*/*.svg"))
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_sweep_joins_recipes_that_differ_in_one_key_alone(tmp_path: Path) -> None:
-    (path,) = curves.ablation(swept(), PAPER, tmp_path, "svg")
+    (path,) = save(curves.ablation(swept(), PAPER), tmp_path, "svg")
     assert path.name.startswith("ablation-tv_weight-cifar10")
     text = path.read_text(encoding="utf-8")
     assert "BACON" in text
     assert "DM" not in text  # it has one value
-    assert curves.ablation(swept(), PAPER, tmp_path, "svg", "steps") == []
+    assert not list(curves.ablation(swept(), PAPER, "steps"))
 
 
-def test_reduced_presets_enter_only_when_asked(tmp_path: Path) -> None:
+def test_reduced_presets_enter_only_when_asked() -> None:
     quick = [record(Cell("dm", "cifar10", 1), (0.4,), preset="quick")]
     for maker in (bars.timing, pareto):
-        assert maker(quick, PAPER, tmp_path, "svg") == []
-        assert len(maker(quick, ("quick",), tmp_path, "svg")) == 1
+        assert not list(maker(quick, PAPER))
+        (drawing,) = maker(quick, ("quick",))
+        assert (drawing.dataset, drawing.preset) == ("cifar10", "quick")
+
+
+def test_a_page_leaves_out_figures_of_many_bars() -> None:
+    found = [
+        record(Cell("dm", "cifar10", 1), (0.4,), digest=f"{number:08x}")
+        for number in range(5)
+    ]
+    assert len(list(bars.timing(found, PAPER, 5))) == 1
+    assert not list(bars.timing(found, PAPER, 4))
 
 
 def test_lines_name_what_was_overridden() -> None:

@@ -24,7 +24,7 @@ from dcbench_bacon.cli.results.report import write_report
 from dcbench_bacon.exchange.pictures import of_results
 from dcbench_bacon.recipes import digests
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.reporting.html import provenance
+from dcbench_bacon.reporting.html import figures, provenance
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.store import Store
@@ -74,6 +74,12 @@ class Parsed(HTMLParser):
         return json.loads(self.scripts[0])
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without figures, which take time to draw."""
+    monkeypatch.setattr(figures, "MOST_FIGURES", 0)
+
+
 def within() -> click.Context:
     """The context of a command, which keeps the names of its options for help."""
     return click.Context(main, **main.context_settings)
@@ -83,6 +89,7 @@ def made(store: Store) -> str:
     return write_report(store.root, (), None).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", [False, True])
 def test_nothing_is_fetched_and_nothing_of_a_file_is_run(
     tmp_path: Path, hostile: bool
@@ -114,17 +121,18 @@ def test_nothing_is_fetched_and_nothing_of_a_file_is_run(
         assert [HOSTILE, json.dumps(HOSTILE)] == lines[0][:2]
 
 
+@pytest.mark.usefixtures("plain")
 def test_every_number_leads_to_its_records(tmp_path: Path) -> None:
     store = small(tmp_path)
     parsed = Parsed(made(store))
     entries, lines = parsed.data["records"], parsed.data["lines"]
     assert len(entries) == len(list(store.records()))
     buttons = [b for b in parsed.named("button") if b.get("class") == "open"]
-    assert len(buttons) == 10  # four methods on two data sets, and two networks
+    assert len(buttons) == 11  # four methods on two data sets, two networks, a sweep
     behind = [str(b["data-records"]).split(",") for b in buttons]
     finished = {i for i, entry in enumerate(entries) if entry["status"] == "done"}
     assert {int(number) for numbers in behind for number in numbers} == finished
-    assert sorted(map(len, behind)) == [1, 1, *[2] * 8]  # one record per seed
+    assert sorted(map(len, behind)) == [1, 1, 1, *[2] * 8]  # one record per seed
     for entry in entries:
         method, dataset, ipc, seed = entry["title"]
         words = shlex.split(entry["command"]["line"])
@@ -210,11 +218,24 @@ def test_four_hundred_records_take_a_fifth_of_the_room(
     assert len(Parsed(text).data["records"]) == 400
 
 
+@pytest.mark.slow
 def test_the_same_records_make_the_same_page(tmp_path: Path) -> None:
     store = small(tmp_path, hostile=True)
     assert made(store) == made(store)
 
 
+@pytest.mark.slow
+def test_figures_and_downstream_uses_have_sections(tmp_path: Path) -> None:
+    parsed = Parsed(made(small(tmp_path)))
+    labels = [str(each.get("aria-label")) for each in parsed.named("div")]
+    for kind in ("Accuracy on the way: MNIST", "Accuracy against cost: CIFAR-10"):
+        assert sum(label.startswith(kind) for label in labels) == 1
+    assert any(label.startswith("Seconds per step, by phase") for label in labels)
+    sections = [each.get("id") for each in parsed.named("section")]
+    assert {"curves", "continual", "nas"} <= set(sections)
+
+
+@pytest.mark.usefixtures("plain")
 def test_sets_are_shown_and_damaged_ones_are_named(tmp_path: Path) -> None:
     store = small(tmp_path)
     images = Parsed(made(store)).named("img")
@@ -228,6 +249,7 @@ def test_sets_are_shown_and_damaged_ones_are_named(tmp_path: Path) -> None:
     assert f"{path}: not a readable synthetic set" in text
 
 
+@pytest.mark.usefixtures("plain")
 def test_sets_beyond_the_room_of_a_page_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -370,7 +370,8 @@ def test_hostile_names_stay_text(method: str, dataset: str, layout: str) -> None
 def test_latex_compiles(name: str, tmp_path: Path) -> None:
     body = outputs()[f"{name}.tex"]
     (tmp_path / "t.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        "\\documentclass{article}\\usepackage{booktabs}\\usepackage{graphicx}"
+        "\\begin{document}\n"
         f"{body}\\end{{document}}\n",
         encoding="utf-8",
     )
@@ -480,6 +481,19 @@ def test_data_sets_of_one_name_keep_their_title_and_show_their_fingerprint() -> 
     text = rendering.render(table_of(found), "md")
     assert "CIFAR-10 (aaaaaaaa)" in text
     assert "CIFAR-10 (bbbbbbbb)" in text
+
+
+def test_a_network_has_no_number_that_was_published_for_another() -> None:
+    found = [
+        record(Cell("dm", "cifar10", 10), (0.5, 0.51)),
+        record(Cell("dm", "cifar10", 10), (0.3, 0.31), architecture="MLP"),
+    ]
+    (row,) = (
+        r for r in page_of(table_of(found, layout="networks")).rows if r[1] == "DM"
+    )
+    cells = [cell.rest if isinstance(cell, Marked) else cell for cell in row[2:]]
+    assert cells[0].startswith("(48.9")
+    assert cells[1] == ""
 
 
 def test_timing_by_hand() -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from filelock import FileLock
 
 from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running.grids import ray_executor
+from dcbench_bacon.running.grids import elsewhere, ray_executor
 from dcbench_bacon.running.grids.elsewhere import Board
 from dcbench_bacon.running.grids.grid import CellResult
 from dcbench_bacon.running.grids.ray_cluster import (
@@ -222,7 +223,9 @@ class FakeRay:
 
     def _options(self, made: Any, given: dict[str, Any]) -> Any:
         if made is Board:
-            empty = SimpleNamespace(remote=lambda: ([], {}))
+            empty = SimpleNamespace(
+                remote=lambda: ([], {}, [("a cell", {"match/loss": 0.5}, 3)])
+            )
             return SimpleNamespace(remote=lambda: SimpleNamespace(take=empty))
         self.shares.append((given["num_cpus"], given["num_gpus"]))
         return SimpleNamespace(remote=lambda *_: object())
@@ -258,3 +261,21 @@ def test_out_of_memory_is_retried_alone_and_a_lost_worker_is_recorded(
     errors = {record.cell.seed: record.error for record in found(tmp_path)}
     assert errors == {0: "LostError: still", 1: "LostError: no node left"}
     assert all("Traceback" in str(each.traceback) for each in found(tmp_path))
+
+
+def test_what_cells_watch_reaches_the_tracker(tmp_path: Path) -> None:
+    (job,) = jobs(seeds=1)
+    kept: list[Any] = []
+    context = RunConfig(CPU).here()
+    policy = replace(context.policy, track=lambda *values: kept.append(values))
+    context, store = replace(context, policy=policy), Store(tmp_path).open()
+    grid = ray_executor._RayGrid(FakeRay(LostError("x")), store, context, Cluster(), 1)
+    list(grid.results([job]))
+    assert ("a cell", {"match/loss": 0.5}, 3) in kept
+    board = Board()
+    for step in range(2 * elsewhere.MOST_TRACKED):
+        board.track("a cell", {"loss": 1.0}, step)
+    *_, tracked = board.take()
+    assert tracked[-1] == ("a cell", {"loss": 1.0}, step)
+    assert len(tracked) <= elsewhere.MOST_TRACKED + 1
+    assert board.take()[2] == []

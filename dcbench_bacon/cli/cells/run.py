@@ -98,7 +98,7 @@ def run_grid(
         context.tell(f"{cells}, preset {preset}, on {where}")
         overall = forecast.forecast(jobs, store, context, preset)
         results_of = (
-            ray_executor.run(jobs, store, context, cluster)
+            ray_executor.run(jobs, store, tracking.tracked(context, tracker), cluster)
             if on_ray
             else run(jobs, store, tracking.tracked(overall.context, tracker))
         )

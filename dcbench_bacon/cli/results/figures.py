@@ -13,10 +13,10 @@ from dcbench_bacon.cli.results.reports import (
     warn_none,
 )
 from dcbench_bacon.reporting.figures import bars, curves, downstream_curves, plots
+from dcbench_bacon.reporting.figures.figure_files import save
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.figures.points import named_in
 from dcbench_bacon.reporting.numbers import comparison, longform
-from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 logger = logging.getLogger(__name__)
@@ -57,27 +57,21 @@ def draw(
         records, **{k: given.pop(k) for k in ("methods", "datasets", "ipc")}
     )
     if kind == "transfer":
-        paths = _transfer(records, presets, folder, format)
+        table = comparison.transfer(longform.frame(records), presets=presets)
+        drawings = plots.transfer(table, named_in(records))
     else:
         maker: Any = {
             **{"history": curves.history, "ablation": curves.ablation},
             **{"timing": bars.timing, "pareto": pareto},
         }[kind]
-        paths = maker(records, presets, folder, format, **given)
+        drawings = maker(records, presets, **given)
+    paths = save(drawings, folder, format)
     there = any(each.recipe.preset in presets for each in records)
     if not paths and there and kind in _MISSING:
         logger.warning("%s", _MISSING[kind])
     elif not paths:
         say_none(output / "records", records, presets)
     return paths
-
-
-def _transfer(
-    records: list[Record], presets: tuple[str, ...], folder: Path, format: str
-) -> list[Path]:
-    """Write the heat maps."""
-    table = comparison.transfer(longform.frame(records), presets=presets)
-    return plots.transfer(table, folder, format, named_in(records))
 
 
 def _downstream(
@@ -90,7 +84,7 @@ def _downstream(
     }
     find, draw_it = made[use]
     every = readable(find(store).records)
-    paths: list[Path] = draw_it(every, presets, folder, format)
+    paths = save(draw_it(every, presets), folder, format)
     if not paths:
         warn_none(store.root / use, [each.preset for each in every], presets)
     return paths

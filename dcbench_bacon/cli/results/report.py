@@ -1,10 +1,21 @@
 """The page of ``dcbench report``, made from the records in a results folder."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
+from dcbench_bacon.downstream_store import (
+    Candidate,
+    Slimmed,
+    Stage,
+    Trained,
+    continual_folder,
+    search_folder,
+    slimming_folder,
+)
 from dcbench_bacon.errors import RecordError, UsageError
-from dcbench_bacon.field_types import Preset
+from dcbench_bacon.reporting.html.downstream_rows import downstream
 from dcbench_bacon.reporting.html.page import page
 from dcbench_bacon.reporting.html.thumbnails import Thumbnail
 from dcbench_bacon.runtime.disk.files import write_atomically
@@ -12,6 +23,8 @@ from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R", Record, Stage, Candidate, Slimmed)
 
 
 def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Path:
@@ -27,8 +40,11 @@ def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Pat
         UsageError: there are no such records.
     """
     store, broken = Store(output), list[RecordError]()
-    chosen = [each for each in store.records(broken) if _is_in(each, presets)]
-    timing = [each for each in store.records(broken, "timing") if _is_in(each, presets)]
+    chosen = _of(presets, store.records(broken))
+    timing = _of(presets, store.records(broken, "timing"))
+    stages = _of(presets, continual_folder(store).records(broken))
+    candidates = _of(presets, search_folder(store).records(broken))
+    slimmed = _of(presets, slimming_folder(store).records(broken))
     for error in broken:
         logger.warning("left out: %s", error)
     if not chosen:
@@ -38,9 +54,15 @@ def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Pat
             "run, or another --preset"
         )
     path = to or output / "report.html"
-    pictures, left_out = _thumbnails(store, chosen)
-    warnings = [*(f"Left out: {error}" for error in broken), *left_out]
-    made = page(store, chosen, timing=timing, thumbnails=pictures, warnings=warnings)
+    thumbnails, left_out = _thumbnails(store, chosen)
+    made = page(
+        store,
+        chosen,
+        timing=timing,
+        thumbnails=thumbnails,
+        downstream=downstream(stages, candidates, slimmed),
+        warnings=[*(f"Left out: {error}" for error in broken), *left_out],
+    )
     write_atomically(path, made.encode(errors="replace"))
     return path
 
@@ -60,7 +82,10 @@ def _thumbnails(
     return thumbnails(store, records)
 
 
-def _is_in(record: Record, presets: tuple[str, ...]) -> bool:
-    """Return whether a record is of one of the presets; of any if there are none."""
-    preset: Preset = record.recipe.preset
-    return not presets or preset in presets
+def _of(presets: tuple[str, ...], records: Iterable[R]) -> list[R]:
+    """Return the records of the presets; all if there are none."""
+
+    def preset(record: Record | Trained) -> str:
+        return record.recipe.preset if isinstance(record, Record) else record.preset
+
+    return [each for each in records if not presets or preset(each) in presets]

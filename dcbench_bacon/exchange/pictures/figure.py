@@ -24,6 +24,7 @@ from dcbench_bacon.reporting.figures.figure_files import STYLE, written
 from dcbench_bacon.reporting.wording import title
 from dcbench_bacon.schema import DatasetInfo
 
+FORMATS = ("png", "svg", "pdf")
 _LONGEST = {False: 24, True: 16}  # letters of a class, of few and of many classes
 _MANY = 20  # classes
 _LONGEST_SET = 30  # letters of the name of a set

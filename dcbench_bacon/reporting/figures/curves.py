@@ -1,8 +1,7 @@
 """Figures of accuracies against steps, and against a setting that was swept."""
 
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -10,9 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dcbench_bacon.reporting.figures.figure_files import Looks, panels, save_each
+from dcbench_bacon.reporting.figures.figure_files import (
+    Draw,
+    Drawing,
+    Looks,
+    each_drawn,
+    panels,
+)
 from dcbench_bacon.reporting.figures.points import (
-    Named,
     about_ipc,
     done,
     facts_about,
@@ -22,20 +26,16 @@ from dcbench_bacon.reporting.figures.points import (
 from dcbench_bacon.schema import Record
 
 
-def history(
-    records: Iterable[Record], presets: Sequence[str], folder: Path, format: str
-) -> list[Path]:
-    """Write the accuracy against the steps of the distillation, a panel per IPC.
+def history(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawing]:
+    """Draw the accuracy against the steps of the distillation, a panel per IPC.
 
     Args:
         records: only those with evaluations on the way are used.
         presets: the presets whose records are used.
-        folder: the folder of the files.
-        format: ``png``, ``svg`` or ``pdf``.
 
-    Returns:
-        The files: one per data set, protocol, preset and selection. Bands are the
-        sample standard deviation over networks and seeds.
+    Yields:
+        One figure per data set, protocol, preset and selection. Bands are the sample
+        standard deviation over networks and seeds.
     """
     kept = [each for each in done(records, presets) if each.history]
     rows = []
@@ -51,38 +51,30 @@ def history(
             for step, architecture, accuracy in entries
             if step is not None
         ]
-    return figures("history", rows, named_in(kept), "Step", folder, format)
+    return each_drawn("history", rows, named_in(kept), panels_over("Step"))
 
 
 def ablation(
-    records: Iterable[Record],
-    presets: Sequence[str],
-    folder: Path,
-    format: str,
-    key: str | None = None,
-) -> list[Path]:
-    """Write the accuracy against a setting that records differ in, a panel per IPC.
+    records: Iterable[Record], presets: Sequence[str], key: str | None = None
+) -> Iterator[Drawing]:
+    """Draw the accuracy against a setting that records differ in, a panel per IPC.
 
     Args:
         records: the records.
         presets: the presets whose records are used.
-        folder: the folder of the files.
-        format: ``png``, ``svg`` or ``pdf``.
         key: a key of a recipe, or ``protocol.KEY``; None for each that was overridden
             in some record.
 
-    Returns:
-        The files: one per key, data set, protocol, preset and selection. A line joins
+    Yields:
+        One figure per key, data set, protocol, preset and selection. A line joins
         records that differ in this key alone, the record of its default included.
     """
     kept = done(records, presets)
     keys = [key] if key else sorted({k for each in kept for k in each.recipe.overrides})
-    paths = []
     for name in keys:
         rows = [row for record in kept for row in _swept(record, name)]
         rows = _with_several_values(rows)
-        paths += figures(f"ablation-{name}", rows, named_in(kept), name, folder, format)
-    return paths
+        yield from each_drawn("ablation", rows, named_in(kept), panels_over(name), name)
 
 
 def _swept(record: Record, key: str) -> list[dict[str, Any]]:
@@ -115,15 +107,8 @@ def _with_several_values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if len(values[line(row)]) > 1]
 
 
-def figures(
-    kind: str,
-    rows: list[dict[str, Any]],
-    named: Named,
-    axis: str,
-    folder: Path,
-    format: str,
-) -> list[Path]:
-    """Write figures with a panel per IPC."""
+def panels_over(axis: str) -> Draw:
+    """Return the function that draws a panel per IPC over an axis of this name."""
 
     def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
         counts = sorted(set(group["ipc"]), key=lambda ipc: (ipc == 0, ipc))
@@ -134,7 +119,7 @@ def figures(
             each.set_xlabel(axis)
         return figure, axes
 
-    return save_each(kind, rows, named, folder, format, draw)
+    return draw
 
 
 def lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:

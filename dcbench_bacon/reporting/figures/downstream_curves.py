@@ -1,7 +1,6 @@
 """Figures of downstream uses: accuracy against classes seen, and against pruning."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,8 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcbench_bacon.downstream_store import Slimmed, Stage
-from dcbench_bacon.reporting.figures.curves import figures, lines
-from dcbench_bacon.reporting.figures.figure_files import Looks, panels, save_each
+from dcbench_bacon.reporting.figures.curves import lines, panels_over
+from dcbench_bacon.reporting.figures.figure_files import (
+    Drawing,
+    Looks,
+    each_drawn,
+    panels,
+)
 from dcbench_bacon.reporting.figures.points import about_ipc
 from dcbench_bacon.reporting.numbers.downstream_tables import identity, told_apart
 from dcbench_bacon.reporting.wording import namer
@@ -18,23 +22,19 @@ from dcbench_bacon.reporting.wording import namer
 _PLAIN = {"overrides": "", "selection": "final"}  # downstream uses report the last pass
 
 
-def continual(
-    records: Iterable[Stage], presets: Sequence[str], folder: Path, format: str
-) -> list[Path]:
-    """Write the accuracy against the number of classes seen, a panel per IPC.
+def continual(records: Iterable[Stage], presets: Sequence[str]) -> Iterator[Drawing]:
+    """Draw the accuracy against the number of classes seen, a panel per IPC.
 
     Args:
         records: the records of ``dcbench continual``.
         presets: the presets whose records are used.
-        folder: the folder of the files.
-        format: ``png``, ``svg`` or ``pdf``.
 
-    Returns:
-        The files: one per data set, number of tasks, protocol and preset. Bands are the
+    Yields:
+        One figure per data set, number of tasks, protocol and preset. Bands are the
         sample standard deviation over networks, orders of classes and sets.
     """
     kept = [each for each in told_apart(records) if each.preset in presets]
-    paths = []
+    draw = panels_over("Classes seen")
     for tasks in sorted({each.recipe.whole_number("tasks") for each in kept}):
         rows = [
             {**identity(each), **_PLAIN, "x": len(each.classes)}
@@ -43,24 +43,19 @@ def continual(
             if each.recipe.settings["tasks"] == tasks
             for result in each.evaluations
         ]
-        name = f"continual-{tasks}-tasks"
-        paths += figures(name, rows, namer({}), "Classes seen", folder, format)
-    return paths
+        about = f"{tasks}-tasks"
+        yield from each_drawn("continual", rows, namer({}), draw, about)
 
 
-def slim(
-    records: Iterable[Slimmed], presets: Sequence[str], folder: Path, format: str
-) -> list[Path]:
-    """Write the accuracy against the share of parameters pruned, a panel per IPC.
+def slim(records: Iterable[Slimmed], presets: Sequence[str]) -> Iterator[Drawing]:
+    """Draw the accuracy against the share of parameters pruned, a panel per IPC.
 
     Args:
         records: the records of ``dcbench slim``.
         presets: the presets whose records are used.
-        folder: the folder of the files.
-        format: ``png``, ``svg`` or ``pdf``.
 
-    Returns:
-        The files: one per data set, protocol and preset. Grey are the networks before
+    Yields:
+        One figure per data set, protocol and preset. Grey are the networks before
         pruning and after it, without recovery.
     """
     rows = [
@@ -84,7 +79,7 @@ def slim(
             each.set_xlabel("Parameters pruned (%)")
         return figure, axes
 
-    return save_each("slim", rows, namer({}), folder, format, draw)
+    return each_drawn("slim", rows, namer({}), draw)
 
 
 def _references(axes: Axes, rows: pd.DataFrame) -> None:

@@ -5,10 +5,10 @@ and markers and dashes of their own, so that they are told apart in print as wel
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib import rc_context
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from dcbench_bacon.reporting.figures.points import (
     EVALUATED,
     Named,
+    common,
     headline,
     with_lines,
 )
@@ -58,68 +59,85 @@ def written(figure: Figure, format: str, dots: int = 200) -> bytes:
         dots: the dots per inch of what is no vector.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=format, dpi=dots, metadata=_UNDATED[format])
+    with rc_context(STYLE):
+        figure.savefig(buffer, format=format, dpi=dots, metadata=_UNDATED[format])
     return buffer.getvalue()
 
 
-def save(figure: Figure, folder: Path, name: str, format: str) -> Path:
-    """Write a figure, and return its file.
+class Drawing(NamedTuple):
+    """A figure with what it is of.
 
-    Args:
+    Attributes:
+        kind: the kind of figure, such as ``history``.
+        dataset: the name of the data set.
+        preset: the preset of its records; empty for several.
+        ipc: the images per class; empty for several.
+        name: the name of its file, without the ending.
         figure: the figure.
-        folder: the folder of the file.
-        name: the name of the file, made safe for every file system.
-        format: ``png``, ``svg`` or ``pdf``.
-
-    Raises:
-        OutputError: the file cannot be written.
     """
-    path = folder / f"{slug(name)}.{format}"
-    with rc_context(STYLE):
-        content = written(figure, format)
-    files.write_atomically(path, content)
-    return path
+
+    kind: str
+    dataset: str
+    preset: str
+    ipc: str
+    name: str
+    figure: Figure
 
 
-def save_each(
-    kind: str,
-    rows: Sequence[dict[str, Any]],
-    named: Named,
-    folder: Path,
-    format: str,
-    draw: Draw,
-) -> list[Path]:
-    """Write one figure per data set, protocol, preset and selection.
+def save(drawings: Iterable[Drawing], folder: Path, format: str) -> list[Path]:
+    """Write figures, and return their files.
 
     Args:
-        kind: the beginning of the names of the files.
-        rows: the accuracies, with the columns of ``points.with_lines``.
-        named: gives the printed name of a method or a data set.
+        drawings: the figures, whose names are made safe for every file system.
         folder: the folder of the files.
         format: ``png``, ``svg`` or ``pdf``.
-        draw: draws the rows of a figure, whose lines have these looks.
-
-    Returns:
-        The files.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    frame, paths = pd.DataFrame(rows), []
+    paths = []
+    for drawing in drawings:
+        path = folder / f"{slug(drawing.name)}.{format}"
+        files.write_atomically(path, written(drawing.figure, format))
+        paths.append(path)
+    return paths
+
+
+def each_drawn(
+    kind: str, rows: Sequence[dict[str, Any]], named: Named, draw: Draw, about: str = ""
+) -> Iterator[Drawing]:
+    """Yield one figure per data set, protocol, preset and selection.
+
+    Args:
+        kind: the kind of the figures.
+        rows: the accuracies, with the columns of ``points.with_lines``.
+        named: gives the printed name of a method or a data set.
+        draw: draws the rows of a figure, whose lines have these looks.
+        about: what the names of the files say after the kind.
+    """
+    frame = pd.DataFrame(rows)
     if frame.empty:
-        return []
+        return
     for key, group in frame.groupby(EVALUATED, sort=False):
         values = [str(value) for value in tuple(key)]
-        group = with_lines(group, named)
+        shared = common(group["overrides"])
+        group = with_lines(group, named, shared)
         with rc_context(STYLE):
-            figure, axes = draw(group, looks(list(dict.fromkeys(group["line"]))))
+            figure, axes = draw(group, looks(group))
             axes[0].set_ylabel("Test accuracy (%)")
             legend(figure, axes)
-            most = int(figure.get_figwidth() / (1.3 * _LETTER))
-            title = "\n".join(wrap(headline(values, named), most))
-            figure.suptitle(title, fontweight="bold")
-            paths.append(save(figure, folder, "-".join([kind, *values]), format))
-    return paths
+            room = int(figure.get_size_inches()[0] / _BOLD)
+            heading = [*wrap(headline(values, named), room), *wrap(shared, room)]
+            figure.suptitle("\n".join(heading), fontweight="bold")
+        name = "-".join([kind, *[about] * bool(about), *values])
+        dataset, _, preset, _ = values
+        yield Drawing(kind, dataset, preset, "", name, figure)
+
+
+_BOLD = 0.098  # width of a letter of a heading in inches
+_PAGE = 7.2  # width of a printed page in inches
+_MANY_LINES = 4  # of a legend, which is wider if it has more
+_LONGEST_ENTRY = 60  # letters of a line of a legend
 
 
 def slug(name: str) -> str:
@@ -147,32 +165,62 @@ def panels(
     return figure, kept[:count]
 
 
-def looks(names: Sequence[str]) -> Looks:
-    """Return a colour, a marker and a dash for each name."""
-    return {
-        name: {
-            "color": COLOURS[i % len(COLOURS)],
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": DASHES[i % len(DASHES)],
+def looks(rows: pd.DataFrame) -> Looks:
+    """Return a colour, a marker and a dash for each line.
+
+    Where there are several networks, the colour tells the method and its settings, and
+    marker and dash tell the network.
+
+    Args:
+        rows: as ``points.with_lines`` returns them.
+    """
+    sets = list(dict.fromkeys(zip(rows["method"], rows["overrides"], strict=True)))
+    networks = list(dict.fromkeys(rows["architecture"]))
+    names: Looks = {}
+    for line, method, overrides, network in rows[
+        ["line", "method", "overrides", "architecture"]
+    ].itertuples(index=False):
+        colour = sets.index((method, overrides))
+        marker = networks.index(network) if len(networks) > 1 else colour
+        names[str(line)] = {
+            "color": COLOURS[colour % len(COLOURS)],
+            "marker": MARKERS[marker % len(MARKERS)],
+            "linestyle": DASHES[marker % len(DASHES)],
             "markersize": 4.5,
             "linewidth": 1.6,
         }
-        for i, name in enumerate(names)
-    }
+    return names
+
+
+_LETTER = 0.072  # width of a letter of a legend in inches
+_HANDLE = 0.6  # width of what stands before a name in a legend, in inches
+_LINE = 0.18  # height of a line of a legend in inches
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Add one legend for all panels, below them."""
+    """Add one legend for all panels, below them, for which the figure grows."""
     entries: dict[str, Any] = {}
     for each in axes:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    longest = max(map(len, entries), default=0)
-    room = int(figure.get_figwidth() / (_HANDLE + _LETTER * longest))
+    if not entries:
+        return
+    names = {
+        "\n".join(wrap(label, _LONGEST_ENTRY)): entry
+        for label, entry in entries.items()
+    }
+    lines = [line for name in names for line in name.split("\n")]
+    width, height = figure.get_size_inches()
+    column = _HANDLE + _LETTER * max(map(len, lines))
+    if len(lines) > _MANY_LINES:
+        width = max(width, min(_PAGE, 3 * column))
+    columns = int(max(1, min(4, len(names), width // column)))
+    rows = -(-len(lines) // columns)
+    figure.set_size_inches(max(width, column), height + _LINE * max(0, rows - 1))
     figure.legend(
-        list(entries.values()),
-        list(entries),
+        list(names.values()),
+        list(names),
         loc="outside lower center",
-        ncols=max(1, min(4, room, len(entries))),
+        ncols=columns,
         frameon=False,
     )

@@ -1,15 +1,19 @@
 """The figure of accuracies against images and against seconds."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dcbench_bacon.plugins import facts_of
-from dcbench_bacon.reporting.figures.figure_files import Looks, panels, save_each
+from dcbench_bacon.reporting.figures.figure_files import (
+    Drawing,
+    Looks,
+    each_drawn,
+    panels,
+)
 from dcbench_bacon.reporting.figures.points import (
     done,
     facts_about,
@@ -19,19 +23,15 @@ from dcbench_bacon.reporting.figures.points import (
 from dcbench_bacon.schema import Record
 
 
-def pareto(
-    records: Iterable[Record], presets: Sequence[str], folder: Path, format: str
-) -> list[Path]:
-    """Write the accuracy against the images of a set and the seconds to make it.
+def pareto(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawing]:
+    """Draw the accuracy against the images of a set and the seconds to make it.
 
     Args:
         records: the records.
         presets: the presets whose records are used.
-        folder: the folder of the files.
-        format: ``png``, ``svg`` or ``pdf``.
 
-    Returns:
-        The files: one per data set, protocol, preset and selection. The grey steps are
+    Yields:
+        One figure per data set, protocol, preset and selection. The grey steps are
         the best accuracy up to each cost.
     """
     kept = [each for each in done(records, presets) if each.cell.ipc]
@@ -45,13 +45,15 @@ def pareto(
             {**own, "architecture": e.architecture, "y": 100 * e.accuracy}
             for e in record.evaluations
         ]
-    return save_each("pareto", rows, named_in(kept), folder, format, _draw)
+    return each_drawn("pareto", rows, named_in(kept), _draw)
 
 
 def _draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a panel per cost."""
-    figure, axes = panels(2, width=3.6)
+    """Return a figure with a panel per cost in which sets differ."""
     costs = {"images": "Images in the set", "seconds": "Seconds to distil"}
+    if group["images"].nunique() == 1 and (group["seconds"] > 0).any():
+        del costs["images"]
+    figure, axes = panels(len(costs), width=3.6)
     for each, (cost, label) in zip(axes, costs.items(), strict=True):
         _costs(each, group, cost, look)
         each.set_xlabel(label)
@@ -72,7 +74,9 @@ def _costs(axes: Axes, rows: pd.DataFrame, cost: str, look: Looks) -> None:
         )
         axes.set_xscale("log")
         axes.set_xlim(front["x"].min() / 1.6, front["x"].max() * 1.6)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     for name, part in means.groupby("line", sort=False):
         part = part.sort_values("x")
         axes.errorbar(

@@ -4,7 +4,7 @@ The colours are those of cividis (Nunez, Anderton and Renslow, PLOS ONE 2018), w
 look the same to colour-blind readers and keep their order in shades of grey.
 """
 
-from pathlib import Path
+from collections.abc import Iterator
 from textwrap import wrap
 from typing import Any
 
@@ -16,13 +16,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dcbench_bacon.reporting.figures.figure_files import STYLE, save, written
+from dcbench_bacon.reporting.figures.figure_files import STYLE, Drawing
 from dcbench_bacon.reporting.figures.points import Named
 from dcbench_bacon.reporting.wording import title
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
-_FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
+FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
 _LONGEST = 32  # letters of a name; longer ones are cut
 _LETTER = 0.08  # width of a letter in inches
 _SELECTED = {
@@ -32,42 +32,23 @@ _SELECTED = {
 }
 
 
-def transfer(
-    table: pd.DataFrame, folder: Path, format: str, named: Named = title
-) -> list[Path]:
-    """Write heat maps of the accuracies of sets on networks.
+def transfer(table: pd.DataFrame, named: Named = title) -> Iterator[Drawing]:
+    """Draw heat maps of the accuracies of sets on networks.
 
     Args:
         table: made by ``comparison.transfer``.
-        folder: the folder for the files.
-        format: ``png``, ``svg`` or ``pdf``.
         named: gives the printed name of a method or a data set.
 
-    Returns:
-        The files: one per data set, images per class, preset and selection. The whole
-        training set is a row in each file of its data set.
-
-    Raises:
-        OutputError: a file cannot be written.
+    Yields:
+        One figure per data set, images per class, preset and selection. The whole
+        training set is a row in each figure of its data set.
     """
-    paths = []
-    for group in by_figure(table):
-        dataset, ipc, preset, selection = map(str, group[_FIGURE].iloc[0])
+    for _, group in _with_whole(table).groupby(FIGURE, sort=False):
+        dataset, ipc, preset, selection = map(str, group[FIGURE].iloc[0])
         name = f"transfer-{dataset}-ipc{ipc}-{preset}-{selection}"
         with rc_context(STYLE | {"axes.grid": False}):
-            paths.append(save(heat_map(group, named), folder, name, format))
-    return paths
-
-
-def by_figure(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the rows of each heat map of a table made by ``comparison.transfer``."""
-    return [group for _, group in _with_whole(table).groupby(_FIGURE, sort=False)]
-
-
-def drawn(table: pd.DataFrame, named: Named = title) -> bytes:
-    """Return the heat map of the rows of ``by_figure`` as SVG."""
-    with rc_context(STYLE | {"axes.grid": False}):
-        return written(heat_map(table, named), "svg")
+            figure = heat_map(group, named)
+        yield Drawing("transfer", dataset, preset, ipc, name, figure)
 
 
 def _with_whole(table: pd.DataFrame) -> pd.DataFrame:

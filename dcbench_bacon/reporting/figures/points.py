@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
 from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.reporting.wording import namer
 from dcbench_bacon.schema import Record
@@ -36,19 +37,32 @@ def facts_about(record: Record) -> dict[str, Any]:
 
 
 def overridden(record: Record, *without: str) -> str:
-    """Return the overrides of a record as text."""
+    """Return the overrides of a record as text, without the prefix of a protocol."""
     return ", ".join(
-        f"{key}={value}"
+        f"{key.removeprefix(PROTOCOL_PREFIX)}={value}"
         for key, value in record.recipe.overrides.items()
         if key not in without
     )
 
 
-def with_lines(rows: pd.DataFrame, named: Named) -> pd.DataFrame:
-    """Return the rows in the order of all tables, with the name of each one's line."""
+def common(overrides: "pd.Series[str]") -> str:
+    """Return the overrides that all records share; empty if they differ in one."""
+    return str(overrides.iloc[0]) if overrides.nunique() == 1 else ""
+
+
+def with_lines(rows: pd.DataFrame, named: Named, shared: str = "") -> pd.DataFrame:
+    """Return the rows in the order of all tables, with the name of each one's line.
+
+    Args:
+        rows: the accuracies.
+        named: gives the printed name of a method.
+        shared: the overrides of all rows, which no line repeats.
+    """
     rows = longform.ordered(rows, ["method", "overrides", "architecture"])
     pairs = zip(rows["method"], rows["overrides"], strict=True)
-    lines = pd.Series([f"{named(m)}, {o}" if o else named(m) for m, o in pairs])
+    lines = pd.Series(
+        [f"{named(m)}, {o}" if o and o != shared else named(m) for m, o in pairs]
+    )
     if rows["architecture"].nunique() > 1:
         lines += " on " + rows["architecture"]
     return rows.assign(line=lines)

@@ -5,16 +5,21 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from markupsafe import Markup
 
-from dcbench_bacon.reporting.figures import plots
+from dcbench_bacon.reporting.figures import bars, curves, plots
+from dcbench_bacon.reporting.figures.figure_files import Drawing, written
+from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.figures.points import named_in
-from dcbench_bacon.reporting.html.rows import PRESETS, Accuracy, Facets, facets
+from dcbench_bacon.reporting.html.rows import PRESETS, Accuracy, Facets
 from dcbench_bacon.reporting.numbers import comparison, longform
 from dcbench_bacon.schema import Record
 
 MOST_DOTS = 20  # rows of a panel; the table has the rest
+MOST_BARS = 40  # of a figure of step times; the table has longer ones
+MOST_FIGURES = 24  # of a kind
 _STEPS = (1, 2, 5, 10, 20, 25)  # distances of the lines of a scale
 
 
@@ -102,38 +107,83 @@ def _scale(rows: Iterable[Accuracy]) -> tuple[int, int, int]:
     return first, max(last, first + step), step
 
 
+_TITLES = {
+    "transfer": "Accuracy of every set on every network",
+    "history": "Accuracy on the way",
+    "ablation": "A setting that was swept",
+    "pareto": "Accuracy against cost",
+    "timing": "Seconds per step, by phase",
+}
+
+
 @dataclass(frozen=True)
-class HeatMap:
-    """A heat map as SVG, with a sentence that says what it is of."""
+class Inline:
+    """A figure as SVG, with what it can be filtered by.
+
+    Attributes:
+        facets: what it can be filtered by; empty for several.
+        svg: the figure.
+        label: a sentence that says what it is of.
+    """
 
     facets: Facets
     svg: Markup
     label: str
 
 
-def heat_maps(records: Sequence[Record]) -> list[HeatMap]:
+def heat_maps(records: Sequence[Record]) -> list[Inline]:
     """Return heat maps of sets on networks, where there are several networks.
 
     Args:
         records: as ``longform.told_apart`` returns them.
     """
-    table = comparison.transfer(longform.frame(records), presets=PRESETS)
-    made: list[HeatMap] = []
-    named = named_in(records)
-    for group in plots.by_figure(table):
-        if group["architecture"].nunique() < 2:
-            continue
-        first = group.iloc[0].to_dict()
-        of = facets(first)
-        svg = _inline(plots.drawn(group, named), len(made))
-        dataset, preset = named(of.dataset), first["preset"]
-        what = f"{of.ipc} images per class of {dataset}, preset {preset}"
-        label = f"Heat map: accuracy of every set on every network, {what}"
-        made.append(HeatMap(of, svg, label))
+    frame = longform.frame(records)
+    table = comparison.transfer(frame, presets=PRESETS)
+    several = table.groupby(plots.FIGURE)["architecture"].transform("nunique") > 1
+    drawn = plots.transfer(table[several.to_numpy(dtype=bool)], named_in(records))
+    return _inlined(drawn, "heat", records)
+
+
+def curves_of(records: Sequence[Record]) -> list[Inline]:
+    """Return the figures of accuracies on the way, swept settings and cost.
+
+    Args:
+        records: as ``longform.told_apart`` returns them.
+    """
+    drawn = chain(
+        curves.history(records, PRESETS),
+        curves.ablation(records, PRESETS),
+        pareto(records, PRESETS),
+    )
+    return _inlined(drawn, "curve", records)
+
+
+def step_times(records: Sequence[Record]) -> list[Inline]:
+    """Return the figures of the time per step; long ones are left to the table.
+
+    Args:
+        records: with those of ``dcbench time``.
+    """
+    return _inlined(bars.timing(records, PRESETS, MOST_BARS), "time", records)
+
+
+def _inlined(
+    drawings: Iterable[Drawing], prefix: str, records: Sequence[Record]
+) -> list[Inline]:
+    """Return figures of records as parts of a page, the first ``MOST_FIGURES``."""
+    named, made = named_in(records), []
+    for number, each in enumerate(islice(drawings, MOST_FIGURES)):
+        of = Facets(each.dataset, each.ipc, "", each.preset)
+        images = f", {each.ipc} images per class" if each.ipc else ""
+        label = (
+            f"{_TITLES[each.kind]}: {named(each.dataset)}{images}, preset {each.preset}"
+        )
+        svg = _inline(written(each.figure, "svg"), f"{prefix}{number}")
+        made.append(Inline(of, svg, label))
     return made
 
 
-def _inline(content: bytes, number: int) -> Markup:
+def _inline(content: bytes, name: str) -> Markup:
     """Return an SVG file as part of a page: no prologue, and names of its own.
 
     The text in it was escaped when the figure was drawn.
@@ -144,6 +194,6 @@ def _inline(content: bytes, number: int) -> Markup:
     text = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"', "", text)
     text = text.replace("xlink:href", "href")
     for before in (' id="', 'href="#', "url(#"):
-        text = text.replace(before, f"{before}f{number}-")
+        text = text.replace(before, f"{before}{name}-")
     size = '<svg aria-hidden="true" focusable="false" '
     return Markup(text.replace("<svg ", size, 1))

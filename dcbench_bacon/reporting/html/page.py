@@ -18,6 +18,7 @@ from dcbench_bacon import __version__
 from dcbench_bacon.reporting.figures.points import Named, named_in
 from dcbench_bacon.reporting.html import cost_rows, figures, rows
 from dcbench_bacon.reporting.html.details import as_script, details
+from dcbench_bacon.reporting.html.downstream_rows import Downstream
 from dcbench_bacon.reporting.html.thumbnails import Thumbnail
 from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.reporting.wording import MARKS, NOTES
@@ -38,6 +39,7 @@ def page(
     *,
     timing: Sequence[Record] = (),
     thumbnails: Sequence[Thumbnail] = (),
+    downstream: Sequence[Downstream] = (),
     warnings: Sequence[str] = (),
 ) -> str:
     """Return the page as HTML.
@@ -47,12 +49,13 @@ def page(
         records: its records.
         timing: the records of ``dcbench time``.
         thumbnails: pictures of the sets of some records.
+        downstream: the tables of downstream uses.
         warnings: sentences about what is left out.
     """
     shown = longform.told_apart(records)
     named = named_in(shown)
     accuracies = rows.accuracies(shown)
-    steps = cost_rows.steps([*shown, *longform.told_apart(timing)])
+    timed = [*shown, *longform.told_apart(timing)]
     data = details(store, shown)
     script = _text("report.js")
     return _template().render(
@@ -68,9 +71,12 @@ def page(
         accuracies=accuracies,
         panels=figures.panels(accuracies.rows),
         heat_maps=figures.heat_maps(shown),
+        curves=figures.curves_of(shown),
         pictures=[_picture(thumbnail, named) for thumbnail in thumbnails],
         sets=cost_rows.sets(shown),
-        steps=steps,
+        steps=cost_rows.steps(timed),
+        step_times=figures.step_times(timed),
+        downstream=downstream,
         unfinished=rows.unfinished(shown),
         machines=_machines(shown),
         notes=_notes(accuracies.rows),

@@ -22,7 +22,7 @@
   const matches = (element, wanted) =>
     FACETS.every((name) => {
       const own = element.dataset[name];
-      return !wanted[name] || own === wanted[name] || (name === "network" && !own);
+      return !wanted[name] || !own || own === wanted[name];  // none: of several
     });
 
   const filter = () => {

@@ -25,6 +25,10 @@ _TEX = {
     **{"‡": r"$^\ddagger$", "—": "---", "<": r"\textless{}", "²": "$^2$"},
     **{raised: rf"$^\mathrm{{{plain}}}$" for raised, plain in LETTERS.items()},
 }
+_PREAMBLE = (
+    "% needs \\usepackage{booktabs} and \\usepackage{graphicx}; across two columns: "
+    "table* instead of table"
+)
 _CSS = """body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;max-width:90rem;
 margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;
 border-top:2px solid;border-bottom:2px solid;font-variant-numeric:tabular-nums}
@@ -101,7 +105,7 @@ def latex(page: Page) -> str:
         caption=_tex(page.caption) or None,
         label=page.label or None,
     )
-    lines = [r"% needs \usepackage{booktabs}", printed.removesuffix("\\end{table}\n")]
+    lines = [_PREAMBLE, _fitting(printed.removesuffix("\\end{table}\n"))]
     if page.notes:
         notes = "\n".join(rf"{_tex(note)}\par" for note in page.notes)
         lines.append(
@@ -109,6 +113,20 @@ def latex(page: Page) -> str:
             f"{notes}\n\\end{{minipage}}\n"
         )
     return f"{lines[0]}\n{''.join(lines[1:])}\\end{{table}}\n"
+
+
+def _fitting(printed: str) -> str:
+    """Return a table that is made smaller where it is wider than the text.
+
+    No text in it is mistaken for the ends of the table, because backslashes of texts
+    are escaped.
+    """
+    width = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
+    begin, end = r"\begin{tabular}", r"\end{tabular}"
+    fitted = printed.replace(
+        begin, f"\\smallskip\n\\resizebox{{{width}}}{{!}}{{%\n{begin}"
+    )
+    return fitted.replace(end, f"{end}}}")
 
 
 def hypertext(page: Page) -> str:

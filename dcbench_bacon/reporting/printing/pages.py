@@ -77,7 +77,8 @@ def _plain(table: pd.DataFrame, _: Table) -> Page:
     """Return the page of rows that are printed as they are, with rounded numbers."""
     if len(table):
         table = table.dropna(axis=1, how="all")
-        table = table.loc[:, ~table.eq("").all()]
+        filled = [name for name in table.columns if (table[name] != "").any()]
+        table = table[filled]
     if "overrides" in table:
         table = table.assign(preset=table["preset"].str.removesuffix(CHANGED))
     names = [str(name) for name in table.columns]

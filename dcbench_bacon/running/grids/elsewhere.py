@@ -18,6 +18,9 @@ from dcbench_bacon.store import Store
 
 SECONDS = 0.5  # between two messages about the progress of a cell
 LOOK_SECONDS = 1.0  # between two questions of whether to stop
+MOST_TRACKED = 1000  # values that wait for a tracker
+Tracked = tuple[str, dict[str, float], int]  # name of the run, values by name, step
+Track = Callable[[str, dict[str, float], int], None]
 
 
 def run_cell(
@@ -26,6 +29,7 @@ def run_cell(
     config: RunConfig,
     reporter: Reporter | None = None,
     stop: Callable[[], bool] = lambda: False,
+    track: Track | None = None,
 ) -> CellResult:
     """Run a cell in this process, and return its result.
 
@@ -35,12 +39,15 @@ def run_cell(
         config: how it runs.
         reporter: shows progress; by default lines go to the log.
         stop: is called after each step and returns whether to stop.
+        track: takes what a tracker keeps on the way; None if nothing is tracked.
 
     Raises:
         InterruptedRunError: the run was stopped; the same job can continue later.
         OutputError: results can no longer be written.
     """
-    (result,) = run([job], Store(root), config.here(reporter, stop))
+    context = config.here(reporter, stop)
+    context = replace(context, policy=replace(context.policy, track=track))
+    (result,) = run([job], Store(root), context)
     return result
 
 
@@ -59,14 +66,15 @@ def portable(job: CellJob, root: Path, config: RunConfig) -> tuple[Any, ...]:
 class Board:
     """The messages between the process of the user and those that run cells.
 
-    It lies in a process of its own, and holds the lines and the progress that were not
-    shown yet.
+    It lies in a process of its own, and holds the lines, the progress and the tracked
+    values that were not shown yet.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self.lines: list[str] = []
         self.progress: dict[str, str] = {}
+        self.tracked: list[Tracked] = []
         self.stopping = False
 
     def tell(self, line: str) -> None:
@@ -80,10 +88,15 @@ class Board:
         else:
             self.progress.pop(cell, None)
 
-    def take(self) -> tuple[list[str], dict[str, str]]:
-        """Return the new lines and the progress of all cells in flight."""
+    def track(self, run: str, values: dict[str, float], step: int) -> None:
+        """Keep values for a tracker; the oldest are lost if nobody takes them."""
+        self.tracked = [*self.tracked[-MOST_TRACKED:], (run, values, step)]
+
+    def take(self) -> tuple[list[str], dict[str, str], list[Tracked]]:
+        """Return the new lines, the progress of all cells, and new tracked values."""
         lines, self.lines = self.lines, []
-        return lines, dict(self.progress)
+        tracked, self.tracked = self.tracked, []
+        return lines, dict(self.progress), tracked
 
     def stop(self) -> None:
         """Ask all cells to stop after the step in progress."""

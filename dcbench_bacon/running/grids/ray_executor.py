@@ -111,6 +111,8 @@ class _RayGrid:
 
     def end(self) -> None:
         """Let the cells in flight end their step, and cancel what is left."""
+        if self.context.policy.track:
+            self._show(self.count)  # what the last cell has sent
         self.context.policy.reporter.stop()
         if not self.pending:
             return
@@ -134,7 +136,12 @@ class _RayGrid:
                 max_retries=self.cluster.retries,
                 name=str(job.cell),
             )
-            .remote(self.board, given.cores, *portable(job, self.store.root, config))
+            .remote(
+                self.board,
+                given.cores,
+                self.context.policy.track is not None,
+                *portable(job, self.store.root, config),
+            )
         )
         self.pending[task] = job
 
@@ -171,20 +178,25 @@ class _RayGrid:
         return CellResult(job, "failed", record)
 
     def _show(self, done: int) -> None:
-        """Show the lines and the progress that cells have sent."""
+        """Show the lines and the progress that cells have sent; track their values."""
         try:
-            lines, cells = self.ray.get(self.board.take.remote())
+            lines, cells, tracked = self.ray.get(self.board.take.remote())
         except self.ray.exceptions.RayError:  # its node is gone; it begins anew
             return
         for line in lines:
             self.context.tell(line)
+        if self.context.policy.track:
+            for values in tracked:
+                self.context.policy.track(*values)
         shown = "; ".join(list(cells.values())[:MOST_SHOWN])
         more = len(cells) - MOST_SHOWN
         note = f"{shown}; and {more} more" if more > 0 else shown
         self.context.policy.reporter.update(done, note)
 
 
-def _task(board: Any, cores: int, job: CellJob, root: Path, config: RunConfig) -> Any:
+def _task(
+    board: Any, cores: int, tracked: bool, job: CellJob, root: Path, config: RunConfig
+) -> Any:
     """Run a cell in a worker of Ray."""
     import ray
 
@@ -199,4 +211,8 @@ def _task(board: Any, cores: int, job: CellJob, root: Path, config: RunConfig) -
         except ray.exceptions.RayError:  # its node is gone; it begins anew
             return False
 
-    return run_cell(job, root, config, reporter, RareQuestion(stopping))
+    def track(run: str, values: dict[str, float], step: int) -> None:
+        board.track.remote(run, values, step)
+
+    stop = RareQuestion(stopping)
+    return run_cell(job, root, config, reporter, stop, track if tracked else None)
