@@ -483,6 +483,19 @@ def test_data_sets_of_one_name_keep_their_title_and_show_their_fingerprint() -> 
     assert "CIFAR-10 (bbbbbbbb)" in text
 
 
+def test_a_network_has_no_number_that_was_published_for_another() -> None:
+    found = [
+        record(Cell("dm", "cifar10", 10), (0.5, 0.51)),
+        record(Cell("dm", "cifar10", 10), (0.3, 0.31), architecture="MLP"),
+    ]
+    (row,) = (
+        r for r in page_of(table_of(found, layout="networks")).rows if r[1] == "DM"
+    )
+    cells = [cell.rest if isinstance(cell, Marked) else cell for cell in row[2:]]
+    assert cells[0].startswith("(48.9")
+    assert cells[1] == ""
+
+
 def test_timing_by_hand() -> None:
     row = tables.timing([record(Cell("dm", "cifar10", 10), (0.5,))]).iloc[0]
     assert row["real_forward_ms"] == pytest.approx(5.0)

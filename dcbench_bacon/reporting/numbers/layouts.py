@@ -8,6 +8,7 @@ of images per class. Accuracies of different protocols, presets and selections a
 in one block.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -70,6 +71,8 @@ def measured(long: pd.DataFrame, wanted: Wanted) -> Table:
     """
     rows = tables.summary(long, presets=wanted.presets, source=wanted.source)
     rows = _told(rows.reset_index(), long)
+    if wanted.layout == "networks":
+        rows = _without_other_networks(rows)
     rows = pd.concat([rows, _published_only(rows, wanted)], ignore_index=True)
     return _table(rows, wanted)
 
@@ -106,6 +109,19 @@ def _told(rows: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
     rows["preset"] = [str(p).removesuffix(CHANGED) for p in rows["preset"]]
     rows["role"] = ["whole" if m == WHOLE else "measured" for m in rows["method"]]
     return rows.reindex(columns=COLUMNS)
+
+
+def _without_other_networks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without the numbers published for another network.
+
+    Under the name of a network they would pass for numbers of that network.
+    """
+    of_others = [" network " in f" {names} " for names in rows["not_compared"]]
+    numbers = ["published_mean", "published_std"]
+    rows.loc[of_others, numbers] = math.nan
+    texts = ["published_source", "published_architecture", "published_evaluation"]
+    rows.loc[of_others, [*texts, "not_compared", "remarks"]] = ""
+    return rows
 
 
 def _only_published(row: PublishedNumber, **evaluated: Any) -> dict[str, Any]:

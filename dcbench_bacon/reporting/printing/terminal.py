@@ -83,7 +83,7 @@ def to_rich(table: Table, width: int) -> RenderableType:
     strips = _of_layout(page, width) if arranged else _of_rows(page, width)
     for strip in strips:
         parts += [RichText(), strip] if parts else [strip]
-    return Group(*parts, RichText(), _below(page))
+    return Group(*parts, *([RichText(), _below(page)] if page.notes else []))
 
 
 def _without_shared(page: Page) -> tuple[Page, str]:
