@@ -172,8 +172,9 @@ def slim(**given: Any) -> None:
 
     A network is trained on the real images and loses its channels of the smallest
     batch-norm scales (torch-pruning, an extra: pip install 'dcbench-bacon[slim]'). Then
-    it is trained on the set alone, and the unpruned network labels every batch. Give a
-    set of random images as the baseline. Records go to OUTPUT/slim; finished trainings
+    it is trained on the set alone by the protocol common, unless --protocol names
+    another, and the unpruned network labels every batch. Give a set of random images as
+    the baseline. Records go to OUTPUT/slim; finished trainings
     are skipped, interrupted ones continue.
     """
     from dcbench_bacon.cli.cells.slimming import slim_networks
