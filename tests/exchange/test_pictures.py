@@ -114,13 +114,21 @@ def test_vectors_hold_the_names_as_text(format: str) -> None:
         assert b"DM &amp; co" in content
 
 
+OVERRIDES: dict[str, dict[str, str]] = {"dm": {}, "idm": {"partition": "2"}}
+
+
 def kept_sets(folder: Path) -> list[Record]:
     """A results folder with two methods, of one of which there are two seeds."""
     store, records = Store(folder), []
     for method, seed in (("dm", 0), ("dm", 1), ("idm", 0)):
         made = of_digits(2, partition=2 if method == "idm" else 1)
         found = structs.replace(
-            record(Cell(method, "digits", 2, seed), (0.5,), preset="demo"),
+            record(
+                Cell(method, "digits", 2, seed),
+                (0.5,),
+                preset="demo",
+                overrides={"protocol.epochs": "3", **OVERRIDES[method]},
+            ),
             synthetic_sha256=synthetic_file.digest(made),
         )
         digest = distillation_digest(found.recipe)
@@ -142,7 +150,8 @@ def test_the_sets_of_a_results_folder(
     assert result.stdout.split() == [str(path)]
     text = path.read_text(encoding="utf-8")
     assert text.count("<image") == 2  # a set per method
-    assert ">DM<" in text
+    assert ">DM<" in text  # an override of the evaluation is not of the set
+    assert ">IDM, partition=2<" in text
     assert "2x2 in each" in text
     result = invoke(
         *(*command, "--preset", "demo", "--format", "svg", "--methods", "idm"),

@@ -142,7 +142,7 @@ def test_filters_act_on_all_sections_and_can_be_linked_to(show: Open) -> None:
 
 def test_a_number_opens_its_records(show: Open) -> None:
     shown = show("small")
-    shown.get_by_role("button", name="Record of DM on cifar10").press("Enter")
+    shown.get_by_role("button", name="Record of DM on CIFAR-10").press("Enter")
     dialog = shown.get_by_role("dialog")
     assert dialog.get_by_role("heading", level=2).inner_text() == (
         "2 records behind this mean"

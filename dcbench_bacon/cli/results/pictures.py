@@ -17,6 +17,7 @@ from dcbench_bacon.exchange.pictures.figure import Choice, Shown, draw, name_abo
 from dcbench_bacon.exchange.pictures.of_results import kept
 from dcbench_bacon.exchange.pictures.opened import facts_in, unwhitened
 from dcbench_bacon.recipes.digests import distillation_digest
+from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
 from dcbench_bacon.reporting.figures.figure_files import slug
 from dcbench_bacon.reporting.figures.points import done, named_in, overridden
 from dcbench_bacon.reporting.html.details import as_typed
@@ -97,7 +98,7 @@ def of_folder(
     for name, group in _figures(found):
         shown = []
         for each in kept(store, map(as_typed, group)):
-            changes = overridden(each.record)
+            changes = overridden(each.record, *_of_evaluation(each.record))
             method = named(each.record.name or each.record.cell.method)
             label = f"{method}, {changes}" if changes else method
             shown.append(look.shown(label, each.path, each.synthetic, each.info))
@@ -113,6 +114,12 @@ def of_folder(
             output / "synthetic",
         )
     return paths
+
+
+def _of_evaluation(record: Record) -> list[str]:
+    """Return the overridden keys that have nothing to do with the set."""
+    keys = record.recipe.overrides
+    return [key for key in keys if key.startswith(PROTOCOL_PREFIX)]
 
 
 def _figures(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:

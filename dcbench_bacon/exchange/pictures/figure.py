@@ -130,7 +130,7 @@ def draw(shown: Sequence[Shown], choice: Choice, format: str = "png") -> bytes:
             part = slice(block * place.rows, end)
             left = block * (place.block + BLOCK_GAP)
             _block(axes, place, left, shown, classes[part], names[part], format)
-            _head(axes, place, left, headings, turned=turned)
+            _head(axes, place, left, headings, _last_gap(info, place), turned=turned)
         _title(axes, info, note)
         return written(figure, format, DOTS)
 
@@ -164,8 +164,7 @@ def _block(
     x = left + place.names
     for each, columns in zip(shown, place.columns, strict=True):
         pixels = mosaic(each.synthetic, each.info, classes, columns)
-        # The gap after the last image is no part of the pixels.
-        edge = place.side * gap(each.info.size) / (each.info.size + gap(each.info.size))
+        edge = _last_gap(each.info, place)
         width, height = columns * place.side, len(classes) * place.side
         axes.imshow(
             pixels,
@@ -216,8 +215,20 @@ def _slanted(headings: Sequence[str]) -> dict[str, float]:
     return {"heading": rise, "margin": along * _length(headings[-1])}
 
 
+def _last_gap(info: DatasetInfo, place: Layout) -> float:
+    """Return the width of the gap after the last image, which has no pixels."""
+    between = gap(info.size)
+    return place.side * between / (info.size + between)
+
+
 def _head(
-    axes: Axes, place: Layout, left: float, headings: Sequence[str], *, turned: bool
+    axes: Axes,
+    place: Layout,
+    left: float,
+    headings: Sequence[str],
+    edge: float,
+    *,
+    turned: bool,
 ) -> None:
     """Write the names of the sets above their images."""
     x, bottom = left + place.names, TITLE + place.heading - 0.05
@@ -232,7 +243,9 @@ def _head(
             }
             axes.text(x + 0.35 * place.side, bottom, heading, **style, **_TEXT)
         else:
-            axes.text(x + width / 2, bottom, heading, ha="center", **style, **_TEXT)
+            axes.text(
+                x + (width - edge) / 2, bottom, heading, ha="center", **style, **_TEXT
+            )
         x += width + SET_GAP
 
 
