@@ -1,5 +1,6 @@
 """What ``dcbench evaluate`` records of other tools' sets, and when it trains anew."""
 
+import csv
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -194,7 +195,7 @@ def test_all_sets_of_a_file_are_sets_of_one_method(tmp_path: Path) -> None:
         *("table", "--what", "spread", "--preset", "demo", "--output", tmp_path),
         *("--format", "csv"),
     ).stdout.splitlines()
-    row = dict(zip(shown[0].split(","), shown[1].split(","), strict=True))
+    (row,) = csv.DictReader(shown)
     assert (row["sets"], row["networks"]) == ("3", "3")
     assert row["std_sets"]
     refused = invoke("convert", path, "--index", "all", "--to", "npz", "--output", "a")
