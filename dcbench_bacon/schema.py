@@ -244,6 +244,9 @@ class Record(Struct, frozen=True, kw_only=True):
             nothing was held out, and in older records.
         titles: the names that tables print for the method and the data set, by their
             names in ``cell``; empty in older records.
+        whitening_sha256: the hash of the ZCA whitening of the data set, which differs
+            by rounding between machines; None where nothing was whitened, and in older
+            records.
         regime: where the labels of the evaluation come from, see
             ``protocol.Protocol.regime``; empty in older records.
         taught_bytes: the size of the labels that each network learned from, see
@@ -275,6 +278,7 @@ class Record(Struct, frozen=True, kw_only=True):
     stored_accuracies: dict[str, tuple[Fraction, ...]] = field(default_factory=dict)
     validation_sha256: str | None = None
     titles: dict[str, str] = field(default_factory=dict)
+    whitening_sha256: str | None = None
     regime: str = ""
     taught_bytes: int | None = None
     identified_by: IdentifiedBy = "content"

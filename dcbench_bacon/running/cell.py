@@ -143,6 +143,7 @@ class CellRunner:
             "evaluation": {**self.teachers.timings, **run.timings},
             "teachers": self.teachers.origins,
             "validation_sha256": held_out_sha256(self.images.validation),
+            "whitening_sha256": (self.images.dataset.zca or {}).get("sha256"),
         }
 
     def _find_teachers(self) -> None:

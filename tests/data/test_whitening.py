@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commandline import invoke, settable
+from commandline import invoke, only_record, settable
 from PIL import Image
 from support import dataset
 from torch import Tensor
@@ -208,6 +208,8 @@ def test_from_recipe_to_accuracy(tmp_path: Path) -> None:
     assert made.provenance["zca"] == digits.zca
     assert made.provenance["dataset_sha256"] == digits.fingerprint
     assert start.provenance["zca"] is None
+    hashes = [only_record(tmp_path / of).whitening_sha256 for of in ("white", "plain")]
+    assert hashes == [made.provenance["zca"]["sha256"], None]
     # The rate of the images is next to nothing: both are real images, the same ones.
     pixels = (denormalize(start.images, digits.info) * 255).round()
     fitted = whitening.fit(loading.load("digits").train.images)
