@@ -245,7 +245,9 @@ class Clock:
             "count": count,
             "device": self.device.type,
             "state": state.state_dict() if state else None,
-            "generators": {k: g.get_state() for k, g in self._generators.items()},
+            # A stream that was not asked for since the resumption stays where it was.
+            "generators": self._restored
+            | {name: stream.get_state() for name, stream in self._generators.items()},
             "stopwatch": self._stopwatch.state_dict(),
             "first": self._first,
         }

@@ -335,6 +335,25 @@ def test_streams_resume_whether_they_exist_yet_or_not(tmp_path: Path) -> None:
         assert rest == quiet[2 * 4 :]
 
 
+def test_a_stream_asked_for_rarely_outlives_several_stops(tmp_path: Path) -> None:
+    """A process may write a checkpoint without having asked for every stream."""
+
+    def run(runner: Clock) -> list[float]:
+        values = []
+        for step in runner.steps("match", 9):
+            values += draws(runner, "rare") if step % 4 == 0 else draws(runner, "real")
+        return values
+
+    quiet = run(Clock("cell", CPU))
+    for _ in range(4):
+        asked = iter([False, True])
+        policy = RunPolicy(folder=tmp_path, stop=lambda: next(asked))  # noqa: B023
+        with pytest.raises(InterruptedRunError):
+            run(Clock("cell", CPU, policy))
+    rest = run(Clock("cell", CPU, RunPolicy(folder=tmp_path)))
+    assert rest == quiet[-len(rest) :]
+
+
 def test_streams_resume_across_stages(tmp_path: Path) -> None:
     def run(runner: Clock) -> list[float]:
         for stage in ("one", "two"):
