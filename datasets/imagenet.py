@@ -31,16 +31,29 @@ from dcbench_bacon.api import (
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-INFO = DatasetInfo(
-    name="imagenet",
-    title="ImageNet-1k",
-    classes=1000,
-    channels=3,
-    size=224,
-    mean=MEAN,
-    std=STD,
-    class_names=tuple(ResNet18_Weights.DEFAULT.meta["categories"]),
-)
+
+
+def facts(name: str, title: str, class_names: Sequence[str]) -> DatasetInfo:
+    """Return the facts of ImageNet or a part of it, with the statistics of all of it.
+
+    Args:
+        name: the name that users type.
+        title: the name that tables print.
+        class_names: the names of the classes, in the order of the labels.
+    """
+    return DatasetInfo(
+        name=name,
+        title=title,
+        classes=len(class_names),
+        channels=3,
+        size=224,
+        mean=MEAN,
+        std=STD,
+        class_names=tuple(class_names),
+    )
+
+
+INFO = facts("imagenet", "ImageNet-1k", ResNet18_Weights.DEFAULT.meta["categories"])
 COUNTS = (1_281_167, 50_000)
 TREES = ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC", "")
 _ANSWERS = "LOC_val_solution.csv"

@@ -5,20 +5,15 @@ The classes and their order are those of EDC's code (``dataset.py`` of ImageNet-
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, LabelledFiles
+from dcbench_bacon.api import LabelledFiles
 
-from .imagenet import MEAN, STD, TREES, files_of
+from .imagenet import TREES, facts, files_of
 from .imagenet import shorter as shorter
 
-INFO = DatasetInfo(
-    name="imagenet10",
-    title="ImageNet-10",
-    classes=10,
-    channels=3,
-    size=224,
-    mean=MEAN,
-    std=STD,
-    class_names=(
+INFO = facts(
+    "imagenet10",
+    "ImageNet-10",
+    (
         *("bonnet", "green mamba", "langur", "Doberman", "gyromitra", "Saluki"),
         *("vacuum", "window screen", "cocktail shaker", "garden spider"),
     ),

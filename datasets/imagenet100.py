@@ -6,9 +6,9 @@ which the papers on distillation use.
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, LabelledFiles
+from dcbench_bacon.api import LabelledFiles
 
-from .imagenet import MEAN, STD, TREES, files_of
+from .imagenet import TREES, facts, files_of
 from .imagenet import shorter as shorter
 
 _CLASSES = """
@@ -39,15 +39,10 @@ vizsla; n03642806 laptop; n04336792 stretcher; n03259280 Dutch oven; n02116738 A
 hunting dog; n02108089 boxer; n03424325 gasmask; n01855672 goose; n02090622 borzoi
 """
 _PAIRS = [" ".join(each.split()).partition(" ") for each in _CLASSES.split(";")]
-INFO = DatasetInfo(
-    name="imagenet100",
-    title="ImageNet-100",
-    classes=100,
-    channels=3,
-    size=224,
-    mean=MEAN,
-    std=STD,
-    class_names=tuple(name for _, _, name in _PAIRS),
+INFO = facts(
+    "imagenet100",
+    "ImageNet-100",
+    tuple(name for _, _, name in _PAIRS),
 )
 COUNTS = (126_689, 5_000)
 CLASSES = tuple(wnid for wnid, _, _ in _PAIRS)

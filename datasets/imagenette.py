@@ -8,20 +8,15 @@ in the order of their WordNet ids, which is that of their indices in ImageNet.
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, LabelledFiles
+from dcbench_bacon.api import LabelledFiles
 
-from .imagenet import MEAN, STD, TREES, files_of
+from .imagenet import TREES, facts, files_of
 from .imagenet import shorter as shorter
 
-INFO = DatasetInfo(
-    name="imagenette",
-    title="ImageNette",
-    classes=10,
-    channels=3,
-    size=224,
-    mean=MEAN,
-    std=STD,
-    class_names=(
+INFO = facts(
+    "imagenette",
+    "ImageNette",
+    (
         *("tench", "English springer", "cassette player", "chain saw", "church"),
         *("French horn", "garbage truck", "gas pump", "golf ball", "parachute"),
     ),

@@ -7,20 +7,15 @@ their WordNet ids.
 
 from pathlib import Path
 
-from dcbench_bacon.api import DatasetInfo, LabelledFiles
+from dcbench_bacon.api import LabelledFiles
 
-from .imagenet import MEAN, STD, TREES, files_of
+from .imagenet import TREES, facts, files_of
 from .imagenet import shorter as shorter
 
-INFO = DatasetInfo(
-    name="imagewoof",
-    title="ImageWoof",
-    classes=10,
-    channels=3,
-    size=224,
-    mean=MEAN,
-    std=STD,
-    class_names=(
+INFO = facts(
+    "imagewoof",
+    "ImageWoof",
+    (
         *("Shih-Tzu", "Rhodesian ridgeback", "beagle", "English foxhound"),
         *("Border terrier", "Australian terrier", "golden retriever"),
         *("Old English sheepdog", "Samoyed", "dingo"),

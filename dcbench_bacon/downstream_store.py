@@ -10,15 +10,15 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 from filelock import FileLock
 from msgspec import Struct, field
 
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.field_types import Preset, more_reduced
-from dcbench_bacon.protocol import without_later
+from dcbench_bacon.field_types import Preset, Use, more_reduced, without_later
+from dcbench_bacon.protocol import LATER_FIELDS
 from dcbench_bacon.runtime.disk import files
 from dcbench_bacon.runtime.disk.files import write_atomically
 from dcbench_bacon.runtime.disk.redo import Redo
@@ -102,8 +102,8 @@ class Trained(Struct, frozen=True, kw_only=True):
             self, recipe=recipe, evaluations=(), environment=None, **measured
         )
         content = msgspec.to_builtins(plan)
-        protocol = content["recipe"]["protocol"]
-        content["recipe"]["protocol"] = without_later(protocol)
+        protocol = without_later(self.recipe.protocol, LATER_FIELDS)
+        content["recipe"]["protocol"] = protocol
         encoded = msgspec.json.encode(content, order="sorted")
         return hashlib.sha256(encoded).hexdigest()[:12]
 
@@ -268,3 +268,15 @@ def search_folder(store: Store) -> Folder[Candidate]:
 def slimming_folder(store: Store) -> Folder[Slimmed]:
     """Return the folder with the records of ``dcbench slim``."""
     return Folder(store, "slim", Slimmed)
+
+
+_KINDS: dict[Use, type[Trained]] = {
+    "continual": Stage,
+    "nas": Candidate,
+    "slim": Slimmed,
+}
+
+
+def folder_of(store: Store, use: Use) -> Folder[Any]:
+    """Return the folder with the records of a use."""
+    return Folder(store, use, _KINDS[use])

@@ -1,6 +1,6 @@
 """The evaluation protocol, field by field. This module does not import torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
@@ -238,17 +238,5 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.selection == "best_val" or bool(self.learning_rates)
 
 
-# The fields, with their defaults, that came after the digests of whole protocols.
-_LATER_FIELDS: dict[str, Any] = {"labels": "own", "updates": 0, "label_store": False}
-
-
-def without_later(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a protocol without later ones that are at their default.
-
-    The digests that contain all other fields stay what they were before these came.
-    """
-    return {
-        name: value
-        for name, value in fields.items()
-        if _LATER_FIELDS.get(name, ...) != value
-    }
+# The fields that came after the digests of whole protocols.
+LATER_FIELDS = frozenset({"labels", "updates", "label_store"})

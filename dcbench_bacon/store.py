@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from filelock import FileLock
 
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
+from dcbench_bacon.field_types import Use
 from dcbench_bacon.runtime.disk.files import (
     is_temporary,
     slug,
@@ -21,7 +23,7 @@ from dcbench_bacon.schema import Cell, Record
 STALE_SECONDS = 3600.0  # no write takes this long
 FOLDERS = (
     *("records", "failures", "timing", "synthetic", "checkpoints", "shared"),
-    *("continual", "nas", "figures", "inflight"),
+    *(*get_args(Use), "figures", "inflight"),
 )
 
 
@@ -241,7 +243,7 @@ class Store:
 
     def names_set(self, sha256: str) -> bool:
         """Return whether a record, readable or not, contains the hash of a set."""
-        folders = ("records", "failures", "continual", "nas")
+        folders = ("records", "failures", *get_args(Use))
         paths = (
             path for folder in folders for path in (self.root / folder).glob("*.json")
         )

@@ -1,4 +1,4 @@
-"""What a typed name of a data set means: a module, a folder and a size."""
+"""Find the module, the folder and the size that a typed name of a data set means."""
 
 import os
 from collections.abc import Sequence

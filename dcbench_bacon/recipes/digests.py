@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from dcbench_bacon import schema
-from dcbench_bacon.protocol import Protocol, without_later
+from dcbench_bacon.field_types import without_later
+from dcbench_bacon.protocol import LATER_FIELDS, Protocol
 
 # The fields that every digest of a protocol contains. Other fields were added later. A
 # digest contains them only if they differ from their defaults, so that the digests of
@@ -43,12 +44,7 @@ def distillation_digest(recipe: schema.Recipe) -> str:
 
 def _decisive(protocol: Protocol) -> dict[str, Any]:
     """Return the fields of a protocol that a digest contains."""
-    defaults = {field.name: field.default for field in msgspec.structs.fields(Protocol)}
-    return {
-        name: value
-        for name, value in msgspec.structs.asdict(protocol).items()
-        if name in _FIRST_FIELDS or value != defaults[name]
-    }
+    return without_later(protocol, set(Protocol.__struct_fields__) - _FIRST_FIELDS)
 
 
 def protocol_digest(protocol: Protocol, *without: str) -> str:
@@ -61,7 +57,7 @@ def protocol_digest(protocol: Protocol, *without: str) -> str:
         protocol: the protocol of a record.
         without: further fields that may differ.
     """
-    fields = without_later(msgspec.to_builtins(protocol))
+    fields = without_later(protocol, LATER_FIELDS)
     for key in ("architectures", "networks", *without):
         del fields[key]
     return _hash(fields)

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from dcbench_bacon import schema
 from dcbench_bacon.errors import UsageError, guess
+from dcbench_bacon.field_types import without_later
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.recipes.protocols import (
@@ -97,7 +98,7 @@ def resolve(
     values = {key: value for key, value in values.items() if not is_protocol(key)}
     struct = convert(values, settings, where_to_look(path, method))
     recipe = schema.Recipe(
-        settings=_recorded(struct),
+        settings=without_later(struct, getattr(struct, "ADDED", ())),
         protocol=judged.protocol,
         preset=request.preset,
         # Keys of other methods in the grid do not apply here.
@@ -110,16 +111,6 @@ def resolve(
     for field in msgspec.structs.fields(settings):
         origins.setdefault(field.name, Origin(DEFAULT, ""))
     return Resolved(recipe, origins | judged.origins)
-
-
-def _recorded(settings: Struct) -> dict[str, Any]:
-    """Return the values of settings, without later additions at their defaults."""
-    defaults = {f.name: f.default for f in msgspec.structs.fields(settings)}
-    return {
-        name: value
-        for name, value in msgspec.to_builtins(settings).items()
-        if name not in getattr(settings, "ADDED", ()) or value != defaults[name]
-    }
 
 
 def judged_as(find: Finder, cell: schema.Cell, request: Request) -> Judged:

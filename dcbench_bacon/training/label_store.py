@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from dcbench_bacon.augmentation import policies
-from dcbench_bacon.augmentation.mixing import Mix, Mixer
+from dcbench_bacon.augmentation.mixing import Mix
 from dcbench_bacon.contract import Run, State
 from dcbench_bacon.data.dataset import sha256
-from dcbench_bacon.training.labelling import mean_logits
+from dcbench_bacon.training.labelling import mean_logits, weights_of
 from dcbench_bacon.training.task import LabelledBatch, Task
 
 
@@ -37,20 +37,17 @@ class LabelStore:
         self.images = decoded.images
         self.teachers = task.teachers
         self.augmentation = policies.build(self.protocol.augmentation, task.info)
-        self.mixer: Mixer | None = None
-        if self.protocol.mixing != "none":
-            kind, alpha = self.protocol.mixing, self.protocol.mixing_alpha
-            self.mixer = Mixer(kind, alpha, task.info.size)
+        self.mixer = task.mixer
 
     @cached_property
     def name(self) -> str:
         """The beginning of the files' names: it identifies all that decides labels."""
-        weights = [v for each in self.teachers for v in each.state_dict().values()]
         protocol = self.protocol
         decisive = (protocol.batch_size, protocol.augmentation, protocol.mixing)
         words = f"{self.run.cell} {decisive} {protocol.mixing_alpha}"
         told = torch.frombuffer(bytearray(words.encode()), dtype=torch.uint8)
-        return f"labels-{self.run.cell}-{sha256(self.images, told, *weights)[:16]}"
+        content = sha256(self.images, told, *weights_of(self.teachers))[:16]
+        return f"labels-{self.run.cell}-{content}"
 
     def index(self) -> State:
         """Return what the store has, which is kept beside the passes."""

@@ -25,3 +25,8 @@ def mean_logits(
         torch.cat([teacher.eval()(piece) for piece in pieces]) for teacher in teachers
     ]
     return torch.stack(logits).mean(0)
+
+
+def weights_of(teachers: tuple[Network, ...]) -> list[Tensor]:
+    """Return all that decides the labels of teachers: parameters and buffers."""
+    return [value for each in teachers for value in each.state_dict().values()]

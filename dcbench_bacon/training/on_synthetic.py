@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dcbench_bacon.augmentation import policies
-from dcbench_bacon.augmentation.mixing import Mix, Mixer
+from dcbench_bacon.augmentation.mixing import Mix
 from dcbench_bacon.contract import Stages, State
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
@@ -63,10 +63,8 @@ class SetTrainer:
         self.shuffling = clock.generator(f"{stream}/shuffle")
         self.drawing = clock.generator(f"{stream}/augmentation", device="cpu")
         self.augmentation = policies.build(self.protocol.augmentation, task.info)
-        self.mixer: Mixer | None = None
-        if self.protocol.mixing != "none":
-            kind, alpha = self.protocol.mixing, self.protocol.mixing_alpha
-            self.mixer = Mixer(kind, alpha, task.info.size)
+        self.mixer = task.mixer
+        if self.mixer is not None:
             self.pairing = clock.generator(f"{stream}/mixing", device="cpu")
         self.criterion = Criterion(self.protocol)
         self.criterion.check(self.labels)

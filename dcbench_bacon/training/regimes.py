@@ -17,7 +17,7 @@ from dcbench_bacon.data.dataset import sha256
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.training.label_store import LabelStore, bytes_of
-from dcbench_bacon.training.labelling import mean_logits
+from dcbench_bacon.training.labelling import mean_logits, weights_of
 from dcbench_bacon.training.task import Task
 
 _LEAST = 1e-30  # the smallest probability of a soft label: its logarithm is finite
@@ -64,8 +64,8 @@ def _probabilities(
     run: Run, synthetic: SyntheticSet, teachers: tuple[Network, ...]
 ) -> Float[Tensor, "m k"]:
     """Return what teachers make of each image, without a probability of zero."""
-    weights = [value for each in teachers for value in each.state_dict().values()]
-    name = f"labels-{run.cell}-{sha256(synthetic.images, *weights)[:16]}"
+    content = sha256(synthetic.images, *weights_of(teachers))[:16]
+    name = f"labels-{run.cell}-{content}"
 
     def make(_: Run) -> State:
         labels = mean_logits(teachers, synthetic.images).double().softmax(1)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dcbench_bacon.augmentation.mixing import Mix
+from dcbench_bacon.augmentation.mixing import Mix, Mixer
 from dcbench_bacon.data.splits import Pixels, Split
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
@@ -60,6 +60,14 @@ class Task(NamedTuple):
     teachers: tuple[Network, ...] = ()
     start: Callable[[int], Network] | None = None
     kept: Callable[[int], Sequence[LabelledBatch]] | None = None
+
+    @property
+    def mixer(self) -> Mixer | None:
+        """The source of draws for mixing images; None where they are not mixed."""
+        kind = self.protocol.mixing
+        if kind == "none":
+            return None
+        return Mixer(kind, self.protocol.mixing_alpha, self.info.size)
 
 
 def enlarge(split: Split, side: int) -> Split:

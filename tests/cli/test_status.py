@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from commandline import invoke
 
+from dcbench_bacon.cli.cells.run_commands import run
 from dcbench_bacon.runtime.monitoring import in_flight
 from dcbench_bacon.runtime.monitoring.in_flight import announced, processes
 from dcbench_bacon.runtime.monitoring.progress import Silent
@@ -82,6 +83,18 @@ def test_failures_are_counted_and_named(tmp_path: Path) -> None:
     assert f"no process works in {tmp_path}" in shown
     assert "0 done, 1 failed" in shown
     assert "failed: svhn-ipc1-random-s0: " in shown
+
+
+@pytest.mark.parametrize("typed", [[], ["--detach"]])
+def test_a_command_in_the_background_does_not_go_there_again(
+    typed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options are also environment variables, which processes inherit."""
+    for name in ("DETACH", "DRY_RUN"):
+        monkeypatch.setenv(f"DCBENCH_RUN_{name}", "1")
+    context = run.make_context("run", [*typed], auto_envvar_prefix="DCBENCH_RUN")
+    assert context.params["dry_run"]
+    assert context.params["detach"] == bool(typed)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.downstream_store import Candidate, search_folder
 from dcbench_bacon.errors import DataError, InterruptedRunError
+from dcbench_bacon.field_types import Use
 from dcbench_bacon.running import cell
 from dcbench_bacon.running.grids.datasets import Datasets
 from dcbench_bacon.running.grids.trainings import TrainingJob
@@ -235,6 +236,16 @@ def test_a_set_that_another_record_uses_stays(
     assert run(tmp_path, *other, "--fresh").exit_code == 0
     assert_sets_are_there(tmp_path)
     assert len(list((tmp_path / "synthetic").iterdir())) == 2
+
+
+@pytest.mark.parametrize("use", get_args(Use))
+def test_a_set_that_a_downstream_record_uses_is_known(use: str, tmp_path: Path) -> None:
+    """Otherwise --fresh would remove the set of a record that is still there."""
+    folder = tmp_path / use
+    folder.mkdir()
+    (folder / "one.json").write_text('{"source": {"sha256": "abcd"}}')
+    assert Store(tmp_path).names_set("abcd")
+    assert not Store(tmp_path).names_set("abce")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a shell offers when a user presses the tabulator key."""
+"""Completion of names when a user presses the tabulator key in a shell."""
 
 from collections.abc import Callable, Iterable
 

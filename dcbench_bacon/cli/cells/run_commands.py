@@ -118,6 +118,7 @@ Examples:
 @click.option(
     "--detach",
     is_flag=True,
+    allow_from_autoenv=False,  # the command in the background would inherit it
     help="Run in the background, also after the terminal is closed; what is printed "
     "goes to OUTPUT/logs.",
 )

@@ -1,10 +1,10 @@
 """The figures of the records in a results folder."""
 
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dcbench_bacon import downstream_store
 from dcbench_bacon.cli.results.reports import (
     USES,
     chosen,
@@ -12,8 +12,10 @@ from dcbench_bacon.cli.results.reports import (
     say_none,
     warn_none,
 )
+from dcbench_bacon.downstream_store import folder_of
+from dcbench_bacon.field_types import Use
 from dcbench_bacon.reporting.figures import bars, curves, downstream_curves, plots
-from dcbench_bacon.reporting.figures.figure_files import save
+from dcbench_bacon.reporting.figures.figure_files import Drawing, save
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.figures.points import named_in
 from dcbench_bacon.reporting.numbers import comparison, longform
@@ -41,15 +43,16 @@ def draw(
         output: the results folder; the figures go to ``figures`` in it.
         format: ``png``, ``svg`` or ``pdf``.
         presets: the presets whose records are used.
-        given: ``methods``, ``datasets`` and ``ipc`` that are shown, None for all, and
-            the further options of the kind.
+        given: ``methods``, ``datasets`` and ``ipc`` that are shown, None for all, but
+            for downstream uses; and the further options of the kind.
 
     Returns:
         The files; a warning states why there are none.
     """
     store, folder = Store(output), output / "figures"
-    if kind in USES:
-        return _downstream(kind, store, folder, format, presets)
+    for use in USES:
+        if kind == use:
+            return _downstream(use, store, folder, format, presets)
     records = readable(store.records)
     if kind == "timing":
         records += store.records([], "timing")
@@ -75,16 +78,15 @@ def draw(
 
 
 def _downstream(
-    use: str, store: Store, folder: Path, format: str, presets: tuple[str, ...]
+    use: Use, store: Store, folder: Path, format: str, presets: tuple[str, ...]
 ) -> list[Path]:
     """Write the figures of a downstream use."""
-    made: Any = {
-        "continual": (downstream_store.continual_folder, downstream_curves.continual),
-        "slim": (downstream_store.slimming_folder, downstream_curves.slim),
+    makers: dict[Use, Callable[[Any, tuple[str, ...]], Iterable[Drawing]]] = {
+        "continual": downstream_curves.continual,
+        "slim": downstream_curves.slim,
     }
-    find, draw_it = made[use]
-    every = readable(find(store).records)
-    paths = save(draw_it(every, presets), folder, format)
+    every = readable(folder_of(store, use).records)
+    paths = save(makers[use](every, presets), folder, format)
     if not paths:
         warn_none(store.root / use, [each.preset for each in every], presets)
     return paths

@@ -1,10 +1,12 @@
 """The commands that draw figures: ``dcbench plot``."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dcbench_bacon.cli.arguments.decorators import Command
 from dcbench_bacon.cli.arguments.options import (
     data_root_option,
     output_option,
@@ -31,17 +33,21 @@ def plot() -> None:
     """Draw figures from records and sets; nothing is measured again."""
 
 
-_FORMAT = click.option(
-    "--format",
-    "format",
-    type=click.Choice(["png", "svg", "pdf"]),
-    default="png",
-    show_default=True,
-    help="Format of the files.",
-)
+def _format_option(parameter: str) -> Callable[[Command], Command]:
+    """Return the option of the files' format, as a parameter of this name."""
+    return click.option(
+        "--format",
+        parameter,
+        type=click.Choice(["png", "svg", "pdf"]),
+        default="png",
+        show_default=True,
+        help="Format of the files.",
+    )
 
 
-def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
+def _figure(
+    name: str, summary: str, detail: str, *more: Any, downstream: bool = False
+) -> None:
     """Add the command of one kind of figure.
 
     Args:
@@ -49,7 +55,11 @@ def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
         summary: what it draws, as a sentence.
         detail: a paragraph about its files.
         more: decorators of further options.
+        downstream: whether it draws the records of a downstream use, all of them.
     """
+    chosen, example = [chosen_options], "--methods dm,bacon --datasets cifar10 --ipc 10"
+    if downstream:
+        chosen, example = [], "--preset demo --format svg"
 
     def draw(output: Path, format: str, presets: tuple[str, ...], **given: Any) -> None:
         from dcbench_bacon.cli.results.figures import draw as drawn
@@ -58,14 +68,15 @@ def _figure(name: str, summary: str, detail: str, *more: Any) -> None:
             click.echo(path)
 
     draw.__doc__ = f"{summary}\n\n{detail}"
-    for option in (*more, chosen_options, output_option, presets_option, _FORMAT):
+    shared = (output_option, presets_option, _format_option("format"))
+    for option in (*more, *chosen, *shared):
         draw = option(draw)
     plot.command(
         name,
         epilog=f"""\b
 Examples:
   dcbench plot {name} --preset quick            PNG files in results/figures
-  dcbench plot {name} --methods dm,bacon --datasets cifar10 --ipc 10
+  dcbench plot {name} {example}
   dcbench plot {name} --format pdf --output elsewhere
 """,
     )(draw)
@@ -109,12 +120,14 @@ _figure(
     "Draw the accuracy against the classes seen so far.",
     "The records are those of dcbench continual. Bands are one standard deviation over "
     "networks, orders of classes and sets.",
+    downstream=True,
 )
 _figure(
     "slim",
     "Draw the accuracy of slimmed networks against the share that is pruned.",
     "The records are those of dcbench slim. Grey lines are the networks before "
     "pruning, and after it without recovery.",
+    downstream=True,
 )
 
 
@@ -141,14 +154,7 @@ Examples:
     help="The most images per class and set; by default as many as fit a page, at most "
     "20.",
 )
-@click.option(
-    "--format",
-    "to",
-    type=click.Choice(["png", "svg", "pdf"]),
-    default="png",
-    show_default=True,
-    help="Format of the files.",
-)
+@_format_option("to")  # ``format`` is that of the sets in FILES
 @presets_option
 @chosen_options
 @output_option

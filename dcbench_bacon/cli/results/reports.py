@@ -4,10 +4,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from dcbench_bacon import downstream_store
+from dcbench_bacon.downstream_store import folder_of
 from dcbench_bacon.errors import RecordError
+from dcbench_bacon.field_types import Use
 from dcbench_bacon.plugins import METHODS
 from dcbench_bacon.recipes.grids import ready_grid
 from dcbench_bacon.reporting.literature import published
@@ -24,8 +25,7 @@ from dcbench_bacon.store import Store
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-Use = Literal["continual", "nas", "slim"]
-USES = get_args(Use)
+USES: tuple[Use, ...] = get_args(Use)
 
 
 def measured(
@@ -58,8 +58,9 @@ def measured(
         The table; a warning states why it has no rows.
     """
     presets = presets or ("paper",)
-    if what in USES:
-        return _downstream(output, what, presets)
+    for use in USES:
+        if what == use:
+            return _downstream(output, use, presets)
     layout, against = layout or "long", method_named(against) if against else None
     contents.check(what, layout, gain_over)
     published.named(source)  # a wrong name is reported before anything is read
@@ -195,17 +196,15 @@ def warn_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
     logger.warning("no such records in %s; it has %s.%s", folder, found or "none", hint)
 
 
-def _downstream(output: Path, use: str, presets: tuple[str, ...]) -> Table:
+def _downstream(output: Path, use: Use, presets: tuple[str, ...]) -> Table:
     """Return the table of a downstream use, for people."""
-    store = Store(output)
-    uses: dict[str, tuple[Callable[[Store], Any], Callable[[list[Any]], Any]]] = {
-        "continual": (downstream_store.continual_folder, downstream_tables.continual),
-        "nas": (downstream_store.search_folder, downstream_tables.search),
-        "slim": (downstream_store.slimming_folder, slimming_tables.slimmed),
+    makers: dict[Use, Callable[[list[Any]], Any]] = {
+        "continual": downstream_tables.continual,
+        "nas": downstream_tables.search,
+        "slim": slimming_tables.slimmed,
     }
-    folder, make = uses[use]
-    every: list[Any] = readable(folder(store).records)
+    every: list[Any] = readable(folder_of(Store(output), use).records)
     chosen = [record for record in every if record.preset in presets]
     if not chosen:
         warn_none(output / use, [each.preset for each in every], presets)
-    return Table(next(kind for kind in get_args(Use) if kind == use), make(chosen))
+    return Table(use, makers[use](chosen))

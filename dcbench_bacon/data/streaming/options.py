@@ -1,4 +1,4 @@
-"""What users decide about image files: when to stream, bad files, and workers.
+"""Read what users decide about image files: streaming, bad files, and workers.
 
 The values are environment variables, which the options of commands set, so that every
 process that works for a command reads the same.

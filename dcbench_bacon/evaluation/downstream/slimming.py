@@ -63,10 +63,8 @@ def pruned(network: Network, ratio: float, info: DatasetInfo) -> Pruned:
 
     device = next(network.parameters()).device
     slim = copy.deepcopy(network).eval()
-    for parameter in slim.parameters():
-        parameter.requires_grad_(
-            True
-        )  # it traces gradients to find what belongs together
+    # The pruner traces gradients to find the parameters that belong together.
+    slim.requires_grad_(True)
     images = torch.zeros(2, info.channels, info.size, info.size, device=device)
     pruner = tp.pruner.BNScalePruner(
         slim,

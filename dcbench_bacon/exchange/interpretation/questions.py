@@ -1,4 +1,4 @@
-"""What a user has to state about a file that does not name its data set, at once."""
+"""Ask for all that a file leaves open which does not name its data set, at once."""
 
 from collections.abc import Iterator
 from contextlib import suppress

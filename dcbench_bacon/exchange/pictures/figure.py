@@ -63,7 +63,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is shown of sets.
+    """The classes and images of sets that are shown.
 
     Attributes:
         classes: the classes in the order of the rows; None for all that fit a page.

@@ -25,7 +25,13 @@ from dcbench_bacon.reporting.figures.points import (
 from dcbench_bacon.runtime.disk import files
 
 _NARROWEST = 4.8  # inches; a title and a legend need them beside a single panel
-_LETTER, _HANDLE = 0.08, 0.7  # inches of a letter, and of a line in a legend
+_PAGE = 7.2  # width of a printed page in inches
+_BOLD = 0.098  # width of a letter of a heading in inches
+_LETTER = 0.072  # width of a letter of a legend in inches
+_HANDLE = 0.6  # width of what stands before a name in a legend, in inches
+_LINE = 0.18  # height of a line of a legend in inches
+_MANY_LINES = 4  # of a legend, which is wider if it has more
+_LONGEST_ENTRY = 60  # letters of a line of a legend
 Looks = dict[str, dict[str, Any]]
 Draw = Callable[[pd.DataFrame, Looks], tuple[Figure, list[Axes]]]
 
@@ -134,12 +140,6 @@ def each_drawn(
         yield Drawing(kind, dataset, preset, "", name, figure)
 
 
-_BOLD = 0.098  # width of a letter of a heading in inches
-_PAGE = 7.2  # width of a printed page in inches
-_MANY_LINES = 4  # of a legend, which is wider if it has more
-_LONGEST_ENTRY = 60  # letters of a line of a legend
-
-
 def slug(name: str) -> str:
     """Return a name that is safe for every file system.
 
@@ -190,11 +190,6 @@ def looks(rows: pd.DataFrame) -> Looks:
             "linewidth": 1.6,
         }
     return names
-
-
-_LETTER = 0.072  # width of a letter of a legend in inches
-_HANDLE = 0.6  # width of what stands before a name in a legend, in inches
-_LINE = 0.18  # height of a line of a legend in inches
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:

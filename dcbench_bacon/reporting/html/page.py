@@ -15,7 +15,7 @@ import msgspec
 from markupsafe import Markup
 
 from dcbench_bacon import __version__
-from dcbench_bacon.reporting.figures.points import Named, named_in
+from dcbench_bacon.reporting.figures.points import Named, named_in, overridden
 from dcbench_bacon.reporting.html import cost_rows, figures, rows
 from dcbench_bacon.reporting.html.details import as_script, details
 from dcbench_bacon.reporting.html.downstream_rows import Downstream
@@ -172,7 +172,7 @@ def _picture(thumbnail: Thumbnail, named: Named) -> dict[str, Any]:
     record = thumbnail.record
     facets = rows.facets(longform.identity(record))
     method = named(record.name or record.cell.method)
-    changes = rows.changes(record)
+    changes = overridden(record)
     own = {"facets": facets, "method": method, "changes": changes}
     return {**own, **thumbnail._asdict()}
 

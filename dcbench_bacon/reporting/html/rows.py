@@ -8,8 +8,7 @@ from typing import Any, get_args
 import pandas as pd
 
 from dcbench_bacon.field_types import Preset
-from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
-from dcbench_bacon.reporting.figures.points import Named, named_in
+from dcbench_bacon.reporting.figures.points import Named, named_in, overridden
 from dcbench_bacon.reporting.literature.published import SOURCES
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.longform import CHANGED
@@ -104,7 +103,7 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
         records: as ``longform.told_apart`` returns them.
     """
     behind = _records_behind(records)
-    changed = [changes(record) for record in records]
+    changed = [overridden(record) for record in records]
     notes, cited = Footnotes(), {}
     named = named_in(records)
     rows = []
@@ -148,12 +147,6 @@ def _accuracy(
         difference=optional(row["difference"]),
         records=records,
     )
-
-
-def changes(record: Record) -> str:
-    """Return the overridden values of a record, without the prefix of a protocol."""
-    given = record.recipe.overrides.items()
-    return ", ".join(f"{k.removeprefix(PROTOCOL_PREFIX)}={v}" for k, v in given)
 
 
 def _records_behind(records: Sequence[Record]) -> dict[Any, list[int]]:

@@ -1,4 +1,4 @@
-"""What a set costs: bytes, updates, images, seconds and memory."""
+"""Sum up the cost of sets: bytes, updates, images, seconds and memory."""
 
 from collections.abc import Sequence
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
-from dcbench_bacon.plugins import facts_of
 from dcbench_bacon.reporting.literature import published
 from dcbench_bacon.reporting.literature.metrics import metrics_of
 from dcbench_bacon.reporting.literature.published import (
@@ -25,6 +24,7 @@ from dcbench_bacon.reporting.literature.published import (
 from dcbench_bacon.reporting.literature.references import WHOLE
 from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.layout_numbers import EVALUATED, VALUES
+from dcbench_bacon.reporting.numbers.layout_rows import COLUMNS, gains, ratios
 from dcbench_bacon.reporting.numbers.longform import CHANGED
 from dcbench_bacon.reporting.table import Kind, LayoutKind, Table
 
@@ -35,12 +35,6 @@ _COLUMN = {"paper": "dataset", "networks": "architecture", "methods": "ipc"}
 _KEYS = {"paper": ["ipc"], "networks": ["dataset", "ipc"], "methods": ["dataset"]}
 # What tells rows of one method apart, where it has several in a cell.
 _DISTINCTIVE = ("architecture", "distilled_on", "overrides", "recipe")
-COLUMNS = [
-    *("block", "role", "row", "column", "dataset", "ipc", "method", "architecture"),
-    *("distilled_on", "overrides", "recipe", "family", *EVALUATED, *VALUES),
-    *("published_source", "published_architecture", "published_evaluation"),
-    *("not_compared", "remarks"),
-]
 
 
 class Wanted(NamedTuple):
@@ -191,8 +185,8 @@ def _table(rows: pd.DataFrame, wanted: Wanted) -> Table:
     parts = []
     for _, block in rows.groupby("block", sort=False):
         parts += [block[block["role"].isin(["measured", "published"])]]
-        parts += [_gains(block, wanted.gain_over)] if wanted.gain_over else []
-        parts += [_ratios(block)] if kind == "paper" else []
+        parts += [gains(block, wanted.gain_over)] if wanted.gain_over else []
+        parts += [ratios(block)] if kind == "paper" else []
         parts += [block[block["role"] == "whole"]]
     whole = [part for part in parts if len(part)]
     frame = pd.concat(whole, ignore_index=True) if whole else rows
@@ -253,40 +247,6 @@ def _labels(rows: pd.DataFrame, *, with_network: bool) -> list[str]:
             dtype=object,
         )
     return list(labels)
-
-
-def _gains(block: pd.DataFrame, over: str) -> pd.DataFrame:
-    """Return how far the best method of each column is above another.
-
-    Measured accuracies are compared where there are any, otherwise published ones.
-    """
-    found = []
-    ours, value = block[block["role"] == "measured"], "accuracy_mean"
-    if ours.empty:
-        ours, value = block[block["role"] == "published"], "published_mean"
-    for column, group in ours.groupby("column", sort=False):
-        others = group.loc[group["method"] != over, value]
-        base = group.loc[group["method"] == over, value]
-        gain = others.max() - base.max() if len(others) and len(base) else None
-        first = {**group.iloc[0][["block", "dataset", "ipc"]]}
-        found.append(
-            {**first, "role": "gain", "row": over, "column": column}
-            | {"gain": gain, "method": over}
-        )
-    gains = pd.DataFrame(found, columns=COLUMNS)
-    return gains if gains["gain"].notna().any() else gains[:0]
-
-
-def _ratios(block: pd.DataFrame) -> pd.DataFrame:
-    """Return how many percent of the training images each column has."""
-    found = []
-    for column, group in block.groupby("column", sort=False):
-        ipc, facts = int(group["ipc"].iloc[0]), facts_of(str(column))
-        ratio = 100 * ipc * facts.classes / facts.train if facts else None
-        place = {"block": group["block"].iloc[0], "ipc": ipc, "column": column}
-        about = {"dataset": column, "role": "ratio", "row": "", "method": ""}
-        found.append(place | about | {"ratio": ratio})
-    return pd.DataFrame(found, columns=COLUMNS)
 
 
 def _caption(frame: pd.DataFrame, kind: str) -> str:

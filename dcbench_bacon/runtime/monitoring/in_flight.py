@@ -17,7 +17,7 @@ import msgspec
 
 from dcbench_bacon.errors import OutputError
 from dcbench_bacon.runtime.disk.files import slug, write_atomically
-from dcbench_bacon.runtime.monitoring.progress import Reporter
+from dcbench_bacon.runtime.monitoring.progress import Relay, Reporter
 
 FOLDER = "inflight"
 SECONDS = 5.0  # between two writes of the file of a process
@@ -25,7 +25,7 @@ QUIET_SECONDS = 120.0  # without a write before a process is called quiet
 
 
 class InFlight(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process is doing.
+    """The state of a process that works in a results folder.
 
     Attributes:
         host: the name of its machine.
@@ -63,7 +63,7 @@ class InFlight(msgspec.Struct, frozen=True, kw_only=True):
         return False
 
 
-class Announcer:
+class Announcer(Relay):
     """A reporter that also keeps the file of this process up to date.
 
     A file that cannot be written ends no run: the next attempt is ``SECONDS`` later.
@@ -78,7 +78,7 @@ class Announcer:
         self, reporter: Reporter, output: Path, command: Sequence[str]
     ) -> None:
         """Write the file for the first time."""
-        self.reporter = reporter
+        super().__init__(reporter)
         now = time.time()
         self.state = InFlight(
             host=socket.gethostname(),
@@ -96,21 +96,13 @@ class Announcer:
             self.state, title=title, index=index, count=count, note=""
         )
         self._write_now_and_then()
-        self.reporter.start(title, index, count)
+        super().start(title, index, count)
 
     def update(self, index: int, note: str) -> None:
         """Show that ``index`` steps are done."""
         self.state = msgspec.structs.replace(self.state, index=index, note=note)
         self._write_now_and_then()
-        self.reporter.update(index, note)
-
-    def stop(self) -> None:
-        """Show that the stage has ended or was interrupted."""
-        self.reporter.stop()
-
-    def tell(self, line: str) -> None:
-        """Show a line that stays on the screen."""
-        self.reporter.tell(line)
+        super().update(index, note)
 
     def _write_now_and_then(self) -> None:
         if time.time() - self.state.written > SECONDS:

@@ -151,21 +151,20 @@ class Silent:
         logger.info(line)
 
 
-class Overall:
-    """A reporter that puts the state of the whole run before each title.
+class Relay:
+    """A reporter that hands everything to another one; subclasses add to it.
 
     Args:
         reporter: shows the progress.
     """
 
     def __init__(self, reporter: Reporter) -> None:
-        """Begin with an empty prefix."""
+        """Keep the other reporter."""
         self.reporter = reporter
-        self.prefix = ""
 
     def start(self, title: str, index: int, count: int) -> None:
-        """Show that a stage begins, with the prefix."""
-        self.reporter.start(self.prefix + title, index, count)
+        """Show that a stage of ``count`` steps begins or resumes at ``index``."""
+        self.reporter.start(title, index, count)
 
     def update(self, index: int, note: str) -> None:
         """Show that ``index`` steps are done."""
@@ -178,3 +177,17 @@ class Overall:
     def tell(self, line: str) -> None:
         """Show a line that stays on the screen."""
         self.reporter.tell(line)
+
+
+class Overall(Relay):
+    """A reporter that puts the state of the whole run before each title.
+
+    Args:
+        reporter: shows the progress.
+    """
+
+    prefix = ""
+
+    def start(self, title: str, index: int, count: int) -> None:
+        """Show that a stage begins, with the prefix."""
+        super().start(self.prefix + title, index, count)
