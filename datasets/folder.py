@@ -24,7 +24,6 @@ from dcbench_bacon.api import (
     LabelledFiles,
     MissingDataError,
     RawSplit,
-    left_behind,
     printable,
     sides,
     statistics,
@@ -63,11 +62,6 @@ def name(root: Path) -> str:
     if re.search("[a-z0-9]", safe):
         return safe
     return f"folder-{hashlib.sha256(os.fsencode(root.name)).hexdigest()[:8]}"
-
-
-def sources(root: Path) -> list[str]:
-    """Every file of every class folder; decides whether the cache is up to date."""
-    return [path for split in _splits(root) for _, path in _files(split)]
 
 
 def files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
@@ -143,13 +137,3 @@ def _splits(root: Path) -> tuple[Path, Path]:
 
 def _class_folders(split: Path) -> list[Path]:
     return visible_folders(split.iterdir())
-
-
-def _files(split: Path) -> list[tuple[int, str]]:
-    """Return class index and path of every visible file, in order."""
-    return [
-        (label, f"{folder}/{name}")
-        for label, folder in enumerate(_class_folders(split))
-        for name in sorted(entry.name for entry in os.scandir(folder))
-        if not left_behind(name)
-    ]

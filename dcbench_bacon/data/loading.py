@@ -244,7 +244,8 @@ def _entry(
     place = hashlib.sha256(os.fsencode(f"{source.folder}{size}")).hexdigest()[:8]
     # The content of the module, not its path: another installation has the same.
     code = Path(str(source.module.__file__)).read_bytes()
-    return decoded_cache.EntrySources(f"{source.kind}-{place}", sources(source), code)
+    paths = sources(source) if images is None else images.paths
+    return decoded_cache.EntrySources(f"{source.kind}-{place}", paths, code)
 
 
 def _cached(source: DatasetSource, cache: Path, images: ImageSet | None) -> Stored:

@@ -723,7 +723,7 @@ def test_a_header_opens_no_folder(
     path = tmp_path / "own.safetensors"
     synthetic_file.write(path, replace(made, provenance=told))
     opened: list[Path] = []
-    monkeypatch.setattr(DATASETS.module("folder"), "sources", opened.append)
+    monkeypatch.setattr(DATASETS.module("folder"), "files", opened.append)
     out = ("--output", tmp_path / "a.png")
     for command in (("evaluate", path), ("convert", path, "--to", "picture", *out)):
         assert invoke(*command).exit_code in (1, 2)

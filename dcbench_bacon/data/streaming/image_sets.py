@@ -42,6 +42,11 @@ class ImageSet:
     square: Square
 
     @property
+    def paths(self) -> list[str]:
+        """The paths of all files."""
+        return self.train.paths() + self.test.paths()
+
+    @property
     def bytes(self) -> int:
         """The bytes of all decoded pixels."""
         each = self.square.channels * self.square.size**2

@@ -16,6 +16,7 @@ from dcbench_bacon.reporting.printing.cell_texts import (
     chosen_in,
     number,
     reduced_in,
+    signed,
 )
 from dcbench_bacon.reporting.table import Page, Table, Text
 from dcbench_bacon.reporting.wording import HEADINGS, MARKS, NOTES
@@ -59,5 +60,4 @@ def _summary(row: Mapping[Any, Any], name: str) -> str:
     if published != published:
         return text
     difference = row.get(f"difference_{name}", math.nan)
-    signed = NOTHING if difference != difference else f"{difference + 0.0:+.2f}"
-    return f"{text} ({published}, {signed})"
+    return f"{text} ({published}, {signed(difference)})"

@@ -67,6 +67,11 @@ def chosen_in(table: pd.DataFrame) -> list[str]:
     return [name for name in (*MARKS, "final") if name in set(table["selection"])]
 
 
+def signed(value: float) -> str:
+    """Return a difference with its sign; a dash where none may be given."""
+    return NOTHING if value != value else f"{round(value, 2) + 0.0:+.2f}"
+
+
 def measured(row: Mapping[Any, Any]) -> str:
     """Return mean and deviation, with a mark if the pass was chosen."""
     text = accuracy(row["accuracy_mean"], row["accuracy_std"], row["n"])

@@ -21,6 +21,7 @@ from dcbench_bacon.reporting.printing import (
 from dcbench_bacon.reporting.printing.cell_texts import (
     CELL,
     KEYS,
+    NOTHING,
     SHOWN,
     ambiguous,
     chosen_in,
@@ -29,6 +30,7 @@ from dcbench_bacon.reporting.printing.cell_texts import (
     recipe_columns,
     recipe_notes,
     recipe_texts,
+    signed,
 )
 from dcbench_bacon.reporting.printing.footnotes import Footnotes
 from dcbench_bacon.reporting.table import Kind, Marked, Page, Table, Text, printable
@@ -38,15 +40,10 @@ from dcbench_bacon.reporting.wording import HEADINGS, LEFT, NOTES, namer
 def _published(row: Mapping[Any, Any], cited: list[str], notes: Footnotes) -> str:
     """Return the published mean and deviation, the source's number, and marks."""
     if not row["published_source"]:
-        return "—"
+        return NOTHING
     std, number = row["published_std"], cited.index(row["published_source"]) + 1
     spread = f" ± {std}" if std == std else ""
     return f"{row['published_mean']}{spread} [{number}]{notes.marks(row)}"
-
-
-def _difference(value: float) -> str:
-    """Return a difference with its sign; a dash where none may be given."""
-    return "—" if value != value else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _compare(table: pd.DataFrame, _: Table) -> Page:
@@ -63,7 +60,7 @@ def _compare(table: pd.DataFrame, _: Table) -> Page:
         texts: list[Text] = [number(row[name], name) for name in CELL]
         texts.append(measured(row))
         texts += [_published(row, cited, footnotes)] * bool(cited)
-        texts += [_difference(row["difference"])] * compared
+        texts += [signed(row["difference"])] * compared
         texts += recipe_texts(row, more) + [str(index)] * recipe
         rows.append(texts)
     told = ["std", *chosen_in(table), *recipe_notes(table), *["difference"] * compared]
