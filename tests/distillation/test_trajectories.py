@@ -223,7 +223,14 @@ def test_short_students_do_not_miss_the_short_batch(tmp_path: Path) -> None:
     )  # of 6 images, as distill.py, which takes the last piece
 
 
-@pytest.mark.parametrize("after", range(1, STEPS))
+# Inside each stage and one step before the end; then all others.
+QUICK = (1, 4, STEPS - 1)
+OTHERS = [n for n in range(1, STEPS) if n not in QUICK]
+
+
+@pytest.mark.parametrize(
+    "after", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)]
+)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(
     after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -561,31 +561,33 @@ def test_a_methods_own_keys_change_the_published_protocol_alone() -> None:
     assert "rded" in fair.origins["protocol.architectures"].table
 
 
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ("[x]\ntitle = 'x'\n[x.defaults]\nloss = 'l1'", "loss"),
-        ("[x]\ntitle = 'x'\n[x.defaults]\nepoch = 3", "epoch"),
-        ("[x]\ntitle = 'x'\n[x.defaults]\naugmentation = 'blur'", "blur"),
-        ("[x]\ntitle = 'x'\n[x.defaults]\nteachers = ['Convnet']", "Convnet"),
-        ("[x]\ntitle = 'x'\n[x.nowhere]\nepochs = 3", "nowhere"),
-        ("[x]\ntitle = 'x'\n[x.digits.ten]\nepochs = 3", "ten"),
-        ("[x]\ntitle = 'x'\n[x.presets.quick.digits]\nema = 1.0", "ema"),
-        ("[x]\ntitle = 'x'\nbase = 'y'", "base"),
-        ("[x]\ntitle = 'x'\nbase = 'x'", "base"),
-    ],
-)
 def test_check_names_the_problem(
-    line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published = "[dc]\ntitle = 'dc'\n"
-    (tmp_path / "protocols.toml").write_text(published + line)
-    monkeypatch.setattr(protocols, "PROTOCOLS", tmp_path / "protocols.toml")
+    problems = (
+        ("[x.defaults]\nloss = 'l1'", "loss"),
+        ("[x.defaults]\nepoch = 3", "epoch"),
+        ("[x.defaults]\naugmentation = 'blur'", "blur"),
+        ("[x.defaults]\nteachers = ['Convnet']", "Convnet"),
+        ("[x.nowhere]\nepochs = 3", "nowhere"),
+        ("[x.digits.ten]\nepochs = 3", "ten"),
+        ("[x.presets.quick.digits]\nema = 1.0", "ema"),
+        ("base = 'y'", "base"),
+        ("base = 'x'", "base"),
+    )
+    protocols_file = tmp_path / "protocols.toml"
+    text = "[dc]\ntitle = 'dc'\n"
+    for index, (lines, _) in enumerate(problems):
+        table = f"[x]\ntitle = 'x'\n{lines}\n".replace("[x", f"[x{index}")
+        text += table.replace("'x'", f"'x{index}'")
+    protocols_file.write_text(text)
+    monkeypatch.setattr(protocols, "PROTOCOLS", protocols_file)
     result = invoke("check")
     assert result.exit_code == 1
-    (message,) = result.stderr.splitlines()
-    assert message.startswith("protocol x: ")
-    assert problem in message
+    messages = result.stderr.splitlines()
+    for index, (message, problem) in enumerate(zip(messages, problems, strict=True)):
+        assert message.startswith(f"protocol x{index}: ")
+        assert problem[1] in message
 
 
 @pytest.mark.parametrize(

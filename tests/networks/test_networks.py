@@ -95,15 +95,9 @@ def test_parameter_count(
     assert sum(parameter.numel() for parameter in made.parameters()) == count
 
 
-MORE_SHAPES = ((11, 1), (28, 3), (32, 1), (64, 3))
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "channels"),
-    [
-        *((9, 3), (28, 1)),
-        *(pytest.param(*shape, marks=pytest.mark.slow) for shape in MORE_SHAPES),
-    ],
+    ("size", "channels"), [(9, 3), (11, 1), (28, 1), (28, 3), (32, 1), (64, 3)]
 )
 @pytest.mark.usefixtures("on_meta")
 def test_shapes_at_every_size(size: int, channels: int) -> None:
@@ -161,7 +155,12 @@ def check(names: list[str], size: int, channels: int) -> None:
             check_training(made, size, channels)
 
 
-@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_a_network_of_each_kind_trains_at_8_pixels() -> None:
+    check([*SMALL, "ResNet18BN", "ViT"], 8, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
 def test_every_network_trains_at_8_pixels(channels: int) -> None:
     check(NAMES, 8, channels)
 

@@ -133,6 +133,7 @@ def test_a_request_that_the_step_meets_raises_nothing() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_work_inside_compiled_code_ends_with_the_process() -> None:
     script = """
 import hashlib, time
