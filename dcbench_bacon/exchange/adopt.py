@@ -181,11 +181,11 @@ def adopt(
             wrong and the option that may mend it.
         UsageError: the data set is not known, or an option does not fit.
     """
-    found = dataset_of(path, stated)
-    if found is None:
+    naming = dataset_of(path, stated)
+    if naming is None:
         with damaged(path):
             raise UsageError(questions(path, content, stated))
-    name, named = found
+    name, named = naming
     info = facts(name, root)
     content = replace(
         content,
