@@ -171,11 +171,11 @@ def adopt(
         UnstatedError: the data set or something else is not known; it asks for all.
         UsageError: an option does not fit.
     """
-    found = dataset_of(path, stated)
-    if found is None:
+    naming = dataset_of(path, stated)
+    if naming is None:
         with damaged(path):
             raise unnamed(path, content, stated)
-    name, named = found
+    name, named = naming
     info = facts(name, root)
     told = interpret(path, content, stated, info)
     reading, labels = told.reading, told.labels
