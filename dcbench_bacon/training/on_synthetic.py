@@ -171,7 +171,7 @@ class SetTrainer:
     def measure(self, index: int) -> None:
         """Test the network after a pass where the protocol asks for it."""
         protocol = self.protocol
-        last = index == protocol.passes - 1
+        last = index == protocol.epochs - 1
         due = (index + 1) % protocol.measure_every == 0
         if last or (due and protocol.selection != "final"):
             with self.clock.phase("test"):

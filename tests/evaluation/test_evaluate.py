@@ -46,7 +46,7 @@ def rules(**changes: object) -> Protocol:
         "name": "test",
         "architectures": (SMALL,),
         "networks": 1,
-        "epochs": 6,
+        "epochs": 7,
         "batch_size": 5,
         "learning_rate": 0.05,
         "augmentation": "none",
@@ -101,7 +101,7 @@ def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
 
     sgd, criterion = optimiser(), torch.nn.CrossEntropyLoss()
     network.train()
-    for epoch in range(protocol.epochs + 1):
+    for epoch in range(protocol.epochs):
         order = torch.randperm(len(images), generator=shuffling)
         for start in range(0, len(images), protocol.batch_size):
             rows = order[start : start + protocol.batch_size]
@@ -120,7 +120,7 @@ def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
             sgd.zero_grad()
             loss.backward()
             sgd.step()
-        if epoch == protocol.epochs // 2 + 1:  # after the pass, as published
+        if epoch == (protocol.epochs - 1) // 2 + 1:  # after the pass, as published
             rate *= 0.1
             sgd = optimiser()
     return network
@@ -159,7 +159,7 @@ def test_training_is_the_published_loop(
     assert abs(found.accuracy * len(TEST.labels) - int(right.sum())) <= 1
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 7])
+@pytest.mark.parametrize("epochs", [2, 3, 8])
 def test_the_loop_is_the_published_one_for_odd_and_even_epochs(
     epochs: int, trainers: list[SetTrainer]
 ) -> None:
@@ -169,15 +169,15 @@ def test_the_loop_is_the_published_one_for_odd_and_even_epochs(
 
 
 def test_batch_norm_trains_as_in_the_published_loop(trainers: list[SetTrainer]) -> None:
-    what = task(rules(epochs=3))
+    what = task(rules(epochs=4))
     (found,) = evaluate(
-        Clock("cell", CPU), task(rules(epochs=3, architectures=(NORMED,)))
+        Clock("cell", CPU), task(rules(epochs=4, architectures=(NORMED,)))
     )
     equal_to_oracle(trainers[0], what, NORMED)
     assert 0 <= found.accuracy <= 1
 
 
-@pytest.mark.parametrize(("epochs", "dropped"), [(6, 5), (7, 5), (1, 2)])
+@pytest.mark.parametrize(("epochs", "dropped"), [(7, 5), (8, 5), (2, 2)])
 def test_the_rate_drops_once_and_the_momentum_is_lost(
     epochs: int, dropped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,12 +195,12 @@ def test_the_rate_drops_once_and_the_momentum_is_lost(
     evaluate(clock, task(rules(epochs=epochs)))
     batches = 3  # of 5, 5 and 2 images
     assert rates == pytest.approx(
-        [0.05] * dropped * batches + [0.005] * (epochs + 1 - dropped) * batches
+        [0.05] * dropped * batches + [0.005] * (epochs - dropped) * batches
     )
-    starts = [0, dropped * batches][: 1 + (dropped <= epochs)]
+    starts = [0, dropped * batches][: 1 + (dropped < epochs)]
     assert [i for i, zero in enumerate(fresh) if zero] == starts
-    assert clock.timings[stage()].steps == epochs + 1
-    assert clock.timings[stage()].images == (epochs + 1) * 12
+    assert clock.timings[stage()].steps == epochs
+    assert clock.timings[stage()].images == epochs * 12
 
 
 def batches_of(what: Task) -> list[Tensor]:
@@ -214,14 +214,14 @@ def batches_of(what: Task) -> list[Tensor]:
             seen.append(inputs[0])
 
     trainer.network.register_forward_pre_hook(see)
-    for index in range(what.protocol.epochs + 1):
+    for index in range(what.protocol.epochs):
         trainer.epoch(index)
     return seen
 
 
 def test_each_pass_takes_every_image_once_in_another_order() -> None:
     images = synthetic(12)
-    seen = batches_of(task(rules(epochs=2), images))
+    seen = batches_of(task(rules(epochs=3), images))
     assert [len(batch) for batch in seen] == [5, 5, 2] * 3
     passes = [torch.cat(seen[i : i + 3]) for i in (0, 3, 6)]
     orders = []
@@ -246,7 +246,7 @@ def test_each_sample_has_parameters_of_its_own(operation: str) -> None:
 def test_each_batch_has_one_operation() -> None:
     one = synthetic(1).images.expand(12, -1, -1, -1).clone()
     same = replace(synthetic(12), images=one)
-    protocol = rules(augmentation="flip_cutout", epochs=7)
+    protocol = rules(augmentation="flip_cutout", epochs=8)
     kinds = set()
     for batch in batches_of(task(protocol, same)):
         flipped = [torch.equal(image, one[0].flip(-1)) for image in batch]
@@ -316,7 +316,7 @@ def test_selection_measures_now_and_then_and_at_the_end(
 def test_test_labels_do_not_reach_best_val() -> None:
     epochs = set()
     for key in "abcdef":
-        what = selecting("best_val", epochs=9, learning_rate=0.2)
+        what = selecting("best_val", epochs=10, learning_rate=0.2)
         (fair,) = evaluate(Clock(key, CPU), what)
         poisoned = ResidentSplit(TEST.images, (TEST.labels + 1) % 3, REAL.info)
         (other,) = evaluate(Clock(key, CPU), what._replace(test=poisoned))
@@ -328,7 +328,7 @@ def test_test_labels_do_not_reach_best_val() -> None:
     assert len(epochs) > 2  # the choice does depend on something
 
 
-NOISY = rules(epochs=15, batch_size=30, learning_rate=0.3)
+NOISY = rules(epochs=16, batch_size=30, learning_rate=0.3)
 
 
 def noise(seed: int) -> Task:
@@ -476,7 +476,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(
 
 def test_adamw_starts_anew_where_its_moments_do() -> None:
     """Its correction for the moments' start counts from there as well."""
-    what = task(rules(optimiser="adamw", epochs=6, batch_size=11, learning_rate=0.1))
+    what = task(rules(optimiser="adamw", epochs=7, batch_size=11, learning_rate=0.1))
     trainer = SetTrainer(Clock("cell", CPU), what, SMALL, stage())
     batches = len(trainer.batches(0))
     taken = [trainer.begin(index)[1] for index in range(7)]
@@ -580,14 +580,14 @@ def test_several_augmentations_train_networks_of_their_own_for_as_long() -> None
     """Each as if it were alone, one by one or together, whatever the pass counts."""
     names = ("none", DSA, "autoaugment")
     several = rules(
-        architectures=("MLP",), networks=2, epochs=3, augmentation="+".join(names)
+        architectures=("MLP",), networks=2, epochs=4, augmentation="+".join(names)
     )
     clock = Clock("cell", CPU)
     alone = evaluate(clock, task(several))
     assert [(each.augmentation, each.trial) for each in alone] == [
         (name, trial) for name in names for trial in range(2)
     ]
-    assert {timing.steps for timing in clock.timings.values()} == {several.passes}
+    assert {timing.steps for timing in clock.timings.values()} == {several.epochs}
     assert len(clock.timings) == len(alone)
     together = evaluate(Clock("cell", CPU), task(several), together=True)
     for one, stacked_ in zip(alone, together, strict=True):
@@ -609,7 +609,7 @@ def test_a_wrong_list_of_augmentations_is_refused(names: str, reason: str) -> No
 
 @pytest.mark.slow
 def test_selection_is_each_networks_own_when_together() -> None:
-    what = stacked(selection="best_val", epochs=9)._replace(validation=VALIDATION)
+    what = stacked(selection="best_val", epochs=10)._replace(validation=VALIDATION)
     alone = evaluate(Clock("cell", CPU), what)
     together = evaluate(Clock("cell", CPU), what, together=True)
     assert [each.epoch for each in alone] == [each.epoch for each in together]

@@ -30,7 +30,7 @@ from dcbench_bacon.training.features import Features, FeatureSettings
 CPU = torch.device("cpu")
 HERE = RunConfig(CPU).here()
 measured = features._seconds_per_image
-QUICK = QualityRequest(architecture="ConvNetD1W8", passes=2)
+QUICK = QualityRequest(architecture="ConvNetD1W8", epochs=2)
 
 
 @pytest.fixture(autouse=True)
@@ -223,13 +223,13 @@ def test_a_long_training_is_told_before_it_begins(
     run = quality_of_files.run_on(dataset(), HERE)
     count = len(run.train.labels)
     quality.trained_network(run, QUICK)
-    text = f"2 passes over {count} images"
+    text = f"2 epochs of {count} images"
     assert (text in caplog.text) == slow
     if slow:
         hours, minutes = divmod(2 * count, 60)
         about = f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
         assert about in caplog.text
-        assert "--passes" in caplog.text
+        assert "--epochs" in caplog.text
     assert 0 < measured(run, "ConvNetD1W8") < 1
 
 
@@ -268,7 +268,7 @@ def test_the_command(tmp_path: Path) -> None:
     fixed = ("run", "--methods", "dm,random", "--ipc", 1, "--output", tmp_path)
     assert invoke(*fixed, *commandline.tiny(networks=1)).exit_code == 0
     paths = sorted((tmp_path / "synthetic").glob("*.safetensors"))
-    network = ("--architecture", "ConvNetD1W8", "--passes", 2)
+    network = ("--architecture", "ConvNetD1W8", "--epochs", 2)
     small = (*network, "--images", 50, "--output", tmp_path)
     result = invoke("quality", *paths, *small, "--device", "cpu")
     assert result.exit_code == 0, result.output

@@ -57,7 +57,7 @@ CPU = torch.device("cpu")
 HERE = RunConfig(CPU).here()
 SHORT = (*settable("protocol.epochs", 4), *settable("protocol.networks", 2))
 COMMON = (*SHORT, "--preset", "demo", "--device", "cpu")
-TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--passes", 2)
+TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--epochs", 2)
 REAL = dataset()
 
 
@@ -357,7 +357,7 @@ def job(
         name="test",
         architectures=(name,),
         networks=2,
-        epochs=6,
+        epochs=7,
         batch_size=5,
         learning_rate=rate,
         augmentation="color_crop",
@@ -589,7 +589,7 @@ def test_nas_end_to_end(
     records = list(search_folder(Store(tmp_path)).records([]))
     assert len(records) == 3 * 3
     whole = {each.architecture: each for each in records if each.source is None}
-    assert {each.recipe.protocol.epochs for each in whole.values()} == {1}
+    assert {each.recipe.protocol.epochs for each in whole.values()} == {2}
     for row in table:
         own = {
             each.architecture: statistics.fmean(
@@ -657,7 +657,7 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
         (("nas", "--widths", 8, "--depths", 1), "cannot be ranked"),
         (("nas", "--norms", "MP"), "--norms MP: write some of"),
         (("nas", "--norms", "GN", "--widths", "6,8"), "multiple of 4"),
-        (("nas", "--passes", 1), "--passes"),
+        (("nas", "--epochs", 1), "--epochs"),
         (("nas", "--top", 1), "--top"),
     ],
 )

@@ -33,7 +33,7 @@ from dcbench_bacon.training.task import accuracy
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
     "architecture": "ConvNetD1W8",
-    "network_epochs": 2,
+    "network_epochs": 3,
     "network_batch": 16,
     "network_lr": 0.05,
 }
@@ -113,7 +113,7 @@ def test_what_decides_the_network_names_it(tmp_path: Path) -> None:
         distil(tmp_path),
         distil(tmp_path, seed=1),
         distil(tmp_path, architecture="ConvNetD1W4"),
-        distil(tmp_path, network_epochs=1),
+        distil(tmp_path, network_epochs=2),
         distil(tmp_path, network_lr=0.01),
         distil(tmp_path, source=other),  # a fingerprint says nothing of what is left
     ]
@@ -210,7 +210,7 @@ CHOSEN = (
     *("run", "--datasets", "digits", "--preset", "demo", "--device", "cpu"),
     *("--no-download", "--architectures", commandline.NETWORK),
     *settable("architecture", commandline.NETWORK),
-    *settable("network_epochs", 1),
+    *settable("network_epochs", 2),
     *settable("protocol.epochs", 6),
     *settable("protocol.networks", 2),
     *("--checkpoint-every", "0"),
