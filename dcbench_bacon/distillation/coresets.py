@@ -125,8 +125,10 @@ def k_means(
     rows = torch.arange(len(features), device=features.device)
     centroids = torch.stack(
         [
-            _centroids(each[:size], count, seed)
-            for each, size, seed in zip(features, counts.tolist(), seeds, strict=True)
+            _centroids(members[:size], count, seed)
+            for members, size, seed in zip(
+                features, counts.tolist(), seeds, strict=True
+            )
         ]
     )
     taken = _padding(features, counts)
@@ -155,8 +157,8 @@ def _centroids(
         # A class may have fewer distinct images than clusters; that is no mistake.
         warnings.simplefilter("ignore", ConvergenceWarning)
         clustering.fit(features.cpu().numpy())
-    found = clustering.cluster_centers_.astype(np.float32)
-    return torch.from_numpy(found).to(features.device)
+    centroids = clustering.cluster_centers_.astype(np.float32)
+    return torch.from_numpy(centroids).to(features.device)
 
 
 def _mean(
@@ -239,12 +241,12 @@ class Selection:
 
     def step(self, index: int) -> None:
         """Choose the images of one group of classes."""
-        some = slice(index * self.group, (index + 1) * self.group)
-        members, counts = self.real.index[some], self.real.counts[some]
+        group = slice(index * self.group, (index + 1) * self.group)
+        members, counts = self.real.index[group], self.real.counts[group]
         with self.run.phase("real forward"):
             encoded = self._encode_group(members)
         positions = self.choose(encoded, counts, self.run.cell.ipc)
-        self.chosen[some] = members.gather(1, positions)
+        self.chosen[group] = members.gather(1, positions)
 
     def _encode_group(self, members: Int64[Tensor, "c n"]) -> Float32[Tensor, "c n d"]:
         """Return the features of a group's images, with zeros as padding."""

@@ -182,7 +182,7 @@ class TrajectoryMatching:
         )
         pair = self.store.pair(expert, start, start + settings.expert_epochs)
         device = self.run.device
-        return Pair(*(send(each, device) for each in pair))
+        return Pair(*(send(parameters, device) for parameters in pair))
 
     def _batches(self) -> list[StudentBatch]:
         """Return the student's batches, from a new order of the set when one ends.

@@ -154,12 +154,12 @@ def _row(cell: PlannedCell, name: str) -> str:
     if cell.estimate is None:
         unknown = "" if cell.state == "done" else "?"
         return f"{head}  {unknown:>9}  {unknown:>9}  {unknown:>8}".rstrip()
-    found = cell.estimate
-    peak = size(found.peak_bytes) if found.peak_bytes else "?"
-    least = "" if found.whole else ">"
+    estimate = cell.estimate
+    peak = size(estimate.peak_bytes) if estimate.peak_bytes else "?"
+    least = "" if estimate.whole else ">"
     return (
-        f"{head}  {least + lasting(found.distillation):>9}  "
-        f"{lasting(found.evaluation):>9}  {peak:>8}"
+        f"{head}  {least + lasting(estimate.distillation):>9}  "
+        f"{lasting(estimate.evaluation):>9}  {peak:>8}"
     )
 
 

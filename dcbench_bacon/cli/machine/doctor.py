@@ -159,10 +159,10 @@ def _threads() -> Finding:
 
 def _caches() -> Finding:
     """Return the sizes of the caches, and whether they can be written to."""
-    sizes = ", ".join(f"{each.name} {size(each.size)}" for each in CACHES)
-    found = _writable("caches", cache_root())
-    if not found.ok:
-        return found._replace(remedy="set DCBENCH_CACHE to a folder of yours")
+    sizes = ", ".join(f"{cache.name} {size(cache.size)}" for cache in CACHES)
+    finding = _writable("caches", cache_root())
+    if not finding.ok:
+        return finding._replace(remedy="set DCBENCH_CACHE to a folder of yours")
     return Finding("caches", f"{cache_root()} ({sizes})")
 
 

@@ -53,9 +53,9 @@ def list_() -> None:
     from dcbench_bacon.cli.sizes import size
     from dcbench_bacon.runtime.disk.caches import CACHES
 
-    for each in CACHES:
+    for cache in CACHES:
         click.echo(
-            f"{each.name:<10} {size(each.size):>10}  {each.folder}: {each.title}"
+            f"{cache.name:<10} {size(cache.size):>10}  {cache.folder}: {cache.title}"
         )
 
 
@@ -68,14 +68,14 @@ def clear(names: tuple[str, ...], yes: bool) -> None:
     from dcbench_bacon.runtime.disk.caches import CACHES, cache_named
 
     chosen = list(CACHES) if "all" in names else [cache_named(name) for name in names]
-    for each in chosen:
-        before = each.size
-        question = f"Remove {each.folder} ({size(before)})?"
-        if not each.folder.exists():
-            click.echo(f"{each.name}: empty")
+    for cache in chosen:
+        before = cache.size
+        question = f"Remove {cache.folder} ({size(before)})?"
+        if not cache.folder.exists():
+            click.echo(f"{cache.name}: empty")
         elif yes or click.confirm(question):
-            each.clear()
-            click.echo(f"{each.name}: {size(before)} removed")
+            cache.clear()
+            click.echo(f"{cache.name}: {size(before)} removed")
 
 
 @click.command(

@@ -269,8 +269,8 @@ def lookup(
     """
     wanted = named(source)
     for metrics in dict.fromkeys((metrics_of(family), ACCURACIES)):
-        found = sources(method, dataset, ipc, metrics)
-        numbers = [row for row in found if row.source in wanted]
+        rows_of_method = sources(method, dataset, ipc, metrics)
+        numbers = [row for row in rows_of_method if row.source in wanted]
         if source is not None:  # the newest of a group, whatever method it is about
             numbers.sort(key=lambda row: wanted.index(row.source))
         same = [row for row in numbers if row.architecture == architecture]

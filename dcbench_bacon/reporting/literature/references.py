@@ -44,11 +44,11 @@ class SetResults(NamedTuple):
         A network is a trial under one of the protocol's augmentations, by its place.
         """
         places = pd.factorize(self.rows["augmentation"])[0]
-        found: dict[int, dict[Hashable, float]] = {}
+        by_seed: dict[int, dict[Hashable, float]] = {}
         columns = (self.rows[name] for name in ("seed", "trial", "accuracy"))
         for place, seed, trial, accuracy in zip(places, *columns, strict=True):
-            found.setdefault(int(seed), {})[int(place), int(trial)] = accuracy
-        return found
+            by_seed.setdefault(int(seed), {})[int(place), int(trial)] = accuracy
+        return by_seed
 
     @property
     def recipe(self) -> str:

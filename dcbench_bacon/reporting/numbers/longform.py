@@ -218,9 +218,9 @@ def _overridden(record: Record) -> dict[str, str]:
     """Return what ``--set`` changed: all of it, of the method and of the evaluation."""
     texts = [f"{key}={value}" for key, value in record.recipe.overrides.items()]
     judging = [text for text in texts if text.startswith(PROTOCOL_PREFIX)]
-    own = [text for text in texts if text not in judging]
-    named = {"overrides": texts, "own_overrides": own, "judging_overrides": judging}
-    return {name: ", ".join(each) for name, each in named.items()}
+    others = [text for text in texts if text not in judging]
+    kinds = {"overrides": texts, "own_overrides": others, "judging_overrides": judging}
+    return {kind: ", ".join(chosen) for kind, chosen in kinds.items()}
 
 
 def _distillation(record: Record) -> dict[str, float | None]:
@@ -291,7 +291,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def titles(records: Iterable[Record]) -> dict[str, str]:
     """Return the printed names of methods and data sets that records state."""
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for record in records:
-        found |= record.titles
-    return found
+        named |= record.titles
+    return named

@@ -84,11 +84,11 @@ def saved_bytes(module: nn.Module, images: Tensor) -> int:
         module: the module, which may be on the meta device, where nothing is computed.
         images: its input, on the same device.
     """
-    own = {_place(each) for each in (*module.parameters(), *module.buffers())}
+    of_module = {_place(tensor) for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # alive, so that no place is used again
 
     def keep(tensor: Tensor) -> Tensor:
-        if _place(tensor) not in own:
+        if _place(tensor) not in of_module:
             kept[_place(tensor)] = tensor.untyped_storage()
         return tensor
 
