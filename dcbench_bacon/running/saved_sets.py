@@ -15,7 +15,7 @@ from dcbench_bacon.data.dataset import Dataset, held_out_sha256, hold_out
 from dcbench_bacon.data.sets import class_order, set_identity, synthetic_file
 from dcbench_bacon.data.sets.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.errors import DataError, UnstatedError, UsageError
 from dcbench_bacon.evaluation.judged_as import describe, method_of
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import digests, protocols
@@ -243,7 +243,7 @@ def _in_order_of(
         places = class_order.match(
             Path(path), made_for.class_names, info.class_names
         ).places
-    except DataError as error:
+    except (DataError, UnstatedError) as error:
         raise DataError(
             f"{path} was made from {made_for.name}, whose classes are not those of "
             f"{info.name} here ({', '.join(made_for.class_names[:4])} ... against "
