@@ -2,7 +2,7 @@
 
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,6 @@ from commandline import NETWORK, found, invoke, only_record, settable, tiny
 from dcbench_bacon.contract import State
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.running.clock import Clock, Schedule
-from dcbench_bacon.runtime.compute import memory
 from dcbench_bacon.runtime.compute.memory import images_per_call, keep_freed_memory
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.runtime.monitoring import stopwatch
@@ -345,34 +344,28 @@ def test_a_larger_gpu_takes_more_images(monkeypatch: pytest.MonkeyPatch) -> None
     assert 100 < fits(8, 32) < 8 * 2**30 / (128 * 32 * 32 * 4)
 
 
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Lets ``keep_freed_memory`` begin anew."""
-    keep_freed_memory.cache_clear()
-    yield
-    keep_freed_memory.cache_clear()
+class Library:
+    """A C library with an allocator."""
+
+    def __init__(self, mallopt: Callable[[int, int], int]) -> None:
+        self.mallopt = mallopt
 
 
-@pytest.mark.usefixtures("forgotten")
-def test_the_allocator_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_allocator_is_told_once() -> None:
     told: list[tuple[int, int]] = []
 
     def mallopt(key: int, value: int) -> int:
         told.append((key, value))
         return 1
 
-    library = SimpleNamespace(mallopt=mallopt)
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)  # type: ignore[attr-defined]
-    assert keep_freed_memory() is True
-    assert keep_freed_memory() is True
+    library = Library(mallopt)
+    assert keep_freed_memory(library) is True
+    assert keep_freed_memory(library) is True
     assert sorted(told) == [(-3, 2**31 - 1), (-1, 2**31 - 1)]
 
 
-@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("refused", [-3, -1])
-def test_the_allocator_is_not_set_by_half(
-    refused: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_allocator_is_not_set_by_half(refused: int) -> None:
     """Older glibc refuses the large threshold of mmap, and trimming alone is slow."""
     settings = {-3: 128 * 1024, -1: 128 * 1024}
     before = dict(settings)
@@ -383,13 +376,9 @@ def test_the_allocator_is_not_set_by_half(
         settings[key] = value
         return 1
 
-    library = SimpleNamespace(mallopt=mallopt)
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)  # type: ignore[attr-defined]
-    assert keep_freed_memory() is False
+    assert keep_freed_memory(Library(mallopt)) is False
     assert settings == before
 
 
-@pytest.mark.usefixtures("forgotten")
-def test_other_allocators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace())  # type: ignore[attr-defined]
-    assert keep_freed_memory() is False
+def test_other_allocators_are_left_alone() -> None:
+    assert keep_freed_memory(object()) is False
