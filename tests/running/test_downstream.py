@@ -41,7 +41,6 @@ from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting.numbers import downstream_tables
 from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.reporting.table import Kind, Table
-from dcbench_bacon.running import waiting
 from dcbench_bacon.running.grids import trainings
 from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.runtime.monitoring.progress import Silent
@@ -450,15 +449,12 @@ def test_one_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
     assert folder.find(jobs[1].plan) is None  # is tried again
 
 
-def test_a_training_of_another_process_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
+def test_a_training_of_another_process_is_waited_for(tmp_path: Path) -> None:
     folder = search_folder(Store(tmp_path).open())
     lock = folder.lock(job().plan)
     lock.acquire()
     asked = iter([False] * 5 + [True])
-    policy = RunPolicy(stop=lambda: next(asked))
+    policy = RunPolicy(stop=lambda: next(asked), look=0.01)
     with pytest.raises(InterruptedRunError, match="another process trains"):
         trainings.run([job()], folder, RunContext(RunConfig(CPU), policy))
     lock.release()

@@ -21,7 +21,7 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.running import made_once, waiting
+from dcbench_bacon.running import made_once
 from dcbench_bacon.running.run import CellRun, RunConfig, RunContext
 from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -270,14 +270,12 @@ def test_two_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
     assert all(torch.equal(each["value"], torch.ones(3)) for each in found)
 
 
-def test_waiting_for_another_process_can_be_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
+def test_waiting_for_another_process_can_be_stopped(tmp_path: Path) -> None:
+    stopped = RunPolicy(stop=lambda: True, look=0.01)
 
     def make(checkpoints: Path) -> State:
         with pytest.raises(InterruptedRunError, match="another process makes x"):
-            made_once.once(tmp_path, "x", RunPolicy(stop=lambda: True), make)
+            made_once.once(tmp_path, "x", stopped, make)
         return {}
 
     assert made_once.once(tmp_path, "x", RunPolicy(), make) == {}
