@@ -10,6 +10,7 @@ from typing import get_args
 import msgspec
 from filelock import FileLock
 
+from dcbench_bacon import earlier_files
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
 from dcbench_bacon.field_types import Use
 from dcbench_bacon.runtime.disk.files import (
@@ -281,7 +282,7 @@ def read(path: Path) -> Record:
         RecordError: the file cannot be read; the message names it and the remedy.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        return earlier_files.record(path.read_bytes(), Record)
     except (msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
         raise RecordError(
             f"{path}: not a record of this version ({error}); delete or move it, and "

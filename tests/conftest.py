@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 # where time is measured, and code with checks in it cannot be compiled. What has no
 # tensor in its signatures is left to mypy: each checked call costs about 50 us.
 if "--benchmark-only" not in sys.argv:
-    _tensors = ("augmentation", "data", "distillation", "evaluation", "exchange")
-    _tensors += ("methods", "datasets", "networks", "training", "contract")
+    _tensors = (
+        *("augmentation", "contract", "data", "datasets", "distillation"),
+        *("evaluation", "exchange", "methods", "networks", "training"),
+    )
     _hook = install_import_hook(
         [f"dcbench_bacon.{name}" for name in _tensors], "beartype.beartype"
     )
@@ -68,6 +70,46 @@ def committed_results() -> Iterator[None]:
 def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ``dcbench evaluate`` leaves records by default; not this checkout."""
     monkeypatch.setenv("DCBENCH_EVALUATE_OUTPUT", str(tmp_path / "evaluated"))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network: a proxy that refuses every connection."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Installs modules of a third party's package for one test.
+
+    What it returns takes the group of entry points, and the module of each entry.
+    """
+    from dcbench_bacon.plugins import DATASETS, METHODS
+
+    folder = tmp_path / "third party"
+    known = set(sys.modules)
+
+    def installed(group: str, **entries: str) -> None:
+        about = folder / "third_party-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text("Name: third-party\nVersion: 1.0\n")
+        lines = [f"{name} = {module}\n" for name, module in entries.items()]
+        (about / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
+        monkeypatch.syspath_prepend(folder)
+        METHODS.refresh()
+        DATASETS.refresh()
+
+    yield installed
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+    METHODS.refresh()
+    DATASETS.refresh()
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
         """Return how the experts are trained."""
         return Training(
             architecture=self.architecture,
-            passes=self.expert_passes,
+            epochs=self.expert_passes,
             learning_rate=self.expert_lr,
             momentum=self.expert_momentum,
             weight_decay=self.expert_weight_decay,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from dcbench_bacon import field_types
+from dcbench_bacon import earlier_files, field_types
 from dcbench_bacon.data import whitening
 from dcbench_bacon.data.dataset import Dataset, held_out_sha256, hold_out
 from dcbench_bacon.data.sets import class_order, set_identity, synthetic_file
@@ -91,7 +91,7 @@ def check_as(request: protocols.Request, as_method: str | None) -> None:
 def made_by(synthetic: SyntheticSet) -> Recipe | None:
     """Return the recipe that a set was distilled with; None for other tools' sets."""
     try:
-        return msgspec.convert(synthetic.provenance["recipe"], Recipe)
+        return earlier_files.recipe(synthetic.provenance["recipe"])
     except (KeyError, msgspec.ValidationError):
         return None
 

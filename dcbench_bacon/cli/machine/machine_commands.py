@@ -1,7 +1,8 @@
 """The commands about this machine: ``doctor``, ``cache`` and ``completion``."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from dcbench_bacon.cli.arguments.options import (
     output_option,
 )
 from dcbench_bacon.runtime.monitoring.notice import noticed
+
+if TYPE_CHECKING:
+    from dcbench_bacon.cli.machine.doctor import Finding
 
 
 @click.command(epilog="Example: dcbench doctor --data-root /data")
@@ -25,11 +29,16 @@ def doctor(device: str, data_root: Path | None, output: Path) -> None:
     with noticed(_say, "loading PyTorch"):
         from dcbench_bacon.cli.machine.doctor import examined
 
+    raise SystemExit(show(examined(device, data_root, output)))
+
+
+def show(findings: "Iterable[Finding]") -> int:
+    """Print findings as they come; return the exit status, 0 if all is well."""
     well = True
-    for finding in examined(device, data_root, output):
+    for finding in findings:
         well &= finding.ok
         click.echo(finding.line)
-    raise SystemExit(0 if well else 1)
+    return 0 if well else 1
 
 
 @click.group(

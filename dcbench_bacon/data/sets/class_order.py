@@ -62,6 +62,7 @@ def match(
         UnstatedError: the names are not those of the data set.
         UsageError: ``--classes`` has a name that is no class, or too few names.
     """
+    order: Order | None
     if tuple(stated) == (IN_ORDER,):
         order = Order(tuple(range(_same(path, names, known))), "as stated")
     elif tuple(stated) == (BY_INDEX,):

@@ -104,7 +104,7 @@ class PublishedEvaluation(Struct, frozen=True, forbid_unknown_fields=True):
         protocol: the family of the protocol; see ``family``.
         selection: the pass that counts, as in a protocol, or ``not_stated``.
         augmentation: augmentation as in a protocol; None if it is not stated.
-        epochs: epochs as the source counts them; None if they are not stated.
+        epochs: epochs that the source's loop makes; None if they are not stated.
         teachers: the networks that label the images.
     """
 
@@ -283,7 +283,7 @@ def family(protocol: Protocol) -> str:
     """Return the family that a protocol belongs to.
 
     Numbers of one family may be compared. Most protocols are a family of their own;
-    under ``dc`` a method may have its own learning rate, passes and augmentation. A
+    under ``dc`` a method may have its own learning rate, epochs and augmentation. A
     label regime or a budget of updates is asked for here alone, and is another family.
     """
     if protocol.labels != "own" or protocol.updates:

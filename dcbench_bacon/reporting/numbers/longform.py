@@ -36,14 +36,14 @@ _ORIGIN = (
     *("distilled_on", "set", "synthetic_sha256", "judged", "comparable"),
     *(
         "but_for_augmentation",
-        "but_for_passes",
+        "but_for_epochs",
         "family",
         "augmentation",
         "augmented",
         "teachers",
         "taught",
     ),
-    *("hard", "epochs", "passes", "own_passes", "changed", "made"),
+    *("hard", "epochs", "own_epochs", "changed", "made"),
     *("overrides", "own_overrides", "judging_overrides"),
     *("distillation_seconds", "updates", "images_seen", "peak_bytes", "device"),
     *("images", "set_bytes", "label_bytes"),
@@ -180,10 +180,10 @@ def _origin(record: Record) -> dict[str, object]:
         **{"judged": protocol_digest(judged)},
         **{"comparable": protocol_digest(shared)},
         **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
-        **{"but_for_passes": protocol_digest(shared, "epochs")},
+        **{"but_for_epochs": protocol_digest(shared, "epochs")},
         **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
         **{"hard": _has_hard_labels(record)},
-        **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
+        **{"own_epochs": "protocol.epochs" not in record.recipe.overrides},
         "changed": not _AMOUNTS.issuperset(record.recipe.overrides),
         "made": record.environment.utc,
         **_overridden(record),
@@ -253,7 +253,7 @@ def _training(record: Record, evaluation: Evaluation) -> dict[str, object]:
         **{"architecture": architecture, "family": family(protocol)},
         "augmentation": evaluation.augmentation or protocol.augmentation or "none",
         **{"augmented": protocol.augmentation not in ("", "none")},
-        **{"epochs": protocol.epochs, "passes": protocol.passes},
+        **{"epochs": protocol.epochs},
     }
 
 

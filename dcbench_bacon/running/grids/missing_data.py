@@ -49,11 +49,15 @@ def fetched(name: str, context: RunContext) -> loading.MissingDataError | None:
 
 
 def _problem(get: Callable[[], None]) -> str:
-    """Return why a download failed in a few words, or an empty text."""
+    """Return why a download failed in a few words, or an empty text.
+
+    Of a long reason the end is kept, because torchvision names the cause after the
+    address of each mirror.
+    """
     try:
         get()
     except DataError as error:
         reason = str(error.__cause__ or error)
         short = " ".join(reason.split())
-        return short if len(short) <= MOST_REASON else f"{short[:MOST_REASON]}..."
+        return short if len(short) <= MOST_REASON else f"...{short[-MOST_REASON:]}"
     return ""

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @cache
-def keep_freed_memory() -> bool:
+def keep_freed_memory(library: Any = None) -> bool:
     """Make glibc keep large freed blocks for the next allocation.
 
     By default, glibc returns them to the kernel, which clears every page again when the
@@ -127,11 +128,14 @@ def keep_freed_memory() -> bool:
     refuses a threshold above half a heap, so that the refusable part comes first; if
     the second is refused all the same, the first is set back to its default.
 
+    Args:
+        library: the C library; None for that of this process.
+
     Returns:
         Whether glibc accepted both parts.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        mallopt = (library or ctypes.CDLL(None)).mallopt
     except (AttributeError, OSError, TypeError):
         return False
     if not mallopt(_M_MMAP_THRESHOLD, _LARGEST):
