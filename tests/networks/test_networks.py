@@ -95,6 +95,27 @@ def test_parameter_count(
     assert sum(parameter.numel() for parameter in made.parameters()) == count
 
 
+def test_narrow_networks_are_the_wide_ones_with_fewer_channels() -> None:
+    for base, rest in (
+        *(("VGG11", ""), ("VGG11", "BN"), ("ResNet18", "")),
+        *(("ResNet18", "BN_AP"), ("ResNet18", "ImageNetBN")),
+    ):
+        with case(base + rest):
+            wide = network(base + rest, channels=3, size=32)
+            same = network(f"{base}W64{rest}", channels=3, size=32)
+            narrow = network(f"{base}W16{rest}", channels=3, size=32)
+            assert [p.shape for p in same.parameters()] == [
+                p.shape for p in wide.parameters()
+            ]
+            for ours, theirs in zip(
+                narrow.features.parameters(), wide.features.parameters(), strict=True
+            ):
+                assert 4 * ours.shape[0] == theirs.shape[0]
+    for name in ("VGG11W0", "ResNet18W16XX", "LeNetW8", "ResNet18W99999"):
+        with pytest.raises(UsageError, match="unknown network"):
+            network(name, channels=3, size=32)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "channels"), [(9, 3), (11, 1), (28, 1), (28, 3), (32, 1), (64, 3)]
