@@ -41,6 +41,8 @@ from dcbench_bacon.networks.convnets import (
     resnet18,
     vgg11,
 )
+from dcbench_bacon.networks.deep_networks import bottleneck_resnet, wide_resnet
+from dcbench_bacon.networks.mobile_networks import mobilenet, shufflenet
 from dcbench_bacon.runtime.compute.memory import saved_bytes
 
 __all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
@@ -63,6 +65,11 @@ _FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
     "ResNet18BN_AP": partial(resnet18, norm="B", pooled=True),
     "ResNet18ImageNet": partial(resnet18, norm="I", imagenet=True),
     "ResNet18ImageNetBN": partial(resnet18, norm="B", imagenet=True),
+    "ResNet50BN": partial(bottleneck_resnet, blocks=(3, 4, 6, 3)),
+    "ResNet101BN": partial(bottleneck_resnet, blocks=(3, 4, 23, 3)),
+    "WRN-16-2": partial(wide_resnet, depth=16, widening=2),
+    "MobileNetV2": mobilenet,
+    "ShuffleNetV2-0.5": shufflenet,
     "ViT": vit.layers,
 }
 # The evaluation pools of `get_eval_pool` in utils.py, and the depths 5 and 6 of IDM.

@@ -59,6 +59,14 @@ def _norm(kind: str, width: int, size: int) -> nn.Module:
     return nn.LayerNorm([width, size, size]) if kind == "L" else nn.Identity()
 
 
+def halved(size: int) -> tuple[int, int]:
+    """Return a stride for maps of a size, and the size after it.
+
+    The stride is 2 if that leaves 2x2 pixels or more, and 1 otherwise.
+    """
+    return (2, math.ceil(size / 2)) if size >= 3 else (1, size)
+
+
 def convnet(
     channels: int,
     size: int,
