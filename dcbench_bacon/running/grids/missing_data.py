@@ -37,11 +37,9 @@ def fetched(name: str, context: RunContext) -> loading.MissingDataError | None:
         tried += f", and to download it ({reason})"
     remedy = f"put its files under {source.folder}"
     if can_download:
-        remedy = (
-            f"dcbench data get {name}, or copy the folder from a machine with network"
-        )
+        remedy = f"dcbench data get {name}, or copy the folder"
     if source.kind == name:
-        remedy += "; another folder with --data-root or DCBENCH_DATA"
+        remedy += "; --data-root names another"
     context.tell(f"{name} is not on disk: {what}")
     context.tell(f"  tried: {tried}")
     context.tell(f"  to get it: {remedy}")
