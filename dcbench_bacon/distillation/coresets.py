@@ -196,19 +196,22 @@ def _distances(
     return torch.cdist(points.unsqueeze(1), features, compute_mode=exact).squeeze(1)
 
 
-def select(run: Run, settings: FeatureSettings, choose: Choice) -> SyntheticSet:
+def select(
+    run: Run, settings: FeatureSettings, choose: Choice, most_bytes: int = MOST_BYTES
+) -> SyntheticSet:
     """Choose ``ipc`` images of every class, one group of classes per step.
 
     Args:
         run: the cell's data, random streams and clock.
         settings: the features that distances are measured in.
         choose: picks positions from the features of a group.
+        most_bytes: the memory of the features of a group.
 
     Returns:
         The images in class order, each class in the order chosen. The provenance lists
         their indices in the train split and describes the features.
     """
-    selection = Selection(run, settings, choose)
+    selection = Selection(run, settings, choose, most_bytes)
     for step in run.steps("select", selection.steps, state=selection):
         selection.step(step)
     return selection.result()
@@ -221,9 +224,16 @@ class Selection:
         run: the cell's data, random streams and clock.
         settings: the features that distances are measured in.
         choose: picks positions from the features of a group.
+        most_bytes: the memory of the features of a group.
     """
 
-    def __init__(self, run: Run, settings: FeatureSettings, choose: Choice) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: FeatureSettings,
+        choose: Choice,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         """Build the features and set the size of the groups."""
         self.run = run
         self.choose = choose
@@ -232,7 +242,7 @@ class Selection:
         self.chosen = self.real.index.new_zeros(run.info.classes, run.cell.ipc)
         self.width = self._encode(self.real.index[:1, :1].flatten()).shape[1]
         size = 4 * self.real.largest * self.width
-        self.group = max(1, min(run.info.classes, MOST_BYTES // size))
+        self.group = max(1, min(run.info.classes, most_bytes // size))
 
     @property
     def steps(self) -> int:

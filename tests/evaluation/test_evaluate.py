@@ -1,13 +1,16 @@
 """Evaluation against a plain training loop, and what counts as its result."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import reference
 import torch
-from support import dataset
+from support import dataset, demand
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,7 +19,6 @@ from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.data.splits import ResidentSplit, Split
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, UsageError
-from dcbench_bacon.evaluation import evaluate as evaluation
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.evaluation.judged import check_protocol
 from dcbench_bacon.field_types import Selection
@@ -27,7 +29,6 @@ from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.training import on_synthetic
-from dcbench_bacon.training import task as tasks
 from dcbench_bacon.training.on_synthetic import SetTrainer
 from dcbench_bacon.training.optimisers import FlatSGD
 from dcbench_bacon.training.task import Task, accuracy
@@ -257,29 +258,24 @@ def test_each_batch_has_one_operation() -> None:
     assert kinds == {True, False}
 
 
-def test_the_last_pass_counts_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_pass_counts_by_default() -> None:
     asked: list[Split] = []
 
     def measured(network: Network, split: Split, info: object) -> float:
         asked.append(split)
         return 0.25
 
-    monkeypatch.setattr(on_synthetic, "accuracy", measured)
     assert Protocol(name="dc").selection == "final"
-    (found,) = evaluate(Clock("cell", CPU), task(rules()))
+    (found,) = evaluate(Clock("cell", CPU), task(rules())._replace(measure=measured))
     assert (found.accuracy, found.epoch, found.validation) == (0.25, 6, None)
     assert len(asked) == 1
     assert asked[0] is TEST
 
 
-def scripted(
-    monkeypatch: pytest.MonkeyPatch, test: list[float], validation: list[float]
-) -> None:
-    """Sets the accuracies that will be measured, in order."""
+def scripted(what: Task, test: list[float], validation: list[float]) -> Task:
+    """A task with the accuracies that will be measured, in order."""
     script = {id(TEST): iter(test), id(VALIDATION): iter(validation)}
-    monkeypatch.setattr(
-        on_synthetic, "accuracy", lambda network, split, info: next(script[id(split)])
-    )
+    return what._replace(measure=lambda network, split, info: next(script[id(split)]))
 
 
 def selecting(selection: Selection, **changes: object) -> Task:
@@ -287,28 +283,24 @@ def selecting(selection: Selection, **changes: object) -> Task:
     return task(rules(selection=selection, **changes))._replace(validation=held_out)
 
 
-def test_best_val_takes_the_first_best_pass_on_validation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scripted(monkeypatch, [0.3, 0.2, 0.9], [0.1, 0.4, 0.4, 0.8, 0.8, 0.2, 0.7])
-    (found,) = evaluate(Clock("cell", CPU), selecting("best_val"))
+def test_best_val_takes_the_first_best_pass_on_validation() -> None:
+    validation = [0.1, 0.4, 0.4, 0.8, 0.8, 0.2, 0.7]
+    what = scripted(selecting("best_val"), [0.3, 0.2, 0.9], validation)
+    (found,) = evaluate(Clock("cell", CPU), what)
     assert (found.epoch, found.accuracy, found.validation) == (3, 0.9, 0.8)
 
 
-def test_best_test_takes_the_first_best_pass_on_test(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scripted(monkeypatch, [0.1, 0.4, 0.2, 0.7, 0.7, 0.3, 0.6], [])
-    (found,) = evaluate(Clock("cell", CPU), selecting("best_test"))
+def test_best_test_takes_the_first_best_pass_on_test() -> None:
+    test = [0.1, 0.4, 0.2, 0.7, 0.7, 0.3, 0.6]
+    what = scripted(selecting("best_test"), test, [])
+    (found,) = evaluate(Clock("cell", CPU), what)
     assert (found.epoch, found.accuracy, found.validation) == (3, 0.7, None)
 
 
-def test_selection_measures_now_and_then_and_at_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scripted(monkeypatch, [0.1, 0.4, 0.2, 0.7], [])  # after passes 2, 4, 6 and 7
-    task_ = selecting("best_test", measure_every=2)
-    (found,) = evaluate(Clock("cell", CPU), task_)
+def test_selection_measures_now_and_then_and_at_the_end() -> None:
+    what = selecting("best_test", measure_every=2)
+    what = scripted(what, [0.1, 0.4, 0.2, 0.7], [])  # after passes 2, 4, 6 and 7
+    (found,) = evaluate(Clock("cell", CPU), what)
     assert (found.epoch, found.accuracy) == (6, 0.7)
 
 
@@ -424,9 +416,7 @@ def test_accuracy_by_hand() -> None:
 
 
 @pytest.mark.parametrize("architecture", [SMALL, NORMED])
-def test_accuracy_in_pieces_is_the_whole(
-    architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_accuracy_in_pieces_is_the_whole(architecture: str) -> None:
     trainer = SetTrainer(Clock("cell", CPU), task(rules()), architecture, stage())
     for index in range(3):
         trainer.epoch(index)
@@ -434,20 +424,26 @@ def test_accuracy_in_pieces_is_the_whole(
     whole = accuracy(network, REAL.test, REAL.info)
     assert 0 < whole < 1
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(tasks, "images_per_call", lambda *_: 7)
+    network.memory_demand = demand(7)
     assert accuracy(network, REAL.test, REAL.info) == whole
     assert sizes == [7] * 5 + [1]
 
 
+def large(architecture: str, images: int, trial: int) -> Network:
+    """A network of which so many images fit into memory at a time."""
+    stream = torch.Generator().manual_seed(trial)
+    made = builder.build(architecture, channels=1, size=8, classes=3, generator=stream)
+    made.memory_demand = demand(images)
+    return made
+
+
 @pytest.mark.parametrize("loss", ["ce", "kl"])
-def test_a_batch_in_pieces_is_the_whole(
-    loss: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_in_pieces_is_the_whole(loss: str) -> None:
     what = task(rules(loss=loss, original_weight=0.5, batch_size=11))
     found = []
     for most in (100, 4):
-        monkeypatch.setattr(on_synthetic, "images_per_call", lambda *_, m=most: m)
-        trainer = SetTrainer(Clock("cell", CPU), what, SMALL, stage())
+        bounded = what._replace(start=partial(large, SMALL, most))
+        trainer = SetTrainer(Clock("cell", CPU), bounded, SMALL, stage())
         sizes: list[int] = []
         trainer.network.register_forward_pre_hook(
             lambda _, inputs, sizes=sizes: sizes.append(len(inputs[0]))
@@ -459,13 +455,9 @@ def test_a_batch_in_pieces_is_the_whole(
     assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
 
 
-def test_batch_statistics_are_those_of_the_whole_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(on_synthetic, "images_per_call", lambda *_: 4)
-    trainer = SetTrainer(
-        Clock("cell", CPU), task(rules(batch_size=11)), NORMED, stage()
-    )
+def test_batch_statistics_are_those_of_the_whole_batch() -> None:
+    what = task(rules(batch_size=11))._replace(start=partial(large, NORMED, 4))
+    trainer = SetTrainer(Clock("cell", CPU), what, NORMED, stage())
     sizes: list[int] = []
     trainer.network.register_forward_pre_hook(
         lambda _, inputs: sizes.append(len(inputs[0]))
@@ -496,7 +488,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
     after: int,
     tmp_path: Path,
     trainers: list[SetTrainer],
-    monkeypatch: pytest.MonkeyPatch,
+    train_by: Callable[[Any], None],
 ) -> None:
     what = selecting(selection, architectures=(architecture,), augmentation=DSA)
     (quiet,) = evaluate(Clock("cell", CPU), what)
@@ -512,7 +504,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
         plain(self, index)
 
     plain = SetTrainer.epoch
-    monkeypatch.setattr(SetTrainer, "epoch", killed)
+    train_by(killed)
     with pytest.raises(KilledError):
         evaluate(Clock("cell", CPU, policy), what)
     (found,) = evaluate(Clock("cell", CPU, policy), what)
@@ -531,15 +523,13 @@ def test_a_killed_training_goes_on_bit_for_bit(
     assert again[0].accuracy == quiet.accuracy
 
 
-def test_the_best_pass_outlives_a_stop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scripted(monkeypatch, [0.8], [0.9] + [0.1] * 6)
+def test_the_best_pass_outlives_a_stop(tmp_path: Path) -> None:
+    what = scripted(selecting("best_val"), [0.8], [0.9] + [0.1] * 6)
     asked = iter([False, True])
     policy = RunPolicy(folder=tmp_path, stop=lambda: next(asked, False))
     with pytest.raises(InterruptedRunError, match="after step 2"):
-        evaluate(Clock("cell", CPU, policy), selecting("best_val"))
-    (found,) = evaluate(Clock("cell", CPU, policy), selecting("best_val"))
+        evaluate(Clock("cell", CPU, policy), what)
+    (found,) = evaluate(Clock("cell", CPU, policy), what)
     assert (found.epoch, found.accuracy, found.validation) == (0, 0.8, 0.9)
 
 
@@ -617,15 +607,14 @@ def test_selection_is_each_networks_own_when_together() -> None:
 
 
 @pytest.mark.slow
-def test_memory_bounds_how_many_train_together(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_memory_bounds_how_many_train_together() -> None:
     whole = Clock("cell", CPU)
     evaluate(whole, stacked(), together=True)
     assert list(whole.timings) == [f"evaluate/{SMALL}/0-2"]
-    monkeypatch.setattr(evaluation, "networks_per_call", lambda *_: 2)
-    clock = Clock("cell", CPU)
-    evaluate(clock, stacked(), together=True)
+    clock, what = Clock("cell", CPU), stacked()
+    batch = min(what.protocol.batch_size, len(what.synthetic.images))
+    bounded = what._replace(start=partial(large, SMALL, 2 * batch))
+    evaluate(clock, bounded, together=True)
     assert list(clock.timings) == [f"evaluate/{SMALL}/0-1", f"evaluate/{SMALL}/2-2"]
 
 

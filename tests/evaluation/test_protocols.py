@@ -1,5 +1,6 @@
 """Protocols: training against a plain loop, recipes, and choices by validation."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -32,7 +33,6 @@ from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols, toml_tables
-from dcbench_bacon.running import cell
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.runtime.compute.precision import tensor_cores
@@ -224,7 +224,7 @@ def matters(network: Network) -> Tensor:
 
 
 def test_the_average_is_tested_and_the_live_network_is_left(
-    monkeypatch: pytest.MonkeyPatch, trainers: list[SetTrainer]
+    trainers: list[SetTrainer],
 ) -> None:
     tested: list[tuple[Tensor, Tensor]] = []
 
@@ -233,14 +233,15 @@ def test_the_average_is_tested_and_the_live_network_is_left(
         tested.append((FlatNetwork(network).vector(), means.clone()))
         return 0.5
 
-    monkeypatch.setattr(on_synthetic, "accuracy", spied)
-    evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,))))
+    what = task(everything(architectures=(NORMED,)))._replace(measure=spied)
+    evaluate(Clock("cell", CPU), what)
     (found,), ((vector, means),) = list(trainers), list(tested)
     assert found.average is not None
     assert torch.equal(vector, found.average)
     assert not torch.equal(found.average, found.vector)
     assert torch.equal(FlatNetwork(found.network).vector(), found.vector)
-    evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,), ema=0.0)))
+    plain = everything(architectures=(NORMED,), ema=0.0)
+    evaluate(Clock("cell", CPU), task(plain)._replace(measure=spied))
     live = tested[1]
     assert torch.equal(live[0], found.vector)  # the average does not touch training
     assert torch.equal(live[1], means)  # batch statistics are the live ones
@@ -376,27 +377,23 @@ def rates(*candidates: float, **changes: object) -> Task:
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_the_rate_of_the_best_mean_validation_accuracy_counts(
-    together: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_rate_of_the_best_mean_validation_accuracy_counts(together: bool) -> None:
     script = {
         id(VALIDATION): iter([0.1, 0.3, 0.5, 0.4, 0.6, 0.3]),  # of two networks each
         id(TEST): iter([0.9, 0.8, 0.1, 0.2, 0.7, 0.7]),
     }
-    monkeypatch.setattr(
-        on_synthetic, "accuracy", lambda network, split, info: next(script[id(split)])
+    what = rates(0.1, 0.01, 0.001)._replace(
+        measure=lambda network, split, info: next(script[id(split)])
     )
-    found = evaluate(Clock("cell", CPU), rates(0.1, 0.01, 0.001), together=together)
+    found = evaluate(Clock("cell", CPU), what, together=together)
     assert [each.learning_rate for each in found] == [0.01, 0.01]
     assert [each.accuracy for each in found] == [0.1, 0.2]
     assert [each.validation for each in found] == [0.5, 0.4]
 
 
-def test_the_first_of_equally_good_rates_counts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(on_synthetic, "accuracy", lambda *_: 0.5)
-    found = evaluate(Clock("cell", CPU), rates(0.1, 0.01))
+def test_the_first_of_equally_good_rates_counts() -> None:
+    what = rates(0.1, 0.01)._replace(measure=lambda *_: 0.5)
+    found = evaluate(Clock("cell", CPU), what)
     assert {each.learning_rate for each in found} == {0.1}
 
 
@@ -716,18 +713,15 @@ def test_what_is_tested_is_the_middle_of_the_enlarged_image() -> None:
     assert protocols.protocol(Cell("dm", "cifar10", 1), rded).test_size == 0
 
 
-def test_a_protocol_tests_on_images_of_its_own_size(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_protocol_tests_on_images_of_its_own_size() -> None:
     seen: list[Split] = []
 
     def spied(network: Network, split: Split, info: object) -> float:
         seen.append(split)
         return 0.5
 
-    monkeypatch.setattr(on_synthetic, "accuracy", spied)
     protocol = small("dc", test_size=12, networks=1, epochs=1, selection="best_val")
-    evaluate(Clock("cell", CPU), task(protocol))
+    evaluate(Clock("cell", CPU), task(protocol)._replace(measure=spied))
     held_out, tested = seen
     assert torch.equal(tested.images, enlarge(TEST, 12).images)
     assert torch.equal(held_out.images, enlarge(VALIDATION, 12).images)
@@ -840,7 +834,7 @@ def test_a_run_records_the_rate_it_chose(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_cache")
 def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, evaluate_by: Callable[[Any], None]
 ) -> None:
     seen: list[Split | None] = []
 
@@ -848,7 +842,7 @@ def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
         seen.append(what.validation)
         return evaluate(clock, what)
 
-    monkeypatch.setattr(cell, "evaluate", spied)
+    evaluate_by(spied)
     chosen = ("--selection", "best_val")
     share = settable("protocol.validation", 0.2)
     invoke("run", *ONE, *chosen, *share, "--output", tmp_path)

@@ -2,11 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,10 +14,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 logger = logging.getLogger(__name__)
 
 
+_WIDE = 120  # columns for a title and a bar beside each other
 LINE_SECONDS = 30.0  # between two lines of progress without a terminal
 
 
@@ -37,8 +38,21 @@ class _Printer:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class _Stage(Progress):
+    """The bar of a stage; a narrow terminal has its title on a line of its own."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the titles, then the bars."""
+        for task in self.tasks:
+            yield Text(task.description, no_wrap=True, overflow="ellipsis")
+        yield self.make_tasks_table(self.tasks)
+
+
 class Bar(_Printer):
     """A progress bar on a terminal, which disappears when a stage ends.
+
+    A terminal narrower than ``_WIDE`` has no room for the state of the grid, the cell
+    and its stage beside the bar and the time that is left.
 
     Args:
         console: the console to draw on.
@@ -53,17 +67,21 @@ class Bar(_Printer):
     def start(self, title: str, index: int, count: int) -> None:
         """Show a new bar, which replaces that of an enclosing stage."""
         self.stop()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30 if self.console.width >= 110 else 10),
+        wide = self.console.width >= _WIDE
+        columns = (
+            BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[note]}"),
-            console=self.console,
-            transient=True,
+        )
+        shown: dict[str, Any] = {"console": self.console, "transient": True}
+        self._progress = (
+            Progress(TextColumn("{task.description}", markup=False), *columns, **shown)
+            if wide
+            else _Stage(*columns, **shown)
         )
         self._task = self._progress.add_task(
-            escape(title), total=count, completed=index, note=""
+            title, total=count, completed=index, note=""
         )
         self._progress.start()
 
