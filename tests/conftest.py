@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,22 @@ def install(
             del sys.modules[name]
     METHODS.refresh()
     DATASETS.refresh()
+
+
+@pytest.fixture
+def evaluate_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Takes what evaluates the sets of cells in the place of ``evaluate``."""
+    from dcbench_bacon.running import cell
+
+    return partial(monkeypatch.setattr, cell, "evaluate")
+
+
+@pytest.fixture
+def train_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Takes what trains a network on a set for a pass, in the trainer's place."""
+    from dcbench_bacon.training.on_synthetic import SetTrainer
+
+    return partial(monkeypatch.setattr, SetTrainer, "epoch")
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.training.optimisers import FlatSGD
 
 NAMES = builder.names()
-BATCH_NORM = [name for name in NAMES if "BN" in name]
+DEEP = ["ResNet50BN", "ResNet101BN", "WRN-16-2", "MobileNetV2", "ShuffleNetV2-0.5"]
+BATCH_NORM = [name for name in NAMES if "BN" in name or name in DEEP]
 # The same layers at other widths cost time and show nothing new.
 SMALL = ["ConvNetW8", "ConvNetW8NN", "ConvNetW8MP", "ConvNetW8LN", "MLP", "LeNet"]
 
@@ -38,13 +39,6 @@ def network(
 
 def images(n: int, channels: int = 3, size: int = 8) -> Tensor:
     return torch.randn(n, channels, size, size, generator=seeded(1))
-
-
-@pytest.fixture
-def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves networks without storage: shapes and counts need none."""
-    monkeypatch.setattr(nn.Module, "to_empty", lambda module, device: module)
-    monkeypatch.setattr(builder, "reinitialize", lambda module, generator: None)
 
 
 # Literals of the published code, counted in its own modules: specification, 0.5.
@@ -76,6 +70,13 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
         # A stem of 7x7 for 3x3.
         ("ResNet18ImageNet", 3, 64, 10, 11_173_962 + 64 * 3 * (49 - 9)),
         ("ResNet18ImageNetBN", 1, 28, 10, 11_172_810 + 64 * (49 - 9)),
+        # As counted by others: kuangliu/pytorch-cifar, HobbitLong/RepDistiller.
+        ("ResNet50BN", 3, 32, 10, 23_520_842),
+        ("ResNet101BN", 3, 32, 10, 42_512_970),
+        ("WRN-16-2", 3, 32, 100, 703_284),
+        ("MobileNetV2", 3, 32, 100, 812_836),
+        # Ma et al., table 5, with a 1x1 convolution of 24 channels first.
+        ("ShuffleNetV2-0.5", 3, 32, 100, 443_716),
         # Patches, class token, positions; six blocks; norm and classifier.
         (
             *("ViT", 3, 32, 10),
@@ -87,24 +88,44 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-@pytest.mark.usefixtures("on_meta")
 def test_parameter_count(
     name: str, channels: int, size: int, classes: int, count: int
 ) -> None:
-    made = network(name, channels=channels, size=size, classes=classes)
+    made = builder.assemble(name, channels, size, classes)
     assert sum(parameter.numel() for parameter in made.parameters()) == count
+
+
+@pytest.mark.usefixtures("on_meta")
+def test_narrow_networks_are_the_wide_ones_with_fewer_channels() -> None:
+    for base, rest in (
+        *(("VGG11", ""), ("VGG11", "BN"), ("ResNet18", "")),
+        *(("ResNet18", "BN_AP"), ("ResNet18", "ImageNetBN")),
+    ):
+        with case(base + rest):
+            wide = network(base + rest, channels=3, size=32)
+            same = network(f"{base}W64{rest}", channels=3, size=32)
+            narrow = network(f"{base}W16{rest}", channels=3, size=32)
+            assert [p.shape for p in same.parameters()] == [
+                p.shape for p in wide.parameters()
+            ]
+            for ours, theirs in zip(
+                narrow.features.parameters(), wide.features.parameters(), strict=True
+            ):
+                assert 4 * ours.shape[0] == theirs.shape[0]
+    for name in ("VGG11W0", "ResNet18W16XX", "LeNetW8", "ResNet18W99999"):
+        with pytest.raises(UsageError, match="unknown network"):
+            network(name, channels=3, size=32)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "channels"), [(9, 3), (11, 1), (28, 1), (28, 3), (32, 1), (64, 3)]
 )
-@pytest.mark.usefixtures("on_meta")
 def test_shapes_at_every_size(size: int, channels: int) -> None:
     pixels = torch.empty(2, channels, size, size, device="meta")
     for name in NAMES:
         with case(name):
-            made = network(name, channels=channels, size=size, classes=5)
+            made = builder.assemble(name, channels, size, 5)
             features, logits = made.features_and_logits(pixels)
             assert logits.shape == (2, 5)
             assert features.shape == (2, made.classifier.in_features)
@@ -235,10 +256,9 @@ def test_embedding_is_the_last_pooling_flattened(size: int, channels: int) -> No
     ],
 )
 @pytest.mark.parametrize("size", [28, 32, 64])
-@pytest.mark.usefixtures("on_meta")
 @pytest.mark.slow
 def test_penultimate_width(name: str, width: int, size: int) -> None:
-    assert network(name, size=size).classifier.in_features == width
+    assert builder.assemble(name, 3, size, 4).classifier.in_features == width
 
 
 @pytest.mark.parametrize("name", [*SMALL, "AlexNet", "VGG11", "ResNet18"])
@@ -378,12 +398,19 @@ def test_instance_norm_sees_one_image(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_batch_statistics_are_those_of_batch_norm(on_meta: None) -> None:
-    kept = [name for name in NAMES if network(name, size=32).batch_statistics]
+def test_batch_statistics_are_those_of_batch_norm() -> None:
+    networks = {name: builder.assemble(name, 3, 32, 4) for name in NAMES}
+    kept = [name for name, made in networks.items() if made.batch_statistics]
     assert kept == BATCH_NORM
 
 
-@pytest.mark.parametrize("name", BATCH_NORM)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "ResNet101BN" else name
+        for name in BATCH_NORM
+    ],
+)
 def test_batch_norm_trains_and_evaluates(name: str) -> None:
     made, pixels = network(name), images(3)
     assert made.training
