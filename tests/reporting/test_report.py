@@ -15,6 +15,7 @@ from typing import Any
 import click
 import pytest
 from commandline import invoke
+from msgspec.structs import replace
 from records import record
 from report_folders import HOSTILE, large, small
 
@@ -317,6 +318,10 @@ def test_rows_of_cost_name_what_was_changed() -> None:
             overrides={"tv_weight": weight, "protocol.epochs": "2"},
         )
         for number, weight in enumerate(("0", "1"))
+    ]
+    made = [
+        replace(each, recipe=replace(each.recipe, settings={"tv_weight": number}))
+        for number, each in enumerate(made)
     ]
     for rows in (cost_rows.sets(made), cost_rows.steps(made)):
         assert {row.changes for row in rows} == {
