@@ -132,6 +132,16 @@ class Store:
         records = [result for result in records if _is_result(result, cell, digest)]
         return records[0] if len(records) == 1 else None
 
+    def has_set(self, cell: Cell, digest: str) -> bool:
+        """Return whether a set of a cell is stored, of whatever images.
+
+        Args:
+            cell: the cell.
+            digest: the digest of the distillation.
+        """
+        name = _name(cell, digest, None)
+        return any((self.root / "synthetic").glob(f"{name}*.safetensors"))
+
     def write(self, record: Record, folder: str | None = None) -> Path:
         """Write a record under its cell, digest and data set, and return its path.
 

@@ -2,9 +2,10 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -14,6 +15,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,18 @@ class _Printer:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class _BarAndLines(Progress):
+    """A progress bar with lines below it."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar and the lines, each cut at the width of the terminal."""
+        yield from super().get_renderables()
+        if self.below:
+            yield Text(self.below, style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class Bar(_Printer):
     """A progress bar on a terminal, which disappears when a stage ends.
 
@@ -46,13 +60,13 @@ class Bar(_Printer):
     def __init__(self, console: Console) -> None:
         """Keep the console; nothing is drawn yet."""
         super().__init__(console)
-        self._progress: Progress | None = None
+        self._progress: _BarAndLines | None = None
         self._task = TaskID(0)
 
     def start(self, title: str, index: int, count: int) -> None:
         """Show a new bar, which replaces that of an enclosing stage."""
         self.stop()
-        self._progress = Progress(
+        self._progress = _BarAndLines(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30 if self.console.width >= 110 else 10),
             MofNCompleteColumn(),
@@ -67,8 +81,9 @@ class Bar(_Printer):
         self._progress.start()
 
     def update(self, index: int, note: str) -> None:
-        """Move the bar to a step and show a note."""
+        """Move the bar to a step; show a note, whose further lines are below it."""
         if self._progress:
+            note, _, self._progress.below = note.partition("\n")
             self._progress.update(self._task, completed=index, note=note)
 
     def stop(self) -> None:
@@ -102,7 +117,7 @@ class Lines(_Printer):
         now = time.monotonic()
         if now - self._printed > LINE_SECONDS:
             self._printed = now
-            self.tell(f"{self._title} {index}/{self._count} {note}")
+            self.tell(f"{self._title} {index}/{self._count} {note}".rstrip(" "))
 
     def stop(self) -> None:
         """Do nothing; lines stay."""

@@ -1,66 +1,53 @@
-"""Cells that run in another process, and what that process shows to the user.
+"""What work in other processes shows to the user, and how it is asked to stop."""
 
-The other process receives plain data: a job, the results folder and a ``RunConfig``. It
-makes its own progress, stopping and compiler.
-"""
-
+import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple
 
-from dcbench_bacon.running.grids.grid import CellResult, run
-from dcbench_bacon.running.plans.planning import CellJob
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.runtime.monitoring.progress import Reporter
-from dcbench_bacon.store import Store
 
 SECONDS = 0.5  # between two messages about the progress of a cell
 LOOK_SECONDS = 1.0  # between two questions of whether to stop
+MOST_SHOWN = 16  # cells of a node whose progress is shown
 MOST_TRACKED = 1000  # values that wait for a tracker
 Tracked = tuple[str, dict[str, float], int]  # name of the run, values by name, step
 Track = Callable[[str, dict[str, float], int], None]
 
 
-def run_cell(
-    job: CellJob,
-    root: Path,
-    config: RunConfig,
-    reporter: Reporter | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    track: Track | None = None,
-) -> CellResult:
-    """Run a cell in this process, and return its result.
+class Aside(NamedTuple):
+    """What work in another process sends and asks on the way.
 
-    Args:
-        job: the cell and its recipe.
-        root: the results folder.
-        config: how it runs.
-        reporter: shows progress; by default lines go to the log.
+    Attributes:
+        reporter: shows progress and lines.
         stop: is called after each step and returns whether to stop.
-        track: takes what a tracker keeps on the way; None if nothing is tracked.
-
-    Raises:
-        InterruptedRunError: the run was stopped; the same job can continue later.
-        OutputError: results can no longer be written.
+        track: takes what a tracker keeps; None if nothing is tracked.
     """
-    context = config.here(reporter, stop)
-    context = replace(context, policy=replace(context.policy, track=track))
-    (result,) = run([job], Store(root), context)
-    return result
+
+    reporter: Reporter
+    stop: Callable[[], bool]
+    track: Track | None = None
+
+    def context(self, config: RunConfig) -> RunContext:
+        """Return a configuration in this process."""
+        context = config.here(self.reporter, self.stop)
+        return replace(context, policy=replace(context.policy, track=self.track))
 
 
-def portable(job: CellJob, root: Path, config: RunConfig) -> tuple[Any, ...]:
-    """Return the same arguments for a process with another working directory."""
-    kind, colon, path = job.source.partition(":")
-    source = f"{kind}:{Path(path).expanduser().absolute()}" if colon else kind
-    data_root = config.data_root and config.data_root.absolute()
-    return (
-        job._replace(source=source),
-        root.absolute(),
-        replace(config, data_root=data_root),
-    )
+class Node(NamedTuple):
+    """What a node of a cluster is doing.
+
+    Attributes:
+        load: its name and its load.
+        cells: the progress of each cell on it, by the name of the cell.
+    """
+
+    load: str
+    cells: dict[str, str]
 
 
 class Board:
@@ -73,7 +60,7 @@ class Board:
     def __init__(self) -> None:
         """Start empty."""
         self.lines: list[str] = []
-        self.progress: dict[str, str] = {}
+        self.nodes: dict[str, Node] = {}
         self.tracked: list[Tracked] = []
         self.stopping = False
 
@@ -81,22 +68,30 @@ class Board:
         """Keep a line for the user."""
         self.lines.append(line)
 
-    def show(self, cell: str, text: str) -> None:
-        """Keep the progress of a cell; an empty text means that it has ended."""
+    def show(self, node: str, load: str, cell: str, text: str) -> None:
+        """Keep the load of a node and the progress of a cell on it.
+
+        Args:
+            node: identifies the node.
+            load: its name and its load; empty where ``text`` is.
+            cell: the name of the cell.
+            text: its progress; empty when it has ended.
+        """
+        for other in self.nodes.values():  # it may have been on another node before
+            other.cells.pop(cell, None)
+        cells = self.nodes[node].cells if node in self.nodes else {}
         if text:
-            self.progress[cell] = text
-        else:
-            self.progress.pop(cell, None)
+            self.nodes[node] = Node(load, {**cells, cell: text})
 
     def track(self, run: str, values: dict[str, float], step: int) -> None:
         """Keep values for a tracker; the oldest are lost if nobody takes them."""
         self.tracked = [*self.tracked[-MOST_TRACKED:], (run, values, step)]
 
-    def take(self) -> tuple[list[str], dict[str, str], list[Tracked]]:
-        """Return the new lines, the progress of all cells, and new tracked values."""
+    def take(self) -> tuple[list[str], list[Node], list[Tracked]]:
+        """Return the new lines, the nodes with cells, and new tracked values."""
         lines, self.lines = self.lines, []
         tracked, self.tracked = self.tracked, []
-        return lines, dict(self.progress), tracked
+        return lines, [node for node in self.nodes.values() if node.cells], tracked
 
     def stop(self) -> None:
         """Ask all cells to stop after the step in progress."""
@@ -126,10 +121,12 @@ class BoardReporter:
         self._title = ""
         self._count = 0
         self._sent = 0.0
+        self._began = (0.0, 0)  # time, and the step that the stage began at
 
     def start(self, title: str, index: int, count: int) -> None:
         """Show that a stage begins."""
         self._title, self._count, self._sent = title, count, 0.0
+        self._began = (time.monotonic(), index)
         self.update(index, "")
 
     def update(self, index: int, note: str) -> None:
@@ -137,8 +134,16 @@ class BoardReporter:
         now = time.monotonic()
         if now - self._sent > SECONDS:
             self._sent = now
-            text = f"{self._title} {index:,}/{self._count:,} {note}"
-            self._show(self.cell, text.strip())
+            text = f"{self._title} {index:,}/{self._count:,} {note}".strip()
+            self._show(self.cell, text + self._left(now, index))
+
+    def _left(self, now: float, index: int) -> str:
+        """Return the time that the stage will still take, as the end of a line."""
+        began, first = self._began
+        if index <= first:
+            return ""
+        seconds = (now - began) / (index - first) * (self._count - index)
+        return f", {timedelta(seconds=round(seconds))} left"
 
     def stop(self) -> None:
         """Show that the stage has ended."""
@@ -168,3 +173,22 @@ class RareQuestion:
         if not self._answer and now - self._asked > LOOK_SECONDS:
             self._asked, self._answer = now, self._ask()
         return self._answer
+
+
+def load_of_node() -> str:
+    """Return the name of this machine, its load average and its cores."""
+    return (
+        f"{socket.gethostname()}: load {os.getloadavg()[0]:.1f} on "
+        f"{os.cpu_count()} cores"
+    )
+
+
+def view(nodes: Sequence[Node]) -> str:
+    """Return what nodes and their cells are doing, a line each after an empty one."""
+    lines = [""]
+    for node in nodes:
+        lines.append(node.load)
+        lines += [f"  {text}" for text in list(node.cells.values())[:MOST_SHOWN]]
+        if len(node.cells) > MOST_SHOWN:
+            lines.append(f"  and {len(node.cells) - MOST_SHOWN} more")
+    return "\n".join(lines)
