@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
-from filelock import FileLock
 
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
 from dcbench_bacon.field_types import Use
@@ -18,6 +17,7 @@ from dcbench_bacon.runtime.disk.files import (
     temporary_name,
     write_atomically,
 )
+from dcbench_bacon.runtime.disk.locks import Lock, lock_of
 from dcbench_bacon.schema import Cell, Record
 
 STALE_SECONDS = 3600.0  # no write takes this long
@@ -238,7 +238,7 @@ class Store:
                     raise
                 broken.append(error)
 
-    def lock(self, cell: Cell, digest: str, fingerprint: str | None) -> FileLock:
+    def lock(self, cell: Cell, digest: str, fingerprint: str | None) -> Lock:
         """Return the lock of a set and its records; it ends with the process.
 
         Args:
@@ -249,7 +249,7 @@ class Store:
             fingerprint: the fingerprint of the data set.
         """
         name = _name(cell, digest, fingerprint)
-        return FileLock(self.root / "checkpoints" / f".{name}.lock")
+        return lock_of(self.root / "checkpoints" / f".{name}.lock")
 
     def names_set(self, sha256: str) -> bool:
         """Return whether a record, readable or not, contains the hash of a set."""

@@ -216,7 +216,10 @@ class FakeRay:
         return {"CPU": 8.0}
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"Alive": True, "Resources": {"CPU": 8.0}}]
+        return [{"Alive": True, "NodeID": "here", "Resources": {"CPU": 8.0}}]
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "here")
 
     def remote(self, made: Any) -> Any:
         return SimpleNamespace(options=lambda **given: self._options(made, given))

@@ -91,7 +91,7 @@ def connected(
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address=address,
+            address=address or "local",  # without it, Ray may find another cluster
             log_to_driver=False,
             logging_level="ERROR",
             runtime_env={"env_vars": named} if named else None,

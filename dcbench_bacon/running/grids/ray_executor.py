@@ -5,6 +5,7 @@ that is retried continues from its checkpoint in that folder. The locks of cells
 those of every run, so a grid on Ray and plain processes can share a folder.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.running.failures import fields_of, message_of
 from dcbench_bacon.running.grids import grid, parts
-from dcbench_bacon.running.grids.board import Aside
+from dcbench_bacon.running.grids.aside import Aside
 from dcbench_bacon.running.grids.grid import CellResult, ask_anew, at_work
 from dcbench_bacon.running.grids.parts import Part
 from dcbench_bacon.running.grids.ray_cluster import Cluster, connected, load
-from dcbench_bacon.running.grids.ray_tasks import RayTasks, Work, cause_of
+from dcbench_bacon.running.grids.ray_tasks import RayTasks, cause_of
+from dcbench_bacon.running.grids.ray_work import Work
 from dcbench_bacon.running.plans.planning import CellJob
 from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.store import Store
@@ -56,8 +58,9 @@ def results(
         context: the configuration in this process.
         cluster: what each cell gets.
     """
-    tasks = RayTasks[CellJob](ray, context, cluster, len(jobs), "cells")
-    config, root = tasks.config, store.root.absolute()
+    root = store.root.absolute()
+    tasks = RayTasks[CellJob](ray, context, cluster, len(jobs), "cells", root)
+    config = tasks.config
 
     def made(part: Part, job: CellJob) -> Any:
         needs = [made(each, job) for each in part.needs]
@@ -120,7 +123,9 @@ def _lost(
     """
     # The data set may be on no disk of this machine, so its images are not known.
     runner = CellRunner(job, None, store, context)
-    fields = {**fields_of(error), "error": message_of(cause_of(error))}
+    fields = fields_of(error)
+    fields["error"] = message_of(cause_of(error))
+    fields["traceback"] = re.sub(r"\x1b\[[0-9;]*m", "", fields["traceback"])  # colours
     record = runner.record(**fields)
     store.write(record)
     return CellResult(job, "failed", record)

@@ -6,30 +6,22 @@ several pieces of work need first, each in a task of its own.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
-from dcbench_bacon.errors import (
-    DcbenchError,
-    InterruptedRunError,
-    OutputError,
-)
+from dcbench_bacon.errors import InterruptedRunError, OutputError
 from dcbench_bacon.running.failures import message_of
-from dcbench_bacon.running.grids.board import (
-    Aside,
-    Board,
-    BoardReporter,
-    RareQuestion,
-    load_of_node,
-    view,
-)
+from dcbench_bacon.running.grids import ray_locks
+from dcbench_bacon.running.grids.board import Board, view
 from dcbench_bacon.running.grids.ray_cluster import (
     Cluster,
     Share,
     share,
     whole_node,
 )
+from dcbench_bacon.running.grids.ray_work import Work, do, make
 from dcbench_bacon.running.run import RunConfig, RunContext
 
 LOOK_SECONDS = 0.5  # between two looks at what has happened
@@ -37,21 +29,6 @@ LAST_STEP_SECONDS = 2.0  # that tasks have to end a step before they are cancell
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 
 Item = TypeVar("Item")
-Function = Callable[..., Any]
-
-
-class Work(NamedTuple):
-    """A piece of work in another process.
-
-    Attributes:
-        name: what the user sees.
-        function: is called with the arguments and an ``Aside``, and returns the result.
-        arguments: plain data.
-    """
-
-    name: str
-    function: Function
-    arguments: tuple[Any, ...]
 
 
 class _Pending(NamedTuple, Generic[Item]):
@@ -60,10 +37,6 @@ class _Pending(NamedTuple, Generic[Item]):
     item: Item
     work: Work
     alone: bool = False
-
-
-class PartError(DcbenchError):
-    """A part that several cells need could not be made."""
 
 
 class RayTasks(Generic[Item]):
@@ -75,19 +48,37 @@ class RayTasks(Generic[Item]):
         cluster: what each task gets.
         count: the number of tasks, without their parts.
         unit: the word for them in the plural, such as ``cells``.
+        folder: the results folder.
     """
 
     def __init__(
-        self, ray: Any, context: RunContext, cluster: Cluster, count: int, unit: str
+        self,
+        ray: Any,
+        context: RunContext,
+        cluster: Cluster,
+        count: int,
+        unit: str,
+        folder: Path,
     ) -> None:
-        """Start the board; no task runs yet."""
+        """Start the board; no task runs yet.
+
+        Raises:
+            UsageError: the cluster has less than one task is to get, or a node does not
+                have the results folder.
+        """
         self.ray = ray
         self.context = context
         self.count = count
         self.unit = unit
         self.share = share(cluster, ray.cluster_resources(), context.device, count)
         self.board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
-        self.task = ray.remote(_work)
+        self.locked = ray_locks.hold_across_nodes(ray, folder)
+        if not self.locked:
+            context.tell(
+                f"the locks of files in {folder} do not hold on all nodes, so an actor "
+                "of Ray holds them; let no process without Ray work there meanwhile"
+            )
+        self.task = ray.remote(do)
         self.retries = cluster.retries
         self.pending: dict[Any, _Pending[Item]] = {}
         self.parts: dict[str, Any] = {}
@@ -122,7 +113,7 @@ class RayTasks(Generic[Item]):
             needs: the tasks of the parts that it is made from.
         """
         if key not in self.parts:
-            making = Work(work.name, _made, (work,))
+            making = Work(work.name, make, (work,))
             self.parts[key] = self._task(making, self.share, needs)
         return self.parts[key]
 
@@ -190,6 +181,7 @@ class RayTasks(Generic[Item]):
             self.board,
             given.cores,
             self.context.policy.track is not None,
+            self.locked,
             work,
             *needs,
         )
@@ -234,45 +226,3 @@ def cause_of(error: Exception) -> Exception:
     """Return what a function has raised for an error of Ray, or the error."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else error
-
-
-def _work(board: Any, cores: int, tracked: bool, work: Work, *_parts: Any) -> Any:
-    """Do a piece of work in a worker of Ray; ``_parts`` have been made before."""
-    import ray
-
-    torch.set_num_threads(cores)
-    node = ray.get_runtime_context().get_node_id()
-
-    def show(cell: str, text: str) -> None:
-        board.show.remote(node, load_of_node() if text else "", cell, text)
-
-    def stopping() -> bool:
-        try:
-            return bool(ray.get(board.is_stopping.remote()))
-        except ray.exceptions.RayError:  # its node is gone; it begins anew
-            return False
-
-    def track(run: str, values: dict[str, float], step: int) -> None:
-        board.track.remote(run, values, step)
-
-    reporter = BoardReporter(work.name, board.tell.remote, show)
-    aside = Aside(reporter, RareQuestion(stopping), track if tracked else None)
-    return work.function(*work.arguments, aside)
-
-
-def _made(work: Work, aside: Aside) -> None:
-    """Make a part.
-
-    Raises:
-        InterruptedRunError: the command was stopped.
-        OutputError: results can no longer be written.
-        PartError: the part cannot be made; the message starts with the reason.
-    """
-    try:
-        work.function(*work.arguments, aside)
-    except (InterruptedRunError, OutputError):
-        raise
-    except Exception as error:
-        raise PartError(
-            f"{message_of(error)} ({work.name}, which is shared)"
-        ) from error
