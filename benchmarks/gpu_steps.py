@@ -152,7 +152,7 @@ def _task(toy: bool, passes: int) -> Task:
         name="dc",
         architectures=(shape.architecture,),
         networks=5,
-        epochs=passes - 1,
+        epochs=passes,
         augmentation=DSA,
     )
     test = source.test.to(DEVICE)

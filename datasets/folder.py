@@ -87,30 +87,30 @@ def usual_size(train: LabelledFiles) -> int:
     Raises:
         DataError: the median is no size that networks accept.
     """
-    some = train.spread(MOST_LOOKED_AT)
-    return _median_size(train.folder.parent, sides(some.paths()))
+    spread = train.spread(MOST_LOOKED_AT)
+    return _median_size(train.folder.parent, sides(spread.paths()))
 
 
-def _median_size(root: Path, found: Sequence[tuple[int, int]]) -> int:
+def _median_size(root: Path, sizes: Sequence[tuple[int, int]]) -> int:
     """Return the median of the shorter sides; warn where sizes differ.
 
     Raises:
         DataError: the median is no size that networks accept.
     """
-    shorter = sorted(map(min, found))
+    shorter = sorted(map(min, sizes))
     median = shorter[(len(shorter) - 1) // 2]
     if not SMALLEST <= median <= LARGEST:
         raise DataError(
             f"{root}: images of {median} pixels (median of the shorter sides), but "
             f"{SMALLEST} to {LARGEST} are used; state a size with --size"
         )
-    if len(set(found)) > 1:
+    if len(set(sizes)) > 1:
         logger.warning(
             "%s: images of %d x %d to %d x %d pixels are resized to %d x %d, the "
             "median of their shorter sides; state another size with --size",
             root,
-            *min(found, key=math.prod),
-            *max(found, key=math.prod),
+            *min(sizes, key=math.prod),
+            *max(sizes, key=math.prod),
             median,
             median,
         )

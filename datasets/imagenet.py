@@ -182,4 +182,4 @@ def _numbers(path: Path) -> dict[int, str]:
     from scipy.io import loadmat
 
     synsets = loadmat(path, squeeze_me=True, variable_names=["synsets"])["synsets"]
-    return {int(each["ILSVRC2012_ID"]): str(each["WNID"]) for each in synsets}
+    return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}

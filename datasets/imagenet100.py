@@ -38,7 +38,7 @@ reel; n03930630 pickup; n03584829 iron; n02123045 tabby; n04229816 ski mask; n02
 vizsla; n03642806 laptop; n04336792 stretcher; n03259280 Dutch oven; n02116738 African
 hunting dog; n02108089 boxer; n03424325 gasmask; n01855672 goose; n02090622 borzoi
 """
-_PAIRS = [" ".join(each.split()).partition(" ") for each in _CLASSES.split(";")]
+_PAIRS = [" ".join(entry.split()).partition(" ") for entry in _CLASSES.split(";")]
 INFO = facts(
     "imagenet100",
     "ImageNet-100",

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from dcbench_bacon import earlier_files
 from dcbench_bacon.errors import RecordError
-from dcbench_bacon.field_types import Preset, Use, more_reduced, without_later
+from dcbench_bacon.field_types import Preset, Use, more_reduced
 from dcbench_bacon.protocol import LATER_FIELDS
 from dcbench_bacon.runtime.disk import files
 from dcbench_bacon.runtime.disk.files import write_atomically
@@ -72,7 +73,7 @@ class Trained(Struct, frozen=True, kw_only=True):
         environment: the software and the machine; None in a plan.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     dataset: str
     dataset_sha256: str
     source: SetIdentity | None
@@ -102,8 +103,10 @@ class Trained(Struct, frozen=True, kw_only=True):
             self, recipe=recipe, evaluations=(), environment=None, **measured
         )
         content = msgspec.to_builtins(plan)
-        protocol = without_later(self.recipe.protocol, LATER_FIELDS)
+        protocol = earlier_files.first_protocol(self.recipe.protocol, LATER_FIELDS)
+        del content["recipe"]["version"]
         content["recipe"]["protocol"] = protocol
+        content["version"] = 1
         encoded = msgspec.json.encode(content, order="sorted")
         return hashlib.sha256(encoded).hexdigest()[:12]
 
@@ -247,7 +250,7 @@ class Folder(Generic[R]):
 
     def _read(self, path: Path) -> R:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=self.kind)
+            return earlier_files.record(path.read_bytes(), self.kind)
         except (msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
             raise RecordError(
                 f"{path}: not a record of this version ({error}); delete or move it, "

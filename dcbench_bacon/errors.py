@@ -2,9 +2,12 @@
 
 import errno
 import re
-from collections.abc import Iterable
+import shlex
+import textwrap
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 
 def guess(name: str, known: Iterable[str]) -> str:
@@ -53,6 +56,64 @@ def unknown(kind: str, name: str, known: Iterable[str], more: str = "") -> Usage
     listed = ", ".join(there)
     near = guess(name, there)
     return UsageError(f"unknown {kind} {name!r}.{near} There are: {listed}{more}")
+
+
+class Question(NamedTuple):
+    """A fact about a file that the user must state, or had better state.
+
+    Attributes:
+        option: the option that states it, with its choices.
+        why: what was seen, and what the choices mean.
+        answer: the option with a value that is possible, for an example; empty if
+            there is none.
+        taken: the value that is taken without an answer; empty if there is none.
+    """
+
+    option: str
+    why: str
+    answer: str
+    taken: str = ""
+
+
+class UnstatedError(UsageError):
+    """A file does not state all that it takes to read it; one message asks for it all.
+
+    Args:
+        path: the file.
+        questions: what the user must state.
+        doubtful: what is taken without an answer, but is doubtful.
+        given: the options that the user has given, for the example.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        questions: Sequence[Question],
+        doubtful: Sequence[Question] = (),
+        given: Sequence[str] = (),
+    ) -> None:
+        """Write the message: the options, and a command that has all of them."""
+        self.questions = tuple(questions)
+        lines = [f"{path} does not say all that it is; state", *map(_row, questions)]
+        if doubtful:
+            lines += ["and, unless the value that is taken is right,"]
+            lines += map(_row, doubtful)
+        answers = [each.answer for each in (*questions, *doubtful) if each.answer]
+        words = ["dcbench evaluate", shlex.quote(str(path)), *given, *answers]
+        super().__init__("\n".join([*lines, "for example", f"  {' '.join(words)}"]))
+
+
+def _row(question: Question) -> str:
+    """Return an option and the reason for it, in lines that fit 80 columns."""
+    taken = f"taken: {question.taken}; " if question.taken else ""
+    return textwrap.fill(
+        taken + question.why,
+        80,
+        initial_indent=f"  {question.option:<24}  ",
+        subsequent_indent=" " * 28,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class DataError(DcbenchError):

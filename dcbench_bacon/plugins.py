@@ -227,15 +227,15 @@ def facts_of(dataset: str) -> DatasetFacts | None:
         return None
     try:
         tree = ast.parse(DATASETS.source(dataset).read_text(encoding="utf-8"))
-        found: dict[str, int] = {}
+        counts_by_name: dict[str, int] = {}
         for statement in tree.body:
             match statement:
                 case ast.Assign([ast.Name("INFO")], ast.Call(keywords=keywords)):
                     (value,) = (k.value for k in keywords if k.arg == "classes")
-                    found["classes"] = int(ast.literal_eval(value))
+                    counts_by_name["classes"] = int(ast.literal_eval(value))
                 case ast.Assign([ast.Name("COUNTS")], counts):
-                    found["train"] = int(ast.literal_eval(counts)[0])
-        return DatasetFacts(**found)
+                    counts_by_name["train"] = int(ast.literal_eval(counts)[0])
+        return DatasetFacts(**counts_by_name)
     except (OSError, SyntaxError, TypeError, ValueError, UsageError):
         return None
 

@@ -48,7 +48,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         name: the name of the protocol in ``protocols.toml``.
         architectures: the names of the networks that are trained on the set.
         networks: the number of fresh networks per architecture, 1 or more.
-        epochs: the number of passes over the decoded set; see ``one_more_pass``.
+        epochs: the number of passes over the decoded set. The published loop of ``dc``
+            counts to 1000 inclusive, which is 1001 epochs.
         learning_rate: the rate of the optimiser before its schedule, above 0.
         momentum: the momentum of SGD, in [0, 1). AdamW always has betas 0.9 and 0.999.
         weight_decay: the weight decay of the optimiser, 0 or more; that of AdamW is
@@ -60,10 +61,10 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ``networks`` networks of their own.
         precision: the precision of the networks' arithmetic: ``fp32``, ``tf32`` or
             ``bf16``.
-        selection: the pass whose accuracy counts: ``final`` is the last one,
+        selection: the epoch whose accuracy counts: ``final`` is the last one,
             ``best_val`` the best on a validation split held out of train, and
             ``best_test`` the best on test, which is optimistic.
-        measure_every: the number of passes between measurements, unless ``selection``
+        measure_every: the number of epochs between measurements, unless ``selection``
             is ``final``.
         validation: the share of each class that is held out of train, in (0, 1), where
             ``held_out`` is true.
@@ -72,20 +73,18 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             these sets is kept.
         use_learned_rate: whether networks train at the learning rate that was distilled
             with the set instead of ``learning_rate``.
-        one_more_pass: whether the last index is included, as in the published loop, so
-            that ``epochs = 1000`` makes 1001 passes.
         optimiser: ``sgd`` or ``adamw``.
         decayed: the parameters that weight decay applies to: ``all``, or ``matrices``,
             those of more than one dimension (no biases and no norms).
         schedule: the schedule of the learning rate: ``drop`` lowers it once, after half
-            the passes; ``cosine``; ``ssrs`` is a cosine for five sixths of the passes
+            the epochs; ``cosine``; ``ssrs`` is a cosine for five sixths of the epochs
             and then a line to zero; ``multistep`` lowers it at the milestones.
         smoothing: zeta of ``cosine`` and ``ssrs``, 1 or more: the length of half a wave
             divided by that of the training. 1 is the usual cosine; 2 ends at half the
             rate.
-        warm_up: the number of passes before ``cosine`` in which the rate rises linearly
+        warm_up: the number of epochs before ``cosine`` in which the rate rises linearly
             from a hundredth of ``learning_rate``.
-        milestones: the milestones of ``multistep``, as shares of the passes in [0, 1].
+        milestones: the milestones of ``multistep``, as shares of the epochs in [0, 1].
         drop: the factor by which the rate falls at each milestone of ``multistep``, and
             at the middle of ``drop``, in (0, 1].
         loss: ``ce`` is the cross-entropy, ``kl`` the Kullback-Leibler divergence from
@@ -104,7 +103,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             theirs for every batch; ``hard`` are the classes of the largest stored
             labels; ``soft`` are the teachers' probabilities for each image of the set
             as it is, made once before the training.
-        teacher_epochs: one less than the number of passes in the teachers' training.
+        teacher_epochs: the number of epochs in the teachers' training.
         mixing: how pairs of images in a batch are mixed: ``none``, ``mixup`` or
             ``cutmix``. Stored labels are mixed like the images.
         mixing_alpha: alpha, above 0, of the distribution Beta(alpha, alpha) of the
@@ -120,16 +119,16 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         test_size: the pixels along a side to which real images are enlarged before
             their middle is tested; 0 tests them at their own size.
         updates: the number of updates of each network, whatever the size of the set; 0
-            for the passes of ``epochs``. The updates are divided evenly among these
-            passes, so that schedules and measurements are the same for every set.
-        label_store: whether the teachers' labels of every pass are made once for all
+            for those of ``epochs``. The updates are divided evenly among the epochs,
+            so that schedules and measurements are the same for every set.
+        label_store: whether the teachers' labels of every epoch are made once for all
             networks and stored in half precision with the crops, flips and mixes.
     """
 
     name: str
     architectures: tuple[str, ...] = ("ConvNet",)
     networks: Positive = 5
-    epochs: Positive = 1000
+    epochs: Positive = 1001
     learning_rate: AboveZero = 0.01
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Meta(ge=0)] = 5e-4
@@ -141,7 +140,6 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     evaluate_every: Annotated[int, Meta(ge=0)] = 0
     use_learned_rate: bool = False
-    one_more_pass: bool = True
     optimiser: Optimiser = "sgd"
     decayed: Literal["all", "matrices"] = "all"
     schedule: RateSchedule = "drop"
@@ -154,7 +152,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     temperature_squared: bool = False
     original_weight: Annotated[float, Meta(ge=0)] = 0.0
     teachers: tuple[str, ...] = ()
-    teacher_epochs: Positive = 50
+    teacher_epochs: Positive = 51
     mixing: MixingKind = "none"
     mixing_alpha: AboveZero = 1.0
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
@@ -188,11 +186,6 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple(replace(self, augmentation=name) for name in names)
 
     @property
-    def passes(self) -> int:
-        """The total number of passes over the set."""
-        return self.epochs + self.one_more_pass
-
-    @property
     def regime(self) -> str:
         """Where the labels come from: ``own``, or a label regime.
 
@@ -212,14 +205,14 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return ", ".join([self.name, *chosen])
 
     def updates_before(self, index: int, images: int) -> int:
-        """Return the number of updates before the pass of an index.
+        """Return the number of updates before the epoch of an index.
 
         Args:
-            index: the index of the pass, from 0.
+            index: the index of the epoch, from 0.
             images: the number of images in the decoded set.
         """
         if self.updates:
-            return index * self.updates // self.passes
+            return index * self.updates // self.epochs
         return index * -(-images // self.batch_size)
 
     def images_seen(self, images: int) -> int:
@@ -230,7 +223,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         if self.updates:
             return self.updates * min(images, self.batch_size)
-        return self.passes * images
+        return self.epochs * images
 
     @property
     def held_out(self) -> bool:

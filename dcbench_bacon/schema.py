@@ -71,8 +71,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         trial: the index of the network among those of its architecture and
             augmentation, from 0.
         accuracy: the accuracy on the test split, in [0, 1].
-        epoch: the index, from 0, of the pass after which the accuracy was measured.
-        validation: the accuracy on the held-out split after that pass, in [0, 1]; None
+        epoch: the index, from 0, of the epoch after which the accuracy was measured.
+        validation: the accuracy on the held-out split after that epoch, in [0, 1]; None
             where nothing was held out.
         step: the distillation step at which the set was evaluated; None for the
             finished set.
@@ -181,6 +181,7 @@ class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
     """Everything that decides a cell's numbers apart from the cell itself.
 
     Attributes:
+        version: the version of this layout; ``earlier_files`` reads the first one.
         settings: the values of the method's hyper-parameters.
         protocol: the protocol by which the set is evaluated.
         preset: ``paper`` for the published settings. Tables leave out records of
@@ -189,6 +190,7 @@ class Recipe(Struct, frozen=True, kw_only=True, rename={"preset": "profile"}):
         overrides: the values that ``--set`` changed, by key, as typed.
     """
 
+    version: Literal[2] = 2
     settings: dict[str, Value]
     protocol: Protocol
     preset: Preset = "paper"
@@ -253,7 +255,7 @@ class Record(Struct, frozen=True, kw_only=True):
             ``training.regimes.label_bytes``; None in older records.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     cell: Cell
     recipe: Recipe
     digest: str

@@ -9,6 +9,7 @@ from typing import get_args
 
 import msgspec
 
+from dcbench_bacon import earlier_files
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
 from dcbench_bacon.field_types import Use
 from dcbench_bacon.runtime.disk.files import (
@@ -133,12 +134,7 @@ class Store:
         return records[0] if len(records) == 1 else None
 
     def has_set(self, cell: Cell, digest: str) -> bool:
-        """Return whether a set of a cell is stored, of whatever images.
-
-        Args:
-            cell: the cell.
-            digest: the digest of the distillation.
-        """
+        """Return whether a set of a cell and a digest of the distillation is stored."""
         name = _name(cell, digest, None)
         return any((self.root / "synthetic").glob(f"{name}*.safetensors"))
 
@@ -291,7 +287,7 @@ def read(path: Path) -> Record:
         RecordError: the file cannot be read; the message names it and the remedy.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        return earlier_files.record(path.read_bytes(), Record)
     except (msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
         raise RecordError(
             f"{path}: not a record of this version ({error}); delete or move it, and "

@@ -16,7 +16,7 @@ DCBENCH = Path(sys.executable).with_name("dcbench")
 NETWORK = "ConvNetD1W8"
 
 
-def tiny(*, steps: int = 6, epochs: int = 6, networks: int = 2) -> tuple[str, ...]:
+def tiny(*, steps: int = 6, epochs: int = 7, networks: int = 2) -> tuple[str, ...]:
     """Options of ``run`` that make it last a moment."""
     pairs = {
         "steps": steps,

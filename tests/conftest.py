@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 # where time is measured, and code with checks in it cannot be compiled. What has no
 # tensor in its signatures is left to mypy: each checked call costs about 50 us.
 if "--benchmark-only" not in sys.argv:
-    _tensors = ("augmentation", "data", "distillation", "evaluation", "exchange")
-    _tensors += ("methods", "datasets", "networks", "training", "contract")
+    _tensors = (
+        *("augmentation", "contract", "data", "datasets", "distillation"),
+        *("evaluation", "exchange", "methods", "networks", "training"),
+    )
     _hook = install_import_hook(
         [f"dcbench_bacon.{name}" for name in _tensors], "beartype.beartype"
     )

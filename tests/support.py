@@ -14,6 +14,7 @@ from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.splits import ResidentSplit
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.running import run
+from dcbench_bacon.runtime.compute.memory import images_per_call
 from dcbench_bacon.schema import Cell, DatasetInfo
 
 
@@ -64,6 +65,12 @@ def cell_run(
     )
     cell = Cell(method, source.info.name, ipc)
     return run.CellRun(cell, moved, run.RunConfig(where).here(), folder)
+
+
+def demand(images: int, size: int = 8) -> float:
+    """The memory of a network of which so many images fit into a call on the CPU."""
+    fit = images_per_call(torch.device("cpu"), size, demand=1.0)
+    return fit / (images + 0.5)  # the middle, so that rounding decides nothing
 
 
 def method(name: str, settings: dict[str, Any]) -> Method:

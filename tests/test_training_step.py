@@ -73,7 +73,7 @@ def test_pieces_keep_rows_of_all_targets_together() -> None:
 
 def test_settings_are_encoded_as_in_the_names_of_shared_files() -> None:
     """Other bytes would train everybody's networks and experts again."""
-    described = features._described(FeatureSettings().training)
+    described = features._counted_before(FeatureSettings().training)
     assert msgspec.json.encode(described) == (
         b'{"architecture":"ConvNet","epochs":50,"learning_rate":0.01,"momentum":0.9,'
         b'"weight_decay":0.0005,"batch_size":256,'

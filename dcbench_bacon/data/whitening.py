@@ -139,13 +139,13 @@ def _kept(dataset: Dataset) -> Whitening:
         if stored := _stored(path, device, tell=True):  # another process fitted it
             return stored
         logger.info("fitting the ZCA whitening of %s", dataset.info.name)
-        found = fit(dataset.train.resident().images)
-        write_atomically(path, save(found._asdict()))
+        whitening = fit(dataset.train.resident().images)
+        write_atomically(path, save(whitening._asdict()))
     except OutputError as error:
         logger.warning("the ZCA whitening is not kept: %s", error)
     finally:
         lock.release()
-    return found
+    return whitening
 
 
 def _stored(

@@ -125,8 +125,10 @@ def k_means(
     rows = torch.arange(len(features), device=features.device)
     centroids = torch.stack(
         [
-            _centroids(each[:size], count, seed)
-            for each, size, seed in zip(features, counts.tolist(), seeds, strict=True)
+            _centroids(members[:size], count, seed)
+            for members, size, seed in zip(
+                features, counts.tolist(), seeds, strict=True
+            )
         ]
     )
     taken = _padding(features, counts)
@@ -155,8 +157,8 @@ def _centroids(
         # A class may have fewer distinct images than clusters; that is no mistake.
         warnings.simplefilter("ignore", ConvergenceWarning)
         clustering.fit(features.cpu().numpy())
-    found = clustering.cluster_centers_.astype(np.float32)
-    return torch.from_numpy(found).to(features.device)
+    centroids = clustering.cluster_centers_.astype(np.float32)
+    return torch.from_numpy(centroids).to(features.device)
 
 
 def _mean(
@@ -194,19 +196,22 @@ def _distances(
     return torch.cdist(points.unsqueeze(1), features, compute_mode=exact).squeeze(1)
 
 
-def select(run: Run, settings: FeatureSettings, choose: Choice) -> SyntheticSet:
+def select(
+    run: Run, settings: FeatureSettings, choose: Choice, most_bytes: int = MOST_BYTES
+) -> SyntheticSet:
     """Choose ``ipc`` images of every class, one group of classes per step.
 
     Args:
         run: the cell's data, random streams and clock.
         settings: the features that distances are measured in.
         choose: picks positions from the features of a group.
+        most_bytes: the memory of the features of a group.
 
     Returns:
         The images in class order, each class in the order chosen. The provenance lists
         their indices in the train split and describes the features.
     """
-    selection = Selection(run, settings, choose)
+    selection = Selection(run, settings, choose, most_bytes)
     for step in run.steps("select", selection.steps, state=selection):
         selection.step(step)
     return selection.result()
@@ -219,9 +224,16 @@ class Selection:
         run: the cell's data, random streams and clock.
         settings: the features that distances are measured in.
         choose: picks positions from the features of a group.
+        most_bytes: the memory of the features of a group.
     """
 
-    def __init__(self, run: Run, settings: FeatureSettings, choose: Choice) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: FeatureSettings,
+        choose: Choice,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         """Build the features and set the size of the groups."""
         self.run = run
         self.choose = choose
@@ -230,7 +242,7 @@ class Selection:
         self.chosen = self.real.index.new_zeros(run.info.classes, run.cell.ipc)
         self.width = self._encode(self.real.index[:1, :1].flatten()).shape[1]
         size = 4 * self.real.largest * self.width
-        self.group = max(1, min(run.info.classes, MOST_BYTES // size))
+        self.group = max(1, min(run.info.classes, most_bytes // size))
 
     @property
     def steps(self) -> int:
@@ -239,12 +251,12 @@ class Selection:
 
     def step(self, index: int) -> None:
         """Choose the images of one group of classes."""
-        some = slice(index * self.group, (index + 1) * self.group)
-        members, counts = self.real.index[some], self.real.counts[some]
+        group = slice(index * self.group, (index + 1) * self.group)
+        members, counts = self.real.index[group], self.real.counts[group]
         with self.run.phase("real forward"):
             encoded = self._encode_group(members)
         positions = self.choose(encoded, counts, self.run.cell.ipc)
-        self.chosen[some] = members.gather(1, positions)
+        self.chosen[group] = members.gather(1, positions)
 
     def _encode_group(self, members: Int64[Tensor, "c n"]) -> Float32[Tensor, "c n d"]:
         """Return the features of a group's images, with zeros as padding."""

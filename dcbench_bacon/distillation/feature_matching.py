@@ -95,33 +95,35 @@ class Matcher:
             images: the synthetic images.
         """
         chunks = self._chunks(batch.index.shape[1], images)
-        parts = [self.classes(batch, images, some) for some in chunks]
-        return MatchingGradient(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        parts = [self.classes(batch, images, group) for group in chunks]
+        return MatchingGradient(
+            *(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        )
 
     def classes(
-        self, batch: MatchingBatch, images: Float[Tensor, "c ipc ch h w"], some: slice
+        self, batch: MatchingBatch, images: Float[Tensor, "c ipc ch h w"], group: slice
     ) -> MatchingGradient:
         """Compute the losses and their gradient for consecutive classes.
 
         Args:
             batch: what to match.
             images: the synthetic images of all classes.
-            some: the range of classes.
+            group: the range of classes.
         """
-        draw, device = batch.draw[some], images.device
-        classes = torch.arange(some.start, some.stop, device=device)
+        draw, device = batch.draw[group], images.device
+        classes = torch.arange(group.start, group.stop, device=device)
         weight = () if batch.weight is None else (batch.weight,)
         with self.run.phase("data"):
-            real = self.real.take(batch.index[some])
+            real = self.real.take(batch.index[group])
         with self.run.phase("augmentation"):
             (real,) = self._augment(real, draw.codes, draw.values)
         with self.run.phase("real forward"):
             (features,) = self._embed(real)
         with self.run.phase("synthetic"):
             losses, gradient = self._differentiate(
-                features, images[some], classes, draw.codes, draw.values, *weight
+                features, images[group], classes, draw.codes, draw.values, *weight
             )
-        synthetic = images[some].shape[:2].numel() * self.partition**2
+        synthetic = images[group].shape[:2].numel() * self.partition**2
         self.run.count(real.shape[:2].numel() + synthetic)
         return MatchingGradient(losses, gradient)
 
@@ -148,7 +150,7 @@ class Matcher:
         demand = self.network.memory_demand
         most = images_per_call(flat.device, flat.shape[-1], demand)
         calls = (flat,) if self.joint else torch.split(flat, most)
-        features = torch.cat([self.network.embed(some) for some in calls])
+        features = torch.cat([self.network.embed(piece) for piece in calls])
         return (torch.unflatten(features, 0, images.shape[:2]),)
 
     def _differentiated(
@@ -161,11 +163,11 @@ class Matcher:
         *weight: Tensor,
     ) -> Tensors:
         """Return the losses, and the gradient of their sum by the images."""
-        own = images.detach().requires_grad_()
-        decoded = self._decode(own)
+        leaf = images.detach().requires_grad_()
+        decoded = self._decode(leaf)
         augmented = self.augmentation.apply(decoded, Draw(codes, values))
         losses = self._losses(real, decoded, augmented, classes, *weight)
-        (gradient,) = torch.autograd.grad(losses.sum(), own)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
         return losses.detach(), gradient
 
     def _losses(

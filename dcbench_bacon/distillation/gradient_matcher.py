@@ -44,16 +44,18 @@ def class_gradients(
         Gradients of the parameters with two or more axes; the distance leaves out
         biases and the scales of normalisation layers.
     """
-    every = {name: each.detach() for name, each in network.named_parameters()}
+    parameters = {
+        name: parameter.detach() for name, parameter in network.named_parameters()
+    }
     copies = {
-        name: each.expand(len(classes), *each.shape).requires_grad_()
-        for name, each in every.items()
-        if each.ndim > 1
+        name: parameter.expand(len(classes), *parameter.shape).requires_grad_()
+        for name, parameter in parameters.items()
+        if parameter.ndim > 1
     }
 
-    def loss(weights: Gradients, some: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(network, {**every, **weights}, (some,))
-        return F.cross_entropy(logits, label.expand(len(some)))
+    def loss(weights: Gradients, inputs: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(network, {**parameters, **weights}, (inputs,))
+        return F.cross_entropy(logits, label.expand(len(inputs)))
 
     losses: Tensor = vmap(loss)(copies, images, classes)
     gradients = torch.autograd.grad(
@@ -122,10 +124,14 @@ class GradientMatcher:
             images: the synthetic images.
         """
         parts = [
-            self._classes(network, index[some], draw[some], images[some], some.start)
-            for some in self._chunks(network, index.shape[1], images)
+            self._classes(
+                network, index[group], draw[group], images[group], group.start
+            )
+            for group in self._chunks(network, index.shape[1], images)
         ]
-        return MatchingGradient(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        return MatchingGradient(
+            *(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        )
 
     def _classes(
         self,
@@ -144,12 +150,12 @@ class GradientMatcher:
         with self.run.phase("real forward"):  # and backward
             target = self._target(network, real, classes)
         with self.run.phase("synthetic"):
-            own = images.detach().requires_grad_()
-            augmented = self.augmentation.apply(own, draw)
-            found = class_gradients(network, augmented, classes, create_graph=True)
-            losses = gradient_distance(target, found)
-            (gradient,) = torch.autograd.grad(losses.sum(), own)
-        self.run.count(real.shape[:2].numel() + own.shape[:2].numel())
+            leaf = images.detach().requires_grad_()
+            augmented = self.augmentation.apply(leaf, draw)
+            gradients = class_gradients(network, augmented, classes, create_graph=True)
+            losses = gradient_distance(target, gradients)
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        self.run.count(real.shape[:2].numel() + leaf.shape[:2].numel())
         return MatchingGradient(losses.detach(), gradient)
 
     def _target(
@@ -164,8 +170,8 @@ class GradientMatcher:
         total: Gradients = {}
         for piece in torch.split(real, max(1, most // len(real)), dim=1):
             share = piece.shape[1] / real.shape[1]
-            for name, each in class_gradients(network, piece, classes).items():
-                scaled = each * share
+            for name, gradient in class_gradients(network, piece, classes).items():
+                scaled = gradient * share
                 total[name] = total[name] + scaled if name in total else scaled
         return total
 

@@ -141,10 +141,10 @@ class ImprovedMatching(DistributionMatching):
         """Run the published loop: one optimiser step on all images per class."""
         total = torch.zeros((), device=self.images.device)
         for label in range(len(self.images)):
-            some = slice(label, label + 1)
-            losses, own = self.matcher.classes(batch, self.images, some)
+            group = slice(label, label + 1)
+            losses, of_group = self.matcher.classes(batch, self.images, group)
             gradient = torch.zeros_like(self.images)
-            gradient[some] = own
+            gradient[group] = of_group
             self.optimiser.step(self.images, gradient)
             total += losses.sum()
         self.run.watch("loss", total / len(self.images))
@@ -155,7 +155,10 @@ class ImprovedMatching(DistributionMatching):
         rows = self.queue.pick(settings.queue_trained)
         shape = (len(rows), settings.queue_train_steps, settings.queue_batch)
         index = self.real.minibatches(shape, self.minibatches)
-        steps = (Minibatches(*self.real.labelled(some)) for some in index.unbind(1))
+        steps = (
+            Minibatches(*self.real.labelled(rows_of_step))
+            for rows_of_step in index.unbind(1)
+        )
         self.queue.train(rows, steps)
         self.run.count(index.numel())
 

@@ -168,7 +168,7 @@ class NetworkQueue:
         # Rows one by one: an index of several would have to travel to the device.
         vectors = torch.stack([self.parameters[row] for row in rows])
         velocities = torch.stack([self.velocities[row] for row in rows])
-        pieces = [each for batch in batches for each in batch]
+        pieces = [tensor for batch in batches for tensor in batch]
         vectors, velocities, correct = self._advance(vectors, velocities, *pieces)
         for index, row in enumerate(rows):
             self.parameters[row] = vectors[index]
@@ -191,8 +191,8 @@ class NetworkQueue:
         """
         vectors, velocities = vectors.clone(), velocities.clone()
         correct = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
-        each = iter(pieces)
-        for images, labels in zip(each, each, strict=True):
+        alternating = iter(pieces)
+        for images, labels in zip(alternating, alternating, strict=True):
             stacked = self.stack(vectors, images, labels)
             self.optimiser.step(vectors, velocities, stacked.gradient)
             correct += (stacked.logits.argmax(2) == labels).sum(1)

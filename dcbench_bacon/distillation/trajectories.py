@@ -91,7 +91,7 @@ class TrajectorySettings(Settings, frozen=True, kw_only=True):
         """Return how the experts are trained."""
         return Training(
             architecture=self.architecture,
-            passes=self.expert_passes,
+            epochs=self.expert_passes,
             learning_rate=self.expert_lr,
             momentum=self.expert_momentum,
             weight_decay=self.expert_weight_decay,
@@ -182,7 +182,7 @@ class TrajectoryMatching:
         )
         pair = self.store.pair(expert, start, start + settings.expert_epochs)
         device = self.run.device
-        return Pair(*(send(each, device) for each in pair))
+        return Pair(*(send(parameters, device) for parameters in pair))
 
     def _batches(self) -> list[StudentBatch]:
         """Return the student's batches, from a new order of the set when one ends.

@@ -153,8 +153,8 @@ class Student:
                 path.pop(), augmented.detach(), batch.index, ahead
             )
             ahead = ahead - rate * products.vector
-            (own,) = torch.autograd.grad(augmented, leaf, products.images)
-            to_images.sub_(rate * own)
+            (slope,) = torch.autograd.grad(augmented, leaf, products.images)
+            to_images.sub_(rate * slope)
             to_rate.sub_(products.value)
         return StudentMatch(rest.square().sum() / scale, to_images, to_rate)
 
@@ -176,9 +176,9 @@ class Student:
     ) -> list[tuple[Tensor, Tensor, float]]:
         """Return pieces of the images with their indices and shares of the step."""
         pieces = zip(
-            *(torch.split(each, self.most) for each in (images, index)), strict=True
+            *(torch.split(tensor, self.most) for tensor in (images, index)), strict=True
         )
-        return [(some, which, len(which) / len(index)) for some, which in pieces]
+        return [(piece, places, len(places) / len(index)) for piece, places in pieces]
 
     def _slope(
         self, vector: Tensor, images: Tensor, index: Tensor
@@ -186,8 +186,8 @@ class Student:
         """Return the gradient of the loss by the parameters."""
         vector = vector.detach().requires_grad_()
         total = torch.zeros_like(vector)
-        for some, which, share in self._pieces(images, index):
-            loss = share * self._loss(vector, some, which)
+        for piece, places, share in self._pieces(images, index):
+            loss = share * self._loss(vector, piece, places)
             total += torch.autograd.grad(loss, vector)[0]
         return total.detach()
 
@@ -197,10 +197,10 @@ class Student:
         """Return the slope times the vector ``ahead``, and its derivatives."""
         vector = vector.detach().requires_grad_()
         value, to_vector, to_images = 0 * ahead[0], torch.zeros_like(ahead), []
-        for some, which, share in self._pieces(images, index):
-            leaf = some.detach().requires_grad_()
+        for piece, places, share in self._pieces(images, index):
+            leaf = piece.detach().requires_grad_()
             # A view, because FlopCounterMode refuses leaves as inputs.
-            loss = share * self._loss(vector, leaf.view_as(leaf), which)
+            loss = share * self._loss(vector, leaf.view_as(leaf), places)
             (slope,) = torch.autograd.grad(loss, vector, create_graph=True)
             product = slope @ ahead
             by_vector, by_leaf = torch.autograd.grad(product, (vector, leaf))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_ROWS = 1024  # rows of a kernel matrix that are computed at a time
+ROWS = 1024  # rows of a kernel matrix that are computed at a time
 _PAIRED = 1000  # number of vectors whose distances give the bandwidth
 
 
@@ -24,13 +24,22 @@ def bandwidth(features: Float[Tensor, "n d"]) -> float:
 
 
 def mmd(
-    first: Float[Tensor, "m d"], second: Float[Tensor, "n d"], width: float
+    first: Float[Tensor, "m d"],
+    second: Float[Tensor, "n d"],
+    width: float,
+    rows: int = ROWS,
 ) -> float:
     """Return the squared maximum mean discrepancy, estimated without bias.
 
     The kernel is Gaussian, ``exp(-|x - y|^2 / (2 width^2))``. Pairs of a vector with
     itself do not count, so that two samples of one distribution give 0 on average, and
     slightly less than 0 as often as slightly more (Gretton et al., JMLR 2012, eq. 3).
+
+    Args:
+        first: a vector per image.
+        second: a vector per image.
+        width: of the kernel.
+        rows: vectors of a sample that are compared with the other at once.
 
     Returns:
         A number of at most 2; NaN if a sample has fewer than two vectors.
@@ -39,9 +48,9 @@ def mmd(
     if m < 2 or n < 2:
         return math.nan
     first, second = first.double(), second.double()
-    within = (_kernels(first, first, width) - m) / (m * (m - 1))
-    within += (_kernels(second, second, width) - n) / (n * (n - 1))
-    return float(within - 2 * _kernels(first, second, width) / (m * n))
+    within = (_kernels(first, first, width, rows) - m) / (m * (m - 1))
+    within += (_kernels(second, second, width, rows) - n) / (n * (n - 1))
+    return float(within - 2 * _kernels(first, second, width, rows) / (m * n))
 
 
 def frechet(first: Float[Tensor, "m d"], second: Float[Tensor, "n d"]) -> float:
@@ -64,13 +73,13 @@ def frechet(first: Float[Tensor, "m d"], second: Float[Tensor, "n d"]) -> float:
 
 
 def _kernels(
-    first: Float[Tensor, "m d"], second: Float[Tensor, "n d"], width: float
+    first: Float[Tensor, "m d"], second: Float[Tensor, "n d"], width: float, rows: int
 ) -> Tensor:
     """Return the sum of the kernel over all pairs."""
     norms = second.square().sum(1)
     total = torch.zeros((), dtype=first.dtype, device=first.device)
-    for rows in torch.split(first, _ROWS):
-        squares = rows.square().sum(1)[:, None] + norms - 2 * rows @ second.T
+    for part in torch.split(first, rows):
+        squares = part.square().sum(1)[:, None] + norms - 2 * part @ second.T
         total += torch.exp(squares.clamp(min=0) / (-2 * width**2)).sum()
     return total
 

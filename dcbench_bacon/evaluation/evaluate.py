@@ -1,11 +1,10 @@
 """Fair evaluation: train fresh networks on a set, test them on real images.
 
 The protocol ``dc`` is the one that most papers use (``evaluate_synset`` of
-VICO-UoE/DatasetCondensation). It trains for ``epochs + 1`` passes of SGD; after the
-pass of index ``epochs // 2 + 1`` the learning rate falls to a tenth and the optimiser
-starts anew, so that its momentum is lost. Other protocols differ in the fields of
-``protocol.Protocol``. The accuracy is measured after the last pass unless the protocol
-selects otherwise.
+VICO-UoE/DatasetCondensation). It trains by SGD; after half of the epochs the learning
+rate falls to a tenth and the optimiser starts anew, so that its momentum is lost. Other
+protocols differ in the fields of ``protocol.Protocol``. The accuracy is measured after
+the last epoch unless the protocol selects otherwise.
 """
 
 from collections.abc import Sequence
@@ -153,7 +152,7 @@ def _alone(clock: Stages, task: Task, trainer: "SetTrainer") -> Evaluation:
     """Train and test one network in a stage of its own."""
     images = task.protocol.networks * trainer.passes
     compile_network(clock, trainer.network, task.info, images)
-    for epoch in clock.steps(trainer.stream, task.protocol.passes, state=trainer):
+    for epoch in clock.steps(trainer.stream, task.protocol.epochs, state=trainer):
         trainer.epoch(epoch)
     return trainer.evaluation(clock.timings[trainer.stream].seconds)
 
@@ -177,7 +176,7 @@ def _together(
         name = f"{stage}/{start}-{start + len(stack.trainers) - 1}"
         flops = forward_flops(trainers[0].network, task.info) * trainers[0].passes
         stack.gradients.compile(clock, flops * len(trainers))
-        for epoch in clock.steps(name, task.protocol.passes, state=stack):
+        for epoch in clock.steps(name, task.protocol.epochs, state=stack):
             stack.epoch(epoch)
         seconds = clock.timings[name].seconds / len(stack.trainers)
         evaluations += [trainer.evaluation(seconds) for trainer in stack.trainers]

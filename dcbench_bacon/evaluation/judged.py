@@ -41,7 +41,7 @@ def check_protocol(protocol: Protocol) -> None:
     for architecture in exempt:
         builder.check(architecture)
     for variant in (protocol, *map(protocol.of, exempt)):
-        names = [each.augmentation or "none" for each in variant.under_each]
+        names = [rules.augmentation or "none" for rules in variant.under_each]
         for name in names:
             policies.check(name)
         if len(set(names)) < len(names):

@@ -69,14 +69,14 @@ class QualityRequest(NamedTuple):
 
     Attributes:
         architecture: architecture of the network trained on the train split.
-        passes: passes of its training over the train split, 2 or more.
+        epochs: passes of its training over the train split, 2 or more.
         images: largest number of real images; the cost grows with its square.
         clip_model: open_clip's name of a model.
         clip_weights: a local file or open_clip's name of weights; empty for no model.
     """
 
     architecture: str = "ConvNet"
-    passes: int = 51
+    epochs: int = 51
     images: int = 5000
     clip_model: str = "ViT-B-32"
     clip_weights: str = ""
@@ -100,7 +100,7 @@ def trained_network(run: Run, request: QualityRequest) -> Judge:
     """
     settings = FeatureSettings(
         architecture=request.architecture,
-        network_epochs=request.passes - 1,
+        network_epochs=request.epochs,
         augmentation=overlay.augmentation_of_real(run.cell),
     )
     features = build(run, settings)

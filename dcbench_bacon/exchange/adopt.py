@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
 from dcbench_bacon.data import loading
 from dcbench_bacon.data.sets import synthetic_file
@@ -22,29 +21,19 @@ from dcbench_bacon.data.sets.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.exchange.formats import FORMATS, ReadingOptions
-from dcbench_bacon.exchange.image_folder import ImageFiles
 from dcbench_bacon.exchange.interpretation import paired_classes
-from dcbench_bacon.exchange.interpretation.channel_statistics import normalised_with
 from dcbench_bacon.exchange.interpretation.content import Content, Guess
-from dcbench_bacon.exchange.interpretation.evidence import measure
 from dcbench_bacon.exchange.interpretation.guesses import tell
 from dcbench_bacon.exchange.interpretation.naming import name_of
-from dcbench_bacon.exchange.interpretation.questions import questions
+from dcbench_bacon.exchange.interpretation.questions import ask, interpret, unnamed
 from dcbench_bacon.exchange.interpretation.recognition import guess
 from dcbench_bacon.exchange.interpretation.settling import (
     OPTIONS,
     nearby_names,
-    settle,
 )
-from dcbench_bacon.exchange.interpretation.values import (
-    check_shapes,
-    labels_of,
-    normalised,
-    stored_images,
-)
+from dcbench_bacon.exchange.interpretation.values import normalised
 from dcbench_bacon.exchange.pickles.archives import damaged, sha256
 from dcbench_bacon.exchange.readers import READERS, SEVERAL
-from dcbench_bacon.field_types import MOST_PARTS
 from dcbench_bacon.plugins import DATASETS
 from dcbench_bacon.runtime.disk.files import printable
 from dcbench_bacon.schema import Cell, DatasetInfo
@@ -164,7 +153,7 @@ def adopt(
     content: Content,
     stated: ReadingOptions,
     root: Path | None,
-    told: set[Any] | None = None,
+    shown: set[Any] | None = None,
 ) -> SyntheticSet:
     """Return a synthetic set with the content of a file.
 
@@ -174,54 +163,37 @@ def adopt(
         content: what its reader found.
         stated: what the user states about the file.
         root: the folder of data sets; None for the default one.
-        told: see ``guesses.tell``.
+        shown: see ``guesses.tell``.
 
     Raises:
         DataError: the content is no set of that data set; the message names what is
             wrong and the option that may mend it.
-        UsageError: the data set is not known, or an option does not fit.
+        UnstatedError: the data set or something else is not known; it asks for all.
+        UsageError: an option does not fit.
     """
-    found = dataset_of(path, stated)
-    if found is None:
+    naming = dataset_of(path, stated)
+    if naming is None:
         with damaged(path):
-            raise UsageError(questions(path, content, stated))
-    name, named = found
+            raise unnamed(path, content, stated)
+    name, named = naming
     info = facts(name, root)
-    content = replace(
-        content,
-        images=tuple(
-            member.in_channels(info.channels)
-            if isinstance(member, ImageFiles)
-            else member
-            for member in content.images
-        ),
-    )
-    check_shapes(path, content, info)
-    with damaged(path):
-        images = stored_images(path, content, info)
-    evidence = measure(images)
-    whole = content.images[0].dtype == torch.uint8
-    reading = settle(path, stated, content, evidence, info, whole)
+    told = interpret(path, content, stated, info)
+    reading, labels = told.reading, told.labels
+    numbered = not content.class_names and not _fixed(name, root)
+    if numbered and stated.classes is None:
+        reading.guesses["classes"] = paired_classes.by_position(info)
+    if told.asked or labels is None:
+        raise ask(path, told, stated)
     settled, guesses = reading.settled, reading.guesses
+    partition = int(settled["partition"])
     statistics = facts(settled["statistics"], root) if settled["statistics"] else info
     with damaged(path):
-        images = normalised(images, reading.scale, info, statistics)
-        labels = labels_of(path, content, info, settled["labels"], stated.classes or ())
-    partition = int(settled["partition"])
-    if not 1 <= partition <= MOST_PARTS or info.size % partition:
-        raise UsageError(
-            f"{path}: --partition {partition}: it must divide the {info.size} pixels "
-            f"of {info.name} and be at most {MOST_PARTS}"
-        )
+        images = normalised(told.images, reading.scale, info, statistics)
     if named:
         guesses["dataset"] = named
-    if reading.scale == "normalised" and settled["statistics"] is None:
-        guesses["statistics"] = normalised_with(evidence, info)
     if content.class_names and stated.classes is None:
         names = content.class_names
         guesses["classes"] = paired_classes.by_name(names, labels.order, info)
-    elif stated.classes is None and not _fixed(name, root):
-        guesses["classes"] = paired_classes.by_position(info)
     counts = count(labels.rows)
     cell = Cell(f"{format}-file", info.name, counts.ipc(info.classes), content.index)
     source = _source(format, content, stated, guesses)
@@ -248,7 +220,7 @@ def adopt(
     synthetic = SyntheticSet(images, labels.rows, partition, provenance)
     with damaged(path):
         synthetic_file.check(synthetic)
-    tell(path, guesses, reading.notes, logger.warning, told)
+    tell(path, guesses, reading.notes, logger.warning, shown)
     return synthetic
 
 

@@ -109,14 +109,14 @@ def npy(path: Path, index: int | None) -> Content:
 
 def labels_names(name: str) -> list[str]:
     """Return the names of files of labels that may belong to a file of images."""
-    found = []
+    candidates = []
     for images in IMAGES:
         for old, new in ((images, LABELS), (images.upper(), map(str.upper, LABELS))):
             if old in name and (len(old) > 1 or name.startswith(old)):
-                found += [name.replace(old, label, 1) for label in new]
+                candidates += [name.replace(old, label, 1) for label in new]
     if name[:1] == "X":
-        found.append("y" + name[1:])
-    return found
+        candidates.append("y" + name[1:])
+    return candidates
 
 
 def images_of(path: Path, values: Mapping[Any, Any]) -> StoredTensor:
@@ -146,7 +146,7 @@ def labels_of(path: Path, values: Mapping[Any, Any]) -> StoredTensor | None:
     labels = values.get(name) if name else None
     if labels is None or isinstance(labels, StoredTensor):
         return labels
-    if isinstance(labels, list) and all(type(each) is int for each in labels):
+    if isinstance(labels, list) and all(type(label) is int for label in labels):
         content = torch.tensor(labels, dtype=torch.int64).numpy().tobytes()
         return of_buffer("i8", (len(labels),), content)
     raise DataError(

@@ -100,10 +100,13 @@ def draw(
     if format not in figure.FORMATS:
         raise unknown("format", format, figure.FORMATS)
     shown = []
-    for number, each in enumerate([sets] if isinstance(sets, SyntheticSet) else sets):
+    sets = [sets] if isinstance(sets, SyntheticSet) else sets
+    for number, synthetic in enumerate(sets):
         file = Path(f"set {number}")
-        info, name = facts_in(file, each), figure.name_above(each, file.name)
-        shown.append(figure.Shown(name, each.decode() if decode else each, info))
-    if len({each.info.class_names for each in shown}) != 1:
+        info, name = facts_in(file, synthetic), figure.name_above(synthetic, file.name)
+        shown.append(
+            figure.Shown(name, synthetic.decode() if decode else synthetic, info)
+        )
+    if len({drawn.info.class_names for drawn in shown}) != 1:
         raise UsageError("give one or more sets, all of one data set")
     return figure.draw(shown, figure.Choice(images=images), format)

@@ -145,9 +145,9 @@ def check(name: str) -> None:
 @cache
 def saved_bytes_per_image(name: str, size: int) -> float:
     """Return the bytes that autograd keeps per image, at the size it is enlarged to."""
-    found = fit(name, size)
-    images = torch.empty(2, 3, found.side, found.side, device="meta")
-    return saved_bytes(found.model, images) / len(images)
+    fitted = fit(name, size)
+    images = torch.empty(2, 3, fitted.side, fitted.side, device="meta")
+    return saved_bytes(fitted.model, images) / len(images)
 
 
 @cache
@@ -162,9 +162,9 @@ def fit(name: str, size: int) -> Fitted:
         UsageError: there is no such network, or it fails at every size tried.
     """
     model = _without_memory(_maker(name))
-    own = _own_size(model)
-    doubled = (size << step for step in range(own.bit_length()))
-    sides = list(dict.fromkeys([*(side for side in doubled if side < own), own]))
+    native = _own_size(model)
+    doubled = (size << step for step in range(native.bit_length()))
+    sides = list(dict.fromkeys([*(side for side in doubled if side < native), native]))
     probe = model.train()
     reason: object = "no size to try"
     for side in sides:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from dcbench_bacon import schema
-from dcbench_bacon.field_types import without_later
+from dcbench_bacon.earlier_files import first_protocol, first_settings
 from dcbench_bacon.protocol import LATER_FIELDS, Protocol
 
 # The fields that every digest of a protocol contains. Other fields were added later. A
@@ -23,7 +23,8 @@ _FIRST_FIELDS = frozenset(
 
 def digest(recipe: schema.Recipe) -> str:
     """Return eight hex digits that identify all values of a recipe."""
-    return _hash([recipe.settings, _decisive(recipe.protocol), recipe.preset])
+    settings = first_settings(recipe.settings)
+    return _hash([settings, _decisive(recipe.protocol), recipe.preset])
 
 
 def distillation_digest(recipe: schema.Recipe) -> str:
@@ -33,18 +34,19 @@ def distillation_digest(recipe: schema.Recipe) -> str:
     The choice of a validation split is part of the digest, because a method then sees a
     smaller train split.
     """
-    protocol = recipe.protocol
+    protocol, settings = recipe.protocol, first_settings(recipe.settings)
     if protocol.evaluate_every:  # the run makes a history and may choose a set by it
-        return _hash([recipe.settings, _decisive(protocol)])
+        return _hash([settings, _decisive(protocol)])
     selection = "best_val" if protocol.held_out else protocol.selection
     if selection == "final":
-        return _hash(recipe.settings)
-    return _hash([recipe.settings, selection, protocol.validation])
+        return _hash(settings)
+    return _hash([settings, selection, protocol.validation])
 
 
 def _decisive(protocol: Protocol) -> dict[str, Any]:
     """Return the fields of a protocol that a digest contains."""
-    return without_later(protocol, set(Protocol.__struct_fields__) - _FIRST_FIELDS)
+    later = {*Protocol.__struct_fields__, "one_more_pass"} - _FIRST_FIELDS
+    return first_protocol(protocol, later)
 
 
 def protocol_digest(protocol: Protocol, *without: str) -> str:
@@ -57,7 +59,7 @@ def protocol_digest(protocol: Protocol, *without: str) -> str:
         protocol: the protocol of a record.
         without: further fields that may differ.
     """
-    fields = without_later(protocol, LATER_FIELDS)
+    fields = first_protocol(protocol, LATER_FIELDS)
     for key in ("architectures", "networks", *without):
         del fields[key]
     return _hash(fields)

@@ -77,10 +77,10 @@ class ReadyGrid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         needed = {key for arm in self.arms for key in arm.needs}
         for arm in self.arms:
             if all(key in given for key in arm.needs):
-                own = {
+                given_to_arm = {
                     k: v for k, v in given.items() if k in arm.needs or k not in needed
                 }
-                yield arm, {**own, **arm.overrides}
+                yield arm, {**given_to_arm, **arm.overrides}
 
     def left_out(self, given: Mapping[str, str]) -> list[str]:
         """Return a line about each arm that cannot run, with the remedy."""
@@ -100,9 +100,9 @@ class ReadyGrid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         keys = {key for arm in self.arms for key in arm.sets}
         needed = {key for arm in self.arms for key in arm.needs}
         overrides = record.recipe.overrides
-        own = {key: literal(text) for key, text in overrides.items() if key in keys}
+        of_arms = {key: literal(text) for key, text in overrides.items() if key in keys}
         rest = {k: v for k, v in overrides.items() if k not in keys | needed}
-        return next(((arm, rest) for arm in self.arms if arm.sets == own), None)
+        return next(((arm, rest) for arm in self.arms if arm.sets == of_arms), None)
 
 
 def grid_titles() -> dict[str, str]:

@@ -144,8 +144,10 @@ def stated(
     """
     values, origins = merge(_with_bases(find(cell.method), find), cell, request.preset)
     judged = _judged(values, origins, cell, request)
-    own = {key: value for key, value in values.items() if not is_protocol(key)}
-    return own, judged, origins | judged.origins
+    method_values = {
+        key: value for key, value in values.items() if not is_protocol(key)
+    }
+    return method_values, judged, origins | judged.origins
 
 
 def _judged(

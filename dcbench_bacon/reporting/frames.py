@@ -92,9 +92,9 @@ def table(
         RecordError: a record cannot be read.
         UsageError: there is no such folder, content, layout or source.
     """
-    found = _records(folder)
+    records = _records(folder)
     made = contents.table_of(
-        found,
+        records,
         what,
         layout=layout,
         presets=presets,

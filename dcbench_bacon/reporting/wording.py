@@ -58,7 +58,7 @@ NOTES = {
     "references": "A dash: no record of random images (or of the whole training set, "
     "for HLR and LRS; with and without augmentation, for ARS) under the same protocol. "
     "`dcbench run --references` makes them. The whole training set may have a number "
-    "of passes of its own.",
+    "of epochs of its own.",
     "augmentations": "Protocols with several augmentations: mean and deviation over "
     "the networks of all of them; `dcbench table --what augmentations` has each.",
     "per_augmentation": "Mean: over augmentations, of the mean accuracy under each, "

@@ -215,10 +215,10 @@ class CellRunner:
 
     def _titles(self) -> dict[str, str]:
         """Return the printed names of the method and, once it is read, the data set."""
-        found = {self.job.cell.method: title_of(self.job.cell.method) or ""}
+        titles = {self.job.cell.method: title_of(self.job.cell.method) or ""}
         if hasattr(self, "images"):
-            found[self.job.cell.dataset] = self.images.dataset.info.title
-        return {name: title for name, title in found.items() if title}
+            titles[self.job.cell.dataset] = self.images.dataset.info.title
+        return {name: title for name, title in titles.items() if title}
 
     def _distill(self, method: Method, path: Path) -> None:
         """Run the method and store its set with its provenance."""

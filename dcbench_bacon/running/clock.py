@@ -1,7 +1,6 @@
 """The harness's clock: it times, shows, saves, resumes and stops steps."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from torch import Tensor
 from dcbench_bacon.contract import Learner
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.running.interrupt import PATIENCE
 from dcbench_bacon.runtime.compute.cuda_graphs import Function, GraphedFunction, P, T
 from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.monitoring.notice import noticed
@@ -27,7 +25,6 @@ from dcbench_bacon.schema import Timing
 
 DIVERGED = 1e4  # a loss of this many times its first value has diverged
 SAVE_SHARE = 20  # least wait before the next checkpoint, in durations of the last one
-REPORT_SECONDS = 0.5  # seconds between two reads of the watched values
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class Clock:
             self.policy.reporter.tell(line)
         self.policy.reporter.start(title, index, count)
         pace = self._pace(title, count)
-        saved = looked = time.monotonic()
+        saved = looked = self.policy.now()
         cost = warm_up = 0.0
         try:
             if self._due(index, state):  # killed between checkpoint and evaluation
@@ -149,17 +146,18 @@ class Clock:
                     yield index
                 index += 1
                 # A step this long may be left, so the one before it must not be lost.
-                wait = 0.0 if pace.end() > PATIENCE else self.policy.interval
-                now = time.monotonic()
+                long = pace.end() > self.policy.patience
+                wait = 0.0 if long else self.policy.interval
+                now = self.policy.now()
                 stop = self.policy.stop() or now > self.policy.deadline
                 due = self._due(index, state)
                 if self.policy.interval > 0:  # a large state is not saved all the time
                     wait = max(wait, SAVE_SHARE * cost)
                 if stop or due or now - saved > wait:
                     self._save(stage, index, count, state)
-                    saved = time.monotonic()
+                    saved = self.policy.now()
                     cost = saved - now
-                if now - looked > REPORT_SECONDS or index == 1:
+                if now - looked > self.policy.report or index == 1:
                     self.policy.reporter.update(index, self._look(stage, index))
                     looked = now
                 if stop and index < count:

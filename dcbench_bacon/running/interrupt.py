@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from dcbench_bacon.runtime.policy import PATIENCE
+
 logger = logging.getLogger(__name__)
 
-PATIENCE = 4.0  # seconds that a step in progress has to end after a request
 LAST_PATIENCE = 3.0  # seconds that an exception has to end the step after that
 AGAIN = 1.0  # seconds between two exceptions, as a destructor may swallow one
 LOOK = 0.25  # seconds between two looks at what the main thread does
@@ -52,6 +53,7 @@ class Stopper:
         deadline: the value of ``time.monotonic()`` at which the work is to stop.
         tell: shows a line to the user.
         farewell: is called with the reason before the process ends at once.
+        patience: the seconds that a step in progress has to end after a request.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Stopper:
         deadline: float,
         tell: Callable[[str], None],
         farewell: Callable[[str], None],
+        patience: float,
     ) -> None:
         """Keep the arguments; nothing is watched yet."""
         self.deadline = deadline
         self.tell = tell
         self.farewell = farewell
+        self.patience = patience
         self.reason = ""
         self._leaving = False
         self._ours, self._theirs = socket.socketpair()
@@ -107,7 +111,7 @@ class Stopper:
             return
         self.reason = CTRL_C if signalled else BUDGET
         if not self._compiling():
-            at_most = PATIENCE + LAST_PATIENCE
+            at_most = self.patience + LAST_PATIENCE
             self._say(
                 f"{self.reason}: stopping after this step, in {at_most:.0f} s at most; "
                 "press Ctrl-C again to stop at once"
@@ -124,7 +128,7 @@ class Stopper:
 
     def _wait_for_the_step(self) -> None:
         """Return when the patience or that of the user is spent, or all has ended."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.patience
         while not self._ended.is_set() and time.monotonic() < until:
             # A step that begins to compile does not end soon.
             if self._signalled(time.monotonic() + LOOK) or self._compiling():
@@ -171,6 +175,7 @@ def stoppable(
     deadline: float = math.inf,
     tell: Callable[[str], None] = logger.warning,
     farewell: Callable[[str], None] = logger.error,
+    patience: float = PATIENCE,
 ) -> Iterator[Callable[[], bool]]:
     """Turn Ctrl-C, SIGTERM and a deadline into a request that is met within seconds.
 
@@ -181,10 +186,11 @@ def stoppable(
         tell: shows a line to the user.
         farewell: is called with the reason before the process ends at once, which
             happens if the main thread is inside compiled code for long.
+        patience: the seconds that a step in progress has to end after a request.
 
     Yields:
         A function that returns whether a stop was requested.
     """
-    stopper = Stopper(deadline, tell, farewell)
+    stopper = Stopper(deadline, tell, farewell, patience)
     with stopper.watching():
         yield stopper.requested

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from dcbench_bacon import field_types
+from dcbench_bacon import earlier_files, field_types
 from dcbench_bacon.data import whitening
 from dcbench_bacon.data.dataset import Dataset, held_out_sha256, hold_out
 from dcbench_bacon.data.sets import class_order, set_identity, synthetic_file
 from dcbench_bacon.data.sets.class_counts import count
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.errors import DataError, UnstatedError, UsageError
 from dcbench_bacon.evaluation.judged_as import describe, method_of
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import digests, protocols
@@ -91,7 +91,7 @@ def check_as(request: protocols.Request, as_method: str | None) -> None:
 def made_by(synthetic: SyntheticSet) -> Recipe | None:
     """Return the recipe that a set was distilled with; None for other tools' sets."""
     try:
-        return msgspec.convert(synthetic.provenance["recipe"], Recipe)
+        return earlier_files.recipe(synthetic.provenance["recipe"])
     except (KeyError, msgspec.ValidationError):
         return None
 
@@ -243,7 +243,7 @@ def _in_order_of(
         places = class_order.match(
             Path(path), made_for.class_names, info.class_names
         ).places
-    except DataError as error:
+    except (DataError, UnstatedError) as error:
         raise DataError(
             f"{path} was made from {made_for.name}, whose classes are not those of "
             f"{info.name} here ({', '.join(made_for.class_names[:4])} ... against "

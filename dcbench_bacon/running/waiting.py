@@ -4,11 +4,9 @@ from dcbench_bacon.errors import InterruptedRunError
 from dcbench_bacon.runtime.disk.locks import Lock, acquire, holder
 from dcbench_bacon.runtime.policy import RunPolicy
 
-LOOK_SECONDS = 1.0  # seconds between two checks of whether to stop waiting
-
 
 def wait_for(lock: Lock, policy: RunPolicy, purpose: str) -> None:
-    """Acquire a lock; tell the user after ``LOOK_SECONDS`` who holds it.
+    """Acquire a lock; tell the user after ``policy.look`` seconds who holds it.
 
     Args:
         lock: the lock.
@@ -21,7 +19,7 @@ def wait_for(lock: Lock, policy: RunPolicy, purpose: str) -> None:
         OutputError: the lock file cannot be written.
     """
     told = False
-    while not acquire(lock, LOOK_SECONDS):
+    while not acquire(lock, policy.look):
         if policy.stopped():
             raise InterruptedRunError(f"stopped while another process {purpose}")
         if not told:

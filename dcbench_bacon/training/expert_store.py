@@ -50,7 +50,7 @@ class Index(Struct, frozen=True, kw_only=True):
         dataset: the name of the data set.
         split_sha256: the hash of the images and labels that the experts saw.
         training: how the experts are trained, at a constant learning rate and with
-            one more snapshot than passes.
+            one more snapshot than epochs.
         device: the type of the device, because types of devices round differently.
         parameters: the number of parameters per expert.
         complete: the number of first experts that a stage has trained to its end.
@@ -74,15 +74,15 @@ class Pair(NamedTuple):
     target: Float32[Tensor, "p"]
 
 
-def size_bytes(experts: int, passes: int, parameters: int) -> int:
+def size_bytes(experts: int, epochs: int, parameters: int) -> int:
     """Return the bytes on disk of the snapshots of experts, without headers.
 
     Args:
         experts: the number of experts.
-        passes: the number of passes per expert.
+        epochs: the number of epochs per expert.
         parameters: the number of parameters per expert.
     """
-    return experts * (passes + 1) * parameters * 4
+    return experts * (epochs + 1) * parameters * 4
 
 
 def split_sha256(split: Split) -> str:
@@ -161,11 +161,11 @@ class ExpertStore:
         Raises:
             OutputError: the disk has less space.
         """
-        passes, parameters = self.index.training.passes, self.index.parameters
-        needed = size_bytes(count, passes, parameters)
+        epochs, parameters = self.index.training.epochs, self.index.parameters
+        needed = size_bytes(count, epochs, parameters)
         logger.warning(
             "%d experts x %d snapshots x %d parameters x 4 bytes: %.3g GB in %s",
-            *(count, passes + 1, parameters, needed / 1e9, self.folder),
+            *(count, epochs + 1, parameters, needed / 1e9, self.folder),
         )
         free = shutil.disk_usage(self.folder).free
         if needed > free:
@@ -221,14 +221,14 @@ class ExpertStore:
 
     def origin(self, count: int) -> dict[str, Any]:
         """Return JSON values that describe the first ``count`` experts of a set."""
-        passes, parameters = self.index.training.passes, self.index.parameters
+        epochs, parameters = self.index.training.epochs, self.index.parameters
         spent = [self.index.seconds.get(expert, 0.0) for expert in range(count)]
         return {
             "count": count,
             "key": self.key,
             "training": msgspec.to_builtins(self.index.training),
             "split_sha256": self.index.split_sha256,
-            "bytes": size_bytes(count, passes, parameters),
+            "bytes": size_bytes(count, epochs, parameters),
             "seconds": sum(spent),
         }
 
@@ -237,7 +237,7 @@ class ExpertStore:
         path = self.path(expert)
         if not path.exists():
             return False
-        wanted = [self.index.training.passes + 1, self.index.parameters]
+        wanted = [self.index.training.epochs + 1, self.index.parameters]
         try:
             with safe_open(path, framework="pt") as file:
                 shape = file.get_slice(SNAPSHOTS).get_shape()

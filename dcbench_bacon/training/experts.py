@@ -125,17 +125,17 @@ class ExpertTrainer:
         self.members: list[int] = []
         self.vectors = torch.empty(0, len(self.flat), device=run.device)
         self.velocities = torch.zeros_like(self.vectors)
-        self.snapshots = torch.empty(0, training.passes + 1, len(self.flat))
+        self.snapshots = torch.empty(0, training.epochs + 1, len(self.flat))
         self.seconds = 0.0
 
     @property
     def steps(self) -> int:
         """Passes of all groups."""
-        return len(self.groups) * self.training.passes
+        return len(self.groups) * self.training.epochs
 
     def step(self, index: int) -> None:
         """Train one group for one pass; do nothing if all of it is on disk."""
-        group, passed = divmod(index, self.training.passes)
+        group, passed = divmod(index, self.training.epochs)
         experts = self.groups[group]
         if all(self.store.path(expert).exists() for expert in experts):
             return
@@ -146,8 +146,8 @@ class ExpertTrainer:
         self._pass(experts, passed)
 
     def train(self, experts: Sequence[int]) -> None:
-        """Train some experts for all passes."""
-        for passed in range(self.training.passes):
+        """Train some experts for all epochs."""
+        for passed in range(self.training.epochs):
             self._pass(experts, passed)
 
     def _pass(self, experts: Sequence[int], passed: int) -> None:
@@ -165,7 +165,7 @@ class ExpertTrainer:
         # A copy, which waits for the device; the parameters go on changing.
         self.snapshots[:, passed + 1].copy_(self.vectors)
         self.seconds += (time.perf_counter() - start) / len(experts)
-        if passed + 1 == self.training.passes:
+        if passed + 1 == self.training.epochs:
             for expert, snapshots in zip(experts, self.snapshots, strict=True):
                 self.store.write(expert, snapshots, self.seconds)
 
@@ -177,7 +177,7 @@ class ExpertTrainer:
             vectors.append(self.flat.vector())
         self.vectors = torch.stack(vectors)
         self.velocities = torch.zeros_like(self.vectors)
-        shape = (len(experts), self.training.passes + 1, len(self.flat))
+        shape = (len(experts), self.training.epochs + 1, len(self.flat))
         self.snapshots = torch.empty(shape)
         self.snapshots[:, 0].copy_(self.vectors)
         self.seconds = 0.0

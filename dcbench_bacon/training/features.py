@@ -47,8 +47,8 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
         architecture: the name of the network, as ``networks.builder.build`` takes it.
         augmentation: the names of DSA operations joined by ``_`` for the training of
             the network; empty for no augmentation.
-        network_epochs: one less than the number of passes over the train split; after
-            half of them the learning rate falls to a tenth.
+        network_epochs: the number of passes over the train split; after half of them
+            the learning rate falls to a tenth.
         network_lr: the learning rate of the training, above 0.
         network_momentum: the momentum of the training, in [0, 1).
         network_weight_decay: the weight decay of the training, 0 or more.
@@ -60,7 +60,7 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
     features: Literal["network", "pixels", "clip"] = "network"
     architecture: str = "ConvNet"
     augmentation: str = "color_crop_cutout_flip_scale_rotate"
-    network_epochs: Positive = 50
+    network_epochs: Positive = 51
     network_lr: Annotated[float, Meta(gt=0)] = 0.01
     network_momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     network_weight_decay: Annotated[float, Meta(ge=0)] = 5e-4
@@ -73,7 +73,7 @@ class FeatureSettings(Settings, frozen=True, kw_only=True):
         """The settings of the network's training."""
         return Training(
             architecture=self.architecture,
-            passes=self.network_epochs + 1,
+            epochs=self.network_epochs,
             learning_rate=self.network_lr,
             momentum=self.network_momentum,
             weight_decay=self.network_weight_decay,
@@ -158,7 +158,7 @@ def trained(
     for key, buffer in network.named_buffers():
         buffer.copy_(content["buffers"][key])
     origin = {
-        "training": _described(training),
+        "training": msgspec.structs.asdict(training),
         "train_accuracy": content["train_accuracy"],
         "weights_sha256": sha256(content["vector"], *content["buffers"].values()),
         "file": name,
@@ -181,18 +181,18 @@ def _train(run: Run, training: Training, stage: str) -> State:
 def _tell_duration(run: Run, training: Training) -> None:
     """Warn of a long training on a CPU, and say what makes it shorter."""
     count = len(run.train.labels)
-    seconds = training.passes * count * _seconds_per_image(run, training.architecture)
+    seconds = training.epochs * count * _seconds_per_image(run, training.architecture)
     if seconds < _WORTH_TELLING:
         return
     hours, minutes = divmod(round(seconds / 60), 60)
     logger.warning(
-        "%s is trained for %d passes over %d images to compute features, once for all "
-        "later commands; on this CPU that takes about %s; fewer passes (quality: "
-        "--passes 11, run: --set network_epochs=10), a smaller network (quality: "
+        "%s is trained for %d epochs of %d images to compute features, once for all "
+        "later commands; on this CPU that takes about %s; fewer epochs (quality: "
+        "--epochs 11, run: --set network_epochs=11), a smaller network (quality: "
         "--architecture ConvNetW32, run: --set architecture=ConvNetW32) or a GPU "
         "(--device cuda) make it shorter",
         training.architecture,
-        training.passes,
+        training.epochs,
         count,
         f"{hours} h {minutes} min" if hours else f"{minutes} min",
     )
@@ -215,20 +215,20 @@ def _seconds_per_image(run: Run, architecture: str) -> float:
 
 def _name(run: Run, training: Training, stage: str) -> str:
     """Return a name that identifies everything that decides the parameters."""
-    content = (_described(training), _content(run.train), run.device.type)
+    content = (_counted_before(training), _content(run.train), run.device.type)
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
     where = f"{run.info.name}-{training.architecture}-s{run.cell.seed}"
     return f"{stage}-{where}-{digest}"
 
 
-def _described(training: Training) -> dict[str, Any]:
-    """Return the training as records and the names of shared files have it.
+def _counted_before(training: Training) -> dict[str, Any]:
+    """Return the training as the names of files have it: they count one epoch less.
 
-    They count ``epochs``, one less than the passes, and the name depends on the order.
+    The name depends on the order of the fields.
     """
-    fields = msgspec.to_builtins(training)
-    architecture, passes = fields.pop("architecture"), fields.pop("passes")
-    return {"architecture": architecture, "epochs": passes - 1, **fields}
+    fields = msgspec.structs.asdict(training)
+    first = {"architecture": fields.pop("architecture")}
+    return {**first, "epochs": fields.pop("epochs") - 1, **fields}
 
 
 def _content(split: Split) -> str:

@@ -89,7 +89,7 @@ class LabelStore:
     def _read(self, entry: State) -> LabelledBatch:
         """Return a batch from its content in a file."""
         kind = type(self._drawn)
-        draw = kind(**{each.name: entry["draw"][each.name] for each in fields(kind)})
+        draw = kind(**{field.name: entry["draw"][field.name] for field in fields(kind)})
         mix = None if entry["mix"] is None else Mix(**entry["mix"])
         return LabelledBatch(entry["index"], draw, mix, entry["logits"])
 

@@ -29,4 +29,4 @@ def mean_logits(
 
 def weights_of(teachers: tuple[Network, ...]) -> list[Tensor]:
     """Return all that decides the labels of teachers: parameters and buffers."""
-    return [value for each in teachers for value in each.state_dict().values()]
+    return [value for teacher in teachers for value in teacher.state_dict().values()]

@@ -3,9 +3,8 @@
 Each batch is normalised and augmented by itself, so that 50,000 images take 150 MB
 and not 600. Every batch is a step of its own: a pass over a large data set can be
 stopped and resumed in its middle. The rest is the protocol's (``evaluate.py``) unless
-the settings say otherwise: SGD, and from the pass of index ``epochs // 2 + 2`` on,
-where ``epochs`` is one less than the passes, a tenth of the learning rate with a
-momentum that starts anew.
+the settings say otherwise: SGD, and in the second half of the epochs a tenth of the
+learning rate with a momentum that starts anew.
 """
 
 import torch
@@ -62,7 +61,7 @@ class RealImageTrainer:
             generator=run.generator(f"{stream}/init", device="cpu"),
         ).to(run.device)
         self.network.precision = training.precision
-        images = 3 * training.passes * len(run.train.labels)
+        images = 3 * training.epochs * len(run.train.labels)
         compile_network(run, self.network, info, images)
         self.shuffling = run.generator(f"{stream}/shuffle")
         self.drawing = run.generator(f"{stream}/augmentation", device="cpu")
@@ -78,8 +77,8 @@ class RealImageTrainer:
 
     @property
     def steps(self) -> int:
-        """Batches of all passes."""
-        return self.batches * self.training.passes
+        """Batches of all epochs."""
+        return self.batches * self.training.epochs
 
     def step(self, index: int) -> None:
         """Update the network once; the first update of a pass draws the order."""

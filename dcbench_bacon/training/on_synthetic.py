@@ -26,7 +26,7 @@ from dcbench_bacon.training.labelling import mean_logits
 from dcbench_bacon.training.losses import Criterion, Targets
 from dcbench_bacon.training.optimisers import FlatAdamW, FlatSGD
 from dcbench_bacon.training.step import TrainingStep
-from dcbench_bacon.training.task import LabelledBatch, Task, accuracy
+from dcbench_bacon.training.task import LabelledBatch, Task
 
 
 class PassAccuracies(NamedTuple):
@@ -171,7 +171,7 @@ class SetTrainer:
     def measure(self, index: int) -> None:
         """Test the network after a pass where the protocol asks for it."""
         protocol = self.protocol
-        last = index == protocol.passes - 1
+        last = index == protocol.epochs - 1
         due = (index + 1) % protocol.measure_every == 0
         if last or (due and protocol.selection != "final"):
             with self.clock.phase("test"):
@@ -207,13 +207,13 @@ class SetTrainer:
 
     def _measure(self, epoch: int) -> None:
         """Keep the accuracies of this pass if it is the best so far."""
-        validation = None
-        if self.task.validation is not None:
-            validation = accuracy(self.network, self.task.validation, self.task.info)
+        task, validation = self.task, None
+        if task.validation is not None:
+            validation = task.measure(self.network, task.validation, task.info)
             chosen_on_it = self.protocol.selection == "best_val"
             if chosen_on_it and self.best and validation <= (self.best.validation or 0):
                 return
-        tested = accuracy(self.network, self.task.test, self.task.info)
+        tested = task.measure(self.network, task.test, task.info)
         chosen_on_test = self.protocol.selection == "best_test"
         if chosen_on_test and self.best and tested <= self.best.accuracy:
             return

@@ -88,7 +88,7 @@ def label_bytes(task: Task) -> int:
         where they are.
     """
     if task.kept is not None:
-        return task.protocol.passes * bytes_of(task.kept(0))
+        return task.protocol.epochs * bytes_of(task.kept(0))
     labels = task.synthetic.labels
     images, classes = len(labels) * task.synthetic.partition**2, labels.shape[1]
     sizes = {

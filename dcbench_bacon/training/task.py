@@ -35,6 +35,25 @@ class LabelledBatch(NamedTuple):
     logits: Float[Tensor, "n k"]
 
 
+def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
+    """Return the share of a split that a network classifies correctly, in [0, 1].
+
+    The arithmetic has the precision of the network. Nothing is compiled, because this
+    is called too rarely to compile for its batch sizes.
+    """
+    most = images_per_call(split.device, info.size, network.memory_demand)
+    network.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=split.device)
+    with (
+        torch.no_grad(),
+        torch.compiler.set_stance("force_eager"),
+        tensor_cores(network.precision),
+    ):
+        for images, labels in split.batches(most):
+            correct += (network(images).argmax(1) == labels).sum()
+    return correct.item() / len(split.labels)
+
+
 class Task(NamedTuple):
     """A set to evaluate, with the images and the protocol of the evaluation.
 
@@ -50,6 +69,7 @@ class Task(NamedTuple):
             network of the protocol's architecture.
         kept: returns the labelled batches of a pass; None where batches are drawn and
             labelled for each network.
+        measure: returns the accuracy of a network on a split, in [0, 1].
     """
 
     synthetic: SyntheticSet
@@ -60,6 +80,7 @@ class Task(NamedTuple):
     teachers: tuple[Network, ...] = ()
     start: Callable[[int], Network] | None = None
     kept: Callable[[int], Sequence[LabelledBatch]] | None = None
+    measure: Callable[[Network, Split, DatasetInfo], float] = accuracy
 
     @property
     def mixer(self) -> Mixer | None:
@@ -98,22 +119,3 @@ def enlarge(split: Split, side: int) -> Split:
         return torch.cat(pieces)
 
     return split.changed(enlarged)
-
-
-def accuracy(network: Network, split: Split, info: DatasetInfo) -> float:
-    """Return the share of a split that a network classifies correctly, in [0, 1].
-
-    The arithmetic has the precision of the network. Nothing is compiled, because this
-    is called too rarely to compile for its batch sizes.
-    """
-    most = images_per_call(split.device, info.size, network.memory_demand)
-    network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.device)
-    with (
-        torch.no_grad(),
-        torch.compiler.set_stance("force_eager"),
-        tensor_cores(network.precision),
-    ):
-        for images, labels in split.batches(most):
-            correct += (network(images).argmax(1) == labels).sum()
-    return correct.item() / len(split.labels)

@@ -36,7 +36,7 @@ MIRRORED = ("mnist", "svhn")  # where a mirrored image is of another class
 
 PROTOCOL = (
     *("--architectures", commandline.NETWORK),
-    *settable("protocol.epochs", 6),
+    *settable("protocol.epochs", 7),
     *settable("protocol.networks", 2),
 )
 
@@ -161,7 +161,7 @@ def test_published_settings_of_dm(dataset: str, ipc: int) -> None:
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_the_published_protocol(dataset: str) -> None:
     protocol = protocols.protocol(Cell("dm", dataset, 10), Request())
-    assert (protocol.networks, protocol.epochs, protocol.batch_size) == (5, 1000, 256)
+    assert (protocol.networks, protocol.epochs, protocol.batch_size) == (5, 1001, 256)
     assert (protocol.learning_rate, protocol.momentum) == (0.01, 0.9)
     strategy = FIVE if dataset in MIRRORED else SIX
     assert (protocol.weight_decay, protocol.augmentation) == (5e-4, strategy)
@@ -308,7 +308,7 @@ def test_check_names_the_problem(
         ("bacon mnist 1", "tv_weight", "0.8", "bacon.toml [defaults]"),
         ("idm cifar100 50", "queue_train_steps", "10", "idm.toml [defaults]"),
         ("dm tiny_imagenet 10", "architecture", '"ConvNetD4"', "dm.toml [tiny_imag"),
-        ("dm mnist 1", "protocol.epochs", "1000", "protocols.toml dc [defaults]"),
+        ("dm mnist 1", "protocol.epochs", "1001", "protocols.toml dc [defaults]"),
         ("bacon mnist 1", "clip_model", '"ViT-B-32"', "default of the code"),
         ("idm svhn 50 --set ce_weight=0.3", "ce_weight", "0.3", "--set"),
         ("dm mnist 1 --selection best_val", "protocol.selection", '"best_val"', "--s"),
@@ -374,8 +374,8 @@ def test_what_is_asked_for_is_recorded(results: Path) -> None:
     for record in records:
         asked = record.recipe
         assert asked.overrides.get("steps") == {"dm": "6"}.get(record.cell.method)
-        assert asked.overrides["protocol.epochs"] == "6"
-        assert (asked.protocol.epochs, asked.protocol.networks) == (6, 2)
+        assert asked.overrides["protocol.epochs"] == "7"
+        assert (asked.protocol.epochs, asked.protocol.networks) == (7, 2)
         assert asked.protocol.architectures == (commandline.NETWORK,)
         assert asked.preset == "demo"
         assert [entry.trial for entry in record.evaluations] == [0, 1]

@@ -1,36 +1,42 @@
 """``dcbench doctor``, ``dcbench cache`` and ``dcbench completion``."""
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from commandline import invoke
 
-from dcbench_bacon.cli.machine import doctor
+from dcbench_bacon.cli.machine import machine_commands
+from dcbench_bacon.cli.machine.doctor import Needs, examined
 from dcbench_bacon.networks import builder, pool_names
-from dcbench_bacon.runtime.compute import compilation
 from dcbench_bacon.runtime.disk import caches
 
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches and data of this test, an idle processor and a compiler."""
+    """Caches and data of this test."""
     for variable in ("DCBENCH_EXPERTS", "DCBENCH_WHITENING", "TORCHINDUCTOR_CACHE_DIR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path / "kept"))
     monkeypatch.setenv("DCBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(doctor, "contention", lambda: "")
-    monkeypatch.setattr(compilation, "broken", lambda _: None)
-    monkeypatch.setattr(doctor, "LEAST_FREE", 1)
 
 
-def examine(tmp_path: Path) -> tuple[int, dict[str, str]]:
+# An idle processor, a compiler and a disk with room.
+SOUND = Needs(obstacle=lambda _: None, contention=lambda: "", free=1)
+
+
+def examine(tmp_path: Path, needs: Needs = SOUND) -> tuple[int, dict[str, str]]:
     """The exit status, and the lines by the thing they are about."""
-    result = invoke("doctor", "--device", "cpu", "--output", tmp_path / "out")
-    lines = [line for line in result.stdout.splitlines() if line]
-    return result.exit_code, {line[5:].partition(":")[0]: line for line in lines}
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        status = machine_commands.show(examined("cpu", None, tmp_path / "out", needs))
+    lines = [line for line in printed.getvalue().splitlines() if line]
+    return status, {line[5:].partition(":")[0]: line for line in lines}
 
 
 def mnist(folder: Path) -> None:
@@ -56,15 +62,15 @@ def test_on_a_sound_machine_every_line_says_ok(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_each_fault_names_its_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_fault_names_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("a file in the place of the folder")
-    monkeypatch.setattr(compilation, "broken", lambda _: "torch.compile does not work")
-    monkeypatch.setattr(doctor, "contention", lambda: "others compete (load 9)")
-    monkeypatch.setattr(doctor, "LEAST_FREE", 10**18)
-    monkeypatch.setattr(doctor, "PAPER_DATASETS", ("mnist",))  # no system package
-    code, lines = examine(tmp_path)
+    needs = Needs(
+        obstacle=lambda _: "torch.compile does not work",
+        contention=lambda: "others compete (load 9)",
+        datasets=("mnist",),  # of no system package
+        free=10**18,
+    )
+    code, lines = examine(tmp_path, needs)
     assert code == 1
     wrong = {name for name, line in lines.items() if line.startswith("BAD")}
     assert wrong == {"compiler", "threads", "caches", "data", "disk"}
@@ -74,17 +80,22 @@ def test_each_fault_names_its_remedy(
     assert "dcbench data get" in lines["data"]
 
 
-def test_a_check_that_fails_does_not_hide_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_that_fails_does_not_hide_the_others(tmp_path: Path) -> None:
     def fails(_: object) -> None:
         raise RuntimeError("driver too old")
 
-    monkeypatch.setattr(compilation, "broken", fails)
-    code, lines = examine(tmp_path)
+    code, lines = examine(tmp_path, replace(SOUND, obstacle=fails))
     assert code == 1
     assert "driver too old" in lines["compiler"]
     assert "disk" in lines
+
+
+@pytest.mark.slow
+def test_the_command_examines_this_machine(tmp_path: Path) -> None:
+    result = invoke("doctor", "--device", "cpu", "--output", tmp_path / "out")
+    lines = result.stdout.splitlines()
+    assert [line[5:].partition(":")[0] for line in lines] == list(examine(tmp_path)[1])
+    assert result.exit_code == any(line.startswith("BAD") for line in lines)
 
 
 def test_caches_are_listed_and_cleared(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ def test_the_former_option_selects_records(tmp_path: Any) -> None:
     assert wrong.exit_code == 2
 
 
+def test_the_former_name_of_epochs_works_with_a_note(tmp_path: Any) -> None:
+    for name in ("nas", "quality", "slim"):
+        assert "--passes" not in invoke(name, "--help").stdout
+        missing = tmp_path / "missing.safetensors"
+        result = invoke(name, missing, "--passes", 3, "--output", tmp_path)
+        assert "--passes is now --epochs" in result.stderr
+        assert result.exit_code != 0
+
+
 def test_the_former_command_is_hidden_and_works_with_a_note() -> None:
     assert "profile" not in invoke("--help").stdout
     result = invoke("profile", "--methods", "dm")

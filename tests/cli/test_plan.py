@@ -17,8 +17,9 @@ from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running.grids.grid import CellResult
 from dcbench_bacon.running.plans.estimates import Estimate, PlannedCell
 from dcbench_bacon.running.plans.planning_of_grids import Grid, plan
-from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.runtime.monitoring.progress import Silent
+from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Record
 
 DAY = 86_400.0
@@ -135,12 +136,11 @@ def test_a_grid_above_a_day_names_the_shorter_preset() -> None:
     assert "2 to do: about 3.0 days on this device, 1.0 GB" in forecast.total_line(long)
 
 
-def test_the_rest_is_corrected_by_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_is_corrected_by_what_is_done() -> None:
     now = [0.0]
-    monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     shown, cells = Shown(), planned([100.0, 300.0])
-    context = RunConfig(torch.device("cpu")).here(shown)
-    ahead = Forecast(cells, context)
+    policy = RunPolicy(reporter=shown, now=lambda: now[0])
+    ahead = Forecast(cells, RunContext(RunConfig(torch.device("cpu")), policy))
     ahead.context.policy.reporter.start("random", 0, 5)
     now[0] = 200.0  # twice as long as expected
     done = CellResult(cells[0].job, "done", cast(Record, None))

@@ -21,8 +21,7 @@ import sys, time
 from pathlib import Path
 from dcbench_bacon.runtime.monitoring import in_flight
 from dcbench_bacon.runtime.monitoring.progress import Silent
-in_flight.SECONDS = 0.0
-with in_flight.announced(Silent(), Path(sys.argv[1])) as reporter:
+with in_flight.announced(Silent(), Path(sys.argv[1]), every=0.0) as reporter:
     reporter.start("cell match", 3, 40)
     print("begun", flush=True)
     time.sleep(600)
@@ -64,13 +63,10 @@ def test_a_quiet_process_of_another_machine(tmp_path: Path) -> None:
         assert "far" in {state.host for state in processes(tmp_path)}
 
 
-def test_a_folder_that_cannot_be_written_ends_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(in_flight, "SECONDS", 0.0)
+def test_a_folder_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
     output = tmp_path / "file"
     output.write_text("no folder")
-    with announced(Silent(), output) as reporter:
+    with announced(Silent(), output, every=0.0) as reporter:
         reporter.start("cell", 0, 2)
         reporter.update(1, "loss 1")
     assert output.read_text() == "no folder"

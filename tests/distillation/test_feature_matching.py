@@ -9,13 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support import cell_run, dataset
+from support import cell_run, dataset, demand
 from torch import Tensor
 
 from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
 from dcbench_bacon.augmentation.siamese import Augmentation, Draw
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.distillation import feature_matching
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.distillation.distribution import DistributionMatching
 from dcbench_bacon.distillation.feature_matching import Matcher, MatchingBatch
@@ -98,9 +97,7 @@ def test_gradient_equals_the_class_loop(
         assert error < 1e-6, names[label]
 
 
-def test_memory_bounds_change_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_bounds_change_nothing(tmp_path: Path) -> None:
     run = cell_run(dataset(classes=5), tmp_path)
     real = RealImages(run)
     augmentation = Augmentation("color_crop_cutout_flip_scale_rotate", (8, 8))
@@ -112,7 +109,7 @@ def test_memory_bounds_change_nothing(
     images = real.initial(1, run.generator("init"))
     matcher = Matcher(run, network, real, Bacon(), augmentation)
     whole = matcher(batch, images)
-    monkeypatch.setattr(feature_matching, "images_per_call", lambda *_: 13)
+    network.memory_demand = demand(13)
     pieces = matcher(batch, images)
     assert torch.allclose(whole.losses, pieces.losses, rtol=1e-5)
     assert torch.allclose(whole.gradient, pieces.gradient, rtol=1e-4, atol=1e-7)

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from reference import ClassBatch
-from support import cell_run, dataset
+from support import cell_run, dataset, demand
 from torch import Tensor
 
 from dcbench_bacon.augmentation.kornia_modules import OPERATIONS
 from dcbench_bacon.augmentation.siamese import Augmentation, Draw
-from dcbench_bacon.distillation import gradient_matcher
 from dcbench_bacon.distillation.class_batches import RealImages
 from dcbench_bacon.distillation.gradient_matcher import (
     GradientMatcher,
@@ -186,13 +185,13 @@ def forced(names: list[str], size: int) -> Draw:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("most", [10_000, 40, 1])
 def test_gradient_of_images_equals_the_class_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, most: int
+    tmp_path: Path, architecture: str, most: int
 ) -> None:
     """Six operations, each class by another, in one pass and in many."""
-    monkeypatch.setattr(gradient_matcher, "images_per_call", lambda *_: most)
     run = cell_run(dataset(classes=6), tmp_path)
     real, names = Double(run), list(OPERATIONS)
     network = build(architecture, classes=6)
+    network.memory_demand = demand(most)
     index = real.draw(5, run.generator("real"))
     images = real.initial(1, run.generator("init"))
     draw = forced(names, 8)

@@ -1,13 +1,14 @@
 """Evaluation against a plain training loop, and what counts as its result."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 import reference
 import torch
-from support import dataset
+from support import dataset, demand
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,7 +17,6 @@ from dcbench_bacon.data.dataset import normalize
 from dcbench_bacon.data.splits import ResidentSplit, Split
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, UsageError
-from dcbench_bacon.evaluation import evaluate as evaluation
 from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.evaluation.judged import check_protocol
 from dcbench_bacon.field_types import Selection
@@ -27,7 +27,6 @@ from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.training import on_synthetic
-from dcbench_bacon.training import task as tasks
 from dcbench_bacon.training.on_synthetic import SetTrainer
 from dcbench_bacon.training.optimisers import FlatSGD
 from dcbench_bacon.training.task import Task, accuracy
@@ -46,7 +45,7 @@ def rules(**changes: object) -> Protocol:
         "name": "test",
         "architectures": (SMALL,),
         "networks": 1,
-        "epochs": 6,
+        "epochs": 7,
         "batch_size": 5,
         "learning_rate": 0.05,
         "augmentation": "none",
@@ -101,7 +100,7 @@ def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
 
     sgd, criterion = optimiser(), torch.nn.CrossEntropyLoss()
     network.train()
-    for epoch in range(protocol.epochs + 1):
+    for epoch in range(protocol.epochs):
         order = torch.randperm(len(images), generator=shuffling)
         for start in range(0, len(images), protocol.batch_size):
             rows = order[start : start + protocol.batch_size]
@@ -120,7 +119,7 @@ def oracle(what: Task, architecture: str = SMALL, key: str = "cell") -> Network:
             sgd.zero_grad()
             loss.backward()
             sgd.step()
-        if epoch == protocol.epochs // 2 + 1:  # after the pass, as published
+        if epoch == (protocol.epochs - 1) // 2 + 1:  # after the pass, as published
             rate *= 0.1
             sgd = optimiser()
     return network
@@ -159,7 +158,7 @@ def test_training_is_the_published_loop(
     assert abs(found.accuracy * len(TEST.labels) - int(right.sum())) <= 1
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 7])
+@pytest.mark.parametrize("epochs", [2, 3, 8])
 def test_the_loop_is_the_published_one_for_odd_and_even_epochs(
     epochs: int, trainers: list[SetTrainer]
 ) -> None:
@@ -169,15 +168,15 @@ def test_the_loop_is_the_published_one_for_odd_and_even_epochs(
 
 
 def test_batch_norm_trains_as_in_the_published_loop(trainers: list[SetTrainer]) -> None:
-    what = task(rules(epochs=3))
+    what = task(rules(epochs=4))
     (found,) = evaluate(
-        Clock("cell", CPU), task(rules(epochs=3, architectures=(NORMED,)))
+        Clock("cell", CPU), task(rules(epochs=4, architectures=(NORMED,)))
     )
     equal_to_oracle(trainers[0], what, NORMED)
     assert 0 <= found.accuracy <= 1
 
 
-@pytest.mark.parametrize(("epochs", "dropped"), [(6, 5), (7, 5), (1, 2)])
+@pytest.mark.parametrize(("epochs", "dropped"), [(7, 5), (8, 5), (2, 2)])
 def test_the_rate_drops_once_and_the_momentum_is_lost(
     epochs: int, dropped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,12 +194,12 @@ def test_the_rate_drops_once_and_the_momentum_is_lost(
     evaluate(clock, task(rules(epochs=epochs)))
     batches = 3  # of 5, 5 and 2 images
     assert rates == pytest.approx(
-        [0.05] * dropped * batches + [0.005] * (epochs + 1 - dropped) * batches
+        [0.05] * dropped * batches + [0.005] * (epochs - dropped) * batches
     )
-    starts = [0, dropped * batches][: 1 + (dropped <= epochs)]
+    starts = [0, dropped * batches][: 1 + (dropped < epochs)]
     assert [i for i, zero in enumerate(fresh) if zero] == starts
-    assert clock.timings[stage()].steps == epochs + 1
-    assert clock.timings[stage()].images == (epochs + 1) * 12
+    assert clock.timings[stage()].steps == epochs
+    assert clock.timings[stage()].images == epochs * 12
 
 
 def batches_of(what: Task) -> list[Tensor]:
@@ -214,14 +213,14 @@ def batches_of(what: Task) -> list[Tensor]:
             seen.append(inputs[0])
 
     trainer.network.register_forward_pre_hook(see)
-    for index in range(what.protocol.epochs + 1):
+    for index in range(what.protocol.epochs):
         trainer.epoch(index)
     return seen
 
 
 def test_each_pass_takes_every_image_once_in_another_order() -> None:
     images = synthetic(12)
-    seen = batches_of(task(rules(epochs=2), images))
+    seen = batches_of(task(rules(epochs=3), images))
     assert [len(batch) for batch in seen] == [5, 5, 2] * 3
     passes = [torch.cat(seen[i : i + 3]) for i in (0, 3, 6)]
     orders = []
@@ -246,7 +245,7 @@ def test_each_sample_has_parameters_of_its_own(operation: str) -> None:
 def test_each_batch_has_one_operation() -> None:
     one = synthetic(1).images.expand(12, -1, -1, -1).clone()
     same = replace(synthetic(12), images=one)
-    protocol = rules(augmentation="flip_cutout", epochs=7)
+    protocol = rules(augmentation="flip_cutout", epochs=8)
     kinds = set()
     for batch in batches_of(task(protocol, same)):
         flipped = [torch.equal(image, one[0].flip(-1)) for image in batch]
@@ -257,29 +256,24 @@ def test_each_batch_has_one_operation() -> None:
     assert kinds == {True, False}
 
 
-def test_the_last_pass_counts_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_pass_counts_by_default() -> None:
     asked: list[Split] = []
 
     def measured(network: Network, split: Split, info: object) -> float:
         asked.append(split)
         return 0.25
 
-    monkeypatch.setattr(on_synthetic, "accuracy", measured)
     assert Protocol(name="dc").selection == "final"
-    (found,) = evaluate(Clock("cell", CPU), task(rules()))
+    (found,) = evaluate(Clock("cell", CPU), task(rules())._replace(measure=measured))
     assert (found.accuracy, found.epoch, found.validation) == (0.25, 6, None)
     assert len(asked) == 1
     assert asked[0] is TEST
 
 
-def scripted(
-    monkeypatch: pytest.MonkeyPatch, test: list[float], validation: list[float]
-) -> None:
-    """Sets the accuracies that will be measured, in order."""
+def scripted(what: Task, test: list[float], validation: list[float]) -> Task:
+    """A task with the accuracies that will be measured, in order."""
     script = {id(TEST): iter(test), id(VALIDATION): iter(validation)}
-    monkeypatch.setattr(
-        on_synthetic, "accuracy", lambda network, split, info: next(script[id(split)])
-    )
+    return what._replace(measure=lambda network, split, info: next(script[id(split)]))
 
 
 def selecting(selection: Selection, **changes: object) -> Task:
@@ -287,28 +281,24 @@ def selecting(selection: Selection, **changes: object) -> Task:
     return task(rules(selection=selection, **changes))._replace(validation=held_out)
 
 
-def test_best_val_takes_the_first_best_pass_on_validation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scripted(monkeypatch, [0.3, 0.2, 0.9], [0.1, 0.4, 0.4, 0.8, 0.8, 0.2, 0.7])
-    (found,) = evaluate(Clock("cell", CPU), selecting("best_val"))
+def test_best_val_takes_the_first_best_pass_on_validation() -> None:
+    validation = [0.1, 0.4, 0.4, 0.8, 0.8, 0.2, 0.7]
+    what = scripted(selecting("best_val"), [0.3, 0.2, 0.9], validation)
+    (found,) = evaluate(Clock("cell", CPU), what)
     assert (found.epoch, found.accuracy, found.validation) == (3, 0.9, 0.8)
 
 
-def test_best_test_takes_the_first_best_pass_on_test(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scripted(monkeypatch, [0.1, 0.4, 0.2, 0.7, 0.7, 0.3, 0.6], [])
-    (found,) = evaluate(Clock("cell", CPU), selecting("best_test"))
+def test_best_test_takes_the_first_best_pass_on_test() -> None:
+    test = [0.1, 0.4, 0.2, 0.7, 0.7, 0.3, 0.6]
+    what = scripted(selecting("best_test"), test, [])
+    (found,) = evaluate(Clock("cell", CPU), what)
     assert (found.epoch, found.accuracy, found.validation) == (3, 0.7, None)
 
 
-def test_selection_measures_now_and_then_and_at_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scripted(monkeypatch, [0.1, 0.4, 0.2, 0.7], [])  # after passes 2, 4, 6 and 7
-    task_ = selecting("best_test", measure_every=2)
-    (found,) = evaluate(Clock("cell", CPU), task_)
+def test_selection_measures_now_and_then_and_at_the_end() -> None:
+    what = selecting("best_test", measure_every=2)
+    what = scripted(what, [0.1, 0.4, 0.2, 0.7], [])  # after passes 2, 4, 6 and 7
+    (found,) = evaluate(Clock("cell", CPU), what)
     assert (found.epoch, found.accuracy) == (6, 0.7)
 
 
@@ -316,7 +306,7 @@ def test_selection_measures_now_and_then_and_at_the_end(
 def test_test_labels_do_not_reach_best_val() -> None:
     epochs = set()
     for key in "abcdef":
-        what = selecting("best_val", epochs=9, learning_rate=0.2)
+        what = selecting("best_val", epochs=10, learning_rate=0.2)
         (fair,) = evaluate(Clock(key, CPU), what)
         poisoned = ResidentSplit(TEST.images, (TEST.labels + 1) % 3, REAL.info)
         (other,) = evaluate(Clock(key, CPU), what._replace(test=poisoned))
@@ -328,7 +318,7 @@ def test_test_labels_do_not_reach_best_val() -> None:
     assert len(epochs) > 2  # the choice does depend on something
 
 
-NOISY = rules(epochs=15, batch_size=30, learning_rate=0.3)
+NOISY = rules(epochs=16, batch_size=30, learning_rate=0.3)
 
 
 def noise(seed: int) -> Task:
@@ -424,9 +414,7 @@ def test_accuracy_by_hand() -> None:
 
 
 @pytest.mark.parametrize("architecture", [SMALL, NORMED])
-def test_accuracy_in_pieces_is_the_whole(
-    architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_accuracy_in_pieces_is_the_whole(architecture: str) -> None:
     trainer = SetTrainer(Clock("cell", CPU), task(rules()), architecture, stage())
     for index in range(3):
         trainer.epoch(index)
@@ -434,20 +422,26 @@ def test_accuracy_in_pieces_is_the_whole(
     whole = accuracy(network, REAL.test, REAL.info)
     assert 0 < whole < 1
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(tasks, "images_per_call", lambda *_: 7)
+    network.memory_demand = demand(7)
     assert accuracy(network, REAL.test, REAL.info) == whole
     assert sizes == [7] * 5 + [1]
 
 
+def large(architecture: str, images: int, trial: int) -> Network:
+    """A network of which so many images fit into memory at a time."""
+    stream = torch.Generator().manual_seed(trial)
+    made = builder.build(architecture, channels=1, size=8, classes=3, generator=stream)
+    made.memory_demand = demand(images)
+    return made
+
+
 @pytest.mark.parametrize("loss", ["ce", "kl"])
-def test_a_batch_in_pieces_is_the_whole(
-    loss: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_in_pieces_is_the_whole(loss: str) -> None:
     what = task(rules(loss=loss, original_weight=0.5, batch_size=11))
     found = []
     for most in (100, 4):
-        monkeypatch.setattr(on_synthetic, "images_per_call", lambda *_, m=most: m)
-        trainer = SetTrainer(Clock("cell", CPU), what, SMALL, stage())
+        bounded = what._replace(start=partial(large, SMALL, most))
+        trainer = SetTrainer(Clock("cell", CPU), bounded, SMALL, stage())
         sizes: list[int] = []
         trainer.network.register_forward_pre_hook(
             lambda _, inputs, sizes=sizes: sizes.append(len(inputs[0]))
@@ -459,13 +453,9 @@ def test_a_batch_in_pieces_is_the_whole(
     assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
 
 
-def test_batch_statistics_are_those_of_the_whole_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(on_synthetic, "images_per_call", lambda *_: 4)
-    trainer = SetTrainer(
-        Clock("cell", CPU), task(rules(batch_size=11)), NORMED, stage()
-    )
+def test_batch_statistics_are_those_of_the_whole_batch() -> None:
+    what = task(rules(batch_size=11))._replace(start=partial(large, NORMED, 4))
+    trainer = SetTrainer(Clock("cell", CPU), what, NORMED, stage())
     sizes: list[int] = []
     trainer.network.register_forward_pre_hook(
         lambda _, inputs: sizes.append(len(inputs[0]))
@@ -476,7 +466,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(
 
 def test_adamw_starts_anew_where_its_moments_do() -> None:
     """Its correction for the moments' start counts from there as well."""
-    what = task(rules(optimiser="adamw", epochs=6, batch_size=11, learning_rate=0.1))
+    what = task(rules(optimiser="adamw", epochs=7, batch_size=11, learning_rate=0.1))
     trainer = SetTrainer(Clock("cell", CPU), what, SMALL, stage())
     batches = len(trainer.batches(0))
     taken = [trainer.begin(index)[1] for index in range(7)]
@@ -531,15 +521,13 @@ def test_a_killed_training_goes_on_bit_for_bit(
     assert again[0].accuracy == quiet.accuracy
 
 
-def test_the_best_pass_outlives_a_stop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scripted(monkeypatch, [0.8], [0.9] + [0.1] * 6)
+def test_the_best_pass_outlives_a_stop(tmp_path: Path) -> None:
+    what = scripted(selecting("best_val"), [0.8], [0.9] + [0.1] * 6)
     asked = iter([False, True])
     policy = RunPolicy(folder=tmp_path, stop=lambda: next(asked, False))
     with pytest.raises(InterruptedRunError, match="after step 2"):
-        evaluate(Clock("cell", CPU, policy), selecting("best_val"))
-    (found,) = evaluate(Clock("cell", CPU, policy), selecting("best_val"))
+        evaluate(Clock("cell", CPU, policy), what)
+    (found,) = evaluate(Clock("cell", CPU, policy), what)
     assert (found.epoch, found.accuracy, found.validation) == (0, 0.8, 0.9)
 
 
@@ -580,14 +568,14 @@ def test_several_augmentations_train_networks_of_their_own_for_as_long() -> None
     """Each as if it were alone, one by one or together, whatever the pass counts."""
     names = ("none", DSA, "autoaugment")
     several = rules(
-        architectures=("MLP",), networks=2, epochs=3, augmentation="+".join(names)
+        architectures=("MLP",), networks=2, epochs=4, augmentation="+".join(names)
     )
     clock = Clock("cell", CPU)
     alone = evaluate(clock, task(several))
     assert [(each.augmentation, each.trial) for each in alone] == [
         (name, trial) for name in names for trial in range(2)
     ]
-    assert {timing.steps for timing in clock.timings.values()} == {several.passes}
+    assert {timing.steps for timing in clock.timings.values()} == {several.epochs}
     assert len(clock.timings) == len(alone)
     together = evaluate(Clock("cell", CPU), task(several), together=True)
     for one, stacked_ in zip(alone, together, strict=True):
@@ -609,7 +597,7 @@ def test_a_wrong_list_of_augmentations_is_refused(names: str, reason: str) -> No
 
 @pytest.mark.slow
 def test_selection_is_each_networks_own_when_together() -> None:
-    what = stacked(selection="best_val", epochs=9)._replace(validation=VALIDATION)
+    what = stacked(selection="best_val", epochs=10)._replace(validation=VALIDATION)
     alone = evaluate(Clock("cell", CPU), what)
     together = evaluate(Clock("cell", CPU), what, together=True)
     assert [each.epoch for each in alone] == [each.epoch for each in together]
@@ -617,15 +605,14 @@ def test_selection_is_each_networks_own_when_together() -> None:
 
 
 @pytest.mark.slow
-def test_memory_bounds_how_many_train_together(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_memory_bounds_how_many_train_together() -> None:
     whole = Clock("cell", CPU)
     evaluate(whole, stacked(), together=True)
     assert list(whole.timings) == [f"evaluate/{SMALL}/0-2"]
-    monkeypatch.setattr(evaluation, "networks_per_call", lambda *_: 2)
-    clock = Clock("cell", CPU)
-    evaluate(clock, stacked(), together=True)
+    clock, what = Clock("cell", CPU), stacked()
+    batch = min(what.protocol.batch_size, len(what.synthetic.images))
+    bounded = what._replace(start=partial(large, SMALL, 2 * batch))
+    evaluate(clock, bounded, together=True)
     assert list(clock.timings) == [f"evaluate/{SMALL}/0-1", f"evaluate/{SMALL}/2-2"]
 
 

@@ -76,10 +76,10 @@ def test_four_parts_in_a_file_named_dm_are_idms_or_bacons() -> None:
 @pytest.mark.parametrize(
     ("method", "dataset", "expected"),
     [
-        ("dc", "mnist", ("dc_crop_scale_rotate", 1000, 20)),
-        ("dc", "svhn", ("none", 300, 20)),
-        ("dm", "svhn", ("color_crop_cutout_scale_rotate", 1000, 5)),
-        ("bacon", "svhn", ("color_crop_cutout_flip_scale_rotate", 1000, 5)),
+        ("dc", "mnist", ("dc_crop_scale_rotate", 1001, 20)),
+        ("dc", "svhn", ("none", 301, 20)),
+        ("dm", "svhn", ("color_crop_cutout_scale_rotate", 1001, 5)),
+        ("bacon", "svhn", ("color_crop_cutout_flip_scale_rotate", 1001, 5)),
     ],
 )
 def test_a_set_is_judged_as_the_sets_of_its_method(

@@ -86,7 +86,7 @@ def small(name: str, **changes: object) -> Protocol:
         "architectures": (SMALL,),
         "teachers": (SMALL, NORMED)[: len(full.teachers)],
         "networks": 2,
-        "epochs": 6,
+        "epochs": 7,
         "batch_size": 5,
         "learning_rate": 0.02,
     }
@@ -224,7 +224,7 @@ def matters(network: Network) -> Tensor:
 
 
 def test_the_average_is_tested_and_the_live_network_is_left(
-    monkeypatch: pytest.MonkeyPatch, trainers: list[SetTrainer]
+    trainers: list[SetTrainer],
 ) -> None:
     tested: list[tuple[Tensor, Tensor]] = []
 
@@ -233,14 +233,15 @@ def test_the_average_is_tested_and_the_live_network_is_left(
         tested.append((FlatNetwork(network).vector(), means.clone()))
         return 0.5
 
-    monkeypatch.setattr(on_synthetic, "accuracy", spied)
-    evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,))))
+    what = task(everything(architectures=(NORMED,)))._replace(measure=spied)
+    evaluate(Clock("cell", CPU), what)
     (found,), ((vector, means),) = list(trainers), list(tested)
     assert found.average is not None
     assert torch.equal(vector, found.average)
     assert not torch.equal(found.average, found.vector)
     assert torch.equal(FlatNetwork(found.network).vector(), found.vector)
-    evaluate(Clock("cell", CPU), task(everything(architectures=(NORMED,), ema=0.0)))
+    plain = everything(architectures=(NORMED,), ema=0.0)
+    evaluate(Clock("cell", CPU), task(plain)._replace(measure=spied))
     live = tested[1]
     assert torch.equal(live[0], found.vector)  # the average does not touch training
     assert torch.equal(live[1], means)  # batch statistics are the live ones
@@ -297,7 +298,7 @@ def test_every_augmentation_takes_as_many_steps(augmentation: str) -> None:
     steps = []
     for together in (False, True):
         clock = Clock("cell", CPU)
-        protocol = small("dc", augmentation=augmentation, epochs=2)
+        protocol = small("dc", augmentation=augmentation, epochs=3)
         evaluate(clock, task(protocol), together=together)
         steps += [timing.images for timing in clock.timings.values()]
     assert steps == [36, 36, 72]
@@ -327,7 +328,7 @@ def test_every_protocol_learns_digits(name: str, digits: Dataset) -> None:
         SyntheticSet(images, labels), digits.test, digits.info, protocol, None, teachers
     )
     (found,) = evaluate(Clock("cell", CPU), what)
-    assert found.epoch == protocol.passes - 1
+    assert found.epoch == protocol.epochs - 1
     assert found.accuracy > 0.3, found.accuracy
 
 
@@ -376,27 +377,23 @@ def rates(*candidates: float, **changes: object) -> Task:
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_the_rate_of_the_best_mean_validation_accuracy_counts(
-    together: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_rate_of_the_best_mean_validation_accuracy_counts(together: bool) -> None:
     script = {
         id(VALIDATION): iter([0.1, 0.3, 0.5, 0.4, 0.6, 0.3]),  # of two networks each
         id(TEST): iter([0.9, 0.8, 0.1, 0.2, 0.7, 0.7]),
     }
-    monkeypatch.setattr(
-        on_synthetic, "accuracy", lambda network, split, info: next(script[id(split)])
+    what = rates(0.1, 0.01, 0.001)._replace(
+        measure=lambda network, split, info: next(script[id(split)])
     )
-    found = evaluate(Clock("cell", CPU), rates(0.1, 0.01, 0.001), together=together)
+    found = evaluate(Clock("cell", CPU), what, together=together)
     assert [each.learning_rate for each in found] == [0.01, 0.01]
     assert [each.accuracy for each in found] == [0.1, 0.2]
     assert [each.validation for each in found] == [0.5, 0.4]
 
 
-def test_the_first_of_equally_good_rates_counts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(on_synthetic, "accuracy", lambda *_: 0.5)
-    found = evaluate(Clock("cell", CPU), rates(0.1, 0.01))
+def test_the_first_of_equally_good_rates_counts() -> None:
+    what = rates(0.1, 0.01)._replace(measure=lambda *_: 0.5)
+    found = evaluate(Clock("cell", CPU), what)
     assert {each.learning_rate for each in found} == {0.1}
 
 
@@ -445,7 +442,7 @@ def test_rates_need_a_validation_split() -> None:
 def test_defaults_of_fields_are_the_published_protocol() -> None:
     published = protocols.protocol(Cell("dm", "cifar10", 10), protocols.Request())
     assert published == Protocol(name="dc")
-    assert published.passes == 1001
+    assert published.epochs == 1001
     assert not published.held_out
 
 
@@ -459,11 +456,10 @@ def test_the_digest_is_blind_to_later_fields_at_their_defaults() -> None:
         "loss": "kl",
         "teachers": ("ConvNet",),
         "epochs": 7,
-        "one_more_pass": False,
     }.items():
         other = msgspec.structs.replace(plain.protocol, **{field: value})
         changed.add(digests.digest(msgspec.structs.replace(plain, protocol=other)))
-    assert len(changed | {digests.digest(plain)}) == 6
+    assert len(changed | {digests.digest(plain)}) == 5
 
 
 def test_tuned_rates_share_the_set_of_best_val_and_not_that_of_final() -> None:
@@ -501,7 +497,6 @@ def test_published_protocols(
     cell = Cell("dm", dataset, ipc)
     found = protocols.protocol(cell, protocols.Request(protocol=name))
     assert {key: getattr(found, key) for key in expected} == expected
-    assert not found.one_more_pass
 
 
 @pytest.mark.parametrize(
@@ -643,19 +638,19 @@ def test_the_evaluation_of_dc_is_a_protocol(typed: str) -> None:
     assert shown.exit_code == 0, shown.output
     lines = {line.split()[0]: line.split()[1] for line in shown.output.splitlines()[1:]}
     assert lines["protocol.augmentation"] == '"dc_crop_scale_rotate"'
-    assert (lines["protocol.epochs"], lines["protocol.networks"]) == ("1000", "20")
+    assert (lines["protocol.epochs"], lines["protocol.networks"]) == ("1001", "20")
     other = protocols.protocol(
         Cell("random", "cifar10", 1), protocols.Request(protocol="dc_2021")
     )
-    assert (other.augmentation, other.epochs) == ("none", 300)
+    assert (other.augmentation, other.epochs) == ("none", 301)
     normed = other.of("ConvNetBN")
-    assert (normed.augmentation, normed.epochs) == ("dc_crop_noise", 1000)
+    assert (normed.augmentation, normed.epochs) == ("dc_crop_noise", 1001)
     assert other.of("ConvNet") == other
 
 
 def test_a_network_is_trained_by_its_own_exemption(trainers: list[SetTrainer]) -> None:
     special = Exemption(
-        architecture=NORMED, augmentation="none", epochs=3, learning_rate=0.5
+        architecture=NORMED, augmentation="none", epochs=4, learning_rate=0.5
     )
     protocol = small("dc", architectures=(SMALL, NORMED), exemptions=(special,))
     found = evaluate(Clock("cell", CPU), task(protocol))
@@ -718,18 +713,15 @@ def test_what_is_tested_is_the_middle_of_the_enlarged_image() -> None:
     assert protocols.protocol(Cell("dm", "cifar10", 1), rded).test_size == 0
 
 
-def test_a_protocol_tests_on_images_of_its_own_size(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_protocol_tests_on_images_of_its_own_size() -> None:
     seen: list[Split] = []
 
     def spied(network: Network, split: Split, info: object) -> float:
         seen.append(split)
         return 0.5
 
-    monkeypatch.setattr(on_synthetic, "accuracy", spied)
     protocol = small("dc", test_size=12, networks=1, epochs=1, selection="best_val")
-    evaluate(Clock("cell", CPU), task(protocol))
+    evaluate(Clock("cell", CPU), task(protocol)._replace(measure=spied))
     held_out, tested = seen
     assert torch.equal(tested.images, enlarge(TEST, 12).images)
     assert torch.equal(held_out.images, enlarge(VALIDATION, 12).images)

@@ -30,7 +30,7 @@ from dcbench_bacon.training.features import Features, FeatureSettings
 CPU = torch.device("cpu")
 HERE = RunConfig(CPU).here()
 measured = features._seconds_per_image
-QUICK = QualityRequest(architecture="ConvNetD1W8", passes=2)
+QUICK = QualityRequest(architecture="ConvNetD1W8", epochs=2)
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +63,11 @@ def slow_mmd(first: Tensor, second: Tensor, width: float) -> float:
 
 @pytest.mark.parametrize(("m", "n"), [(9, 14), (14, 9), (2, 2)])
 @pytest.mark.parametrize("width", [0.7, 3.0])
-def test_mmd_is_the_loop(
-    m: int, n: int, width: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mmd_is_the_loop(m: int, n: int, width: float) -> None:
     first, second = sample(m), sample(n, seed=1, shift=0.5)
     expected = slow_mmd(first, second, width)
     assert mmd(first, second, width) == pytest.approx(expected, abs=1e-6)
-    monkeypatch.setattr("dcbench_bacon.evaluation.distances._ROWS", 4)
-    assert mmd(first, second, width) == pytest.approx(expected, abs=1e-6)
+    assert mmd(first, second, width, rows=4) == pytest.approx(expected, abs=1e-6)
 
 
 def test_mmd_has_no_bias() -> None:
@@ -223,13 +220,13 @@ def test_a_long_training_is_told_before_it_begins(
     run = quality_of_files.run_on(dataset(), HERE)
     count = len(run.train.labels)
     quality.trained_network(run, QUICK)
-    text = f"2 passes over {count} images"
+    text = f"2 epochs of {count} images"
     assert (text in caplog.text) == slow
     if slow:
         hours, minutes = divmod(2 * count, 60)
         about = f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
         assert about in caplog.text
-        assert "--passes" in caplog.text
+        assert "--epochs" in caplog.text
     assert 0 < measured(run, "ConvNetD1W8") < 1
 
 
@@ -268,7 +265,7 @@ def test_the_command(tmp_path: Path) -> None:
     fixed = ("run", "--methods", "dm,random", "--ipc", 1, "--output", tmp_path)
     assert invoke(*fixed, *commandline.tiny(networks=1)).exit_code == 0
     paths = sorted((tmp_path / "synthetic").glob("*.safetensors"))
-    network = ("--architecture", "ConvNetD1W8", "--passes", 2)
+    network = ("--architecture", "ConvNetD1W8", "--epochs", 2)
     small = (*network, "--images", 50, "--output", tmp_path)
     result = invoke("quality", *paths, *small, "--device", "cpu")
     assert result.exit_code == 0, result.output

@@ -160,7 +160,7 @@ def judged(given: Task, **changes: Any) -> list[SetTrainer]:
     protocol = msgspec.structs.replace(given.protocol, **changes)
     clock = Clock("cell", CPU)
     trainer = SetTrainer(clock, given._replace(protocol=protocol), NETWORK, "s/0")
-    for index in clock.steps("s/0", protocol.passes, state=trainer):
+    for index in clock.steps("s/0", protocol.epochs, state=trainer):
         trainer.epoch(index)
     return [trainer]
 
@@ -184,7 +184,7 @@ def test_every_set_has_the_same_updates(images: int, updates: int) -> None:
     given = task(rules, a_set(images))
     trainer = SetTrainer(Clock("cell", CPU), given, NETWORK, "s/0")
     taken, steps = [], []
-    for index in range(rules.passes):
+    for index in range(rules.epochs):
         steps.append(trainer.begin(index)[1])
         taken += trainer.batches(index)
     assert len(taken) == updates

@@ -110,7 +110,7 @@ def test_slimming_end_to_end(
     cells = ("--methods", "random", "--datasets", "digits", "--ipc", 1)
     assert invoke("run", *cells, *few, "--output", output).exit_code == 0
     (path,) = (output / "synthetic").glob("*.safetensors")
-    first = ("slim", path, "--network", NETWORK, "--networks", 2, "--passes", 1)
+    first = ("slim", path, "--network", NETWORK, "--networks", 2, "--epochs", 1)
     asked = (*first, "--ratios", "0.2,0.6", *few, "--output", output)
     done = invoke(*asked)
     assert done.exit_code == 0, done.output

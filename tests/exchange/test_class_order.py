@@ -14,7 +14,7 @@ from dcbench_bacon.data import loading
 from dcbench_bacon.data.dataset import denormalize
 from dcbench_bacon.data.sets.class_order import match
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.errors import DataError, UnstatedError, UsageError
 from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import ReadingOptions, stated_classes
 from dcbench_bacon.running import saved_sets
@@ -166,7 +166,7 @@ def test_a_class_may_be_missing(
 )
 def test_other_names_want_the_option(names: list[str], tmp_path: Path) -> None:
     path = pictures(tmp_path / "set", names)
-    with pytest.raises(DataError, match="--classes"):
+    with pytest.raises(UnstatedError, match="--classes"):
         adopt.read(path, ReadingOptions(dataset="digits"))
     order = sorted(names)
     stated = tuple(str(names.index(name)) for name in order)
@@ -177,7 +177,7 @@ def test_other_names_want_the_option(names: list[str], tmp_path: Path) -> None:
 
 def test_numbers_of_classes_with_names_want_the_option() -> None:
     numbers = [f"{number:05}" for number in range(10)]
-    with pytest.raises(DataError, match="--classes index"):
+    with pytest.raises(UnstatedError, match="--classes index"):
         match(HERE, numbers, CIFAR10)
     back = match(HERE, numbers[::-1], CIFAR10, ("index",))
     assert back.places == (*range(9, -1, -1),)

@@ -68,7 +68,7 @@ def records() -> list[Record]:
     return [
         made("random", (0.25, 0.27)),
         made("random", (0.20, 0.22), rules=PLAIN),
-        made("whole", (0.85,), ipc=0, rules={"epochs": 100}),
+        made("whole", (0.85,), ipc=0, rules={"epochs": 101}),
         made("dm", (0.48, 0.50)),
         made("dm", (0.49, 0.51), seed=1),
         made("dm", (0.40, 0.44), rules=PLAIN),
@@ -156,8 +156,8 @@ def test_references_of_another_protocol_do_not_count(
         assert math.isnan(row[key]), key
 
 
-def test_passes_may_differ_for_the_whole_set_alone() -> None:
-    rules = {"epochs": 7}
+def test_epochs_may_differ_for_the_whole_set_alone() -> None:
+    rules = {"epochs": 8}
     references = [
         made("random", (0.2,), rules=rules),
         made("whole", (0.8,), ipc=0, rules=rules),
@@ -228,7 +228,7 @@ def test_a_learned_rate_is_part_of_the_set() -> None:
         made("mtt", (0.5,), rules=learned),
         made("mtt", (0.3,)),
         made("random", (0.2,)),
-        made("whole", (0.8,), ipc=0, rules={"epochs": 7}),
+        made("whole", (0.8,), ipc=0, rules={"epochs": 8}),
     ]
     table = comparison.scores(longform.frame(found))
     own = table[table["method"] == "mtt"]
@@ -252,17 +252,17 @@ def test_hard_labels_are_recovered_by_hard_labels_alone() -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_of_several_whole_sets_the_one_of_its_recipe_counts(reverse: bool) -> None:
     """Not the first in some order; without such a one the longest."""
-    passes = {"protocol.epochs": "7"}
+    passes = {"protocol.epochs": "8"}
     found = [
         made("dm", (0.5,)),
-        made("whole", (0.70,), ipc=0, rules={"epochs": 7}, overrides=passes),
-        made("whole", (0.80,), ipc=0, rules={"epochs": 100}),
-        made("whole", (0.85,), ipc=0, rules={"epochs": 300}, overrides=passes),
+        made("whole", (0.70,), ipc=0, rules={"epochs": 8}, overrides=passes),
+        made("whole", (0.80,), ipc=0, rules={"epochs": 101}),
+        made("whole", (0.85,), ipc=0, rules={"epochs": 301}, overrides=passes),
     ]
-    without = [each for each in found if each.recipe.protocol.epochs != 100]
+    without = [each for each in found if each.recipe.protocol.epochs != 101]
     for records, hlr, told in (
-        (found, 0.3, "101 passes, those of its recipe"),
-        (without, 0.35, "301 passes, the most"),
+        (found, 0.3, "101 epochs, those of its recipe"),
+        (without, 0.35, "301 epochs, the most"),
     ):
         table = comparison.scores(longform.frame(records[:: -1 if reverse else 1]))
         row = table[table["method"] == "dm"].iloc[0]
@@ -377,7 +377,7 @@ def test_rows_of_one_set_under_two_protocols_are_told_apart() -> None:
     """Also where each has networks of its own."""
     found = [
         made("dm", (0.5,)),
-        made("dm", (0.6,), network="MLP", rules={"epochs": 7}),
+        made("dm", (0.6,), network="MLP", rules={"epochs": 8}),
     ]
     table = comparison.transfer(longform.frame(found))
     text = printed(table, "md")

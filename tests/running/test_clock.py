@@ -13,7 +13,6 @@ from rich.console import Console
 from dcbench_bacon.contract import State
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.running import clock
 from dcbench_bacon.running.clock import Clock, Schedule
 from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.monitoring import progress
@@ -112,21 +111,19 @@ def test_without_a_folder_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_checkpoints_come_at_the_interval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoints_come_at_the_interval(tmp_path: Path) -> None:
     now, written = [0.0], []
-    write = checkpoint.write
+    policy = RunPolicy(folder=tmp_path, interval=2.5, now=lambda: now[0])
 
-    def kept(path: Path, state: State) -> None:
-        written.append(state["index"])
-        write(path, state)
+    def look() -> None:
+        for path in tmp_path.iterdir():
+            written.append(checkpoint.read(path)["index"])
+            path.unlink()
 
-    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
-    monkeypatch.setattr(checkpoint, "write", kept)
-    runner = Clock("cell", CPU, RunPolicy(folder=tmp_path, interval=2.5))
-    for _ in runner.steps("match", 8):
+    for _ in Clock("cell", CPU, policy).steps("match", 8):
         now[0] += 1.0
+        look()
+    look()
     assert written == [3, 6, 8]
 
 
@@ -199,12 +196,9 @@ def test_divergence_is_noticed_at_the_end_at_the_latest(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_divergence_is_noticed_when_it_is_shown(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(clock, "REPORT_SECONDS", -1.0)
+def test_divergence_is_noticed_when_it_is_shown() -> None:
     done: list[int] = []
-    runner = Clock("cell", CPU)
+    runner = Clock("cell", CPU, RunPolicy(report=ALWAYS))
 
     def run() -> None:
         for index in runner.steps("match", 5):
@@ -220,10 +214,10 @@ def test_divergence_is_noticed_when_it_is_shown(
     "values", [(1.0, 9e3), (1e-6, 9e3), (-50.0, 4e5), (1e6, 9e9), (0.0, -9e3)]
 )
 def test_large_values_near_their_first_size_are_fine(
-    values: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+    values: tuple[float, ...],
 ) -> None:
-    monkeypatch.setattr(clock, "REPORT_SECONDS", -1.0)
-    assert watched(Clock("cell", CPU), *values) == [0, 1]
+    runner = Clock("cell", CPU, RunPolicy(report=ALWAYS))
+    assert watched(runner, *values) == [0, 1]
 
 
 def test_the_first_value_outlives_a_stop(tmp_path: Path) -> None:
@@ -424,11 +418,15 @@ class Told:
         self.calls.append(("tell", line))
 
 
-def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "REPORT_SECONDS", -1.0)
+def test_progress_is_told(tmp_path: Path) -> None:
     told = Told()
     asked = iter([False, True])
-    policy = RunPolicy(folder=tmp_path, reporter=told, stop=lambda: next(asked, False))
+    policy = RunPolicy(
+        folder=tmp_path,
+        reporter=told,
+        stop=lambda: next(asked, False),
+        report=ALWAYS,
+    )
     with pytest.raises(InterruptedRunError):
         watched(Clock("cell", CPU, policy), 1.0, 2.0, 3.0)
     assert told.calls == [
@@ -508,12 +506,11 @@ def console(*, terminal: bool) -> tuple[Console, Callable[[], str]]:
     return made, text.getvalue
 
 
-def test_lines_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_come_now_and_then() -> None:
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     made, printed = console(terminal=False)
-    lines = progress.reporter(made)
-    assert isinstance(lines, progress.Lines)
+    assert isinstance(progress.reporter(made), progress.Lines)
+    lines = progress.Lines(made, now=lambda: now[0])
     lines.start("digits-ipc1-dm-s0 match", 0, 50)
     for index in range(1, 51):
         now[0] += 2.0

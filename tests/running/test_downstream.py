@@ -41,7 +41,6 @@ from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting.numbers import downstream_tables
 from dcbench_bacon.reporting.printing import rendering
 from dcbench_bacon.reporting.table import Kind, Table
-from dcbench_bacon.running import waiting
 from dcbench_bacon.running.grids import trainings
 from dcbench_bacon.running.run import RunConfig, RunContext
 from dcbench_bacon.runtime.monitoring.progress import Silent
@@ -57,7 +56,7 @@ CPU = torch.device("cpu")
 HERE = RunConfig(CPU).here()
 SHORT = (*settable("protocol.epochs", 4), *settable("protocol.networks", 2))
 COMMON = (*SHORT, "--preset", "demo", "--device", "cpu")
-TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--passes", 2)
+TINY_GRID = ("--depths", 1, "--widths", "4,8,12", "--epochs", 2)
 REAL = dataset()
 
 
@@ -357,7 +356,7 @@ def job(
         name="test",
         architectures=(name,),
         networks=2,
-        epochs=6,
+        epochs=7,
         batch_size=5,
         learning_rate=rate,
         augmentation="color_crop",
@@ -450,15 +449,12 @@ def test_one_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
     assert folder.find(jobs[1].plan) is None  # is tried again
 
 
-def test_a_training_of_another_process_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
+def test_a_training_of_another_process_is_waited_for(tmp_path: Path) -> None:
     folder = search_folder(Store(tmp_path).open())
     lock = folder.lock(job().plan)
     lock.acquire()
     asked = iter([False] * 5 + [True])
-    policy = RunPolicy(stop=lambda: next(asked))
+    policy = RunPolicy(stop=lambda: next(asked), look=0.01)
     with pytest.raises(InterruptedRunError, match="another process trains"):
         trainings.run([job()], folder, RunContext(RunConfig(CPU), policy))
     lock.release()
@@ -589,7 +585,7 @@ def test_nas_end_to_end(
     records = list(search_folder(Store(tmp_path)).records([]))
     assert len(records) == 3 * 3
     whole = {each.architecture: each for each in records if each.source is None}
-    assert {each.recipe.protocol.epochs for each in whole.values()} == {1}
+    assert {each.recipe.protocol.epochs for each in whole.values()} == {2}
     for row in table:
         own = {
             each.architecture: statistics.fmean(
@@ -657,7 +653,7 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
         (("nas", "--widths", 8, "--depths", 1), "cannot be ranked"),
         (("nas", "--norms", "MP"), "--norms MP: write some of"),
         (("nas", "--norms", "GN", "--widths", "6,8"), "multiple of 4"),
-        (("nas", "--passes", 1), "--passes"),
+        (("nas", "--epochs", 1), "--epochs"),
         (("nas", "--top", 1), "--top"),
     ],
 )

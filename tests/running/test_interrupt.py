@@ -8,14 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from dcbench_bacon.errors import InterruptedRunError
-from dcbench_bacon.running import clock as clocks
 from dcbench_bacon.running import interrupt
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.grids.grid import at_work
@@ -27,6 +25,7 @@ from dcbench_bacon.runtime.policy import RunPolicy
 
 CPU = torch.device("cpu")
 ALLOWED = 10  # seconds between a request to stop and its end
+SHORT = 0.2  # seconds of patience with a step
 
 
 class Walk:
@@ -57,7 +56,8 @@ class Told(Silent):
 
 def walk(folder: Path, hang: Callable[[int], None] = lambda _: None) -> Tensor:
     """Eight steps; ``hang`` is called in the middle of each."""
-    run, state = Clock("cell", CPU, RunPolicy(folder=folder)), Walk()
+    policy = RunPolicy(folder=folder, patience=SHORT)
+    run, state = Clock("cell", CPU, policy), Walk()
     random = run.generator("walk")
     for index in run.steps("walk", 8, state):
         state.value += 1
@@ -66,20 +66,12 @@ def walk(folder: Path, hang: Callable[[int], None] = lambda _: None) -> Tensor:
     return state.value
 
 
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less patience with steps, so that the tests are short."""
-    monkeypatch.setattr(interrupt, "PATIENCE", 0.2)
-    monkeypatch.setattr(clocks, "PATIENCE", 0.2)
-
-
 @at_work()
 def stopped_walk(folder: Path, deadline: float, hang: Callable[[int], None]) -> None:
-    with stoppable(deadline):
+    with stoppable(deadline, patience=SHORT):
         walk(folder, hang)
 
 
-@pytest.mark.usefixtures("hurried")
 def test_a_step_that_does_not_end_is_left_and_the_rest_goes_on(tmp_path: Path) -> None:
     def hang(index: int) -> None:
         time.sleep({2: 0.3, 3: 60}.get(index, 0))
@@ -138,8 +130,8 @@ def test_work_inside_compiled_code_ends_with_the_process() -> None:
     script = """
 import hashlib, time
 from dcbench_bacon.running import interrupt
-interrupt.PATIENCE = interrupt.LAST_PATIENCE = 0.5
-with interrupt.stoppable(time.monotonic() + 0.2):
+interrupt.LAST_PATIENCE = 0.5
+with interrupt.stoppable(time.monotonic() + 0.2, patience=0.5):
     hashlib.pbkdf2_hmac("sha256", b"", b"", 400_000_000)
 """
     done = subprocess.run(
@@ -203,8 +195,7 @@ def test_the_command_stops_while_it_compiles(
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
-    """A reporter, short silences, and no cache of the user's."""
-    monkeypatch.setattr("dcbench_bacon.runtime.monitoring.notice.SILENCE", 0.01)
+    """A reporter, and no cache of the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(Pace, "warned", False)
@@ -214,10 +205,12 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
 def test_the_first_compilation_is_announced_with_the_time_it_took_before(
     told: Told,
 ) -> None:
-    for _ in range(2):
-        watched = Pace("cell match", 5, CPU, told.tell, compiles=True)
+    for number in range(2):
+        watched = Pace("cell match", 5, CPU, told.tell, compiles=True, silence=0.01)
         watched.begin()
-        time.sleep(0.05)
+        until = time.monotonic() + ALLOWED
+        while len(told.lines) == number and time.monotonic() < until:
+            time.sleep(0.01)
         watched.end()
         pace.remember(f"{torch.__version__} cpu cell match", 17.0)
     assert told.lines == [
@@ -226,18 +219,15 @@ def test_the_first_compilation_is_announced_with_the_time_it_took_before(
     ]
 
 
-def test_other_processes_on_the_processor_are_named_once(
-    told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pace, "busy", lambda: ["cc1plus 12", "python 34"])
-    cores = os.cpu_count() or 1
-    loaded = SimpleNamespace(
-        cpu_count=lambda: cores, getloadavg=lambda: (3.0 * cores, 0.0, 0.0)
-    )
-    monkeypatch.setattr(pace, "os", loaded)
+def test_other_processes_on_the_processor_are_named_once(told: Told) -> None:
+    load, others = 3.0 * (os.cpu_count() or 1), ["cc1plus 12", "python 34"]
     now = [0.0]
-    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    watched = Pace("cell match", 5, CPU, told.tell, compiles=False)
+    watched = Pace(
+        *("cell match", 5, CPU, told.tell),
+        compiles=False,
+        now=lambda: now[0],
+        look=lambda: pace.crowded(load, others),
+    )
     for taken in (1.0, 1.0, 4.0, 4.0, 4.0, 4.0):
         watched.begin()
         now[0] += taken

@@ -79,7 +79,7 @@ def test_a_data_set_is_loaded_and_whitened_once(
     whitened = counted(monkeypatch, whitening, "whiten")
     options = {
         "evaluate": FIXED,
-        "quality": ("--architecture", NETWORK, "--passes", 2, "--device", "cpu"),
+        "quality": ("--architecture", NETWORK, "--epochs", 2, "--device", "cpu"),
         "continual": (*FIXED, "--orders", 1, "--tasks", 1),
     }[command]
     done = invoke(command, *pairs, *PAIR, *options, "--output", tmp_path / "out")
@@ -117,7 +117,7 @@ def test_a_bad_file_does_not_end_the_quality_of_others(
 ) -> None:
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"x")
-    fixed = ("--architecture", NETWORK, "--passes", 2, "--device", "cpu")
+    fixed = ("--architecture", NETWORK, "--epochs", 2, "--device", "cpu")
     done = invoke("quality", bad, made, *fixed, "--output", tmp_path / "out")
     assert done.exit_code == 1
     assert f"error: {bad}" in done.stderr

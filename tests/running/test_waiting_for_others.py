@@ -31,12 +31,12 @@ class Kept(Silent):
 
 @pytest.mark.parametrize("reason", ["Ctrl-C", "time budget"])
 def test_who_holds_the_lock_is_told_and_waiting_can_be_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+    tmp_path: Path, reason: str
 ) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.05)
     asked, told = count(), Kept()
     policy = RunPolicy(
         reporter=told,
+        look=0.05,
         stop=lambda: next(asked) == 3 and reason == "Ctrl-C",
         deadline=time.monotonic() + 0.3 if reason == "time budget" else math.inf,
     )

@@ -35,7 +35,7 @@ from dcbench_bacon.training.task import Task
 
 PLAIN = Training(
     architecture="ConvNetD1W8",
-    passes=5,  # the last at a tenth of the rate
+    epochs=5,  # the last at a tenth of the rate
     learning_rate=0.05,
     momentum=0.9,
     weight_decay=5e-4,

@@ -2,7 +2,7 @@
 
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,6 @@ from commandline import NETWORK, found, invoke, only_record, settable, tiny
 from dcbench_bacon.contract import State
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.running.clock import Clock, Schedule
-from dcbench_bacon.runtime.compute import memory
 from dcbench_bacon.runtime.compute.memory import images_per_call, keep_freed_memory
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.runtime.monitoring import stopwatch
@@ -42,11 +41,9 @@ class Now:
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Now:
+def now() -> Now:
     """The time as stopwatches read it."""
-    clock = Now()
-    monkeypatch.setattr(stopwatch, "time", SimpleNamespace(perf_counter=clock))
-    return clock
+    return Now()
 
 
 def step(watch: Stopwatch, now: Now, data: float, update: float) -> None:
@@ -61,7 +58,7 @@ def step(watch: Stopwatch, now: Now, data: float, update: float) -> None:
 
 
 def test_seconds_by_hand(now: Now) -> None:
-    watch = Stopwatch(CPU)
+    watch = Stopwatch(CPU, now)
     for data, update in ((1.0, 2.0), (3.0, 4.0), (5.0, 8.0)):
         now.wait(50.0)  # between steps: nobody's
         step(watch, now, data, update)
@@ -75,7 +72,7 @@ def test_seconds_by_hand(now: Now) -> None:
 
 
 def test_phases_within_phases_and_outside_of_steps(now: Now) -> None:
-    watch = Stopwatch(CPU)
+    watch = Stopwatch(CPU, now)
     with watch.step(), watch.phase("outer"):
         now.wait(1.0)
         with watch.phase("inner"):
@@ -90,7 +87,7 @@ def test_phases_within_phases_and_outside_of_steps(now: Now) -> None:
 
 
 def test_a_step_that_fails_is_not_counted(now: Now) -> None:
-    watch = Stopwatch(CPU)
+    watch = Stopwatch(CPU, now)
     step(watch, now, 1.0, 1.0)
 
     def fail() -> None:
@@ -104,7 +101,7 @@ def test_a_step_that_fails_is_not_counted(now: Now) -> None:
 
 
 def test_reading_twice_counts_once(now: Now) -> None:
-    watch = Stopwatch(CPU)
+    watch = Stopwatch(CPU, now)
     step(watch, now, 1.0, 1.0)
     assert watch.timing().seconds == watch.timing().seconds == 3.0
     step(watch, now, 1.0, 1.0)
@@ -134,11 +131,11 @@ def test_an_empty_stopwatch_reads_zero() -> None:
 
 
 def test_an_interrupted_stage_keeps_its_time(now: Now) -> None:
-    first, whole = Stopwatch(CPU), Stopwatch(CPU)
+    first, whole = Stopwatch(CPU, now), Stopwatch(CPU, now)
     for watch in (first, whole):
         step(watch, now, 1.0, 2.0)
         watch.images += 5
-    second = Stopwatch(CPU)
+    second = Stopwatch(CPU, now)
     second.load_state_dict(first.state_dict())
     for watch in (second, whole):
         step(watch, now, 0.1, 0.7)
@@ -283,7 +280,7 @@ MATCHING = {"queue", "data", "augmentation", "real forward", "synthetic", "updat
 @pytest.mark.usefixtures("cache")
 @pytest.mark.slow
 def test_every_record_says_what_it_cost(tmp_path: Path) -> None:
-    steps, epochs, trained, queue = 4, 3, 2, 8
+    steps, epochs, trained, queue = 4, 4, 2, 8
     result = invoke(
         *("run", "--methods", "dm,idm,random", "--ipc", 2, "--output", tmp_path),
         *tiny(steps=steps, epochs=epochs),
@@ -305,9 +302,9 @@ def test_every_record_says_what_it_cost(tmp_path: Path) -> None:
     for method, record in records.items():
         stages = [f"evaluate/{NETWORK}/{trial}" for trial in range(2)]
         assert list(record.evaluation) == stages
-        seen = (epochs + 1) * own * (4 if method == "idm" else 1)
+        seen = epochs * own * (4 if method == "idm" else 1)
         for stage, each in zip(stages, record.evaluations, strict=True):
-            assert record.evaluation[stage].steps == epochs + 1
+            assert record.evaluation[stage].steps == epochs
             check_stage(record, stage, {"augmentation", "train", "test"}, seen)
             assert each.seconds >= record.evaluation[stage].seconds
 
@@ -347,34 +344,28 @@ def test_a_larger_gpu_takes_more_images(monkeypatch: pytest.MonkeyPatch) -> None
     assert 100 < fits(8, 32) < 8 * 2**30 / (128 * 32 * 32 * 4)
 
 
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Lets ``keep_freed_memory`` begin anew."""
-    keep_freed_memory.cache_clear()
-    yield
-    keep_freed_memory.cache_clear()
+class Library:
+    """A C library with an allocator."""
+
+    def __init__(self, mallopt: Callable[[int, int], int]) -> None:
+        self.mallopt = mallopt
 
 
-@pytest.mark.usefixtures("forgotten")
-def test_the_allocator_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_allocator_is_told_once() -> None:
     told: list[tuple[int, int]] = []
 
     def mallopt(key: int, value: int) -> int:
         told.append((key, value))
         return 1
 
-    library = SimpleNamespace(mallopt=mallopt)
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)  # type: ignore[attr-defined]
-    assert keep_freed_memory() is True
-    assert keep_freed_memory() is True
+    library = Library(mallopt)
+    assert keep_freed_memory(library) is True
+    assert keep_freed_memory(library) is True
     assert sorted(told) == [(-3, 2**31 - 1), (-1, 2**31 - 1)]
 
 
-@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("refused", [-3, -1])
-def test_the_allocator_is_not_set_by_half(
-    refused: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_allocator_is_not_set_by_half(refused: int) -> None:
     """Older glibc refuses the large threshold of mmap, and trimming alone is slow."""
     settings = {-3: 128 * 1024, -1: 128 * 1024}
     before = dict(settings)
@@ -385,13 +376,9 @@ def test_the_allocator_is_not_set_by_half(
         settings[key] = value
         return 1
 
-    library = SimpleNamespace(mallopt=mallopt)
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)  # type: ignore[attr-defined]
-    assert keep_freed_memory() is False
+    assert keep_freed_memory(Library(mallopt)) is False
     assert settings == before
 
 
-@pytest.mark.usefixtures("forgotten")
-def test_other_allocators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace())  # type: ignore[attr-defined]
-    assert keep_freed_memory() is False
+def test_other_allocators_are_left_alone() -> None:
+    assert keep_freed_memory(object()) is False

@@ -25,7 +25,7 @@ from dcbench_bacon.training.settings import Training
 
 TRAINING = Training(
     architecture="ConvNetD1W8",
-    passes=3,
+    epochs=3,
     learning_rate=0.1,
     momentum=0.5,
     weight_decay=1e-3,
@@ -69,7 +69,7 @@ def by_hand(store: ExpertStore, expert: int) -> Tensor:
     )
     augmentation = Augmentation(training.augmentation, (8, 8))
     found = [torch.nn.utils.parameters_to_vector(network.parameters()).detach()]
-    for passed in range(training.passes):
+    for passed in range(training.epochs):
         seed = stable_seed(store.key, expert, passed)
         stream = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(source.train.labels), generator=stream)
@@ -102,7 +102,7 @@ def test_experts_trained_together_are_those_trained_alone(
     monkeypatch.setattr(experts, "TOGETHER", 3)  # a group of three, one of two
     stack = run(tmp_path / "b")
     joined = train_experts(stack, TRAINING, 5, together=True)
-    assert stack.timings["experts"].steps == 2 * TRAINING.passes
+    assert stack.timings["experts"].steps == 2 * TRAINING.epochs
     for expert in range(5):
         own, other = snapshots(alone, expert), snapshots(joined, expert)
         assert torch.equal(own[0], other[0])
@@ -132,7 +132,7 @@ def test_cells_share_experts_and_more_can_be_added(tmp_path: Path) -> None:
     store = train_experts(first, TRAINING, 2)
     kept = [store.path(expert).read_bytes() for expert in range(2)]
     assert train_experts(second, TRAINING, 2).folder == store.folder
-    assert first.timings["experts"].steps == 2 * TRAINING.passes
+    assert first.timings["experts"].steps == 2 * TRAINING.epochs
     assert second.timings["experts"].steps == 0
     # What a set costs does not depend on who trained the experts.
     assert second.timings["experts"].seconds == store.origin(2)["seconds"]
@@ -152,7 +152,7 @@ def test_other_images_or_another_training_are_another_store(tmp_path: Path) -> N
         train_experts(run(tmp_path / "a"), TRAINING, 1),
         train_experts(run(tmp_path / "b", source=changed), TRAINING, 1),
         train_experts(
-            run(tmp_path / "c"), msgspec.structs.replace(TRAINING, passes=2), 1
+            run(tmp_path / "c"), msgspec.structs.replace(TRAINING, epochs=2), 1
         ),
     ]
     assert len({store.folder for store in stores}) == 3
@@ -164,7 +164,7 @@ def test_the_size_estimate_is_shown_and_right(
     with caplog.at_level(logging.WARNING):
         store = train_experts(run(tmp_path), TRAINING, 2)
     parameters = store.index.parameters
-    estimate = expert_store.size_bytes(2, TRAINING.passes, parameters)
+    estimate = expert_store.size_bytes(2, TRAINING.epochs, parameters)
     assert f"2 experts x 4 snapshots x {parameters} parameters x 4 bytes" in caplog.text
     written = sum(store.path(expert).stat().st_size for expert in range(2))
     assert estimate <= written < estimate + 2 * 400  # headers

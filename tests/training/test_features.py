@@ -21,7 +21,7 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import InterruptedRunError, RecordError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
-from dcbench_bacon.running import made_once, waiting
+from dcbench_bacon.running import made_once
 from dcbench_bacon.running.run import CellRun, RunConfig, RunContext
 from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -33,7 +33,7 @@ from dcbench_bacon.training.task import accuracy
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
     "architecture": "ConvNetD1W8",
-    "network_epochs": 2,
+    "network_epochs": 3,
     "network_batch": 16,
     "network_lr": 0.05,
 }
@@ -113,7 +113,7 @@ def test_what_decides_the_network_names_it(tmp_path: Path) -> None:
         distil(tmp_path),
         distil(tmp_path, seed=1),
         distil(tmp_path, architecture="ConvNetD1W4"),
-        distil(tmp_path, network_epochs=1),
+        distil(tmp_path, network_epochs=2),
         distil(tmp_path, network_lr=0.01),
         distil(tmp_path, source=other),  # a fingerprint says nothing of what is left
     ]
@@ -210,7 +210,7 @@ CHOSEN = (
     *("run", "--datasets", "digits", "--preset", "demo", "--device", "cpu"),
     *("--no-download", "--architectures", commandline.NETWORK),
     *settable("architecture", commandline.NETWORK),
-    *settable("network_epochs", 1),
+    *settable("network_epochs", 2),
     *settable("protocol.epochs", 6),
     *settable("protocol.networks", 2),
     *("--checkpoint-every", "0"),
@@ -270,14 +270,12 @@ def test_two_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
     assert all(torch.equal(each["value"], torch.ones(3)) for each in found)
 
 
-def test_waiting_for_another_process_can_be_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
+def test_waiting_for_another_process_can_be_stopped(tmp_path: Path) -> None:
+    stopped = RunPolicy(stop=lambda: True, look=0.01)
 
     def make(checkpoints: Path) -> State:
         with pytest.raises(InterruptedRunError, match="another process makes x"):
-            made_once.once(tmp_path, "x", RunPolicy(stop=lambda: True), make)
+            made_once.once(tmp_path, "x", stopped, make)
         return {}
 
     assert made_once.once(tmp_path, "x", RunPolicy(), make) == {}

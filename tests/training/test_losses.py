@@ -251,18 +251,18 @@ def rates(count: int, **changes: object) -> list[float]:
     return [schedules.learning_rate(rules, index) for index in range(count)]
 
 
-@pytest.mark.parametrize(("epochs", "first"), [(6, 5), (7, 5), (1000, 502)])
+@pytest.mark.parametrize(("epochs", "first"), [(7, 5), (8, 5), (1001, 502)])
 def test_the_published_drop(epochs: int, first: int) -> None:
-    found = rates(epochs + 1, epochs=epochs)
-    assert found == [1.0] * first + [0.1] * (epochs + 1 - first)
+    found = rates(epochs, epochs=epochs)
+    assert found == [1.0] * first + [0.1] * (epochs - first)
     rules = protocol(epochs=epochs)
-    restarts = [i for i in range(epochs + 1) if schedules.restarts(rules, i)]
+    restarts = [i for i in range(epochs) if schedules.restarts(rules, i)]
     assert restarts == [first]
     cosine = protocol(epochs=epochs, schedule="cosine")
-    assert not any(schedules.restarts(cosine, i) for i in range(epochs + 1))
-    since = [i - schedules.last_restart(rules, i) for i in range(epochs + 1)]
-    assert since == [*range(first), *range(epochs + 1 - first)]
-    assert schedules.last_restart(cosine, epochs) == 0
+    assert not any(schedules.restarts(cosine, i) for i in range(epochs))
+    since = [i - schedules.last_restart(rules, i) for i in range(epochs)]
+    assert since == [*range(first), *range(epochs - first)]
+    assert schedules.last_restart(cosine, epochs - 1) == 0
 
 
 @pytest.mark.parametrize("smoothing", [1.0, 1.5, 2.0, 3.0])

@@ -7,6 +7,8 @@ import click
 
 from dcbench_bacon.field_types import Preset
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 COMMANDS = {"profile": "time"}  # the old name of a command: its name now
 
 
@@ -18,30 +20,39 @@ def command_named(name: str) -> str:
     return COMMANDS[name]
 
 
-def with_profile(function: Callable[..., Any], *, multiple: bool) -> Callable[..., Any]:
-    """Add a hidden ``--profile``, which sets the option ``--preset``.
+def formerly(old: str, now: str, parameter: str, **given: Any) -> Decorator:
+    """Return a decorator that adds a hidden option, which sets another one.
 
     Args:
-        function: the function of a command.
-        multiple: whether the option may be repeated.
+        old: the former name, such as ``--profile``.
+        now: the name of the option that it sets.
+        parameter: the parameter of that option.
+        given: how the option is parsed, as ``click.option`` takes it.
     """
 
     def pass_on(context: click.Context, _: click.Parameter, value: Any) -> None:
         if value:
-            _tell("--profile", "--preset")
-            preset = {"presets" if multiple else "preset": value}
-            context.default_map = {**(context.default_map or {}), **preset}
+            _tell(old, now)
+            context.default_map = {**(context.default_map or {}), parameter: value}
 
     return click.option(
-        "--profile",
-        type=click.Choice(get_args(Preset)),
-        multiple=multiple,
+        old,
         hidden=True,
-        help="The former name of --preset.",
+        help=f"The former name of {now}.",
         expose_value=False,
-        is_eager=True,  # so that it is read before --preset
+        is_eager=True,  # so that it is read before the other
         callback=pass_on,
-    )(function)
+        **given,
+    )
+
+
+def former_preset(parameter: str, *, multiple: bool) -> Decorator:
+    """Return a decorator that adds ``--profile``, the former name of ``--preset``."""
+    kind = click.Choice(get_args(Preset))
+    return formerly("--profile", "--preset", parameter, type=kind, multiple=multiple)
+
+
+former_epochs = formerly("--passes", "--epochs", "epochs", type=click.IntRange(min=1))
 
 
 def _tell(old: str, new: str) -> None:

@@ -1,7 +1,6 @@
 """Options that several commands share, and the types of their values."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +16,7 @@ from dcbench_bacon.cli.arguments.data_options import (
 from dcbench_bacon.cli.arguments.data_options import datasets_option as datasets_option
 from dcbench_bacon.cli.arguments.data_options import size_option, sized
 from dcbench_bacon.cli.arguments.decorators import Command, options
-from dcbench_bacon.cli.arguments.old_spellings import with_profile
+from dcbench_bacon.cli.arguments.old_spellings import former_preset
 from dcbench_bacon.cli.arguments.option_types import (
     Classes,
     IntList,
@@ -110,7 +109,7 @@ preset_option = options(
         help="demo and quick are reduced recipes; paper, the default, is the published "
         "one (demo is the default of dcbench run without --datasets).",
     ),
-    partial(with_profile, multiple=False),
+    former_preset("preset", multiple=False),
 )
 protocol_options = options(
     click.option(

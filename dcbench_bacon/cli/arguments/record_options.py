@@ -1,12 +1,11 @@
 """Options that choose records, of the commands that print and draw them."""
 
-from functools import partial
 from typing import get_args
 
 import click
 
 from dcbench_bacon.cli.arguments.decorators import options
-from dcbench_bacon.cli.arguments.old_spellings import with_profile
+from dcbench_bacon.cli.arguments.old_spellings import former_preset
 from dcbench_bacon.cli.arguments.option_types import IntList, Texts
 from dcbench_bacon.cli.arguments.options import PAPER_DATASETS
 from dcbench_bacon.field_types import Preset
@@ -20,7 +19,7 @@ presets_option = options(
         help="The presets whose records are shown; paper alone by default. May be "
         "repeated.",
     ),
-    partial(with_profile, multiple=True),
+    former_preset("presets", multiple=True),
 )
 chosen_options = options(
     click.option("--methods", type=Texts(), help="Show these methods alone."),

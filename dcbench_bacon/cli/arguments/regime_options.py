@@ -35,7 +35,7 @@ budget_option = click.option(
     type=Budget(),
     metavar="updates=N",
     help="Train every network for N updates, whatever the size of the set; by default "
-    "for the passes of the protocol.",
+    "for the epochs of the protocol.",
 )
 regime_options = options(
     click.option(

@@ -54,7 +54,7 @@ def learn_continually(
 
 
 def search_architectures(
-    *, passes: int | None, top: int, table: str | None, **given: Any
+    *, epochs: int | None, top: int, table: str | None, **given: Any
 ) -> int:
     """Rank a grid of networks on each set and on the whole split; print the table.
 
@@ -73,7 +73,7 @@ def search_architectures(
         jobs = [job for opened in every for job in _candidates(sets, opened, names)]
         datasets = {memory.dataset.fingerprint: memory.dataset for memory in every}
         for dataset in datasets.values():
-            jobs += _references(sets, dataset, names, passes)
+            jobs += _references(sets, dataset, names, epochs)
         outcome = trainings.run(jobs, search_folder(store), context)
     rows = downstream_tables.search(outcome.records, top)
     show(Table("nas", rows), table)
@@ -129,17 +129,17 @@ def _candidates(
 
 
 def _references(
-    sets: Sets, dataset: Dataset, names: Sequence[str], passes: int | None
+    sets: Sets, dataset: Dataset, names: Sequence[str], epochs: int | None
 ) -> list[TrainingJob[Candidate]]:
     """Return the trainings of the same networks on the whole train split."""
     request = protocols.Request(preset=sets.request.preset, protocol=REFERENCE)
     protocol = protocols.protocol(Cell("whole", dataset.info.name, 1), request)
     given = Recipe(settings={}, protocol=protocol, preset=request.preset)
-    if passes is not None:
+    if epochs is not None:
         given = msgspec.structs.replace(
             given,
-            protocol=msgspec.structs.replace(protocol, epochs=passes - 1),
-            overrides={"passes": str(passes)},
+            protocol=msgspec.structs.replace(protocol, epochs=epochs),
+            overrides={"epochs": str(epochs)},
         )
     plan = Candidate(
         dataset=dataset.info.name,
@@ -165,12 +165,12 @@ def _search(
     shared = msgspec.structs.replace(plan.recipe, protocol=without)
 
     def task(name: str) -> Task:
-        # Both halves are measured after the last pass only, so that no pass is chosen.
+        # Both halves are measured after the last epoch only: no epoch is chosen.
         measured = msgspec.structs.replace(
             protocol,
             architectures=(name,),
             selection="best_val",
-            measure_every=protocol.epochs + 1,
+            measure_every=protocol.epochs,
         )
         return Task(images(), scored, info, measured, ranked)
 

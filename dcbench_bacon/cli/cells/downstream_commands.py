@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dcbench_bacon.cli.arguments.decorators import Command, options
+from dcbench_bacon.cli.arguments.old_spellings import former_epochs
 from dcbench_bacon.cli.arguments.option_types import IntList, Networks, Ratios, Texts
 from dcbench_bacon.cli.arguments.options import (
     compile_option,
@@ -100,10 +101,11 @@ Examples:
 @axis_option("--norms", Texts(), "IN", "Normalisations: NN BN LN IN GN.")
 @axis_option("--activations", Texts(), "AR", "Activations: AS AR AL ASwish.")
 @axis_option("--poolings", Texts(), "AP", "Poolings: NP MP AP.")
+@former_epochs
 @click.option(
-    "--passes",
+    "--epochs",
     type=click.IntRange(min=2),
-    help="Passes over the whole train split for the reference; by default those of the "
+    help="Epochs on the whole train split for the reference; by default those of the "
     "protocol `reference`.",
 )
 @click.option(
@@ -161,10 +163,11 @@ Examples:
     show_default=True,
     help="Number of networks that are trained on real images, once for all sets.",
 )
+@former_epochs
 @click.option(
-    "--passes",
+    "--epochs",
     type=click.IntRange(min=1),
-    help="Passes of that training over the train split; by default 60, and fewer under "
+    help="Epochs of that training on the train split; by default 60, and fewer under "
     "--preset quick (6) and demo (20).",
 )
 def slim(**given: Any) -> None:

@@ -24,6 +24,7 @@ from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running.grids.datasets import Datasets
 from dcbench_bacon.running.run import RunContext
+from dcbench_bacon.running.saved_sets import made_by
 from dcbench_bacon.runtime.compute.memory import keep_freed_memory
 from dcbench_bacon.schema import Cell, Recipe
 from dcbench_bacon.store import Store
@@ -108,7 +109,7 @@ class Sets:
         for it, so that it is part of the record.
 
         Raises:
-            UsageError: the protocol chooses among passes.
+            UsageError: the protocol chooses among epochs.
             DataError: it asks for the set's learning rate, and the set has none.
         """
         where = msgspec.structs.replace(cell, dataset=dataset.info.name)
@@ -132,10 +133,7 @@ class Sets:
 
 def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
     """Return the identity of a set; a set of another tool has no recipe."""
-    try:
-        made = msgspec.convert(synthetic.provenance["recipe"], Recipe)
-    except (KeyError, msgspec.ValidationError):
-        made = None
+    made = made_by(synthetic)
     return SetIdentity(
         cell=cell,
         recipe=digests.distillation_digest(made) if made else "",

@@ -1,7 +1,6 @@
 """Forecast what a grid will take, before it runs and on the way."""
 
 import math
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,13 +41,13 @@ class Forecast:
         self.context = replace(context, policy=policy)
         self._done = 0
         self._spent = self._planned = 0.0
-        self._began = time.monotonic()
+        self._began = policy.now()
         self._show()
 
     def finished(self, result: CellResult) -> str:
         """Note that a cell is done; return what is left, as the end of a line."""
         self._done += 1
-        now = time.monotonic()
+        now = self.context.policy.now()
         expected = self.expected.pop(name_key(result.job), math.nan)
         if result.outcome == "done" and not math.isnan(expected):
             self._spent += now - self._began
@@ -154,12 +153,12 @@ def _row(cell: PlannedCell, name: str) -> str:
     if cell.estimate is None:
         unknown = "" if cell.state == "done" else "?"
         return f"{head}  {unknown:>9}  {unknown:>9}  {unknown:>8}".rstrip()
-    found = cell.estimate
-    peak = size(found.peak_bytes) if found.peak_bytes else "?"
-    least = "" if found.whole else ">"
+    estimate = cell.estimate
+    peak = size(estimate.peak_bytes) if estimate.peak_bytes else "?"
+    least = "" if estimate.whole else ">"
     return (
-        f"{head}  {least + lasting(found.distillation):>9}  "
-        f"{lasting(found.evaluation):>9}  {peak:>8}"
+        f"{head}  {least + lasting(estimate.distillation):>9}  "
+        f"{lasting(estimate.evaluation):>9}  {peak:>8}"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.arguments.old_spellings import former_epochs
 from dcbench_bacon.cli.arguments.options import (
     as_option,
     compile_option,
@@ -116,7 +117,7 @@ def convert(**given: Any) -> None:
     epilog="""\b
 Examples:
   dcbench quality results/synthetic/cifar10-ipc10-*.safetensors
-  dcbench quality my.safetensors --dataset cifar10 --architecture ResNet18 --passes 20
+  dcbench quality my.safetensors --dataset cifar10 --architecture ResNet18 --epochs 20
   dcbench quality my.safetensors --dataset cifar10 --clip-weights laion2b_s34b_b79k
 """
 )
@@ -128,12 +129,13 @@ Examples:
     show_default=True,
     help="The network that is trained on the train split and computes the features.",
 )
+@former_epochs
 @click.option(
-    "--passes",
+    "--epochs",
     type=click.IntRange(min=2),
     default=51,
     show_default=True,
-    help="Passes of its training over the train split.",
+    help="Epochs of its training on the train split.",
 )
 @click.option(
     "--images",

@@ -28,7 +28,7 @@ from dcbench_bacon.training.settings import SmoothTraining
 from dcbench_bacon.training.task import Task, accuracy
 
 STAGE = "slim"  # of the networks that are trained on real images
-PASSES = {"paper": 60, "quick": 6, "demo": 20}
+EPOCHS = {"paper": 60, "quick": 6, "demo": 20}
 
 
 def slim_networks(
@@ -36,7 +36,7 @@ def slim_networks(
     network: str,
     ratios: Sequence[float],
     networks: int,
-    passes: int | None,
+    epochs: int | None,
     table: str | None,
     **given: Any,
 ) -> int:
@@ -46,7 +46,7 @@ def slim_networks(
         network: the architecture, which has batch norm.
         ratios: the shares of channels to remove, in (0, 1).
         networks: the number of networks that are trained on the real images.
-        passes: the passes of that training; None for those of the preset.
+        epochs: the epochs of that training; None for those of the preset.
         table: the format of the table.
         given: the fields of ``Setup`` and of a request.
 
@@ -58,7 +58,7 @@ def slim_networks(
     pools.check_architectures([network])
     probe = builder.build(network, channels=3, size=32, classes=2)
     slimming.check(network, probe)
-    rules = RealTraining(network, passes or PASSES[sets.request.preset])
+    rules = RealTraining(network, epochs or EPOCHS[sets.request.preset])
     with sets.ready() as (store, context):
         jobs = []
         for opened in sets.open(context):
@@ -77,17 +77,17 @@ class RealTraining:
 
     Attributes:
         architecture: the name of the network.
-        passes: the passes over the train split.
+        epochs: the passes over the train split.
     """
 
     architecture: str
-    passes: int
+    epochs: int
 
     def on(self, cell: Cell) -> SmoothTraining:
         """Return the training for the data set of a cell."""
         return SmoothTraining(
             architecture=self.architecture,
-            passes=self.passes,
+            epochs=self.epochs,
             learning_rate=0.05,
             batch_size=128,
             augmentation=overlay.augmentation_of_real(cell),
@@ -149,7 +149,7 @@ def _recovery(
         dataset=info.name,
         dataset_sha256=dataset.fingerprint,
         source=identity,
-        recipe=sets.recipe(protocol, passes=source.training.passes),
+        recipe=sets.recipe(protocol, passes=source.training.epochs),
         architecture=name,
         ratio=ratio,
         network=source.number,

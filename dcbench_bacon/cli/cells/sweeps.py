@@ -28,8 +28,8 @@ def plan_each(
         data_root: the folder of data sets.
     """
     jobs: dict[Any, CellJob] = {}
-    for each in overrides:
-        request = msgspec.structs.replace(grid.request, overrides=each)
+    for choice in overrides:
+        request = msgspec.structs.replace(grid.request, overrides=choice)
         for job in plan(msgspec.structs.replace(grid, request=request), data_root):
             jobs.setdefault((job.cell, job.source, job.digest), job)
     return list(jobs.values())
@@ -63,12 +63,12 @@ def parse_sweeps(sweeps: Sequence[str]) -> dict[str, list[str]]:
     axes: dict[str, list[str]] = {}
     for text in sweeps:
         key, _, values = (part.strip() for part in text.partition("="))
-        found = [value.strip() for value in values.split(",") if value.strip()]
-        if not (key and found):
+        choices = [value.strip() for value in values.split(",") if value.strip()]
+        if not (key and choices):
             raise UsageError(f"--sweep {text}: write --sweep key=value,value")
         if key in axes:
             raise UsageError(f"--sweep {key}: give all its values in one --sweep")
-        axes[key] = list(dict.fromkeys(found))
+        axes[key] = list(dict.fromkeys(choices))
     return axes
 
 
@@ -85,8 +85,10 @@ def names_of(jobs: Sequence[CellJob]) -> dict[str, str]:
     names = {}
     for job in jobs:
         texts = job.resolved.recipe.overrides.items()
-        own = [f"{k}={v}" for k, v in texts if (k, v) not in shared[str(job.cell)]]
-        names[name_key(job)] = " ".join([str(job.cell), *own])
+        differences = [
+            f"{k}={v}" for k, v in texts if (k, v) not in shared[str(job.cell)]
+        ]
+        names[name_key(job)] = " ".join([str(job.cell), *differences])
     return names
 
 

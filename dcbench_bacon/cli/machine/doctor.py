@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +30,6 @@ from dcbench_bacon.runtime.disk.files import (
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.runtime.monitoring.pace import contention
 
-LEAST_FREE = 2 * 10**9  # bytes: a run writes sets and checkpoints of some hundred MB
 LIBRARIES = ("torch", "torchvision", "kornia", "numpy")
 
 
@@ -58,24 +58,46 @@ class Finding(NamedTuple):
         return f"{mark:<4} {self.name}: {self.text}{rest}"
 
 
-def examined(device: str, data_root: Path | None, output: Path) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs of a machine, and how it is looked for.
+
+    Attributes:
+        obstacle: returns why torch.compile does not work on a device; None if it does.
+        contention: returns a line about other processes on the processor; empty if
+            there are none.
+        datasets: one of these data sets should be on disk.
+        free: bytes; a run writes sets and checkpoints of some hundred MB.
+    """
+
+    obstacle: Callable[[torch.device], str | None] = compilation.broken
+    contention: Callable[[], str] = contention
+    datasets: Sequence[str] = PAPER_DATASETS
+    free: int = 2 * 10**9
+
+
+def examined(
+    device: str, data_root: Path | None, output: Path, needs: Needs | None = None
+) -> Iterator[Finding]:
     """Yield the findings about this machine, each as soon as it is known.
 
     Args:
         device: ``auto`` or a device name.
         data_root: the folder of data sets; None for the default one.
         output: the results folder, which is not made.
+        needs: what the machine should have; None for what runs need.
     """
+    needs = needs or Needs()
     checks: dict[str, Callable[[], Finding]] = {
         "versions": _versions,
         "device": partial(_device, device),
-        "compiler": partial(_compiler, device),
+        "compiler": partial(_compiler, device, needs),
         "CUDA graphs": partial(_graphs, device),
-        "threads": _threads,
+        "threads": partial(_threads, needs),
         "caches": _caches,
-        "data": partial(_data, data_root),
+        "data": partial(_data, data_root, needs),
         "results": partial(_writable, "results", output),
-        "disk": partial(_disk, output),
+        "disk": partial(_disk, output, needs),
     }
     for name, check in checks.items():
         try:
@@ -108,10 +130,10 @@ def _device(name: str) -> Finding:
     return Finding("device", f"{chosen}, {where}")
 
 
-def _compiler(name: str) -> Finding:
+def _compiler(name: str, needs: Needs) -> Finding:
     """Return whether torch.compile works."""
     chosen = choose_device(name)
-    obstacle = compilation.broken(chosen)
+    obstacle = needs.obstacle(chosen)
     if obstacle is None:
         return Finding("compiler", "torch.compile works")
     needs = "a C++ compiler (apt-get install g++)"
@@ -143,14 +165,14 @@ def _graphs(name: str) -> Finding:
     return Finding("CUDA graphs", "work")
 
 
-def _threads() -> Finding:
+def _threads(needs: Needs) -> Finding:
     """Return the threads, and whether they fight with those of other processes."""
     count, cores = torch.get_num_threads(), environment(torch.device("cpu")).device
     text = f"PyTorch uses {count} on {cores}"
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
     if count > usable:
         return Finding("threads", text, f"set OMP_NUM_THREADS={usable}")
-    if crowd := contention():
+    if crowd := needs.contention():
         what, _, advice = crowd.partition("; OMP")
         remedy = f"OMP{advice}" if advice else "wait for them, or stop them"
         return Finding("threads", f"{text}; {what}", remedy)
@@ -159,14 +181,14 @@ def _threads() -> Finding:
 
 def _caches() -> Finding:
     """Return the sizes of the caches, and whether they can be written to."""
-    sizes = ", ".join(f"{each.name} {size(each.size)}" for each in CACHES)
-    found = _writable("caches", cache_root())
-    if not found.ok:
-        return found._replace(remedy="set DCBENCH_CACHE to a folder of yours")
+    sizes = ", ".join(f"{cache.name} {size(cache.size)}" for cache in CACHES)
+    finding = _writable("caches", cache_root())
+    if not finding.ok:
+        return finding._replace(remedy="set DCBENCH_CACHE to a folder of yours")
     return Finding("caches", f"{cache_root()} ({sizes})")
 
 
-def _data(root: Path | None) -> Finding:
+def _data(root: Path | None, needs: Needs) -> Finding:
     """Return which data sets are on disk."""
     there, missing = [], []
     for name in DATASETS.names():
@@ -179,9 +201,9 @@ def _data(root: Path | None) -> Finding:
             missing.append(name)
         else:
             there.append(name)
-    folder = loading.find(PAPER_DATASETS[0], root).folder
+    folder = loading.find(needs.datasets[0], root).folder
     text = f"{', '.join(there) or 'none'} found ({folder})"
-    if not set(there) & set(PAPER_DATASETS):
+    if not set(there) & set(needs.datasets):
         return Finding(
             "data",
             text,
@@ -203,18 +225,18 @@ def _writable(name: str, folder: Path) -> Finding:
     return Finding(name, f"{folder.absolute()} can be written to")
 
 
-def _disk(output: Path) -> Finding:
+def _disk(output: Path, needs: Needs) -> Finding:
     """Return the free space of the disks of the results and of the caches."""
     free = {
         name: free_bytes(folder)
         for name, folder in (("results", output), ("caches", cache_root()))
     }
     text = ", ".join(f"{size(count)} free for {name}" for name, count in free.items())
-    if min(free.values()) < LEAST_FREE:
+    if min(free.values()) < needs.free:
         return Finding(
             "disk",
             text,
-            f"make room for {size(LEAST_FREE)}: dcbench cache clear, another --output "
+            f"make room for {size(needs.free)}: dcbench cache clear, another --output "
             "or DCBENCH_CACHE",
         )
     return Finding("disk", text)

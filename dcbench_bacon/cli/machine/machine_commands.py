@@ -1,7 +1,8 @@
 """The commands about this machine: ``doctor``, ``cache`` and ``completion``."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from dcbench_bacon.cli.arguments.options import (
     output_option,
 )
 from dcbench_bacon.runtime.monitoring.notice import noticed
+
+if TYPE_CHECKING:
+    from dcbench_bacon.cli.machine.doctor import Finding
 
 
 @click.command(epilog="Example: dcbench doctor --data-root /data")
@@ -25,11 +29,16 @@ def doctor(device: str, data_root: Path | None, output: Path) -> None:
     with noticed(_say, "loading PyTorch"):
         from dcbench_bacon.cli.machine.doctor import examined
 
+    raise SystemExit(show(examined(device, data_root, output)))
+
+
+def show(findings: "Iterable[Finding]") -> int:
+    """Print findings as they come; return the exit status, 0 if all is well."""
     well = True
-    for finding in examined(device, data_root, output):
+    for finding in findings:
         well &= finding.ok
         click.echo(finding.line)
-    raise SystemExit(0 if well else 1)
+    return 0 if well else 1
 
 
 @click.group(
@@ -53,9 +62,9 @@ def list_() -> None:
     from dcbench_bacon.cli.sizes import size
     from dcbench_bacon.runtime.disk.caches import CACHES
 
-    for each in CACHES:
+    for cache in CACHES:
         click.echo(
-            f"{each.name:<10} {size(each.size):>10}  {each.folder}: {each.title}"
+            f"{cache.name:<10} {size(cache.size):>10}  {cache.folder}: {cache.title}"
         )
 
 
@@ -68,14 +77,14 @@ def clear(names: tuple[str, ...], yes: bool) -> None:
     from dcbench_bacon.runtime.disk.caches import CACHES, cache_named
 
     chosen = list(CACHES) if "all" in names else [cache_named(name) for name in names]
-    for each in chosen:
-        before = each.size
-        question = f"Remove {each.folder} ({size(before)})?"
-        if not each.folder.exists():
-            click.echo(f"{each.name}: empty")
+    for cache in chosen:
+        before = cache.size
+        question = f"Remove {cache.folder} ({size(before)})?"
+        if not cache.folder.exists():
+            click.echo(f"{cache.name}: empty")
         elif yes or click.confirm(question):
-            each.clear()
-            click.echo(f"{each.name}: {size(before)} removed")
+            cache.clear()
+            click.echo(f"{cache.name}: {size(before)} removed")
 
 
 @click.command(

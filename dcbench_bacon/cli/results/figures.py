@@ -69,7 +69,7 @@ def draw(
         }[kind]
         drawings = maker(records, presets, **given)
     paths = save(drawings, folder, format)
-    there = any(each.recipe.preset in presets for each in records)
+    there = any(record.recipe.preset in presets for record in records)
     if not paths and there and kind in _MISSING:
         logger.warning("%s", _MISSING[kind])
     elif not paths:
@@ -88,5 +88,5 @@ def _downstream(
     every = readable(folder_of(store, use).records)
     paths = save(makers[use](every, presets), folder, format)
     if not paths:
-        warn_none(store.root / use, [each.preset for each in every], presets)
+        warn_none(store.root / use, [record.preset for record in every], presets)
     return paths

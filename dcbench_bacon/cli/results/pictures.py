@@ -92,20 +92,20 @@ def of_folder(
     """
     store = Store(output)
     records = chosen(readable(store.records), **given)
-    found = [each for each in done(records, presets) if each.cell.ipc]
-    named = named_in(found)
+    finished = [record for record in done(records, presets) if record.cell.ipc]
+    named = named_in(finished)
     paths = []
-    for name, group in _figures(found):
+    for name, group in _figures(finished):
         shown = []
-        for each in kept(store, map(as_typed, group)):
-            changes = overridden(each.record, *_of_evaluation(each.record))
-            method = named(each.record.name or each.record.cell.method)
+        for drawn in kept(store, map(as_typed, group)):
+            changes = overridden(drawn.record, *_of_evaluation(drawn.record))
+            method = named(drawn.record.name or drawn.record.cell.method)
             label = f"{method}, {changes}" if changes else method
-            shown.append(look.shown(label, each.path, each.synthetic, each.info))
+            shown.append(look.shown(label, drawn.path, drawn.synthetic, drawn.info))
         if shown:
             file = f"{slug(name)}.{look.format}"
             paths.append(look.write(shown, output / "figures" / file))
-    if not found:
+    if not finished:
         say_none(output / "records", records, presets)
     elif not paths:
         logger.warning(
@@ -126,9 +126,9 @@ def _figures(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """Return the name and the records of each figure, one record per recipe."""
     columns = ["dataset", "ipc", "preset", "method", "seed", "digest"]
     rows = []
-    for number, each in enumerate(records):
-        cell, digest = each.cell, distillation_digest(each.recipe)
-        preset = each.recipe.preset
+    for number, record in enumerate(records):
+        cell, digest = record.cell, distillation_digest(record.recipe)
+        preset = record.recipe.preset
         rows.append(
             (cell.dataset, cell.ipc, preset, cell.method, cell.seed, digest, number)
         )

@@ -88,4 +88,4 @@ def _of(presets: tuple[str, ...], records: Iterable[R]) -> list[R]:
     def preset(record: Record | Trained) -> str:
         return record.recipe.preset if isinstance(record, Record) else record.preset
 
-    return [each for each in records if not presets or preset(each) in presets]
+    return [record for record in records if not presets or preset(record) in presets]

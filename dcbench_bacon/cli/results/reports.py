@@ -68,7 +68,7 @@ def measured(
     if what == "timing":
         records += Store(output).records([], "timing")
     other = against or ("random" if what == "scores" else None)
-    if other and other not in {each.cell.method for each in records}:
+    if other and other not in {record.cell.method for record in records}:
         logger.warning("no records of %s in %s", other, output / "records")
     shown = chosen(records, **given)
     if ready:
@@ -84,7 +84,7 @@ def measured(
             gain_over=method_named(gain_over) if gain_over else None,
         )
     if table.frame.empty:
-        there = [each for each in shown if each.recipe.preset in presets]
+        there = [record for record in shown if record.recipe.preset in presets]
         if what == "unfinished" and there:
             told = "all %d such records are of cells that are done"
             logger.warning(told, len(there))
@@ -133,11 +133,11 @@ def chosen(
     """
     names = {method_named(name) for name in methods or ()} | {*(methods or ())}
     return [
-        each
-        for each in records
-        if (not names or names & {each.cell.method, each.name})
-        and (not datasets or each.cell.dataset in datasets)
-        and (not ipc or each.cell.ipc in (0, *ipc))
+        record
+        for record in records
+        if (not names or names & {record.cell.method, record.name})
+        and (not datasets or record.cell.dataset in datasets)
+        and (not ipc or record.cell.ipc in (0, *ipc))
     ]
 
 
@@ -169,7 +169,7 @@ def say_none(folder: Path, records: Iterable[Record], presets: tuple[str, ...]) 
         records: those that are there.
         presets: the presets that were asked for.
     """
-    warn_none(folder, [each.recipe.preset for each in records], presets)
+    warn_none(folder, [record.recipe.preset for record in records], presets)
 
 
 def warn_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> None:
@@ -181,9 +181,9 @@ def warn_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
         presets: the presets that were asked for.
     """
     counts = sorted(Counter(there).items())
-    found = ", ".join(f"{count} of preset {name}" for name, count in counts)
+    totals = ", ".join(f"{count} of preset {name}" for name, count in counts)
     tries = [f"--preset {name}" for name, _ in counts if name not in presets]
-    tries += [] if found else ["another --output"]
+    tries += [] if totals else ["another --output"]
     hint = f" Try {' or '.join(tries)}." if tries else ""
     asked = " and ".join(name for name, _ in counts if name in presets)
     if asked:
@@ -191,9 +191,11 @@ def warn_none(folder: Path, there: Iterable[str], presets: tuple[str, ...]) -> N
             f" Those of preset {asked} are of another kind than this table shows; "
             f"`dcbench table --help` says what each shows.{hint}"
         )
-    if not found and folder.name == "records":
+    if not totals and folder.name == "records":
         hint += " dcbench table --published prints the literature."
-    logger.warning("no such records in %s; it has %s.%s", folder, found or "none", hint)
+    logger.warning(
+        "no such records in %s; it has %s.%s", folder, totals or "none", hint
+    )
 
 
 def _downstream(output: Path, use: Use, presets: tuple[str, ...]) -> Table:
@@ -206,5 +208,5 @@ def _downstream(output: Path, use: Use, presets: tuple[str, ...]) -> Table:
     every: list[Any] = readable(folder_of(Store(output), use).records)
     chosen = [record for record in every if record.preset in presets]
     if not chosen:
-        warn_none(output / use, [each.preset for each in every], presets)
+        warn_none(output / use, [record.preset for record in every], presets)
     return Table(use, makers[use](chosen))

@@ -55,7 +55,7 @@ class LabelledFiles:
             DataError: a folder is missing, cannot be read or has no image.
         """
         suffixes = Image.registered_extensions()
-        found: list[tuple[int, str]] = []
+        labelled: list[tuple[int, str]] = []
         for label, name in enumerate(classes):
             try:
                 inside = sorted(entry.name for entry in os.scandir(folder / name))
@@ -73,8 +73,8 @@ class LabelledFiles:
                     f"no image in {folder / name}{deeper(folder / name)}; a data set "
                     "has train/CLASS/IMAGE and test/CLASS/IMAGE"
                 )
-            found += images
-        return cls.of(folder, found)
+            labelled += images
+        return cls.of(folder, labelled)
 
     def __len__(self) -> int:
         """Return the number of files."""
@@ -88,7 +88,7 @@ class LabelledFiles:
         """Return the paths of all files."""
         return [self.path(index) for index in range(len(self))]
 
-    def some(
+    def subset(
         self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
     ) -> "LabelledFiles":
         """Return the list of some files, by their indices or by a mask."""
@@ -97,7 +97,7 @@ class LabelledFiles:
     def spread(self, most: int) -> "LabelledFiles":
         """Return at most so many of the files, evenly spaced over the list."""
         count = min(len(self), most)
-        return self.some(np.arange(count) * len(self) // max(count, 1))
+        return self.subset(np.arange(count) * len(self) // max(count, 1))
 
     @cached_property
     def sha256(self) -> str:

@@ -21,7 +21,7 @@ def visible_folders(inside: Iterable[Path]) -> list[Path]:
     Sorted by value, '10' comes after '9', and the labels of folders named 0 to 11 are
     their names.
     """
-    found = [p for p in inside if p.is_dir() and not left_behind(p.name)]
-    if all(path.name.isascii() and path.name.isdecimal() for path in found):
-        return sorted(found, key=lambda path: (int(path.name), path.name))
-    return sorted(found)
+    folders = [path for path in inside if path.is_dir() and not left_behind(path.name)]
+    if all(path.name.isascii() and path.name.isdecimal() for path in folders):
+        return sorted(folders, key=lambda path: (int(path.name), path.name))
+    return sorted(folders)

@@ -28,9 +28,9 @@ def locate(name: str, root: Path, path: str, elsewhere: Sequence[Path] = ()) -> 
     """
     places = [root / path, *(folder / Path(path).name for folder in elsewhere)]
     for place in places:
-        for found in (place, place.with_name(place.name + ".gz")):
-            if found.is_file():
-                return found
+        for candidate in (place, place.with_name(place.name + ".gz")):
+            if candidate.is_file():
+                return candidate
     raise MissingDataError(
         f"{name}: {path} not found; run `dcbench data get {name}`, or put it under "
         f"{root} (--data-root or DCBENCH_DATA)"

@@ -59,9 +59,9 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
     checks = [_check_md5(path, md5) for path, md5 in sums]
     images = image_set(source)
     if images is not None:
-        each = _check_each(images, source)
-        if images.streams or len(each) > 1:
-            return [*checks, *each]
+        of_files = _check_each(images, source)
+        if images.streams or len(of_files) > 1:
+            return [*checks, *of_files]
     try:
         stored = decode(source, images)
     except DataError as error:
@@ -81,9 +81,9 @@ def verify(name: str, root: Path | None = None) -> list[Check]:
 def _check_each(images: ImageSet, source: DatasetSource) -> list[Check]:
     """Return the files that cannot be decoded, and a line about the counts."""
     bad = [
-        Check(files.path(each.number), "BAD", each.reason)
+        Check(files.path(file.number), "BAD", file.reason)
         for files in (images.train, images.test)
-        for each in Decoder(files, images.square).bad()
+        for file in Decoder(files, images.square).bad()
     ]
     counts = (len(images.train), len(images.test))
     official = getattr(source.module, "COUNTS", counts)

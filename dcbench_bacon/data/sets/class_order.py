@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dcbench_bacon.errors import DataError, UsageError
+from dcbench_bacon.errors import DataError, Question, UnstatedError, UsageError
 
 BY_INDEX = "index"  # value of --classes: each name contains the number of its class
 # Value of --classes: the classes are in the data set's order, as WordNet ids are.
@@ -58,9 +58,11 @@ def match(
             the file, or the one word ``index`` or ``order``.
 
     Raises:
-        DataError: the names are not those of the data set.
+        DataError: two names are one class, or the data set has fewer classes.
+        UnstatedError: the names are not those of the data set.
         UsageError: ``--classes`` has a name that is no class, or too few names.
     """
+    order: Order | None
     if tuple(stated) == (IN_ORDER,):
         order = Order(tuple(range(_same(path, names, known))), "as stated")
     elif tuple(stated) == (BY_INDEX,):
@@ -70,7 +72,14 @@ def match(
     elif not names:
         return Order(tuple(range(len(known))), "in order")
     else:
-        order = _by_name(path, names, known)
+        order = _by_name(names, known)
+    if order is None and len(names) > len(known):
+        raise DataError(
+            f"{path} has {len(names)} classes ({_few(names)}), but the data set has "
+            f"{len(known)} ({_few(known)}); name the right data set with --dataset"
+        )
+    if order is None:
+        raise UnstatedError(path, [_question(names, known)])
     if len(set(order.places)) < len(order.places):
         raise DataError(
             f"{path}: two of its classes are one class of the data set: "
@@ -79,8 +88,8 @@ def match(
     return order
 
 
-def _by_name(path: Path, names: Sequence[str], known: Sequence[str]) -> Order:
-    """Match classes by equal names, otherwise by equal numbers.
+def _by_name(names: Sequence[str], known: Sequence[str]) -> Order | None:
+    """Match classes by equal names, otherwise by equal numbers; None if neither fits.
 
     Two classes may have names that are one word to a looser comparison, such as auto
     and car. The strictest comparison that tells the data set's classes apart counts.
@@ -98,17 +107,21 @@ def _by_name(path: Path, names: Sequence[str], known: Sequence[str]) -> Order:
         pairs = [(int(match[1]), _plain(match[2])) for match in numbered if match]
         if all(i < len(theirs) and theirs[i] == spelling for i, spelling in pairs):
             return Order(tuple(i for i, _ in pairs), "by number and name")
-    odd = [
-        name
-        for name, spelling in zip(names, ours, strict=True)
-        if spelling not in theirs
-    ]
-    raise DataError(
-        f"{path} has {len(names)} classes, of which {_few(odd)} are none of the data "
-        f"set's {len(known)} ({_few(known)}); name the class of each with --classes, "
-        f"in the order {_few(names)}; use --classes {BY_INDEX} if their numbers are "
-        f"those of the labels, --classes {IN_ORDER} if they are in the data set's "
-        "order; or name the right data set with --dataset"
+    return None
+
+
+def _question(names: Sequence[str], known: Sequence[str]) -> Question:
+    """Return the question about classes whose names are none of the data set's."""
+    numbers = [re.findall(r"\d+", name) for name in names]
+    numbered = all(len(each) == 1 and int(each[0]) < len(known) for each in numbers)
+    same = f"--classes {IN_ORDER}" if len(names) == len(known) else ""
+    return Question(
+        "--classes NAMES",
+        f"its {len(names)} classes ({_few(names)}) are not the {len(known)} of the "
+        f"data set ({_few(known)}); name the class of each, in the file's order and "
+        f"with commas; {BY_INDEX} if the numbers in the names are those of the labels, "
+        f"{IN_ORDER} if they are in the data set's order",
+        f"--classes {BY_INDEX}" if numbered else same or f"--classes {known[0]},...",
     )
 
 
@@ -122,7 +135,14 @@ def _stated(
             f"{path}: --classes names {len(stated)} classes, but the file has {count}; "
             "give one for each, in the file's order"
         )
-    return _by_name(Path("--classes"), stated, known).places
+    order = _by_name(stated, known)
+    if order is None:
+        odd = [name for name in stated if _by_name([name], known) is None]
+        raise UsageError(
+            f"{path}: --classes: {_few(odd or stated)} are none of the data set's "
+            f"{len(known)} classes ({_few(known)})"
+        )
+    return order.places
 
 
 def _same(path: Path, names: Sequence[str], known: Sequence[str]) -> int:

@@ -61,10 +61,10 @@ class Decoder:
         Raises:
             DataError: a file cannot be decoded; the message names it.
         """
-        each = -(-len(index) // max(1, self.workers))  # so that all workers have work
+        share = -(-len(index) // max(1, self.workers))  # so that all workers have work
         if not len(index):
             return self.pieces.blank(0)
-        self.order.pieces = _split(index, max(1, min(each, self.most)))
+        self.order.pieces = _split(index, max(1, min(share, self.most)))
         images, start = self.pieces.blank(len(index)), 0
         for piece in self.loader:
             pixels = _sound(piece)
@@ -88,9 +88,9 @@ class Decoder:
         """Return the files that cannot be decoded, after a look at every file."""
         order = _Order(_split(np.arange(len(self.pieces.files)), self.most))
         self.pieces.only_look = True
-        found = [bad for piece in self._loader(order, stays=False) for bad in piece]
+        files = [bad for piece in self._loader(order, stays=False) for bad in piece]
         self.pieces.only_look = False
-        return found
+        return files
 
     def _loader(self, order: "_Order", *, stays: bool) -> DataLoader[Any]:
         """Return a loader of pieces, in this process if there are no workers."""

@@ -49,8 +49,8 @@ class ImageSet:
     @property
     def bytes(self) -> int:
         """The bytes of all decoded pixels."""
-        each = self.square.channels * self.square.size**2
-        return (len(self.train) + len(self.test)) * each
+        image_bytes = self.square.channels * self.square.size**2
+        return (len(self.train) + len(self.test)) * image_bytes
 
     @property
     def streams(self) -> bool:
@@ -85,14 +85,14 @@ class ImageSet:
         if options.bad_files() == "stop":
             return self
         kept = cache / f"unreadable-{self.fingerprint[:16]}.json"
-        found = _kept(kept)
-        if found is None:
-            found = {name: self._bad(name) for name in ("train", "test")}
+        reasons_by_split = _kept(kept)
+        if reasons_by_split is None:
+            reasons_by_split = {name: self._bad(name) for name in ("train", "test")}
             try:
-                write_atomically(kept, json.dumps(found).encode())
+                write_atomically(kept, json.dumps(reasons_by_split).encode())
             except OutputError as error:
                 logger.warning("what files are bad is not kept: %s", error)
-        reasons = [text for bad in found.values() for text in bad.values()]
+        reasons = [text for bad in reasons_by_split.values() for text in bad.values()]
         if reasons and self.fingerprint not in _TOLD:
             _TOLD.add(self.fingerprint)
             logger.warning(
@@ -103,7 +103,9 @@ class ImageSet:
                 "; ..." if len(reasons) > NAMED else "",
             )
         train, test = (
-            files.some(~np.isin(np.arange(len(files)), list(map(int, found[name]))))
+            files.subset(
+                ~np.isin(np.arange(len(files)), list(map(int, reasons_by_split[name])))
+            )
             for name, files in (("train", self.train), ("test", self.test))
         )
         return replace(self, train=train, test=test)
@@ -111,8 +113,8 @@ class ImageSet:
     def _bad(self, name: str) -> dict[str, str]:
         """Return the index and the reason of each bad file of a split."""
         files: LabelledFiles = getattr(self, name)
-        found = Decoder(files, self.square).bad()
-        return {str(bad.number): bad.reason for bad in found}
+        bad_files = Decoder(files, self.square).bad()
+        return {str(bad.number): bad.reason for bad in bad_files}
 
     def decoded(self, *, grey: bool) -> tuple[RawSplit, RawSplit]:
         """Return train and test, decoded in memory.
@@ -144,10 +146,10 @@ class ImageSet:
         Raises:
             DataError: a file is damaged; the message names it.
         """
-        each = self.square.channels * self.square.size**2
-        some = self.train.spread(max(1, min(SAMPLE, SAMPLE_BYTES // each)))
-        pixels = Decoder(some, self.square).decode(np.arange(len(some)))
-        return RawSplit(pixels.numpy(), some.labels)
+        image_bytes = self.square.channels * self.square.size**2
+        spread = self.train.spread(max(1, min(SAMPLE, SAMPLE_BYTES // image_bytes)))
+        pixels = Decoder(spread, self.square).decode(np.arange(len(spread)))
+        return RawSplit(pixels.numpy(), spread.labels)
 
     def streamed(self, info: DatasetInfo, device: torch.device | None) -> Dataset:
         """Return the data set with splits that decode files when they are needed."""
@@ -167,7 +169,7 @@ def _content(path: str) -> bytes:
 def _kept(path: Path) -> dict[str, dict[str, str]] | None:
     """Return what was found before, or None."""
     try:
-        found = json.loads(path.read_bytes())
-        return {name: dict(found[name]) for name in ("train", "test")}
+        content = json.loads(path.read_bytes())
+        return {name: dict(content[name]) for name in ("train", "test")}
     except (OSError, ValueError, KeyError, TypeError):
         return None

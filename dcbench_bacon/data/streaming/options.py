@@ -34,13 +34,13 @@ def bytes_of(text: str) -> int:
     Raises:
         UsageError: it is no number of bytes.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B?)", text.strip().upper())
-    if not found or found[2] not in _UNITS:
+    amount = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B?)", text.strip().upper())
+    if not amount or amount[2] not in _UNITS:
         raise UsageError(
             f"--stream-above ({STREAM_ABOVE}) {text!r}: write a number of bytes, such "
             "as 4GB or 500MB; 0 streams all image files"
         )
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(float(amount[1]) * _UNITS[amount[2]])
 
 
 def bad_files() -> BadFiles:

@@ -90,7 +90,7 @@ class StreamedSplit(Split):
 
     def subset(self, index: Int64[Tensor, "m"] | Bool[Tensor, "n"]) -> "StreamedSplit":
         """Return the split of some images."""
-        files = self.files.some(index.cpu().numpy())
+        files = self.files.subset(index.cpu().numpy())
         return StreamedSplit(files, self.info, self.square, self.device, self.changes)
 
     def changed(self, change: Change) -> "StreamedSplit":

@@ -26,8 +26,10 @@ def select_crops(run: Run, settings: CropSettings) -> SyntheticSet:
     Raises:
         UsageError: the settings do not fit the data set.
     """
-    found = observers(run, settings)
-    return labelled_set(run, settings, found, realistic_images(run, settings, found))
+    trained = observers(run, settings)
+    return labelled_set(
+        run, settings, trained, realistic_images(run, settings, trained)
+    )
 
 
 def recover(run: Run, settings: RecoverySettings) -> SyntheticSet:
@@ -36,13 +38,13 @@ def recover(run: Run, settings: RecoverySettings) -> SyntheticSet:
     Raises:
         UsageError: the settings do not fit the data set.
     """
-    found = observers(run, settings)
+    trained = observers(run, settings)
     if settings.init == "rded":
-        start = realistic_images(run, settings, found)
+        start = realistic_images(run, settings, trained)
     else:
         stream = run.generator("init")
         start = RealImages(run).start(settings.init, stream).flatten(0, 1)
-    learner = Recovery(run, settings, found, start)
+    learner = Recovery(run, settings, trained, start)
     for step in run.steps("recover", learner.steps, state=learner):
         learner.step(step)
     return learner.synthetic()

@@ -93,8 +93,8 @@ class StatisticsMatching:
             return
         self.members = Members.of(labels)
         self.mixtures = [
-            mixture(each, self.members, kind=self.settings.category_variance)
-            for each in self.by_class
+            mixture(classes, self.members, kind=self.settings.category_variance)
+            for classes in self.by_class
         ]
 
     def __call__(
@@ -127,11 +127,11 @@ class StatisticsMatching:
             classes = present.distance(self.mixtures[layer])
         else:
             members = self.members
-            own = grouped(
+            groups = grouped(
                 image_moments(maps, patch), members, kind=settings.category_variance
             )
             target = _rows(self.by_class[layer], members.classes)
-            classes = members.share @ own.distance(target)
+            classes = members.share @ groups.distance(target)
         return settings.global_share * whole + (1 - settings.global_share) * classes
 
     def _follow(self, layer: int, present: Moments) -> Moments:
@@ -139,17 +139,19 @@ class StatisticsMatching:
         share = self.settings.statistics_momentum
         if not share:
             return present
-        values = [each.detach() for each in present]
+        values = [value.detach() for value in present]
         averages = self.averages[layer]
         if averages is None:
             start = torch.zeros_like if self.settings.compat_bugs else torch.clone
-            averages = self.averages[layer] = [start(each) for each in values]
-        for average, value in zip(averages, values, strict=True):
-            average.lerp_(value, 1 - share)
+            averages = self.averages[layer] = [start(value) for value in values]
+        for average, before in zip(averages, values, strict=True):
+            average.lerp_(before, 1 - share)
         return Moments(
             *(
-                each + (average - value)
-                for each, average, value in zip(present, averages, values, strict=True)
+                value + (average - before)
+                for value, average, before in zip(
+                    present, averages, values, strict=True
+                )
             )
         )
 
@@ -161,7 +163,7 @@ class StatisticsMatching:
         """Restore a state that ``state_dict`` returned."""
         device = self.pooled[0].mean.device
         self.averages = [
-            None if layer is None else [each.to(device) for each in layer]
+            None if layer is None else [value.to(device) for value in layer]
             for layer in state["averages"]
         ]
 
@@ -214,7 +216,7 @@ def _mixed(
 
 def _rows(moments: Moments, index: Int64[Tensor, "k"]) -> Moments:
     """Return the statistics of some of the groups."""
-    return Moments(*(each[index] for each in moments))
+    return Moments(*(values[index] for values in moments))
 
 
 def _class_targets(layer: LayerStatistics, settings: RecoverySettings) -> Moments:

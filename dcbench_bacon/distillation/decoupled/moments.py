@@ -37,8 +37,8 @@ class Moments(NamedTuple):
     def distance(self, other: "Moments") -> Float[Tensor, "*g"]:
         """Return the sum of the norms of the four differences, of each group."""
         norms: list[Tensor] = [
-            torch.linalg.vector_norm(own - others, dim=-1)
-            for own, others in zip(self, other, strict=True)
+            torch.linalg.vector_norm(ours - theirs, dim=-1)
+            for ours, theirs in zip(self, other, strict=True)
         ]
         return norms[0] + norms[1] + norms[2] + norms[3]
 
@@ -97,14 +97,16 @@ class Probe:
         """Register a hook on each layer."""
         self.network = network.eval().requires_grad_(False)
         kinds = (nn.BatchNorm2d, nn.Conv2d) if convolutions else (nn.BatchNorm2d,)
-        self.layers = [each for each in network.modules() if isinstance(each, kinds)]
+        self.layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
         if not self.layers:
             raise UsageError(
                 "an observer has no batch norm to match; match convolutions too with "
                 "--set matched=all, or choose other networks with --set observers"
             )
-        self.is_convolution = [isinstance(each, nn.Conv2d) for each in self.layers]
-        self.patches = [patch if each else 0 for each in self.is_convolution]
+        self.is_convolution = [isinstance(layer, nn.Conv2d) for layer in self.layers]
+        self.patches = [
+            patch if convolution else 0 for convolution in self.is_convolution
+        ]
         self._inputs: list[Tensor | None] | None = None
         for index, layer in enumerate(self.layers):
             layer.register_forward_pre_hook(self._reader(index))
@@ -127,7 +129,7 @@ class Probe:
         self._inputs = [None] * len(self.layers)
         try:
             logits = self.network(images)
-            inputs = [each for each in self._inputs if each is not None]
+            inputs = [maps for maps in self._inputs if maps is not None]
         finally:
             self._inputs = None
         if len(inputs) < len(self.layers):
@@ -139,13 +141,13 @@ class Probe:
 
     def running(self) -> Sequence[Moments | None]:
         """Return the running statistics of each batch norm; None for convolutions."""
-        found: list[Moments | None] = []
+        statistics: list[Moments | None] = []
         for layer in self.layers:
             mean, variance = (
                 getattr(layer, name, None) for name in ("running_mean", "running_var")
             )
             if mean is None or variance is None:
-                found.append(None)
+                statistics.append(None)
             else:
-                found.append(Moments(mean, variance, mean[:0], mean[:0]))
-        return found
+                statistics.append(Moments(mean, variance, mean[:0], mean[:0]))
+        return statistics

@@ -80,7 +80,7 @@ def real_statistics(
     architecture = origin["training"]["architecture"]
     name = f"{STAGE}-{run.info.name}-{architecture}-s{run.cell.seed}-{digest}"
     content = run.once(name, partial(_measured, network=network, settings=settings))
-    return [_layer(each, run.device) for each in content["layers"]]
+    return [_layer(layer, run.device) for layer in content["layers"]]
 
 
 def _measured(run: Run, network: Network, settings: RecoverySettings) -> State:
@@ -94,7 +94,7 @@ def _measured(run: Run, network: Network, settings: RecoverySettings) -> State:
 def _layer(content: State, device: torch.device) -> LayerStatistics:
     """Return the statistics of a layer from a checkpoint's content."""
     pooled, images, between = (
-        [each.to(device) for each in content[key]]
+        [value.to(device) for value in content[key]]
         for key in ("pooled", "images", "between")
     )
     return LayerStatistics(Moments(*pooled), Moments(*images), (between[0], between[1]))
@@ -140,19 +140,19 @@ class StatisticsPass:
         for layer, (maps, patch) in enumerate(
             zip(inputs, self.probe.patches, strict=True)
         ):
-            whole, each = batch_moments(maps, patch), image_moments(maps, patch)
+            whole, per_image = batch_moments(maps, patch), image_moments(maps, patch)
             if layer == len(self.pooled):
-                self._make_room(whole, each)
+                self._make_room(whole, per_image)
             for total, value in zip(self.pooled[layer], whole, strict=True):
                 total.add_(value.double(), alpha=len(images))
-            for total, value in zip(self.images[layer], each, strict=True):
+            for total, value in zip(self.images[layer], per_image, strict=True):
                 total.index_add_(0, labels, value.double())
-            means = (each.mean, each.patch_mean)
+            means = (per_image.mean, per_image.patch_mean)
             for total, value in zip(self.squares[layer], means, strict=True):
                 total.index_add_(0, labels, value.double().square())
         self.run.count(len(images))
 
-    def _make_room(self, whole: Moments, each: Moments) -> None:
+    def _make_room(self, whole: Moments, per_image: Moments) -> None:
         """Start the sums of another layer at zero."""
         classes = self.run.info.classes
 
@@ -163,8 +163,8 @@ class StatisticsPass:
             ]
 
         self.pooled.append([torch.zeros_like(v, dtype=torch.float64) for v in whole])
-        self.images.append(zeros(*each))
-        self.squares.append(zeros(each.mean, each.patch_mean))
+        self.images.append(zeros(*per_image))
+        self.squares.append(zeros(per_image.mean, per_image.patch_mean))
 
     def result(self) -> list[dict[str, list[Tensor]]]:
         """Return the statistics of each layer, as a checkpoint holds them."""
@@ -184,7 +184,7 @@ class StatisticsPass:
                 "between": between,
             }
             layers.append(
-                {key: [each.float() for each in part] for key, part in parts.items()}
+                {key: [value.float() for value in part] for key, part in parts.items()}
             )
         return layers
 
@@ -201,5 +201,7 @@ class StatisticsPass:
         """Restore a state that ``state_dict`` returned."""
         self.order.copy_(state["order"])
         for name in ("pooled", "images", "squares"):
-            layers = [[each.to(self.run.device) for each in row] for row in state[name]]
+            layers = [
+                [total.to(self.run.device) for total in row] for row in state[name]
+            ]
             setattr(self, name, layers)

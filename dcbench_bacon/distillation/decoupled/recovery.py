@@ -79,8 +79,8 @@ class Recovery:
         self.viewing = run.generator("recover/view", device="cpu")
         self.dropping = run.generator("recover/drop", device="cpu")
         self.matchings = [
-            self._matching(*each)
-            for each in zip(observers.networks, observers.origins, strict=True)
+            self._matching(*observer)
+            for observer in zip(observers.networks, observers.origins, strict=True)
         ]
         ends = torch.tensor([0.0, 1.0], device=run.device).view(2, 1, 1, 1)
         ends = ends.expand(2, info.channels, 1, 1)
@@ -192,7 +192,7 @@ class Recovery:
             "batch": self.batch,
             "average": self.average,
             "moments": self.moments,
-            "matchings": [each.state_dict() for each in self.matchings],
+            "matchings": [matching.state_dict() for matching in self.matchings],
         }
 
     def load_state_dict(self, state: State) -> None:

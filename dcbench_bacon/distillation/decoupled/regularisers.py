@@ -20,7 +20,10 @@ def total_variation(images: Images) -> Scalar:
     down = images[..., 1:, :] - images[..., :-1, :]
     falling = images[..., 1:, 1:] - images[..., :-1, :-1]
     rising = images[..., 1:, :-1] - images[..., :-1, 1:]
-    norms = [torch.linalg.vector_norm(each) for each in (across, down, falling, rising)]
+    norms = [
+        torch.linalg.vector_norm(differences)
+        for differences in (across, down, falling, rising)
+    ]
     return torch.stack(norms).sum()
 
 
@@ -52,8 +55,8 @@ def density(images: Images, counts: tuple[int, ...], temperature: float) -> Scal
             continue
         same = [
             rows[start : start + count]
-            for start, own in zip(starts, counts, strict=False)
-            if own == count
+            for start, size in zip(starts, counts, strict=False)
+            if size == count
         ]
         stacked = torch.stack(same)
         values = torch.linalg.eigvalsh(stacked @ stacked.transpose(1, 2))
@@ -78,8 +81,8 @@ def flatness(
         reversed_: whether the divergence is KL(average || images) instead of
             KL(images || average).
     """
-    own, other = (
-        (each / temperature).log_softmax(1) for each in (logits, average.detach())
+    ours, averaged = (
+        (values / temperature).log_softmax(1) for values in (logits, average.detach())
     )
-    first, second = (other, own) if reversed_ else (own, other)
+    first, second = (averaged, ours) if reversed_ else (ours, averaged)
     return F.kl_div(second, first, reduction="batchmean", log_target=True)

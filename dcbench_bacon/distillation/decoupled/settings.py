@@ -52,7 +52,7 @@ class ObserverSettings(Settings, frozen=True, kw_only=True):
         """Return how the observer of an architecture is trained."""
         return SmoothTraining(
             architecture=architecture,
-            passes=self.observer_passes,
+            epochs=self.observer_passes,
             learning_rate=self.observer_lr,
             momentum=self.observer_momentum,
             weight_decay=self.observer_weight_decay,

@@ -50,9 +50,9 @@ def observers(run: Run, settings: ObserverSettings) -> Observers:
         run: the run, which supplies the real images.
         settings: the architectures of the observers and their training.
     """
-    found = []
+    members = []
     for architecture in settings.observers:
         stage = f"{STAGE}-{architecture.replace(':', '-')}"
-        found.append(trained(run, settings.training(architecture), stage))
-    networks = tuple(network.requires_grad_(False) for network, _ in found)
-    return Observers(networks, tuple(origin for _, origin in found))
+        members.append(trained(run, settings.training(architecture), stage))
+    networks = tuple(network.requires_grad_(False) for network, _ in members)
+    return Observers(networks, tuple(origin for _, origin in members))

@@ -64,7 +64,7 @@ def normalised_with(evidence: Evidence, info: DatasetInfo) -> Guess:
     """
     seen = _shown(evidence.means, evidence.deviations)
     near = max(map(abs, evidence.means)) < NEAR and all(
-        SPREAD[0] < each < SPREAD[1] for each in evidence.deviations
+        SPREAD[0] < deviation < SPREAD[1] for deviation in evidence.deviations
     )
     reason = f"mean/deviation per channel {seen}, where its own give about 0/1"
     return Guess(info.name, reason, "likely" if near else "doubtful")

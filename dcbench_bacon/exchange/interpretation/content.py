@@ -157,7 +157,7 @@ def is_pair(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) >= 2
-        and all(isinstance(each, dict) for each in value[2:])
+        and all(isinstance(option, dict) for option in value[2:])
     )
 
 

@@ -41,8 +41,8 @@ def guess(path: Path) -> str:
     if path.is_dir():
         names = {"images_best*.pt": "mtt", "images.pt": "dd_ranking"}
         names |= {"images.npy": "npy", "data.npy": "npy", "[xX].npy": "npy"}
-        found = [format for name, format in names.items() if any(path.glob(name))]
-        return found[0] if found else "folder"
+        formats = [format for name, format in names.items() if any(path.glob(name))]
+        return formats[0] if formats else "folder"
     with damaged(path):
         content = mapped(path)
         _check_kind(path, content[:_READ])
@@ -84,8 +84,8 @@ def _guess_safetensors(path: Path) -> str:
     except DataError:  # read as a file of dcbench, whose errors say what is damaged
         return "dcbench"
     metadata = entries.get("__metadata__")
-    own = isinstance(metadata, dict) and "dcbench" in metadata
-    return "dcbench" if own or named(entries, IMAGES) is None else "safetensors"
+    marked = isinstance(metadata, dict) and "dcbench" in metadata
+    return "dcbench" if marked or named(entries, IMAGES) is None else "safetensors"
 
 
 def _guess_torch(path: Path, value: Any, by_torch: bool) -> str:

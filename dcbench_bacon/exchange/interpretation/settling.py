@@ -6,11 +6,11 @@ its name and its values indicate. Whatever the values contradict is refused.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcbench_bacon.errors import DataError
+from dcbench_bacon.errors import DataError, Question
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation.channel_statistics import (
     SPREAD,
@@ -48,12 +48,14 @@ class Reading:
         scale: the scale of the images, one of ``SCALES``.
         guesses: the values that the user did not state.
         notes: further lines for the user.
+        asked: what the user must state, because no guess is possible.
     """
 
     settled: dict[str, Any]
     scale: str
     guesses: dict[str, Guess]
     notes: list[str]
+    asked: list[Question] = field(default_factory=list)
 
 
 def nearby_names(path: Path) -> tuple[str, ...]:
@@ -100,7 +102,7 @@ def settle(
         guesses["pixels"] = scale._replace(doubt=doubt)
     reading.scale = str(scale.value)
     sure = said.get("pixels") is not None or whole
-    _compare_pixels(path, reading, evidence, info, sure=sure)
+    _compare_pixels(reading, evidence, info, sure=sure)
     _settle_whitening(path, said, reading, evidence)
     if "partition" not in said:
         guesses["partition"] = _partition(guesses["partition"], stated, evidence)
@@ -169,28 +171,29 @@ def scale_of(
 
 
 def _compare_pixels(
-    path: Path, reading: Reading, evidence: Evidence, info: DatasetInfo, *, sure: bool
+    reading: Reading, evidence: Evidence, info: DatasetInfo, *, sure: bool
 ) -> None:
     """Add to the evidence how well pixels fit the data set's mean and deviation.
 
     Args:
-        path: the file as the user named it.
         reading: the reading so far.
         evidence: measurements of the images.
         info: the facts of the data set.
-        sure: whether the user, the format or the type of the images states pixels.
-
-    Raises:
-        DataError: pixels were only guessed, and no pixels of the data set are so.
+        sure: whether the user, the format or the type of the images states pixels;
+            otherwise the user is asked if no pixels of the data set are so.
     """
     if not reading.scale.startswith("pixels"):
         return
     fit = pixel_fit(evidence, reading.scale, info)
     if fit.impossible and not sure:
-        raise DataError(
-            f"{path}: values {evidence.span} look like {reading.scale}, but "
-            f"{fit.seen}; state what they are with --pixels or --normalized, or name "
-            "the right data set with --dataset"
+        why = f"values {evidence.span} look like {reading.scale}, but {fit.seen}"
+        reading.guesses.pop("pixels", None)
+        reading.asked.append(
+            Question(
+                OPTIONS["pixels"],
+                f"{why}; or name the right data set with --dataset",
+                "--normalized" if evidence.low < 0 else "--pixels",
+            )
         )
     guess = reading.guesses.get("pixels")
     certain = guess is None or guess.doubt == "certain"

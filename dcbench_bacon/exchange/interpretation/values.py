@@ -1,7 +1,8 @@
 """The images and labels of a foreign file, checked and converted to those of a set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from dcbench_bacon.data import dataset
 from dcbench_bacon.data.sets.class_order import Order, match
 from dcbench_bacon.data.sets.synthetic_file import check_bytes
-from dcbench_bacon.errors import DataError
+from dcbench_bacon.errors import DataError, Question, UnstatedError
 from dcbench_bacon.exchange.interpretation.content import Content
 from dcbench_bacon.exchange.pickles.archives import damaged
 from dcbench_bacon.exchange.pickles.stored import TensorSource
@@ -141,6 +142,15 @@ class Labels(NamedTuple):
     order: Order
 
 
+@contextmanager
+def noted(asked: list[Question]) -> Iterator[None]:
+    """Add questions to a list, instead of raising an error that has them."""
+    try:
+        yield
+    except UnstatedError as error:
+        asked += error.questions
+
+
 def labels_of(
     path: Path,
     content: Content,
@@ -160,10 +170,18 @@ def labels_of(
 
     Raises:
         DataError: the labels do not fit the images or the data set.
+        UnstatedError: the order of the classes or the use of the rows is not known;
+            it has the questions about both.
         UsageError: the order that the user states does not fit.
     """
-    order = match(path, content.class_names, info.class_names, classes)
-    rows, kind = _rows(path, content, info, use, len(order.places))
+    asked: list[Question] = []
+    with noted(asked):
+        order = match(path, content.class_names, info.class_names, classes)
+    with noted(asked):
+        count = len(content.class_names or info.class_names)
+        rows, kind = _rows(path, content, info, use, count)
+    if asked:
+        raise UnstatedError(path, asked)
     placed = rows.new_zeros(len(rows), info.classes)
     placed[:, list(order.places)] = rows
     return Labels(placed, kind, order)
@@ -219,7 +237,12 @@ def _hard(path: Path, stored: Tensor, info: DatasetInfo, classes: int) -> Tensor
 
 
 def _soft(path: Path, stored: Tensor, use: str) -> Tensor:
-    """Return rows that sum to 1."""
+    """Return rows that sum to 1.
+
+    Raises:
+        DataError: the rows are not finite.
+        UnstatedError: the rows are no probabilities, and their use is not stated.
+    """
     if not torch.isfinite(stored).all():
         raise DataError(
             f"{path}: its labels are not finite (NaN or infinite); the set is damaged"
@@ -230,9 +253,16 @@ def _soft(path: Path, stored: Tensor, use: str) -> Tensor:
         return stored.softmax(1)
     off = float((stored.sum(1) - 1).abs().max())
     if off > 1e-3 or stored.min() < 0:
-        raise DataError(
-            f"{path}: rows of soft labels that are below zero or do not sum to 1 (off "
-            f"by {off:.3g}); take their largest with --labels hard, or, if they are "
-            "logits, --labels softmax"
-        )
+        raise UnstatedError(path, [_question(stored, off)])
     return stored
+
+
+def _question(rows: Tensor, off: float) -> Question:
+    """Return the question about rows that are no probabilities."""
+    low, high = float(rows.min()), float(rows.max())
+    return Question(
+        "--labels softmax or hard",
+        f"its rows of labels are no probabilities ({low:.3g} to {high:.3g}, sums off "
+        f"by {off:.3g}): softmax if they are logits, hard for the largest of each",
+        "--labels softmax" if low < 0 else "--labels hard",
+    )

@@ -110,7 +110,7 @@ def draw(shown: Sequence[Shown], choice: Choice, format: str = "png") -> bytes:
     def placed(**more: float) -> Layout:
         return layouts.layout(
             len(classes),
-            [each.count for each in shown],
+            [drawn.count for drawn in shown],
             **{"names": LETTER * max(map(len, names)) + _NEAR_NAME, **more},
             every=choice.classes is not None,
             images=choice.images,
@@ -162,9 +162,9 @@ def _block(
         style = {"ha": "right", "va": "center_baseline", **_TEXT}
         axes.text(right, middle, name, fontsize=place.points, **style)
     x = left + place.names
-    for each, columns in zip(shown, place.columns, strict=True):
-        pixels = mosaic(each.synthetic, each.info, classes, columns)
-        edge = _last_gap(each.info, place)
+    for drawn, columns in zip(shown, place.columns, strict=True):
+        pixels = mosaic(drawn.synthetic, drawn.info, classes, columns)
+        edge = _last_gap(drawn.info, place)
         width, height = columns * place.side, len(classes) * place.side
         axes.imshow(
             pixels,
@@ -178,14 +178,14 @@ def _block(
 
 def _headings(shown: Sequence[Shown]) -> list[str]:
     """Return the name above each set, with what is special about it."""
-    counts = {each.count for each in shown}
+    counts = {drawn.count for drawn in shown}
     headings = []
-    for each in shown:
-        partition = each.synthetic.partition
-        notes = [f"{each.amount} per class"] * (len(counts) > 1)
-        notes += ["ZCA-whitened"] * bool(each.synthetic.provenance.get("zca"))
+    for drawn in shown:
+        partition = drawn.synthetic.partition
+        notes = [f"{drawn.amount} per class"] * (len(counts) > 1)
+        notes += ["ZCA-whitened"] * bool(drawn.synthetic.provenance.get("zca"))
         notes += [f"{partition}x{partition} in each"] * (partition > 1)
-        name = _cut(each.name, _LONGEST_SET)
+        name = _cut(drawn.name, _LONGEST_SET)
         headings.append("\n".join([name, ", ".join(notes)]) if notes else name)
     return headings
 
@@ -258,7 +258,7 @@ def _title(axes: Axes, info: DatasetInfo, note: str) -> None:
 
 def _note(shown: Sequence[Shown], place: Layout, classes: int) -> str:
     """Return a line about what is shown and what is left out."""
-    counts = {each.count for each in shown}
+    counts = {drawn.count for drawn in shown}
     most = max(counts)
     notes = []
     if len(counts) == 1:

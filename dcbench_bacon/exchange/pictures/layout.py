@@ -107,18 +107,18 @@ def layout(
                 _sized(Layout(rows, columns, blocks, LARGEST, names, heading, margin))
                 for blocks in range(1, min(_MOST_BLOCKS, rows) + 1)
             ),
-            key=lambda each: each.side,
+            key=lambda candidate: candidate.side,
         )
 
     most = min(max(counts), _MOST_IMAGES)
     for shown in [images] if images else range(most, 0, -1):
-        if (found := best(classes, shown)).side >= SMALLEST:
-            return found
+        if (fitting := best(classes, shown)).side >= SMALLEST:
+            return fitting
     shown = images or 1
     if not every:
         for rows in range(classes - 1, 0, -1):
-            if (found := best(rows, shown)).side >= SMALLEST:
-                return found
+            if (fitting := best(rows, shown)).side >= SMALLEST:
+                return fitting
     return _beyond_a_page(best(classes, shown))
 
 
@@ -130,12 +130,14 @@ def _sized(one: Layout) -> Layout:
     return one._replace(side=max(0.0, min(LARGEST, wide, tall)))
 
 
-def _beyond_a_page(one: Layout) -> Layout:
+def _beyond_a_page(page: Layout) -> Layout:
     """Return a layout with images that can be seen, on more than a page."""
-    blocks = range(min(_MOST_BLOCKS, one.classes), 0, -1)
-    larger = [one._replace(side=SMALLEST, blocks=each) for each in blocks]
-    found = next((each for each in larger if each.size[0] <= PAGE[0]), larger[-1])
-    empty = found._replace(side=0.0).size
-    wide = (LARGEST_PICTURE - empty[0]) / (found.blocks * sum(found.columns))
-    tall = (LARGEST_PICTURE - empty[1]) / found.rows
-    return found._replace(side=max(1 / DOTS, min(SMALLEST, wide, tall)))
+    blocks = range(min(_MOST_BLOCKS, page.classes), 0, -1)
+    larger = [page._replace(side=SMALLEST, blocks=count) for count in blocks]
+    chosen = next(
+        (candidate for candidate in larger if candidate.size[0] <= PAGE[0]), larger[-1]
+    )
+    empty = chosen._replace(side=0.0).size
+    wide = (LARGEST_PICTURE - empty[0]) / (chosen.blocks * sum(chosen.columns))
+    tall = (LARGEST_PICTURE - empty[1]) / chosen.rows
+    return chosen._replace(side=max(1 / DOTS, min(SMALLEST, wide, tall)))

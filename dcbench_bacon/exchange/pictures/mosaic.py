@@ -44,9 +44,9 @@ def mosaic(
     labels = synthetic.labels.detach().cpu().argmax(1)
     chosen = [(labels == label).nonzero()[:columns, 0] for label in classes]
     rows = torch.repeat_interleave(
-        torch.arange(len(classes)), torch.tensor([len(found) for found in chosen])
+        torch.arange(len(classes)), torch.tensor([len(images) for images in chosen])
     )
-    places = torch.cat([torch.arange(len(found)) for found in chosen])
+    places = torch.cat([torch.arange(len(images)) for images in chosen])
     tiles = torch.full((len(classes), columns, pitch, pitch, 3), 255, dtype=torch.uint8)
     colours = (_colours(synthetic, info, torch.cat(chosen)) * 255).round().byte()
     tiles[rows, places, :size, :size] = colours.permute(0, 2, 3, 1)

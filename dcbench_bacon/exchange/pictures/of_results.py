@@ -57,9 +57,9 @@ def kept(
             continue
         seen.add(key)
         try:
-            found = set_files.of_record(store, record)
-            if found is not None:
-                yield Kept(record, *found, facts_in(*found))
+            opened = set_files.of_record(store, record)
+            if opened is not None:
+                yield Kept(record, *opened, facts_in(*opened))
         except (DataError, RecordError) as error:
             if broken is None:
                 raise
@@ -81,16 +81,16 @@ def thumbnails(
     made: list[Thumbnail] = []
     left_out: list[str] = []
     room = MOST_BYTES
-    for each in kept(store, records, left_out):
-        found = _thumbnail(each)
-        room -= len(found.uri)
+    for drawn in kept(store, records, left_out):
+        thumbnail = _thumbnail(drawn)
+        room -= len(thumbnail.uri)
         if room < 0:
             left_out.append(
                 f"Images: {len(made)} sets are shown; more would make the page too "
                 "large. dcbench plot images --methods NAMES draws others."
             )
             break
-        made.append(found)
+        made.append(thumbnail)
     return made, left_out
 
 

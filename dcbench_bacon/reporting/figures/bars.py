@@ -37,7 +37,7 @@ def timing(
     Yields:
         One figure per data set and device. Records of one recipe are averaged.
     """
-    chosen = [each for each in records if each.recipe.preset in presets]
+    chosen = [record for record in records if record.recipe.preset in presets]
     frame = tables.timing(chosen)
     named = named_in(chosen)
     phases = [name for name in frame.columns if name.endswith("_ms")]

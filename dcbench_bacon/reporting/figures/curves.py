@@ -37,14 +37,18 @@ def history(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawi
         One figure per data set, protocol, preset and selection. Bands are the sample
         standard deviation over networks and seeds.
     """
-    kept = [each for each in done(records, presets) if each.history]
+    kept = [record for record in done(records, presets) if record.history]
     rows = []
     for record in kept:
         last = record.recipe.settings.get("steps")
         entries: list[tuple[object, str, float]] = [
-            (e.step, e.architecture, e.accuracy) for e in record.history
+            (result.step, result.architecture, result.accuracy)
+            for result in record.history
         ]
-        entries += [(last, e.architecture, e.accuracy) for e in record.evaluations]
+        entries += [
+            (last, result.architecture, result.accuracy)
+            for result in record.evaluations
+        ]
         rows += [
             {**facts_about(record), "overrides": overridden(record), "x": step}
             | {"architecture": architecture, "y": 100 * accuracy}
@@ -70,7 +74,8 @@ def ablation(
         records that differ in this key alone, the record of its default included.
     """
     kept = done(records, presets)
-    keys = [key] if key else sorted({k for each in kept for k in each.recipe.overrides})
+    overrides = {name for record in kept for name in record.recipe.overrides}
+    keys = [key] if key else sorted(overrides)
     for name in keys:
         rows = [row for record in kept for row in _swept(record, name)]
         rows = _with_several_values(rows)
@@ -89,8 +94,12 @@ def _swept(record: Record, key: str) -> list[dict[str, Any]]:
     same = json.dumps([settings, protocol], sort_keys=True, default=str)
     return [
         {**facts_about(record), "overrides": overridden(record, key), "x": value}
-        | {"architecture": each.architecture, "y": 100 * each.accuracy, "same": same}
-        for each in record.evaluations
+        | {
+            "architecture": result.architecture,
+            "y": 100 * result.accuracy,
+            "same": same,
+        }
+        for result in record.evaluations
     ]
 
 
@@ -113,10 +122,10 @@ def panels_over(axis: str) -> Draw:
     def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
         counts = sorted(set(group["ipc"]), key=lambda ipc: (ipc == 0, ipc))
         figure, axes = panels(len(counts))
-        for each, ipc in zip(axes, counts, strict=True):
-            lines(each, group[group["ipc"] == ipc], look)
-            each.set_title(about_ipc(int(ipc)))
-            each.set_xlabel(axis)
+        for panel, ipc in zip(axes, counts, strict=True):
+            lines(panel, group[group["ipc"] == ipc], look)
+            panel.set_title(about_ipc(int(ipc)))
+            panel.set_xlabel(axis)
         return figure, axes
 
     return draw
@@ -134,12 +143,12 @@ def lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
         else [float(ticks.index(str(x))) for x in rows["x"]]
     )
     for name, part in rows.groupby("line", sort=False):
-        found = part.groupby("place")["y"].agg(["mean", "std"])
+        summary = part.groupby("place")["y"].agg(["mean", "std"])
         style = look[str(name)]
-        axes.plot(found.index, found["mean"], label=str(name), **style)
-        low, high = found["mean"] - found["std"], found["mean"] + found["std"]
+        axes.plot(summary.index, summary["mean"], label=str(name), **style)
+        low, high = summary["mean"] - summary["std"], summary["mean"] + summary["std"]
         axes.fill_between(
-            found.index, low, high, color=style["color"], alpha=0.18, linewidth=0
+            summary.index, low, high, color=style["color"], alpha=0.18, linewidth=0
         )
     if not numeric:
         axes.set_xticks(range(len(ticks)), ticks)

@@ -33,15 +33,15 @@ def continual(records: Iterable[Stage], presets: Sequence[str]) -> Iterator[Draw
         One figure per data set, number of tasks, protocol and preset. Bands are the
         sample standard deviation over networks, orders of classes and sets.
     """
-    kept = [each for each in told_apart(records) if each.preset in presets]
+    kept = [record for record in told_apart(records) if record.preset in presets]
     draw = panels_over("Classes seen")
-    for tasks in sorted({each.recipe.whole_number("tasks") for each in kept}):
+    for tasks in sorted({record.recipe.whole_number("tasks") for record in kept}):
         rows = [
-            {**identity(each), **_PLAIN, "x": len(each.classes)}
+            {**identity(record), **_PLAIN, "x": len(record.classes)}
             | {"architecture": result.architecture, "y": 100 * result.accuracy}
-            for each in kept
-            if each.recipe.settings["tasks"] == tasks
-            for result in each.evaluations
+            for record in kept
+            if record.recipe.settings["tasks"] == tasks
+            for result in record.evaluations
         ]
         about = f"{tasks}-tasks"
         yield from each_drawn("continual", rows, namer({}), draw, about)
@@ -59,24 +59,24 @@ def slim(records: Iterable[Slimmed], presets: Sequence[str]) -> Iterator[Drawing
         pruning and after it, without recovery.
     """
     rows = [
-        {**identity(each), **_PLAIN, "x": 100 * round(each.pruned_share or 0.0, 2)}
-        | {"architecture": each.architecture, "y": 100 * result.accuracy}
-        | {"whole": 100 * (each.whole_accuracy or 0.0)}
-        | {"pruned": 100 * (each.pruned_accuracy or 0.0)}
-        for each in told_apart(records)
-        if each.preset in presets
-        for result in each.evaluations
+        {**identity(record), **_PLAIN, "x": 100 * round(record.pruned_share or 0.0, 2)}
+        | {"architecture": record.architecture, "y": 100 * result.accuracy}
+        | {"whole": 100 * (record.whole_accuracy or 0.0)}
+        | {"pruned": 100 * (record.pruned_accuracy or 0.0)}
+        for record in told_apart(records)
+        if record.preset in presets
+        for result in record.evaluations
     ]
 
     def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
         counts = sorted(set(group["ipc"]))
         figure, axes = panels(len(counts))
-        for each, ipc in zip(axes, counts, strict=True):
+        for panel, ipc in zip(axes, counts, strict=True):
             part = group[group["ipc"] == ipc]
-            lines(each, part, look)
-            _references(each, part)
-            each.set_title(about_ipc(int(ipc)))
-            each.set_xlabel("Parameters pruned (%)")
+            lines(panel, part, look)
+            _references(panel, part)
+            panel.set_title(about_ipc(int(ipc)))
+            panel.set_xlabel("Parameters pruned (%)")
         return figure, axes
 
     return each_drawn("slim", rows, namer({}), draw)

@@ -195,8 +195,8 @@ def looks(rows: pd.DataFrame) -> Looks:
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """Add one legend for all panels, below them, for which the figure grows."""
     entries: dict[str, Any] = {}
-    for each in axes:
-        for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if not entries:
         return

@@ -34,16 +34,20 @@ def pareto(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawin
         One figure per data set, protocol, preset and selection. The grey steps are
         the best accuracy up to each cost.
     """
-    kept = [each for each in done(records, presets) if each.cell.ipc]
+    kept = [record for record in done(records, presets) if record.cell.ipc]
     rows = []
     for record in kept:
         facts = facts_of(record.cell.dataset)
         spent = sum(cost.seconds for cost in record.distillation.values())
-        own = {**facts_about(record), "overrides": overridden(record), "seconds": spent}
-        own["images"] = record.cell.ipc * facts.classes if facts else record.images
+        shared = {
+            **facts_about(record),
+            "overrides": overridden(record),
+            "seconds": spent,
+        }
+        shared["images"] = record.cell.ipc * facts.classes if facts else record.images
         rows += [
-            {**own, "architecture": e.architecture, "y": 100 * e.accuracy}
-            for e in record.evaluations
+            {**shared, "architecture": result.architecture, "y": 100 * result.accuracy}
+            for result in record.evaluations
         ]
     return each_drawn("pareto", rows, named_in(kept), _draw)
 
@@ -54,9 +58,9 @@ def _draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
     if group["images"].nunique() == 1 and (group["seconds"] > 0).any():
         del costs["images"]
     figure, axes = panels(len(costs), width=3.6)
-    for each, (cost, label) in zip(axes, costs.items(), strict=True):
-        _costs(each, group, cost, look)
-        each.set_xlabel(label)
+    for panel, (cost, label) in zip(axes, costs.items(), strict=True):
+        _costs(panel, group, cost, look)
+        panel.set_xlabel(label)
     return figure, axes
 
 

@@ -18,9 +18,9 @@ Named = Callable[[str], str]
 def done(records: Iterable[Record], presets: Sequence[str]) -> list[Record]:
     """Return the finished records of the presets."""
     return [
-        each
-        for each in longform.told_apart(records)
-        if each.status == "done" and each.recipe.preset in presets
+        record
+        for record in longform.told_apart(records)
+        if record.status == "done" and record.recipe.preset in presets
     ]
 
 

@@ -90,8 +90,8 @@ def steps(records: Sequence[Record]) -> list[StepRow]:
 
 def _phases(row: Mapping[Any, Any]) -> dict[str, float]:
     """Return the milliseconds per step of the phases that a stage has."""
-    found = {name: optional(row[f"{name}_ms"]) for name in (*PHASES, "other")}
-    return {name: value for name, value in found.items() if value}
+    milliseconds = {name: optional(row[f"{name}_ms"]) for name in (*PHASES, "other")}
+    return {name: value for name, value in milliseconds.items() if value}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class SetRow:
 def sets(records: Sequence[Record]) -> list[SetRow]:
     """Return the rows of the table of sets, without the whole training set."""
     named = named_in(records)
-    found = cost.cost(longform.frame(records), presets=PRESETS)
+    frame = cost.cost(longform.frame(records), presets=PRESETS)
     return [
         SetRow(
             facets=facets(row, str(row["architecture"])),
@@ -139,5 +139,5 @@ def sets(records: Sequence[Record]) -> list[SetRow]:
             distillation=optional(row["distillation_seconds"]),
             evaluation=optional(row["evaluation_seconds"]),
         )
-        for row in found[found["ipc"] > 0].to_dict("records")
+        for row in frame[frame["ipc"] > 0].to_dict("records")
     ]

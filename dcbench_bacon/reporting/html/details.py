@@ -25,9 +25,9 @@ class Numbered(Generic[T]):
         """Start without any."""
         self.numbers: dict[T, int] = {}
 
-    def number(self, thing: T) -> int:
-        """Return the number of a thing."""
-        return self.numbers.setdefault(thing, len(self.numbers))
+    def number(self, value: T) -> int:
+        """Return the number of a value, which is a new one for a new value."""
+        return self.numbers.setdefault(value, len(self.numbers))
 
 
 def as_typed(record: Record) -> Record:
@@ -57,17 +57,17 @@ def details(store: Store, records: Sequence[Record]) -> Any:
     environments: Numbered[str] = Numbered()
     entries = []
     for record in records:
-        own = as_typed(record)
-        settings, protocol = provenance.lines(own)
+        original = as_typed(record)
+        settings, protocol = provenance.lines(original)
         machine = json.dumps(_facts(msgspec.structs.asdict(record.environment)))
         entries.append(
             {
-                **_identity(own, record.cell.dataset),
-                "file": _file(store, own),
+                **_identity(original, record.cell.dataset),
+                "file": _file(store, original),
                 "settings": [lines.number(tuple(line)) for line in settings],
                 "protocol": [lines.number(tuple(line)) for line in protocol],
                 "environment": environments.number(machine),
-                "command": provenance.command(own)._asdict(),
+                "command": provenance.command(original)._asdict(),
             }
         )
     machines = [json.loads(machine) for machine in environments.numbers]
@@ -87,9 +87,11 @@ def as_script(data: Any) -> Markup:
 
 def _identity(record: Record, shown: str) -> dict[str, Any]:
     """Return what a record is of, what it measured and the hashes of its parts."""
-    cell, of = record.cell, record.identified_by
+    cell, identified_by = record.cell, record.identified_by
     hashes = {
-        "data set" if of == "content" else f"data set ({of})": record.dataset_sha256,
+        "data set"
+        if identified_by == "content"
+        else f"data set ({identified_by})": record.dataset_sha256,
         "method's code": record.method_sha256,
         "synthetic set": record.synthetic_sha256,
         "validation split": record.validation_sha256,
@@ -105,7 +107,7 @@ def _identity(record: Record, shown: str) -> dict[str, Any]:
         "digest": record.digest,
         "status": record.status,
         "preset": record.recipe.preset,
-        "evaluations": [_evaluation(each) for each in record.evaluations],
+        "evaluations": [_evaluation(result) for result in record.evaluations],
         "stages": [_stage(*stage) for stage in record.distillation.items()],
         "hashes": _facts(hashes),
         "sizes": _facts(sizes),
@@ -118,12 +120,12 @@ def _facts(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _evaluation(each: Evaluation) -> list[Any]:
+def _evaluation(result: Evaluation) -> list[Any]:
     """Return network, trial, accuracy in percent, pass and seconds."""
-    accuracy = round(100 * each.accuracy, 4)
-    parts = (each.architecture, each.augmentation)
+    accuracy = round(100 * result.accuracy, 4)
+    parts = (result.architecture, result.augmentation)
     network = ", ".join(filter(None, parts))
-    return [network, each.trial, accuracy, each.epoch, round(each.seconds, 2)]
+    return [network, result.trial, accuracy, result.epoch, round(result.seconds, 2)]
 
 
 def _stage(name: str, cost: Timing) -> list[Any]:

@@ -58,12 +58,12 @@ def downstream(
     learned = downstream_tables.continual(stages)
     searched = downstream_tables.search(candidates)
     pruned = slimming_tables.slimmed(slimmed)
-    made = [
+    tables = [
         _table("continual", "Continual learning", learned, downstream_tables.stages),
         _table("nas", "Architecture search", searched, downstream_tables.correlations),
         _table("slim", "Slimming", pruned, slimming_tables.ratios),
     ]
-    return [each for each in made if each.rows]
+    return [use for use in tables if use.rows]
 
 
 def _table(
@@ -83,14 +83,14 @@ def _table(
     if frame.empty:
         return Downstream(kind, title, (), (), ())
     page = page_of(Table(kind, frame))
-    of = arranged(frame).frame.to_dict("records")
+    printed = arranged(frame).frame.to_dict("records")
     rows = [
         Row(
             _facets(row),
             wording.title(row["Method"]),
-            tuple(each.whole if isinstance(each, Marked) else each for each in texts),
+            tuple(text.whole if isinstance(text, Marked) else text for text in texts),
         )
-        for row, texts in zip(of, page.rows, strict=True)
+        for row, texts in zip(printed, page.rows, strict=True)
     ]
     headings = tuple(zip(page.headings, page.right, strict=True))
     return Downstream(kind, title, headings, tuple(rows), tuple(page.notes))

@@ -62,19 +62,21 @@ def panels(rows: Sequence[Accuracy]) -> list[Panel]:
     """
     groups: dict[tuple[str, str, str], list[Accuracy]] = {}
     for row in rows:
-        of = row.facets
-        if of.ipc != "all":
-            groups.setdefault((of.dataset, of.ipc, of.preset), []).append(row)
+        facets = row.facets
+        if facets.ipc != "all":
+            groups.setdefault((facets.dataset, facets.ipc, facets.preset), []).append(
+                row
+            )
     return [_panel(group) for group in groups.values()]
 
 
 def _panel(rows: Sequence[Accuracy]) -> Panel:
     """Return the panel of the network with the most rows."""
     network = Counter(row.facets.network for row in rows).most_common(1)[0][0]
-    found = [row for row in rows if row.facets.network == network]
-    found = [row for row in found if not row.changes] or found
-    found.sort(key=lambda row: -row.mean)
-    shown = found[:MOST_DOTS]
+    best_first = [row for row in rows if row.facets.network == network]
+    best_first = [row for row in best_first if not row.changes] or best_first
+    best_first.sort(key=lambda row: -row.mean)
+    shown = best_first[:MOST_DOTS]
     low, high, step = _scale(shown)
 
     def place(value: float) -> float:
@@ -171,16 +173,15 @@ def _inlined(
     drawings: Iterable[Drawing], prefix: str, records: Sequence[Record]
 ) -> list[Inline]:
     """Return figures of records as parts of a page, the first ``MOST_FIGURES``."""
-    named, made = named_in(records), []
-    for number, each in enumerate(islice(drawings, MOST_FIGURES)):
-        of = Facets(each.dataset, each.ipc, "", each.preset)
-        images = f", {each.ipc} images per class" if each.ipc else ""
-        label = (
-            f"{_TITLES[each.kind]}: {named(each.dataset)}{images}, preset {each.preset}"
-        )
-        svg = _inline(written(each.figure, "svg"), f"{prefix}{number}")
-        made.append(Inline(of, svg, label))
-    return made
+    named, figures = named_in(records), []
+    for number, drawing in enumerate(islice(drawings, MOST_FIGURES)):
+        facets = Facets(drawing.dataset, drawing.ipc, "", drawing.preset)
+        images = f", {drawing.ipc} images per class" if drawing.ipc else ""
+        title = f"{_TITLES[drawing.kind]}: {named(drawing.dataset)}"
+        label = f"{title}{images}, preset {drawing.preset}"
+        svg = _inline(written(drawing.figure, "svg"), f"{prefix}{number}")
+        figures.append(Inline(facets, svg, label))
+    return figures
 
 
 def _inline(content: bytes, name: str) -> Markup:

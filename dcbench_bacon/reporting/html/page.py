@@ -125,7 +125,7 @@ def _duration(seconds: float) -> str:
 
 
 def _tiles(
-    records: Sequence[Record], found: Sequence[rows.Accuracy]
+    records: Sequence[Record], accuracies: Sequence[rows.Accuracy]
 ) -> list[tuple[str, str]]:
     """Return the numbers at the head of the page, each with its word."""
     done = [record for record in records if record.status == "done"]
@@ -138,8 +138,8 @@ def _tiles(
     )
     counts = [
         ("record", len(done)),
-        ("data set", len({row.facets.dataset for row in found})),
-        ("method", len({row.method for row in found})),
+        ("data set", len({row.facets.dataset for row in accuracies})),
+        ("method", len({row.method for row in accuracies})),
         ("trained network", networks),
         ("hour of computation", seconds / 3600),
     ]
@@ -158,11 +158,11 @@ def _many(word: str, count: int | float) -> str:
     return " of ".join([first + "s" * (count != 1), *rest])
 
 
-def _options(found: Iterable[rows.Facets]) -> list[tuple[str, str, list[str]]]:
+def _options(facets: Iterable[rows.Facets]) -> list[tuple[str, str, list[str]]]:
     """Return name, label and values of each filter, in the order of the table."""
-    every = list(found)
+    every = list(facets)
     return [
-        (name, label, list(dict.fromkeys(getattr(each, name) for each in every)))
+        (name, label, list(dict.fromkeys(getattr(row, name) for row in every)))
         for name, label in _FACETS.items()
     ]
 
@@ -173,8 +173,8 @@ def _picture(thumbnail: Thumbnail, named: Named) -> dict[str, Any]:
     facets = rows.facets(longform.identity(record))
     method = named(record.name or record.cell.method)
     changes = overridden(record)
-    own = {"facets": facets, "method": method, "changes": changes}
-    return {**own, **thumbnail._asdict()}
+    shown = {"facets": facets, "method": method, "changes": changes}
+    return {**shown, **thumbnail._asdict()}
 
 
 def _machines(records: Sequence[Record]) -> list[tuple[dict[str, Any], int]]:
@@ -183,14 +183,17 @@ def _machines(records: Sequence[Record]) -> list[tuple[dict[str, Any], int]]:
     for record in records:
         same = msgspec.structs.replace(record.environment, utc="")
         counts[same] = counts.get(same, 0) + 1
-    return [(msgspec.structs.asdict(each), count) for each, count in counts.items()]
+    return [
+        (msgspec.structs.asdict(environment), count)
+        for environment, count in counts.items()
+    ]
 
 
-def _notes(found: Sequence[rows.Accuracy]) -> list[str]:
+def _notes(accuracies: Sequence[rows.Accuracy]) -> list[str]:
     """Return the sentences that explain the marks and numbers that are shown."""
-    marks = {row.mark for row in found}
-    presets = {row.facets.preset for row in found}
-    changed = any(row.preset.endswith(longform.CHANGED) for row in found)
+    marks = {row.mark for row in accuracies}
+    presets = {row.facets.preset for row in accuracies}
+    changed = any(row.preset.endswith(longform.CHANGED) for row in accuracies)
     keys = ["std", "difference"]
     keys += [name for name, mark in MARKS.items() if mark in marks]
     keys += [name for name in ("quick", "demo") if name in presets]

@@ -165,8 +165,8 @@ def _stated(cell: Cell, preset: Any, name: str) -> Tables:
     request = Request(preset=preset, protocol=name)
     try:
         if cell.method in _names(METHODS):
-            own, judged, origins = overlay.stated(recipe_file, cell, request)
-            return Tables({**own, **_prefixed(judged.protocol)}, origins)
+            values, judged, origins = overlay.stated(recipe_file, cell, request)
+            return Tables({**values, **_prefixed(judged.protocol)}, origins)
         protocol, origins = protocols.protocol_in_force(cell, request)
     except UsageError:
         return Tables({}, {})
@@ -226,8 +226,8 @@ def _same(one: Any, other: Any) -> bool:
 def _text(value: Any) -> str:
     """Return a value in TOML, as a recipe and ``--set`` write it."""
     if isinstance(value, dict):
-        given = {key: each for key, each in value.items() if each is not None}
-        inner = [f"{key} = {_text(each)}" for key, each in given.items()]
+        given = {key: item for key, item in value.items() if item is not None}
+        inner = [f"{key} = {_text(item)}" for key, item in given.items()]
         return f"{{{', '.join(inner)}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text, value))}]"

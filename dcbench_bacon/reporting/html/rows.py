@@ -115,8 +115,8 @@ def accuracies(records: Sequence[Record]) -> Accuracies:
             source = SOURCES[row["published_source"]]
             cited[row["published_source"]] = source.citation
         key = (recipe, *(row[name] for name in _KEY), row["architecture"])
-        of = tuple(behind[key])
-        rows.append(_accuracy(recipe, row, named, marks, of, changed[of[0]]))
+        numbers = tuple(behind[key])
+        rows.append(_accuracy(recipe, row, named, marks, numbers, changed[numbers[0]]))
     return Accuracies(_with_best(rows), notes.lines(), cited)
 
 
@@ -157,7 +157,9 @@ def _records_behind(records: Sequence[Record]) -> dict[Any, list[int]]:
             continue
         identity = longform.identity(record)
         key = (identity["digest"], *(identity[name] for name in _KEY))
-        for network in dict.fromkeys(each.architecture for each in record.evaluations):
+        for network in dict.fromkeys(
+            result.architecture for result in record.evaluations
+        ):
             behind.setdefault((*key, network), []).append(number)
     return behind
 

@@ -43,10 +43,10 @@ class MeasuredRow(NamedTuple):
         preset: ``paper`` for the published recipes.
         changed: whether ``--set`` changed the recipe, apart from the networks that are
             trained and their number.
-        selection: the pass whose accuracy counts.
+        selection: the epoch whose accuracy counts.
         augmentation: augmentation of the evaluation.
         teachers: the networks that labelled the images.
-        epochs: epochs of the evaluation, without ``Protocol.one_more_pass``.
+        epochs: epochs of the evaluation.
     """
 
     family: str

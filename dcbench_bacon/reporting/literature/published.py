@@ -104,7 +104,7 @@ class PublishedEvaluation(Struct, frozen=True, forbid_unknown_fields=True):
         protocol: the family of the protocol; see ``family``.
         selection: the pass that counts, as in a protocol, or ``not_stated``.
         augmentation: augmentation as in a protocol; None if it is not stated.
-        epochs: epochs as the source counts them; None if they are not stated.
+        epochs: epochs that the source's loop makes; None if they are not stated.
         teachers: the networks that label the images.
     """
 
@@ -269,8 +269,8 @@ def lookup(
     """
     wanted = named(source)
     for metrics in dict.fromkeys((metrics_of(family), ACCURACIES)):
-        found = sources(method, dataset, ipc, metrics)
-        numbers = [row for row in found if row.source in wanted]
+        rows_of_method = sources(method, dataset, ipc, metrics)
+        numbers = [row for row in rows_of_method if row.source in wanted]
         if source is not None:  # the newest of a group, whatever method it is about
             numbers.sort(key=lambda row: wanted.index(row.source))
         same = [row for row in numbers if row.architecture == architecture]
@@ -283,7 +283,7 @@ def family(protocol: Protocol) -> str:
     """Return the family that a protocol belongs to.
 
     Numbers of one family may be compared. Most protocols are a family of their own;
-    under ``dc`` a method may have its own learning rate, passes and augmentation. A
+    under ``dc`` a method may have its own learning rate, epochs and augmentation. A
     label regime or a budget of updates is asked for here alone, and is another family.
     """
     if protocol.labels != "own" or protocol.updates:

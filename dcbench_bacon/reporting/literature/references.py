@@ -16,7 +16,7 @@ from dcbench_bacon.reporting.wording import title
 RANDOM, WHOLE = "random", "whole"  # the methods that others are compared with
 _SET = [
     *("dataset", "ipc", "method", "distilled_on", "protocol", "preset", "selection"),
-    *("set", "judged", "comparable", "but_for_augmentation", "but_for_passes"),
+    *("set", "judged", "comparable", "but_for_augmentation", "but_for_epochs"),
     *("augmented", "taught", "copy"),
 ]
 _RECIPE = ["dataset", "ipc", "method", "set", "seed"]  # shared by copies of a set
@@ -44,11 +44,11 @@ class SetResults(NamedTuple):
         A network is a trial under one of the protocol's augmentations, by its place.
         """
         places = pd.factorize(self.rows["augmentation"])[0]
-        found: dict[int, dict[Hashable, float]] = {}
+        by_seed: dict[int, dict[Hashable, float]] = {}
         columns = (self.rows[name] for name in ("seed", "trial", "accuracy"))
         for place, seed, trial, accuracy in zip(places, *columns, strict=True):
-            found.setdefault(int(seed), {})[int(place), int(trial)] = accuracy
-        return found
+            by_seed.setdefault(int(seed), {})[int(place), int(trial)] = accuracy
+        return by_seed
 
     @property
     def recipe(self) -> str:
@@ -118,9 +118,9 @@ class ReferenceResults(NamedTuple):
         result, method = self.result, str(self.result.key["method"])
         if method == WHOLE:
             reason = (
-                "those of its recipe" if result.is_all("own_passes") else "the most"
+                "those of its recipe" if result.is_all("own_epochs") else "the most"
             )
-            reason = f"{result.rows['passes'].max()} passes, {reason}"
+            reason = f"{result.rows['epochs'].max()} epochs, {reason}"
         else:
             reason = "the newest" if result.changed else "without --set"
         return (
@@ -134,10 +134,10 @@ def reference(
 ) -> ReferenceResults | None:
     """Return the results of a reference under the same protocol and network.
 
-    One pass over the whole training set has as many updates as hundreds of passes over
-    a small set, so the whole set has a number of passes of its own, and it has no
-    number of images per class. If there are several results, the one with the passes of
-    its recipe is used, otherwise the one with the most passes. Of several recipes of
+    One epoch on the whole training set has as many updates as hundreds of epochs on a
+    small set, so the whole set has a number of epochs of its own, and it has no number
+    of images per class. If there are several results, the one with the epochs of its
+    recipe is used, otherwise the one with the most epochs. Of several recipes of
     another method, one without ``--set`` is preferred, and among these the newest.
 
     Args:
@@ -148,7 +148,7 @@ def reference(
     Returns:
         The reference; None if there is none.
     """
-    same = ("but_for_passes",) if method == WHOLE else ("comparable", "ipc")
+    same = ("but_for_epochs",) if method == WHOLE else ("comparable", "ipc")
     shared = ("dataset", "architecture", *same)
     wanted = {key: result.key[key] for key in shared} | {"method": method}
     candidates = [
@@ -163,8 +163,8 @@ def reference(
 
 
 def _longest(result: SetResults) -> tuple[bool, int, str]:
-    """Return a key that prefers the passes of the recipe, then the most passes."""
-    return result.is_all("own_passes"), int(result.rows["passes"].max()), result.recipe
+    """Return a key that prefers the epochs of the recipe, then the most epochs."""
+    return result.is_all("own_epochs"), int(result.rows["epochs"].max()), result.recipe
 
 
 def _plainest(result: SetResults) -> tuple[bool, str, str]:

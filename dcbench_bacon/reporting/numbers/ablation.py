@@ -32,10 +32,10 @@ def ablation(
         grid: the grid.
         presets: the presets whose records are used.
     """
-    found = [(record, grid.arm_of(record)) for record in records]
-    arms = {record.digest: arm for record, arm in found if arm}
+    arm_of_record = [(record, grid.arm_of(record)) for record in records]
+    arms = {record.digest: arm for record, arm in arm_of_record if arm}
     titles = [arm.title for arm in grid.arms]
-    long = longform.frame([record for record, arm in found if arm])
+    long = longform.frame([record for record, arm in arm_of_record if arm])
     rows, firsts = [], {}
     for result in results_of(long, presets):
         arm, others = arms[str(result.rows["digest"].iloc[0])]
@@ -53,7 +53,7 @@ def ablation(
     order = [*_CASE[1:], "method", "place", "recipe"]
     frame = longform.ordered(frame, order)[ABLATION]
     numbers = [name for name in ABLATION if name.startswith(("accuracy", "difference"))]
-    known = [record for record, arm in found if arm]
+    known = [record for record, arm in arm_of_record if arm]
     return Table(
         "ablation",
         frame.astype(dict.fromkeys(numbers, float)),

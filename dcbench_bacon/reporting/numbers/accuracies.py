@@ -14,7 +14,7 @@ def moments(accuracies: Sequence[float]) -> tuple[float, float]:
     mean = math.fsum(accuracies) / count
     if count < 2:
         return _tidy(mean), math.nan
-    squares = math.fsum((each - mean) ** 2 for each in accuracies)
+    squares = math.fsum((accuracy - mean) ** 2 for accuracy in accuracies)
     return _tidy(mean), 100 * math.sqrt(squares / (count - 1))
 
 

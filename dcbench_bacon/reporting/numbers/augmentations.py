@@ -132,17 +132,17 @@ def _beside(
     """Return the published mean, best and transfer, and what may be subtracted."""
     cell = (str(row["method"]), str(row["dataset"]), int(row["ipc"]))
     measured = tables.measured_row(result.rows)
-    found: dict[str, Any] = {"published_source": ""}
+    columns: dict[str, Any] = {"published_source": ""}
     for name, metric in PER_AUGMENTATION.items():
         number = _number(cell, metric, str(row["architecture"]), source)
         if number is None or (name == "transfer" and not transfer):
             continue
-        found["published_source"] = number.source
-        found[f"published_{name}"] = number.mean
+        columns["published_source"] = number.source
+        columns[f"published_{name}"] = number.mean
         judged = measured._replace(selection="best_test" if name == "best" else "final")
         if not agreement.obstacles(judged, number):
-            found[f"difference_{name}"] = round(row[name] - number.mean, 9)
-    return found
+            columns[f"difference_{name}"] = round(row[name] - number.mean, 9)
+    return columns
 
 
 def _number(

@@ -85,7 +85,7 @@ def table_of(
     """
     kind = check(what, layout, gain_over)
     if what in ("timing", "unfinished"):
-        chosen = [each for each in records if each.recipe.preset in presets]
+        chosen = [record for record in records if record.recipe.preset in presets]
         makers = {"timing": tables.timing, "time_table": time_table}
         return captioned(kind, makers.get(kind, tables.unfinished)(chosen), chosen)
     long = longform.frame(records)

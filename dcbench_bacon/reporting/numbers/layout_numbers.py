@@ -44,9 +44,11 @@ def wide(frame: pd.DataFrame) -> pd.DataFrame:
     )
     index = ["block", "role", "row"]
     columns = columns_of(frame)
-    found = frame.assign(row=[str(row).replace("\t", ", ") for row in frame["row"]])
-    rows = list(dict.fromkeys(found[index].itertuples(index=False, name=None)))
-    cells = found.drop_duplicates([*index, "column"]).set_index([*index, "column"])
+    named_rows = frame.assign(
+        row=[str(row).replace("\t", ", ") for row in frame["row"]]
+    )
+    rows = list(dict.fromkeys(named_rows[index].itertuples(index=False, name=None)))
+    cells = named_rows.drop_duplicates([*index, "column"]).set_index([*index, "column"])
     there = [name for name in VALUES if frame[name].notna().any()]
     data = {
         (column, names.get(name, name)): [

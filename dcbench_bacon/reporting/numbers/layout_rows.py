@@ -18,7 +18,7 @@ def gains(block: pd.DataFrame, over: str) -> pd.DataFrame:
 
     Measured accuracies are compared where there are any, otherwise published ones.
     """
-    found = []
+    rows = []
     ours, value = block[block["role"] == "measured"], "accuracy_mean"
     if ours.empty:
         ours, value = block[block["role"] == "published"], "published_mean"
@@ -27,21 +27,21 @@ def gains(block: pd.DataFrame, over: str) -> pd.DataFrame:
         base = group.loc[group["method"] == over, value]
         gain = others.max() - base.max() if len(others) and len(base) else None
         first = {**group.iloc[0][["block", "dataset", "ipc"]]}
-        found.append(
+        rows.append(
             {**first, "role": "gain", "row": over, "column": column}
             | {"gain": gain, "method": over}
         )
-    gains = pd.DataFrame(found, columns=COLUMNS)
+    gains = pd.DataFrame(rows, columns=COLUMNS)
     return gains if gains["gain"].notna().any() else gains[:0]
 
 
 def ratios(block: pd.DataFrame) -> pd.DataFrame:
     """Return how many percent of the training images each column has."""
-    found = []
+    rows = []
     for column, group in block.groupby("column", sort=False):
         ipc, facts = int(group["ipc"].iloc[0]), facts_of(str(column))
         ratio = 100 * ipc * facts.classes / facts.train if facts else None
         place = {"block": group["block"].iloc[0], "ipc": ipc, "column": column}
         about = {"dataset": column, "role": "ratio", "row": "", "method": ""}
-        found.append(place | about | {"ratio": ratio})
-    return pd.DataFrame(found, columns=COLUMNS)
+        rows.append(place | about | {"ratio": ratio})
+    return pd.DataFrame(rows, columns=COLUMNS)

@@ -83,14 +83,14 @@ def literature(numbers: Sequence[PublishedNumber], wanted: Wanted) -> Table:
         (row.method, row.dataset, row.ipc, row.architecture if across else "")
         for row in numbers
     )
-    found = []
+    rows = []
     for method, dataset, ipc, architecture in cells:
         network = architecture or "ConvNet"  # preferred where a table has one column
         row = published.lookup(method, dataset, ipc, network, wanted.source)
         if row and (row.architecture == network or not across):
-            found.append(row)
-    rows = pd.DataFrame([_only_published(row) for row in found], columns=COLUMNS)
-    return _table(rows, wanted)
+            rows.append(row)
+    frame = pd.DataFrame([_only_published(row) for row in rows], columns=COLUMNS)
+    return _table(frame, wanted)
 
 
 def _told(rows: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def _only_published(row: PublishedNumber, **evaluated: Any) -> dict[str, Any]:
 
 def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     """Return the published numbers of methods that have no row in a cell."""
-    found = []
+    lacking = []
     same = ["dataset", "architecture", "family", *EVALUATED]
     columns = rows.loc[rows["ipc"] > 0, [*same, "ipc"]].drop_duplicates()
     have = set(zip(rows["method"], rows["dataset"], rows["ipc"], strict=True))
@@ -160,9 +160,9 @@ def _published_only(rows: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
                     and row.architecture == cell["architecture"]
                 ):
                     evaluated = {key: cell[key] for key in EVALUATED}
-                    found.append(_only_published(row, **evaluated))
+                    lacking.append(_only_published(row, **evaluated))
                     break
-    return pd.DataFrame(found, columns=COLUMNS)
+    return pd.DataFrame(lacking, columns=COLUMNS)
 
 
 def _table(rows: pd.DataFrame, wanted: Wanted) -> Table:
@@ -254,8 +254,10 @@ def _caption(frame: pd.DataFrame, kind: str) -> str:
     rows = frame[frame["role"].isin(["measured", "published", "whole"])]
     networks = [str(name) for name in dict.fromkeys(rows["architecture"])]
     protocols = [str(name) for name in dict.fromkeys(rows["protocol"]) if name]
-    one = networks[0] if len(networks) == 1 and networks[0] != "unstated" else ""
-    of = f" of {one}" if one else " of networks"
-    how = f", protocol {protocols[0].replace('_', '-')}" if len(protocols) == 1 else ""
+    known = len(networks) == 1 and networks[0] != "unstated"
+    network = networks[0] if known else "networks"
     per = {"paper": "data set", "networks": "network"}.get(kind, "method and network")
-    return f"Test accuracy (%){of} trained on distilled sets, per {per}{how}."
+    caption = f"Test accuracy (%) of {network} trained on distilled sets, per {per}"
+    if len(protocols) == 1:
+        return f"{caption}, protocol {protocols[0].replace('_', '-')}."
+    return f"{caption}."

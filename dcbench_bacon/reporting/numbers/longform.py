@@ -36,14 +36,14 @@ _ORIGIN = (
     *("distilled_on", "set", "synthetic_sha256", "judged", "comparable"),
     *(
         "but_for_augmentation",
-        "but_for_passes",
+        "but_for_epochs",
         "family",
         "augmentation",
         "augmented",
         "teachers",
         "taught",
     ),
-    *("hard", "epochs", "passes", "own_passes", "changed", "made"),
+    *("hard", "epochs", "own_epochs", "changed", "made"),
     *("overrides", "own_overrides", "judging_overrides"),
     *("distillation_seconds", "updates", "images_seen", "peak_bytes", "device"),
     *("images", "set_bytes", "label_bytes"),
@@ -180,10 +180,10 @@ def _origin(record: Record) -> dict[str, object]:
         **{"judged": protocol_digest(judged)},
         **{"comparable": protocol_digest(shared)},
         **{"but_for_augmentation": protocol_digest(judged, "augmentation")},
-        **{"but_for_passes": protocol_digest(shared, "epochs")},
+        **{"but_for_epochs": protocol_digest(shared, "epochs")},
         **{"teachers": "+".join(judged.teachers), "taught": bool(judged.teachers)},
         **{"hard": _has_hard_labels(record)},
-        **{"own_passes": "protocol.epochs" not in record.recipe.overrides},
+        **{"own_epochs": "protocol.epochs" not in record.recipe.overrides},
         "changed": not _AMOUNTS.issuperset(record.recipe.overrides),
         "made": record.environment.utc,
         **_overridden(record),
@@ -218,9 +218,9 @@ def _overridden(record: Record) -> dict[str, str]:
     """Return what ``--set`` changed: all of it, of the method and of the evaluation."""
     texts = [f"{key}={value}" for key, value in record.recipe.overrides.items()]
     judging = [text for text in texts if text.startswith(PROTOCOL_PREFIX)]
-    own = [text for text in texts if text not in judging]
-    named = {"overrides": texts, "own_overrides": own, "judging_overrides": judging}
-    return {name: ", ".join(each) for name, each in named.items()}
+    others = [text for text in texts if text not in judging]
+    kinds = {"overrides": texts, "own_overrides": others, "judging_overrides": judging}
+    return {kind: ", ".join(chosen) for kind, chosen in kinds.items()}
 
 
 def _distillation(record: Record) -> dict[str, float | None]:
@@ -253,7 +253,7 @@ def _training(record: Record, evaluation: Evaluation) -> dict[str, object]:
         **{"architecture": architecture, "family": family(protocol)},
         "augmentation": evaluation.augmentation or protocol.augmentation or "none",
         **{"augmented": protocol.augmentation not in ("", "none")},
-        **{"epochs": protocol.epochs, "passes": protocol.passes},
+        **{"epochs": protocol.epochs},
     }
 
 
@@ -291,7 +291,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def titles(records: Iterable[Record]) -> dict[str, str]:
     """Return the printed names of methods and data sets that records state."""
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for record in records:
-        found |= record.titles
-    return found
+        named |= record.titles
+    return named

@@ -56,7 +56,7 @@ def ranking(
     for case in _cases(frame, presets):
         for competitor, row in _placed(case, against).items():
             rows.setdefault(competitor, []).append(row)
-    table = longform.build([_summed(*each) for each in rows.items()], RANKING)
+    table = longform.build([_summed(*item) for item in rows.items()], RANKING)
     order = ["mean_rank", "method", "own_overrides"]
     return longform.ordered(table.astype({"mean_rank": float}), order)
 
@@ -74,11 +74,15 @@ def order_of(frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)) -> lis
     """
     sentences = []
     for case in _cases(frame, presets):
-        ranked = sorted(case, key=lambda each: -scores.mean(case[each].accuracies))
-        others = [each for each in ranked if each[0] != RANDOM]
+        ranked = sorted(
+            case, key=lambda competitor: -scores.mean(case[competitor].accuracies)
+        )
+        others = [competitor for competitor in ranked if competitor[0] != RANDOM]
         first = next(iter(case.values())).rows.iloc[0]
         where = f"{title(str(first['dataset']))}, IPC {first['ipc']}"
-        random = next((case[each] for each in ranked if each[0] == RANDOM), None)
+        random = next(
+            (case[competitor] for competitor in ranked if competitor[0] == RANDOM), None
+        )
         if random is not None and others:
             above = [e for e in others if _outcome(case[e], random) == "wins"]
             names = ", ".join(title(name) for name, _ in above) or "none"
@@ -121,9 +125,12 @@ def _age(result: SetResults) -> tuple[str, str]:
 
 def _placed(case: Case, against: str | None) -> dict[Competitor, dict[str, Any]]:
     """Return the rank and the outcomes of each competitor in a case."""
-    means = {each: scores.mean(result.accuracies) for each, result in case.items()}
+    means = {
+        competitor: scores.mean(result.accuracies)
+        for competitor, result in case.items()
+    }
     places = pd.Series(list(means.values())).round(9).rank(ascending=False)
-    found: dict[Competitor, dict[str, Any]] = {
+    standings: dict[Competitor, dict[str, Any]] = {
         competitor: {
             **{"rank": place, "best": means[competitor] == max(means.values())},
             **dict.fromkeys(OUTCOMES, 0),
@@ -134,8 +141,8 @@ def _placed(case: Case, against: str | None) -> dict[Competitor, dict[str, Any]]
     }
     for ours, theirs in permutations(case, 2):
         if against in (None, theirs[0]) and against != ours[0]:
-            found[ours][_outcome(case[ours], case[theirs])] += 1
-    return found
+            standings[ours][_outcome(case[ours], case[theirs])] += 1
+    return standings
 
 
 def _outcome(ours: SetResults, theirs: SetResults) -> str:

@@ -74,10 +74,10 @@ def _row(result: SetResults, results: list[SetResults]) -> dict[str, Any]:
 
 def _gained(result: SetResults, results: list[SetResults]) -> dict[str, float]:
     """Return the gain over random images of the same seeds, with its interval."""
-    found = reference(result, results, RANDOM)
-    if found is None or result.key["method"] in (RANDOM, WHOLE):
+    baseline = reference(result, results, RANDOM)
+    if baseline is None or result.key["method"] in (RANDOM, WHOLE):
         return {"gain": math.nan, "gain_low": math.nan, "gain_high": math.nan}
-    ours, theirs = result.networks, found.result.networks
+    ours, theirs = result.networks, baseline.result.networks
     interval = formulas.paired_interval(ours, theirs)
     names = ("gain", "gain_low", "gain_high")
     gains = {name: 100 * value for name, value in zip(names, interval, strict=True)}

@@ -118,7 +118,7 @@ def paired_interval(
         if seed in second
     ]
     sets = [differences for differences in sets if differences]
-    units = [float(np.mean(each)) for each in sets]
+    units = [float(np.mean(differences)) for differences in sets]
     if len(sets) == 1:
         (units,) = sets
     if len(units) < FEWEST_UNITS:

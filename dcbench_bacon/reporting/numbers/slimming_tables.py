@@ -38,12 +38,12 @@ def slimmed(records: Iterable[Slimmed]) -> pd.DataFrame:
         {
             **identity(record),
             **{"architecture": record.architecture, "ratio": record.ratio},
-            **{"pruned_share": record.pruned_share, "accuracy": 100 * each.accuracy},
+            **{"pruned_share": record.pruned_share, "accuracy": 100 * result.accuracy},
             "whole_accuracy": 100 * (record.whole_accuracy or 0.0),
             "pruned_accuracy": 100 * (record.pruned_accuracy or 0.0),
         }
         for record in told_apart(records)
-        for each in record.evaluations
+        for result in record.evaluations
     ]
     columns = [*_ROW, "ratio", "pruned_share", "accuracy"]
     frame = pd.DataFrame(rows, columns=[*columns, "whole_accuracy", "pruned_accuracy"])
@@ -87,9 +87,9 @@ def ratios(table: pd.DataFrame) -> Table:
             row |= {names[r]: _accuracy(cells[r]) for r in every if r in cells}
             rows.append({**row, "n": str(int(group["n"].max()))})
     columns = [*_ROW[:5], *names.values(), "n", *_ROW[5:]]
-    found = pd.DataFrame(rows, columns=columns)
-    found[[*names.values(), "n"]] = found[[*names.values(), "n"]].fillna("—")
-    return page(found, _NOTES)
+    texts = pd.DataFrame(rows, columns=columns)
+    texts[[*names.values(), "n"]] = texts[[*names.values(), "n"]].fillna("—")
+    return page(texts, _NOTES)
 
 
 def _accuracy(row: dict[Any, Any]) -> str:

@@ -32,8 +32,8 @@ def time_table(records: Iterable[Record]) -> pd.DataFrame:
         records: of runs and of ``dcbench time``; those that are not done are left out.
     """
     known = sorted(told_apart(records), key=lambda record: record.environment.utc)
-    found = {_place(row): row for row in map(_measured, known) if row}
-    measured = list(found.values())
+    newest = {_place(row): row for row in map(_measured, known) if row}
+    measured = list(newest.values())
     rows = measured + (_literature() if measured else [])
     table = build(rows, TIME_TABLE).astype(dict.fromkeys(_NUMBERS, float))
     return ordered(table, ["role", "dataset", "device", "method", "ipc"])
@@ -46,7 +46,7 @@ def _place(row: dict[str, object]) -> tuple[object, ...]:
 
 def _measured(record: Record) -> dict[str, object] | None:
     """Return the row of a record, or None if no step of it was timed."""
-    stages = [each for each in record.distillation.values() if each.steps]
+    stages = [stage for stage in record.distillation.values() if stage.steps]
     if record.status != "done" or not stages:
         return None
     where = record.environment.device
@@ -57,7 +57,7 @@ def _measured(record: Record) -> dict[str, object] | None:
         **{"dataset": record.cell.dataset, "device": where, "role": "measured"},
         **{"method": record.name or record.cell.method, "ipc": record.cell.ipc},
         "seconds": stages[-1].median,
-        "peak_gb": max(each.peak_bytes for each in stages) / 1e9,
+        "peak_gb": max(stage.peak_bytes for stage in stages) / 1e9,
         **{"compilation": stages[-1].compilation, "source": ""},
     }
 

@@ -83,8 +83,8 @@ def _about(block: pd.DataFrame, kind: str, differing: list[str]) -> str:
     ipc = str(int(row["ipc"]) or "all")
     words = [ipc] if kind == "paper" else [str(row["dataset"]), ipc]
     words = words[:1] if kind == "methods" else words
-    found = block[differing].dropna().iloc[0] if differing else ()
-    words += [str(word).replace("_", "-") for word in found if word]
+    evaluated = block[differing].dropna().iloc[0] if differing else ()
+    words += [str(word).replace("_", "-") for word in evaluated if word]
     return ", ".join(words)
 
 
@@ -115,7 +115,7 @@ def _emphasised(block: pd.DataFrame, kind: str) -> dict[tuple[str, str], Emphasi
     A cell is a column, or a network in a row of the layout ``methods``. Numbers are
     compared as they are printed.
     """
-    found: dict[tuple[str, str], Emphasis] = {}
+    emphasis: dict[tuple[str, str], Emphasis] = {}
     ours = block[block["role"] == "measured"]
     cell = ["row", "architecture"] if kind == "methods" else ["column"]
     for _, group in ours.groupby(cell, sort=False):
@@ -125,8 +125,8 @@ def _emphasised(block: pd.DataFrame, kind: str) -> dict[tuple[str, str], Emphasi
         places: list[Emphasis] = ["best", "second"]
         for value, place in zip(sorted(set(means))[::-1], places, strict=False):
             for column, row in group[["column", "row"]][means == value].to_numpy():
-                found[str(column), str(row)] = place
-    return found
+                emphasis[str(column), str(row)] = place
+    return emphasis
 
 
 def _cell(

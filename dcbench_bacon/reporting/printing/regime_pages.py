@@ -17,13 +17,13 @@ from dcbench_bacon.reporting.table import Page, Table, Text
 from dcbench_bacon.reporting.wording import HEADINGS, NOTES
 
 _SAME = {"architecture": "Network", "budget": "Updates per network"}
-_PASSES = "passes"  # of the protocol, instead of a budget
+_EPOCHS = "epochs"  # of the protocol, instead of a budget
 _KEY = ("dataset", "ipc", "regime", "method", *_SAME, "teachers")
 
 
 def page(table: pd.DataFrame, _: Table) -> Page:
     """Return the page of label regimes; a column that is the same for all is a note."""
-    table = table.assign(budget=table["budget"].map(lambda n: str(n) if n else _PASSES))
+    table = table.assign(budget=table["budget"].map(lambda n: str(n) if n else _EPOCHS))
     one = [name for name in _SAME if table[name].nunique() == 1]
     reduced, recipe = reduced_in(table), bool(table.duplicated(list(_KEY)).any())
     shown = [*_KEY[:2], *(name for name in _SAME if name not in one), *_KEY[2:4]]

@@ -136,7 +136,8 @@ def _of_layout(page: Page, width: int) -> list[RichTable]:
     names = [place for place, right in enumerate(page.right) if not right]
     unbroken = breaks._replace(words=_unbroken)
     strips, wider = (
-        _strips(page, names, names, _fits(each, width)) for each in (breaks, unbroken)
+        _strips(page, names, names, _fits(choice, width))
+        for choice in (breaks, unbroken)
     )
     if len(wider) == len(strips):  # words are broken if that saves a table
         strips, breaks = wider, unbroken
@@ -207,7 +208,7 @@ def _columns(page: Page) -> list[list[str]]:
 def _needs(page: Page, breaks: _Breaks) -> int:
     """Return the width that a page needs with such breaks."""
     columns = zip(_columns(page), page.right, strict=True)
-    return sum(_width(each, breaks, right=right) + 1 for each, right in columns) - 1
+    return sum(_width(column, breaks, right=right) + 1 for column, right in columns) - 1
 
 
 def _drawn(page: Page, breaks: _Breaks) -> RichTable:

@@ -17,10 +17,10 @@ def page(frame: pd.DataFrame, _: Table) -> Page:
     headings = ["Data set", "Device", "Method", *(f"IPC {ipc}" for ipc in columns)]
     rows: list[list[Text]] = []
     opening = set()
-    for block, own in frame.groupby(["role", "dataset", "device"], sort=False):
+    for block, group in frame.groupby(["role", "dataset", "device"], sort=False):
         opening.add(len(rows))
         names: list[Text] = [str(block[1]), str(block[2])]
-        for method, costs in own.groupby("method", sort=False):
+        for method, costs in group.groupby("method", sort=False):
             cells = {row["ipc"]: row for row in costs.to_dict("records")}
             texts: list[Text] = [
                 _cost(cells[ipc]) if ipc in cells else NOTHING for ipc in columns

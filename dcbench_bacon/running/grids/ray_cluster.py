@@ -139,8 +139,8 @@ def share(
             "fewer"
         )
     at_once = math.floor(gpus / cluster.gpus) if on_gpu else cores
-    own = cluster.cores or max(1, cores // max(1, min(count, at_once)))
-    return Share(own, cluster.gpus if on_gpu else 0.0)
+    cores_per_cell = cluster.cores or max(1, cores // max(1, min(count, at_once)))
+    return Share(cores_per_cell, cluster.gpus if on_gpu else 0.0)
 
 
 def whole_node(nodes: Sequence[dict[str, Any]], least: Share) -> Share:

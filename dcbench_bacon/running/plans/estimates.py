@@ -133,14 +133,14 @@ def estimated(
         if left <= 0 and any(other[0] == kind[0] for other in known):
             continue
         with suppress(DataError):  # a folder that is not there
-            found = probe(jobs[kind], context, max(left, 0) / (len(missing) - index))
+            cost = probe(jobs[kind], context, max(left, 0) / (len(missing) - index))
             known[kind] = KnownCost(
                 Estimate(
-                    found.distillation,
-                    found.evaluation,
-                    found.peak_bytes,
+                    cost.distillation,
+                    cost.evaluation,
+                    cost.peak_bytes,
                     "a probe of the first steps, without compilation",
-                    found.whole,
+                    cost.whole,
                 ),
                 *_work(jobs[kind]),
             )
@@ -155,7 +155,7 @@ def _of_cell(cell: PlannedCell, known: Mapping[Kind, KnownCost]) -> Estimate | N
     kind = _kind(cell.job)
     if kind in known:
         return known[kind].estimate
-    alike = [each for name, each in known.items() if name[0] == kind[0]]
+    alike = [cost for name, cost in known.items() if name[0] == kind[0]]
     if not alike:
         return None
     pixels, images = _work(cell.job)
@@ -202,9 +202,9 @@ def _from_records(
     ]
     known = {}
     for cell in cells:
-        found = _from(cell.job, usable)
-        if found:
-            known[_kind(cell.job)] = KnownCost(found, *_work(cell.job))
+        estimate = _from(cell.job, usable)
+        if estimate:
+            known[_kind(cell.job)] = KnownCost(estimate, *_work(cell.job))
     return known
 
 

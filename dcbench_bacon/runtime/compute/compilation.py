@@ -42,11 +42,18 @@ class Compiler:
         mode: ``auto`` compiles where there is enough work to save time, if a compiler
             works; ``on`` compiles for any amount of work; both record CUDA graphs on a
             GPU, which takes some time and memory. ``off`` does neither.
+        probe: returns why nothing can be compiled for a device, or None if it can;
+            by default a small network is tried.
     """
 
-    def __init__(self, mode: CompileMode = "off") -> None:
-        """Keep the mode."""
+    def __init__(
+        self,
+        mode: CompileMode = "off",
+        probe: Callable[[torch.device], str | None] | None = None,
+    ) -> None:
+        """Keep the mode; nothing is tried yet."""
         self.mode = mode
+        self.probe = probe or broken
 
     def obstacle(self, device: torch.device, flops: float) -> str | None:
         """Return why a function of so many operations is not compiled, or None."""
@@ -56,7 +63,7 @@ class Compiler:
         if self.mode == "auto" and flops < enough:
             work = f"{flops / 1e12:.3g} TFLOP of work"
             return f"{work}; compiling saves time from {enough / 1e12:.3g}"
-        return broken(device)
+        return self.probe(device)
 
     def recorder(self, device: torch.device) -> cuda_graphs.Recorder | None:
         """Return what records CUDA graphs on a device, or None if nothing does."""

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,11 +85,11 @@ def saved_bytes(module: nn.Module, images: Tensor) -> int:
         module: the module, which may be on the meta device, where nothing is computed.
         images: its input, on the same device.
     """
-    own = {_place(each) for each in (*module.parameters(), *module.buffers())}
+    of_module = {_place(tensor) for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # alive, so that no place is used again
 
     def keep(tensor: Tensor) -> Tensor:
-        if _place(tensor) not in own:
+        if _place(tensor) not in of_module:
             kept[_place(tensor)] = tensor.untyped_storage()
         return tensor
 
@@ -115,7 +116,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @cache
-def keep_freed_memory() -> bool:
+def keep_freed_memory(library: Any = None) -> bool:
     """Make glibc keep large freed blocks for the next allocation.
 
     By default, glibc returns them to the kernel, which clears every page again when the
@@ -127,11 +128,14 @@ def keep_freed_memory() -> bool:
     refuses a threshold above half a heap, so that the refusable part comes first; if
     the second is refused all the same, the first is set back to its default.
 
+    Args:
+        library: the C library; None for that of this process.
+
     Returns:
         Whether glibc accepted both parts.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        mallopt = (library or ctypes.CDLL(None)).mallopt
     except (AttributeError, OSError, TypeError):
         return False
     if not mallopt(_M_MMAP_THRESHOLD, _LARGEST):

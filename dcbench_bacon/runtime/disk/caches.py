@@ -26,8 +26,8 @@ class Cache(NamedTuple):
     @property
     def folder(self) -> Path:
         """The folder, which may not exist."""
-        own = os.environ.get(self.variable) if self.variable else None
-        return Path(own).expanduser() if own else cache_folder(self.name)
+        chosen = os.environ.get(self.variable) if self.variable else None
+        return Path(chosen).expanduser() if chosen else cache_folder(self.name)
 
     @property
     def size(self) -> int:

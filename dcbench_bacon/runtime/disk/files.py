@@ -14,8 +14,8 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.dcbench-tmp")
 
 def cache_root() -> Path:
     """Return the folder of all caches, which may not exist yet: ``DCBENCH_CACHE``."""
-    own = os.environ.get("DCBENCH_CACHE")
-    return Path(own).expanduser() if own else user_folder()
+    chosen = os.environ.get("DCBENCH_CACHE")
+    return Path(chosen).expanduser() if chosen else user_folder()
 
 
 def cache_folder(name: str) -> Path:

@@ -66,19 +66,21 @@ class InFlight(msgspec.Struct, frozen=True, kw_only=True):
 class Announcer(Relay):
     """A reporter that also keeps the file of this process up to date.
 
-    A file that cannot be written ends no run: the next attempt is ``SECONDS`` later.
+    A file that cannot be written ends no run: the next attempt is ``every`` later.
 
     Args:
         reporter: shows the progress.
         output: the results folder.
         command: the arguments of the command line.
+        every: the seconds between two writes of the file.
     """
 
     def __init__(
-        self, reporter: Reporter, output: Path, command: Sequence[str]
+        self, reporter: Reporter, output: Path, command: Sequence[str], every: float
     ) -> None:
         """Write the file for the first time."""
         super().__init__(reporter)
+        self.every = every
         now = time.time()
         self.state = InFlight(
             host=socket.gethostname(),
@@ -105,7 +107,7 @@ class Announcer(Relay):
         super().update(index, note)
 
     def _write_now_and_then(self) -> None:
-        if time.time() - self.state.written > SECONDS:
+        if time.time() - self.state.written > self.every:
             self._write()
 
     def _write(self) -> None:
@@ -115,7 +117,9 @@ class Announcer(Relay):
 
 
 @contextmanager
-def announced(reporter: Reporter, output: Path) -> Iterator[Reporter]:
+def announced(
+    reporter: Reporter, output: Path, every: float = SECONDS
+) -> Iterator[Reporter]:
     """Yield a reporter that announces the work of this process until the end.
 
     Files of processes of this machine that were killed are removed.
@@ -123,11 +127,12 @@ def announced(reporter: Reporter, output: Path) -> Iterator[Reporter]:
     Args:
         reporter: shows the progress.
         output: the results folder.
+        every: the seconds between two writes of the file of this process.
     """
     for path, state in _files(output):
         if state.ended:
             path.unlink(missing_ok=True)
-    announcer = Announcer(reporter, output, sys.argv[1:])
+    announcer = Announcer(reporter, output, sys.argv[1:], every)
     try:
         yield announcer
     finally:

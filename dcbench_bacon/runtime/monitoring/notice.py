@@ -8,16 +8,19 @@ SILENCE = 1.0  # seconds of work before a line about it appears
 
 
 class Notice:
-    """A line that appears if the work it is about has not ended after ``SILENCE``.
+    """A line that appears if the work it is about has not ended after a silence.
 
     Args:
         tell: shows a line to the user.
         line: the line.
+        silence: the seconds before it appears.
     """
 
-    def __init__(self, tell: Callable[[str], None], line: str) -> None:
+    def __init__(
+        self, tell: Callable[[str], None], line: str, silence: float = SILENCE
+    ) -> None:
         """Start to wait."""
-        self._timer = threading.Timer(SILENCE, tell, [line])
+        self._timer = threading.Timer(silence, tell, [line])
         self._timer.daemon = True
         self._timer.start()
 

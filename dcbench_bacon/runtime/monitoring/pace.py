@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from dcbench_bacon.errors import OutputError
 from dcbench_bacon.runtime.disk.files import cache_folder, write_atomically
-from dcbench_bacon.runtime.monitoring.notice import Notice
+from dcbench_bacon.runtime.monitoring.notice import SILENCE, Notice
 
 USUAL = {"cpu": 60.0, "cuda": 90.0}  # seconds of a compilation that was never timed
 CROWDED = 1.5  # runnable threads per core from which processes slow each other down
@@ -32,6 +32,10 @@ class Pace:
         device: on which the steps run.
         tell: shows a line to the user.
         compiles: whether the first step compiles.
+        silence: the seconds before a line about the first step appears.
+        now: returns the time in seconds.
+        look: returns a line about other processes on the processor; empty if there
+            are none. None looks at this machine.
     """
 
     warned = False  # whether this process has warned of other processes
@@ -44,6 +48,9 @@ class Pace:
         tell: Callable[[str], None],
         *,
         compiles: bool,
+        silence: float = SILENCE,
+        now: Callable[[], float] = time.monotonic,
+        look: Callable[[], str] | None = None,
     ) -> None:
         """Wait for the first step."""
         self.title = title
@@ -51,22 +58,25 @@ class Pace:
         self.device = device
         self.tell = tell
         self.compiles = compiles
+        self.silence = silence
+        self.now = now
+        self.look = look or contention
         self._notice: Notice | None = None
         self._steps = 0
         self._slow = 0
         self._fastest = float("inf")
-        self._began = self._looked = time.monotonic()
+        self._began = self._looked = now()
 
     def begin(self) -> None:
         """Note that a step begins."""
         if self._steps == 0:
-            self._notice = Notice(self.tell, self._first_line())
-        self._began = time.monotonic()
+            self._notice = Notice(self.tell, self._first_line(), self.silence)
+        self._began = self.now()
 
     def end(self) -> float:
         """Note that a step has ended; return its seconds on the clock."""
         self.close()
-        now = time.monotonic()
+        now = self.now()
         seconds = now - self._began
         self._steps += 1
         if self._steps == 1:
@@ -102,7 +112,7 @@ class Pace:
         if self._slow < IN_A_ROW and now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        if line := contention():
+        if line := self.look():
             line = f"{line}; a step takes {seconds:.2g} s"
         elif self._slow >= IN_A_ROW:
             line = (
@@ -116,12 +126,21 @@ class Pace:
 
 def contention() -> str:
     """Return a line about other processes on the processor, or an empty text."""
-    cores = os.cpu_count() or 1
     try:
         load = os.getloadavg()[0]
     except (AttributeError, OSError):  # not every system has one
         return ""
-    others = busy()
+    return crowded(load, busy())
+
+
+def crowded(load: float, others: Sequence[str]) -> str:
+    """Return a line about other processes if the load is high, or an empty text.
+
+    Args:
+        load: the load average, in runnable threads.
+        others: the names and numbers of other processes that run.
+    """
+    cores = os.cpu_count() or 1
     if load < CROWDED * cores or not others:
         return ""
     named = ", ".join(others[:MOST_NAMES]) + ", ..." * (len(others) > MOST_NAMES)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console, RenderableType
@@ -98,11 +98,15 @@ class Lines(_Printer):
 
     Args:
         console: the console to print to.
+        now: returns the time in seconds.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self, console: Console, now: Callable[[], float] = time.monotonic
+    ) -> None:
         """Keep the console; nothing is printed yet."""
         super().__init__(console)
+        self.now = now
         self._title = ""
         self._count = 0
         self._printed = 0.0
@@ -110,11 +114,11 @@ class Lines(_Printer):
     def start(self, title: str, index: int, count: int) -> None:
         """Keep the stage for the lines to come."""
         self._title, self._count = title, count
-        self._printed = time.monotonic()
+        self._printed = self.now()
 
     def update(self, index: int, note: str) -> None:
         """Print a line if the last one is older than ``LINE_SECONDS``."""
-        now = time.monotonic()
+        now = self.now()
         if now - self._printed > LINE_SECONDS:
             self._printed = now
             self.tell(f"{self._title} {index}/{self._count} {note}".rstrip(" "))

@@ -3,7 +3,7 @@
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,15 @@ class Stopwatch:
 
     Args:
         device: the device on which the steps run.
+        now: returns the time in seconds; a GPU is timed by events instead.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(
+        self, device: torch.device, now: Callable[[], float] = time.perf_counter
+    ) -> None:
         """Start at zero, with a new measurement of peak memory."""
         self.device = device
+        self.now = now
         self.images = 0
         self.peak_bytes = 0
         self._pending: list[tuple[str, _Mark, _Mark]] = []
@@ -42,7 +46,7 @@ class Stopwatch:
         On a GPU it keeps the peak memory, because the memory of a recorded graph is
         counted when the graph is recorded and not when it runs.
         """
-        other = Stopwatch(self.device)
+        other = Stopwatch(self.device, self.now)
         if self.device.type == "cuda":
             other.peak_bytes = self.peak_bytes
         return other
@@ -108,7 +112,7 @@ class Stopwatch:
 
     def _mark(self) -> _Mark:
         if self.device.type != "cuda":
-            return time.perf_counter()
+            return self.now()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.device))
         return event

@@ -206,9 +206,11 @@ class Mlflow:
 
         where = os.environ.get("MLFLOW_TRACKING_URI") or folder.absolute().as_uri()
         self._client = MlflowClient(where)
-        found = self._client.get_experiment_by_name(PROJECT)
+        experiment = self._client.get_experiment_by_name(PROJECT)
         self._experiment = (
-            found.experiment_id if found else self._client.create_experiment(PROJECT)
+            experiment.experiment_id
+            if experiment
+            else self._client.create_experiment(PROJECT)
         )
         self._runs: dict[str, str] = {}
 
