@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster_cells import FATES, NETWORK, nodes
 
+AGENTS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
 PATIENCE = 300.0  # seconds
 
 
@@ -84,15 +85,19 @@ def records(output: Path) -> dict[str, int]:
 
 
 def running(output: Path) -> list[int]:
-    """Return the processes that a command with this folder has left."""
+    """Return the processes that a command with this folder has left.
+
+    Ray's agents are left out, which do no work and end by themselves within a minute.
+    """
     mark = f"{FATES}={output}".encode()
     left = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
             words = (place / "environ").read_bytes().split(b"\0")
+            title = (place / "cmdline").read_bytes()
         except OSError:
             continue
-        if mark in words:
+        if mark in words and not title.startswith(AGENTS):
             left.append(int(place.name))
     return left
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dcbench_bacon.data.dataset_sources import anywhere
 from dcbench_bacon.running.cell import CellRunner
 from dcbench_bacon.running.failures import fields_of, message_of
 from dcbench_bacon.running.grids import grid, parts
@@ -69,7 +70,7 @@ def results(
 
     try:
         for job in jobs:
-            there = portable(job)
+            there = job._replace(source=anywhere(job.source))
             needs = parts.parts_of(there, store, fresh=context.fresh)
             work = Work(str(job.cell), run_cell, (there, root, config))
             tasks.start(job, work, [made(part, there) for part in needs])
@@ -105,13 +106,6 @@ def make_part(
     """Make a part of a cell in this process; see ``parts.make``."""
     with at_work():
         parts.make(part, job, Store(root), aside.context(config))
-
-
-def portable(job: CellJob) -> CellJob:
-    """Return a job for a process with another working directory."""
-    kind, colon, path = job.source.partition(":")
-    source = f"{kind}:{Path(path).expanduser().absolute()}" if colon else kind
-    return job._replace(source=source)
 
 
 def _lost(
