@@ -53,6 +53,10 @@ class Registry:
             modules[name] = entry.module
         return modules
 
+    def refresh(self) -> None:
+        """Look the members up anew, such as after a package was installed."""
+        vars(self).pop("_modules", None)
+
     def names(self) -> list[str]:
         """Return all names as they are printed, for example ``bacon+idm``, sorted."""
         return sorted(self.title_name(name) for name in self._modules)

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,62 @@ def committed_results() -> Iterator[None]:
 def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ``dcbench evaluate`` leaves records by default; not this checkout."""
     monkeypatch.setenv("DCBENCH_EVALUATE_OUTPUT", str(tmp_path / "evaluated"))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network: a proxy that refuses every connection."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Installs modules of a third party's package for one test.
+
+    What it returns takes the group of entry points, and the module of each entry.
+    """
+    from dcbench_bacon.plugins import DATASETS, METHODS
+
+    folder = tmp_path / "third party"
+    known = set(sys.modules)
+
+    def installed(group: str, **entries: str) -> None:
+        about = folder / "third_party-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text("Name: third-party\nVersion: 1.0\n")
+        lines = [f"{name} = {module}\n" for name, module in entries.items()]
+        (about / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
+        monkeypatch.syspath_prepend(folder)
+        METHODS.refresh()
+        DATASETS.refresh()
+
+    yield installed
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+    METHODS.refresh()
+    DATASETS.refresh()
+
+
+@pytest.fixture
+def evaluate_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Takes what evaluates the sets of cells in the place of ``evaluate``."""
+    from dcbench_bacon.running import cell
+
+    return partial(monkeypatch.setattr, cell, "evaluate")
+
+
+@pytest.fixture
+def train_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Takes what trains a network on a set for a pass, in the trainer's place."""
+    from dcbench_bacon.training.on_synthetic import SetTrainer
+
+    return partial(monkeypatch.setattr, SetTrainer, "epoch")
 
 
 @pytest.fixture

@@ -1,20 +1,19 @@
 """Names are found without imports, in both folders and in entry points."""
 
-import importlib.metadata
 import subprocess
 import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commandline import invoke, tiny
 
-from dcbench_bacon import contract, plugins
+from dcbench_bacon import contract
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.plugins import DATASETS, METHODS, Registry, canonical
 
-Declare = Callable[..., Registry]
+Install = Callable[..., None]
+GROUP = "some.group"
 
 PLUGIN = '''
 """Blank: white images, for this test."""
@@ -44,31 +43,18 @@ class Blank(Method):
 
 
 @pytest.fixture
-def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
-    """A registry of the methods that sees given entry points."""
-
-    def make(**entries: str) -> Registry:
-        def entry_points(*, group: str) -> list[importlib.metadata.EntryPoint]:
-            return [
-                importlib.metadata.EntryPoint(name, value, group)
-                for name, value in entries.items()
-                if group == "some.group"
-            ]
-
-        monkeypatch.setattr(plugins, "entry_points", entry_points)
-        return Registry("method", "dcbench_bacon.methods", "some.group")
-
-    return make
+def members() -> Registry:
+    """The methods, and those of another group of entry points."""
+    return Registry("method", METHODS.package, GROUP)
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A third party's method, importable."""
     (tmp_path / "blank_plugin.py").write_text(PLUGIN)
     (tmp_path / "blank_plugin.toml").write_text('title = "Blank"\n[defaults]\n')
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    sys.modules.pop("blank_plugin", None)
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -144,48 +130,50 @@ def test_names_and_summaries_need_no_import() -> None:
 
 @pytest.mark.slow
 def test_an_entry_point_is_a_method(
-    declare: Declare,
+    install: Install,
     plugin: Path,
     digits_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    members = declare(**{"blank-white": "blank_plugin"})
+    install(METHODS.group, **{"blank-white": "blank_plugin"})
+    members = METHODS
     assert "blank+white" in members.names()
     assert members.resolve("blank_white") == "blank+white"
     assert members.source("blank+white") == plugin / "blank_plugin.py"
     assert members.summary("blank+white") == "Blank: white images, for this test."
     assert "blank_plugin" not in sys.modules
     # The same through the command line, recipe included.
-    monkeypatch.setattr(METHODS, "group", "some.group")
-    monkeypatch.delitem(vars(METHODS), "_modules", raising=False)
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
-    try:
-        assert "blank+white" in invoke("list", "methods").output
-        assert "level  " in invoke("show", "blank+white", "mnist", 1).output
-        options = [text for text in tiny() if text != "steps=6"]
-        del options[options.index("--set")]
-        run = ("run", "--methods", "blank+white,dm", "--ipc", 1, *options)
-        result = invoke(*run, "--output", plugin / "results")
-        assert result.exit_code == 0, result.output
-    finally:
-        vars(METHODS).pop("_modules", None)
+    assert "blank+white" in invoke("list", "methods").output
+    assert "level  " in invoke("show", "blank+white", "mnist", 1).output
+    options = [text for text in tiny() if text != "steps=6"]
+    del options[options.index("--set")]
+    run = ("run", "--methods", "blank+white,dm", "--ipc", 1, *options)
+    result = invoke(*run, "--output", plugin / "results")
+    assert result.exit_code == 0, result.output
 
 
-def test_an_entry_point_may_not_take_a_name(declare: Declare) -> None:
-    members = declare(**{"bacon-idm": "elsewhere.module"})
+def test_entry_points_of_another_group_are_no_members(
+    install: Install, plugin: Path, members: Registry
+) -> None:
+    install("another.group", **{"blank-white": "blank_plugin"})
+    assert "blank+white" not in members.names()
+
+
+def test_an_entry_point_may_not_take_a_name(
+    install: Install, members: Registry
+) -> None:
+    install(GROUP, **{"bacon-idm": "elsewhere.module"})
     with pytest.raises(UsageError, match=r"'bacon-idm' of elsewhere\.module"):
         members.names()
 
 
 @pytest.mark.parametrize(("count", "source"), [(0, "x = 1"), (2, PLUGIN)])
 def test_a_module_defines_one_method(
-    count: int, source: str, monkeypatch: pytest.MonkeyPatch
+    count: int, source: str, install: Install, plugin: Path
 ) -> None:
-    module = types.ModuleType("several")
-    exec(source, vars(module))
-    if count == 2:
-        blank = vars(module)["Blank"]
-        vars(module)["Other"] = type("Other", (blank,), {"__module__": "several"})
-    monkeypatch.setattr(METHODS, "module", lambda name: module)
+    other = "class Other(Blank):\n    ...\n" if count == 2 else ""
+    (plugin / "several.py").write_text(f"{source}\n{other}")
+    install(METHODS.group, several="several")
     with pytest.raises(UsageError, match=f"several defines {count} methods, not one"):
         contract.method_class("several")

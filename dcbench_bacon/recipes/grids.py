@@ -21,11 +21,18 @@ class Arm(Struct, frozen=True, kw_only=True, rename={"sets": "set"}):
         title: what tables call it.
         sets: the values that it sets, by key of the recipe.
         needs: keys that the user must state with ``--set`` for this arm.
+        takes: keys that the user may state, and that are for arms with them alone.
     """
 
     title: str
     sets: dict[str, bool | int | float | str] = {}
     needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> set[str]:
+        """Return the keys of ``--set`` that are not for arms without them."""
+        return {*self.needs, *self.takes}
 
     @property
     def overrides(self) -> dict[str, str]:
@@ -74,13 +81,16 @@ class ReadyGrid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"--set {both[0]}: the arms of the grid differ in it; leave it out, or "
                 "use --sweep instead of --grid"
             )
-        needed = {key for arm in self.arms for key in arm.needs}
         for arm in self.arms:
             if all(key in given for key in arm.needs):
-                given_to_arm = {
-                    k: v for k, v in given.items() if k in arm.needs or k not in needed
-                }
-                yield arm, {**given_to_arm, **arm.overrides}
+                others = self._of_some - arm.own
+                stated = {k: v for k, v in given.items() if k not in others}
+                yield arm, {**stated, **arm.overrides}
+
+    @property
+    def _of_some(self) -> set[str]:
+        """Return the keys of ``--set`` that only some arms take."""
+        return {key for arm in self.arms for key in arm.own}
 
     def left_out(self, given: Mapping[str, str]) -> list[str]:
         """Return a line about each arm that cannot run, with the remedy."""
@@ -98,10 +108,9 @@ class ReadyGrid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             The arm and the other overrides; None if the record is of no arm.
         """
         keys = {key for arm in self.arms for key in arm.sets}
-        needed = {key for arm in self.arms for key in arm.needs}
         overrides = record.recipe.overrides
         of_arms = {key: literal(text) for key, text in overrides.items() if key in keys}
-        rest = {k: v for k, v in overrides.items() if k not in keys | needed}
+        rest = {k: v for k, v in overrides.items() if k not in keys | self._of_some}
         return next(((arm, rest) for arm in self.arms if arm.sets == of_arms), None)
 
 

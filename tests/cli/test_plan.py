@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from commandline import invoke, tiny
 from dcbench_bacon.cli.cells import forecast
 from dcbench_bacon.cli.cells.forecast import Forecast
 from dcbench_bacon.cli.sizes import lasting, size
-from dcbench_bacon.plugins import DATASETS
 from dcbench_bacon.recipes.overlay import request_of
 from dcbench_bacon.running.grids.grid import CellResult
 from dcbench_bacon.running.plans.estimates import Estimate, PlannedCell
@@ -71,17 +69,6 @@ def test_what_was_begun_is_resumable(tmp_path: Path) -> None:
     assert "to do" in invoke(*grid, "--dry-run").stdout
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and no data sets."""
-
-    def fetch(root: Path) -> None:
-        raise URLError("Temporary failure in name resolution")
-
-    for name in ("mnist", "cifar10"):
-        monkeypatch.setattr(DATASETS.module(name), "fetch", fetch)
-
-
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("download", [True, False])
 @pytest.mark.slow
@@ -103,7 +90,7 @@ def test_missing_data_are_reported_once_before_the_first_cell(
         assert "not found" in lines[at[0]]
         tried, remedy = lines[at[0] + 1 : at[0] + 3]
         assert tried.startswith(f"  tried: {tmp_path / 'data'}")
-        assert ("name resolution" in tried) == download
+        assert ("Connection refused" in tried) == download
         assert f"dcbench data get {name}" in remedy
         cells = [i for i, line in enumerate(lines) if line.startswith("[")]
         assert at[0] < min(cells)

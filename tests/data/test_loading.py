@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from PIL import ExifTags, Image
 from dcbench_bacon.data import dataset, decoded_cache, loading
 from dcbench_bacon.data.dataset import class_index, denormalize, split_validation
 from dcbench_bacon.data.files import verification
+from dcbench_bacon.data.files.source_files import MissingDataError
 from dcbench_bacon.data.splits import ResidentSplit
 from dcbench_bacon.data.streaming import image_sets
 from dcbench_bacon.errors import DataError, UsageError
@@ -36,6 +39,49 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DCBENCH_CACHE", str(root))
     monkeypatch.setenv("DCBENCH_DATA", str(tmp_path / "nowhere"))
     return root / "decoded"
+
+
+FEW = '''"""Few: a data set of a third party that keeps an account of its reads."""
+
+import numpy as np
+
+from dcbench_bacon.api import DatasetInfo, RawSplit, locate
+
+INFO = DatasetInfo(
+    name="few", title="Few", classes=2, channels=1, size=8, mean=(0.5,), std=(0.3,),
+    class_names=("one", "other"),
+)
+
+def sources(root):
+    return [locate("few", root, "few.txt")]
+
+def fetch(root):
+    root.mkdir(exist_ok=True)
+    (root / "few.txt").write_text("few")
+
+def read(root):
+    sources(root)
+    with (root / "reads").open("a") as account:
+        account.write("read\\n")
+    pixels = np.arange(8 * 64, dtype=np.int64).reshape(8, 1, 8, 8).astype(np.uint8)
+    split = RawSplit(pixels, np.arange(8, dtype=np.int64) % 2)
+    return split, split
+'''
+
+
+@pytest.fixture
+def few(tmp_path: Path, install: Callable[..., None]) -> Path:
+    """The module of the data set, whose files are in the folder of the test."""
+    module = tmp_path / "third party" / "few.py"
+    install(DATASETS.group, few="few")
+    module.write_text(FEW)
+    (tmp_path / "few.txt").write_text("few")
+    return module
+
+
+def reads(root: Path) -> int:
+    """How often the data set was read."""
+    return len((root / "reads").read_text().splitlines())
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -113,22 +159,17 @@ def test_small_files_are_not_the_official_ones(tmp_path: Path) -> None:
     assert not any(check.ok for check in checks)
 
 
-def test_failed_download_names_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def offline(root: Path) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(DATASETS.module("cifar10"), "fetch", offline)
-    with pytest.raises(DataError, match=r"no route to host.*by other means"):
+@pytest.mark.usefixtures("offline")
+def test_failed_download_names_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Connection refused.*by other means"):
         loading.load("cifar10", tmp_path, download=True)
 
 
-def test_download_fetches_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(DATASETS.module("cifar10"), "fetch", write_cifar10)
-    assert len(loading.load("cifar10", tmp_path, download=True).train.labels) == 50
+@pytest.mark.usefixtures("few")
+def test_download_fetches_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError):
+        loading.load("few", tmp_path / "there")
+    assert len(loading.load("few", tmp_path / "there", download=True).train.labels) == 8
 
 
 def test_hyphen_is_read_as_underscore(tmp_path: Path) -> None:
@@ -471,29 +512,26 @@ def test_verification_removes_a_copy_of_other_images(tmp_path: Path) -> None:
 
 
 def test_installations_share_a_cache(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The path of the reader is another in each; another version has its own entry."""
-    module = DATASETS.module("digits")
-    loading.load("digits")
-    copy = tmp_path / "digits.py"
-    copy.write_bytes(Path(str(module.__file__)).read_bytes())
-    read, calls = module.read, []
+    copy = tmp_path / "copy" / "few.py"
+    copy.parent.mkdir()
+    copy.write_text(few.read_text())
 
-    def count(root: Path) -> Any:
-        calls.append(root)
-        return read(root)
+    def load(module: Path) -> None:
+        monkeypatch.syspath_prepend(module.parent)
+        sys.modules.pop("few", None)
+        loading.load("few", tmp_path)
+        assert DATASETS.module("few").__file__ == str(module)
 
-    monkeypatch.setattr(module, "read", count)
-    original = module.__file__
-    monkeypatch.setattr(module, "__file__", str(copy))
-    loading.load("digits")
-    assert not calls
+    load(few)
+    load(copy)
+    assert reads(tmp_path) == 1
     copy.write_text(copy.read_text() + "# another version")
-    for place in (str(copy), original, str(copy)):
-        monkeypatch.setattr(module, "__file__", place)
-        loading.load("digits")
-    assert len(calls) == 1
+    for place in (copy, few, copy):
+        load(place)
+    assert reads(tmp_path) == 2
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
 
 
@@ -517,8 +555,9 @@ def test_damaged_cache_is_decoded_again(cache: Path, damage: str) -> None:
     assert bytearray(array.read_bytes())[-1] == content[-1] ^ 1
 
 
+@pytest.mark.usefixtures("few")
 def test_half_written_cache_is_ignored_and_cleaned(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -526,26 +565,20 @@ def test_half_written_cache_is_ignored_and_cleaned(
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            loading.load("digits")
-    assert list(cache.glob("digits-*.partial"))
-    loading.load("digits")
-    assert not list(cache.glob("digits-*.partial"))
-    monkeypatch.setattr(DATASETS.module("digits"), "read", refuse)
-    loading.load("digits")
+            loading.load("few", tmp_path)
+    assert list(cache.glob("few-*.partial"))
+    loading.load("few", tmp_path)
+    assert not list(cache.glob("few-*.partial"))
+    assert reads(tmp_path) == 2
+    loading.load("few", tmp_path)
+    assert reads(tmp_path) == 2
 
 
-def test_concurrent_starts_decode_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = DATASETS.module("digits")
-    read, calls = module.read, []
-
-    def count(root: Path) -> Any:
-        calls.append(root)
-        return read(root)
-
-    monkeypatch.setattr(module, "read", count)
+@pytest.mark.usefixtures("few")
+def test_concurrent_starts_decode_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(loading.load, ["digits"] * 4))
-    assert len(calls) == 1
+        loaded = list(pool.map(loading.load, ["few"] * 4, [tmp_path] * 4))
+    assert reads(tmp_path) == 1
     assert len({dataset.fingerprint for dataset in loaded}) == 1
 
 

@@ -1,7 +1,7 @@
 """MTT: the gradient through the student, the learner, and runs that are stopped."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import protocols
-from dcbench_bacon.running import cell
 from dcbench_bacon.running.plans import planning, step_timing
 from dcbench_bacon.running.plans.planning_of_grids import Grid
 from dcbench_bacon.running.run import RunConfig
@@ -300,7 +299,10 @@ def test_two_processes_train_the_experts_once(
 
 @pytest.mark.slow
 def test_the_set_is_judged_at_its_own_learning_rate(
-    tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    digits_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluate_by: Callable[[Any], None],
 ) -> None:
     monkeypatch.setenv("DCBENCH_CACHE", str(digits_cache))
     seen = []
@@ -309,7 +311,7 @@ def test_the_set_is_judged_at_its_own_learning_rate(
         seen.append(task.protocol.learning_rate)
         return evaluate(clock, task, *more)
 
-    monkeypatch.setattr(cell, "evaluate", judged)
+    evaluate_by(judged)
     own, fixed = tmp_path / "own", tmp_path / "fixed"
     assert invoke(*command(own)).exit_code == 0
     off = settable("protocol.use_learned_rate", "false")

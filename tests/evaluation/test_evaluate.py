@@ -1,8 +1,10 @@
 """Evaluation against a plain training loop, and what counts as its result."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -486,7 +488,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
     after: int,
     tmp_path: Path,
     trainers: list[SetTrainer],
-    monkeypatch: pytest.MonkeyPatch,
+    train_by: Callable[[Any], None],
 ) -> None:
     what = selecting(selection, architectures=(architecture,), augmentation=DSA)
     (quiet,) = evaluate(Clock("cell", CPU), what)
@@ -502,7 +504,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
         plain(self, index)
 
     plain = SetTrainer.epoch
-    monkeypatch.setattr(SetTrainer, "epoch", killed)
+    train_by(killed)
     with pytest.raises(KilledError):
         evaluate(Clock("cell", CPU, policy), what)
     (found,) = evaluate(Clock("cell", CPU, policy), what)

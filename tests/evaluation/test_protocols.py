@@ -1,5 +1,6 @@
 """Protocols: training against a plain loop, recipes, and choices by validation."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -32,7 +33,6 @@ from dcbench_bacon.networks.base import Network
 from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.protocol import Exemption, Protocol
 from dcbench_bacon.recipes import digests, protocols, toml_tables
-from dcbench_bacon.running import cell
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.runtime.compute.precision import tensor_cores
@@ -834,7 +834,7 @@ def test_a_run_records_the_rate_it_chose(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_cache")
 def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, evaluate_by: Callable[[Any], None]
 ) -> None:
     seen: list[Split | None] = []
 
@@ -842,7 +842,7 @@ def test_a_file_that_says_what_was_held_out_is_chosen_by_it(
         seen.append(what.validation)
         return evaluate(clock, what)
 
-    monkeypatch.setattr(cell, "evaluate", spied)
+    evaluate_by(spied)
     chosen = ("--selection", "best_val")
     share = settable("protocol.validation", 0.2)
     invoke("run", *ONE, *chosen, *share, "--output", tmp_path)

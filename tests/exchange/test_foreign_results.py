@@ -3,7 +3,7 @@
 import csv
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from dcbench_bacon.exchange import adopt
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.exchange.interpretation import accuracies
 from dcbench_bacon.reporting.numbers.accuracies import accuracy, moments
-from dcbench_bacon.running import cell
 from dcbench_bacon.schema import Evaluation, Record
 from dcbench_bacon.training.task import Task
 
@@ -37,7 +36,7 @@ def cache(digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def counted(evaluate_by: Callable[[Any], None]) -> None:
     """Training takes no time, and every one ends in another accuracy."""
     numbers: Iterator[int] = itertools.count(1)
 
@@ -53,7 +52,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
             )
         ]
 
-    monkeypatch.setattr(cell, "evaluate", evaluate)
+    evaluate_by(evaluate)
 
 
 def evaluate(path: Path, output: Path, *options: object) -> list[str]:

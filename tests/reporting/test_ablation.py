@@ -16,6 +16,7 @@ from dcbench_bacon.reporting.printing.pages import page_of
 from dcbench_bacon.reporting.table import Marked
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell, Record
+from dcbench_bacon.store import Store
 
 GRID = grids.ready_grid("bacon-ablation")
 
@@ -75,7 +76,7 @@ def test_arms_wait_for_what_they_need() -> None:
     assert GRID.left_out({}) == [
         "left out: CLIP semantic, which needs --set clip_weights=..."
     ]
-    given = {"clip_weights": "w.pt", "image_lr": "1"}
+    given = {"clip_weights": "w.pt", "clip_model": "m", "image_lr": "1"}
     chosen = {each.title: overrides for each, overrides in GRID.overrides(given)}
     assert chosen["CLIP semantic"] == {"clip": "semantic", **given}
     assert chosen["lambda 1"] == {"tv_weight": "1.0", "image_lr": "1"}
@@ -146,3 +147,32 @@ arms = [
     assert "Digits, IPC 2" in done.output
     again = invoke("table", "--grid", "passes", *words)
     assert "two passes" in again.output
+
+
+@pytest.mark.slow
+def test_the_semantic_arm_makes_a_set_a_record_and_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: str, weights: Path
+) -> None:
+    """The weights and the model are for this arm; the first keeps its recipe."""
+    out, path = tmp_path / "out", tmp_path / "grids.toml"
+    lines = grids.GRIDS.read_text("utf-8").splitlines()
+    both = ('"BACON, lambda 0.8"', '"CLIP semantic"')
+    kept = [x for x in lines if "{ title" not in x or any(arm in x for arm in both)]
+    path.write_text("\n".join(kept), "utf-8")
+    monkeypatch.setattr(grids, "GRIDS", path)
+    result = invoke(
+        *("run", "--grid", "bacon-ablation", "--preset", "demo", "--ipc", "1"),
+        *("--datasets", "digits", "--device", "cpu", "--output", out),
+        *("--set", f"clip_model={registered}", "--set", f"clip_weights={weights}"),
+        *("--set", "steps=2", "--set", "protocol.epochs=2"),
+    )
+    assert result.exit_code == 0, result.output
+    first, semantic = sorted(
+        Store(out).records([]), key=lambda each: len(each.recipe.overrides)
+    )
+    assert semantic.recipe.settings["clip"] == "semantic"
+    assert semantic.recipe.settings["clip_model"] == registered
+    assert "clip_model" not in first.recipe.overrides
+    assert len([*(out / "synthetic").glob("*.safetensors")]) == 2
+    assert "CLIP semantic" in result.output
+    assert registered not in result.output.split("BACON: each term")[1]

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from records import record
 
-from dcbench_bacon.reporting.figures import bars, curves
-from dcbench_bacon.reporting.figures.figure_files import save
+from dcbench_bacon.reporting.figures import bars, curves, plots
+from dcbench_bacon.reporting.figures.figure_files import looks, save
 from dcbench_bacon.reporting.figures.pareto_figure import pareto
 from dcbench_bacon.reporting.figures.points import with_lines
+from dcbench_bacon.reporting.numbers import comparison, longform
 from dcbench_bacon.schema import Cell, Evaluation, Record
 
 PAPER = ("paper",)
@@ -103,7 +104,10 @@ def test_reduced_presets_enter_only_when_asked() -> None:
 
 def test_a_page_leaves_out_figures_of_many_bars() -> None:
     found = [
-        record(Cell("dm", "cifar10", 1), (0.4,), digest=f"{number:08x}")
+        with_settings(
+            record(Cell("dm", "cifar10", 1), (0.4,), digest=f"{number:08x}"),
+            steps=number,
+        )
         for number in range(5)
     ]
     assert len(list(bars.timing(found, PAPER, 5))) == 1
@@ -119,3 +123,52 @@ def test_lines_name_what_was_overridden() -> None:
         }
     )
     assert list(with_lines(rows, str.upper)["line"]) == ["DM", "DM, steps=7"]
+
+
+def text_of(drawings: Any, folder: Path) -> str:
+    """The text of figures."""
+    paths = save(drawings, folder, "svg")
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+def test_settings_tell_bars_and_rows_apart_and_digests_do_not(tmp_path: Path) -> None:
+    """Bars and rows of a sweep were once named by digests, in the order of these."""
+    found = [
+        msgspec.structs.replace(each, digest=f"{9 - number:08x}")
+        for number, each in enumerate(swept())
+    ]
+    heat = plots.transfer(comparison.transfer(longform.frame(found), presets=PAPER))
+    for drawings in (bars.timing(found, PAPER), heat):
+        text = text_of(drawings, tmp_path)
+        places = [text.index(f"tv_weight={weight}") for weight in ("0.0", "0.4")]
+        assert places == sorted(places)
+        assert not any(each.digest in text for each in found)
+
+
+def test_every_line_looks_different() -> None:
+    """Colours come again, but not with the same marker."""
+    names = [str(number) for number in range(20)]
+    networks = ["ConvNet", "MLP", "LeNet"]
+    rows = pd.DataFrame(
+        [
+            {"line": f"{n} {a}", "method": n, "overrides": "", "architecture": a}
+            for n in names
+            for a in networks
+        ]
+    )
+    for part in (rows, rows[rows["architecture"] == "MLP"]):
+        seen = {tuple(map(str, look.values())) for look in looks(part).values()}
+        assert len(seen) == len(part)
+
+
+def test_networks_have_figures_of_costs_of_their_own(tmp_path: Path) -> None:
+    one = record(Cell("dm", "cifar10", 1), (0.99, 1.0, 0.6))
+    also = [
+        msgspec.structs.replace(each, architecture="MLP") for each in one.evaluations
+    ]
+    both = msgspec.structs.replace(one, evaluations=[*one.evaluations, *also])
+    drawings = list(pareto([both], PAPER))
+    assert [each.name.split("-")[1] for each in drawings] == ["ConvNet", "MLP"]
+    for drawing in drawings:
+        assert all(axes.get_ylim()[1] <= 101 for axes in drawing.figure.axes)
+    assert "MLP, protocol" in text_of(drawings[1:], tmp_path)

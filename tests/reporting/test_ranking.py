@@ -72,6 +72,36 @@ def test_the_order_that_intervals_allow_is_told() -> None:
     ]
 
 
+def test_whoever_has_no_order_is_told_apart() -> None:
+    """Arms of a sweep and networks once had one name, and six arms made 15 pairs."""
+    made = []
+    for network in ("ConvNet", "MLP"):
+        for weight in ("0", "0.5", "1"):
+            base = record(
+                Cell("bacon", "mnist", 1),
+                (0.5, 0.7, 0.6),
+                overrides={
+                    "tv_weight": weight,
+                },
+            )
+            judged = [
+                msgspec.structs.replace(each, architecture=network)
+                for each in base.evaluations
+            ]
+            settings = {"tv_weight": float(weight)}
+            recipe = msgspec.structs.replace(base.recipe, settings=settings)
+            made.append(
+                msgspec.structs.replace(
+                    base, evaluations=judged, recipe=recipe, digest=f"{len(made):08}"
+                )
+            )
+    arms = "BACON (tv_weight=0), BACON (tv_weight=0.5) and BACON (tv_weight=1)"
+    assert sorted(order_of(longform.frame(made))) == [
+        f"MNIST, IPC 1, ConvNet: no order between {arms}.",
+        f"MNIST, IPC 1, MLP: no order between {arms}.",
+    ]
+
+
 def test_a_reference_alone_is_compared_with() -> None:
     table = ranking(longform.frame(found(THREE)), against="dm")
     assert outcomes(table, "idm") == [1, 1, 0, 0]

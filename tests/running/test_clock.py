@@ -497,11 +497,11 @@ def test_reporters_are_reporters() -> None:
     assert isinstance(runner.policy.reporter, Silent)
 
 
-def console(*, terminal: bool) -> tuple[Console, Callable[[], str]]:
+def console(*, terminal: bool, width: int = 120) -> tuple[Console, Callable[[], str]]:
     """A console of a test's own, and what was printed to it."""
     text = io.StringIO()
     made = Console(
-        file=text, force_terminal=terminal, width=120, color_system=None, _environ={}
+        file=text, force_terminal=terminal, width=width, color_system=None, _environ={}
     )
     return made, text.getvalue
 
@@ -550,6 +550,18 @@ def test_a_bar_shows_where_it_is_and_leaves_nothing() -> None:
     assert "\x1b[?25h" in shown  # the cursor is back
     assert shown.endswith("\x1b[2K")  # and the line is clear
     assert "before the start" not in shown
+
+
+def test_a_narrow_terminal_has_room_for_the_grid_and_for_the_cell() -> None:
+    """The cell's own time was once squeezed out by that of the grid."""
+    made, printed = console(terminal=True, width=80)
+    bar = progress.Bar(made)
+    title = "[2/6, 11 h left] fashion_mnist-ipc1-random-s0 evaluate/ConvNet/0"
+    bar.start(title, 0, 1001)
+    bar.update(500, "loss 0.0004972")
+    bar.stop()
+    for part in (title, " 500/1001", "--:--", "loss 0.0004972"):
+        assert part in printed(), part
 
 
 def test_a_bar_follows_nested_stages_and_failures() -> None:

@@ -9,6 +9,7 @@ import io
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from dcbench_bacon.downstream_store import (
 )
 from dcbench_bacon.errors import DataError, InterruptedRunError, RecordError
 from dcbench_bacon.evaluation.downstream import continual, nas
+from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.field_types import Preset
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.reporting.numbers import downstream_tables
@@ -47,7 +49,6 @@ from dcbench_bacon.runtime.monitoring.progress import Silent
 from dcbench_bacon.runtime.policy import RunPolicy
 from dcbench_bacon.schema import Cell, Evaluation, Recipe
 from dcbench_bacon.store import Store
-from dcbench_bacon.training import on_synthetic
 from dcbench_bacon.training.on_synthetic import SetTrainer
 from dcbench_bacon.training.task import Task, accuracy
 
@@ -406,7 +407,7 @@ def test_interrupted_trainings_go_on_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_done_is_not_done_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_by: Callable[[Any], None]
 ) -> None:
     folder = search_folder(Store(tmp_path))
     told: list[str] = []
@@ -427,7 +428,7 @@ def test_what_is_done_is_not_done_again(
         epochs.append(index)
         plain(self, index)
 
-    monkeypatch.setattr(SetTrainer, "epoch", counted)
+    train_by(counted)
     fresh = RunConfig(CPU, fresh=True).here()
     assert values(trainings.run([job()], folder, fresh).records) == values(
         first.records
@@ -501,7 +502,7 @@ def learned(files: Sequence[Path], output: Path, *more: object) -> list[dict[str
 
 @pytest.mark.slow
 def test_continual_end_to_end(
-    files: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: tuple[Path, ...], tmp_path: Path, train_by: Callable[[Any], None]
 ) -> None:
     given = ("--tasks", 3, "--orders", 2)
     table = learned(files, tmp_path, *given)
@@ -515,7 +516,7 @@ def test_continual_end_to_end(
     for order in (0, 1):  # the same orders for both methods
         last = {each.classes for each in found if each.order == order}
         assert len(last) == 3
-    monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
+    train_by(lambda *_: pytest.fail("trained again"))
     assert learned(files, tmp_path, *given) == table
     args = ("table", "--what", "continual", "--output", tmp_path)
     printed = invoke(*args, "--preset", "demo", "--format", "csv")
@@ -578,7 +579,7 @@ def searched(
 
 @pytest.mark.slow
 def test_nas_end_to_end(
-    files: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: tuple[Path, ...], tmp_path: Path, train_by: Callable[[Any], None]
 ) -> None:
     table = searched(files, tmp_path, "--top", 2)
     assert [row["method"] for row in table] == ["random", "dm", "whole"]
@@ -605,7 +606,7 @@ def test_nas_end_to_end(
         if row["spearman"]:
             assert float(row["spearman"]) == pytest.approx(found.spearman)
     # The reference is trained once for all sets, nothing is trained again.
-    monkeypatch.setattr(SetTrainer, "epoch", lambda *_: pytest.fail("trained again"))
+    train_by(lambda *_: pytest.fail("trained again"))
     assert searched(files, tmp_path, "--top", 2) == table
     assert len(searched(files[:1], tmp_path)) == 2
     args = ("table", "--what", "nas", "--preset", "demo", "--output", tmp_path)
@@ -614,6 +615,11 @@ def test_nas_end_to_end(
         row["whole_accuracy"] for row in table
     ]
     assert "Best found" in invoke(*args).stdout
+
+
+def measured_by(measure: Any, clock: Any, task: Task) -> list[Evaluation]:
+    """The evaluations of a task whose accuracies are measured in another way."""
+    return evaluate(clock, task._replace(measure=measure))
 
 
 @pytest.mark.slow
@@ -629,7 +635,7 @@ def test_networks_of_a_search_are_measured_on_both_halves_after_the_last_pass(
         seen.append((len(split.labels), round(value * len(split.labels))))  # type: ignore[attr-defined]
         return value
 
-    monkeypatch.setattr(on_synthetic, "accuracy", watched)
+    monkeypatch.setattr(trainings, "evaluate", partial(measured_by, watched))
     searched(files[:1], tmp_path)
     sizes = [len(ranked.labels), len(scored.labels)]
     assert sizes[0] != sizes[1]

@@ -1,7 +1,9 @@
 """What ``dcbench evaluate`` records."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,6 @@ from commandline import NETWORK, found, invoke, judged, only_record, settable, t
 
 from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.evaluation import evaluate as evaluation
-from dcbench_bacon.running import cell
 from dcbench_bacon.training.on_synthetic import SetTrainer
 
 FEW = (*settable("protocol.epochs", 3), *settable("protocol.networks", 2))
@@ -64,7 +65,7 @@ def test_other_networks_stand_in_the_transfer_table(made: Path, tmp_path: Path) 
 
 
 def test_what_is_recorded_is_not_done_again(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, evaluate_by: Callable[[Any], None]
 ) -> None:
     output = tmp_path / "again"
     first = evaluate(made, output)
@@ -75,7 +76,7 @@ def test_what_is_recorded_is_not_done_again(
         calls.append(arguments)
         return own(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cell, "evaluate", counted)
+    evaluate_by(counted)
     assert evaluate(made, output) == first
     assert not calls
     assert evaluate(made, output, "--fresh") == first
@@ -179,7 +180,7 @@ def test_sets_of_other_tools_are_rows_of_their_own(made: Path, tmp_path: Path) -
 
 
 def test_an_interrupted_evaluation_goes_on(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, train_by: Callable[[Any], None]
 ) -> None:
     quiet = evaluate(made, tmp_path / "quiet")
     output, epoch, left = tmp_path / "disturbed", SetTrainer.epoch, 6
@@ -193,7 +194,7 @@ def test_an_interrupted_evaluation_goes_on(
         done.append(index)
         epoch(self, index)
 
-    monkeypatch.setattr(SetTrainer, "epoch", killed)
+    train_by(killed)
     fixed = ("--preset", "demo", "--architectures", NETWORK, *CPU, *FEW)
     stopped = invoke("evaluate", made, *fixed, "--output", output)
     assert stopped.exit_code == 130

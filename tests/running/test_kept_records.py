@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,9 +44,9 @@ def cache(digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+def stubbed(evaluate_by: Callable[[Any], None]) -> None:
     """Trains no network: the accuracy follows from the set and the test images."""
-    monkeypatch.setattr(cell, "evaluate", evaluated)
+    evaluate_by(evaluated)
 
 
 def evaluated(run: Run, task: Task, *title: str) -> list[Evaluation]:
@@ -146,11 +146,11 @@ def test_a_record_of_another_validation_split_is_not_taken(tmp_path: Path) -> No
 
 
 def test_a_request_that_always_fails_is_fulfilled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, evaluate_by: Callable[[Any], None]
 ) -> None:
     assert run(tmp_path).exit_code == 0
     before = done(tmp_path)
-    monkeypatch.setattr(cell, "evaluate", broken)
+    evaluate_by(broken)
     assert run(tmp_path, "--fresh").exit_code == 1
     assert run(tmp_path).exit_code == 0  # nothing runs again
     assert done(tmp_path) == before
@@ -158,7 +158,7 @@ def test_a_request_that_always_fails_is_fulfilled(
 
 @pytest.mark.slow
 def test_a_fresh_start_that_is_stopped_has_removed_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate_by: Callable[[Any], None]
 ) -> None:
     seeds = ("--seeds", "0,1,2")
     assert run(tmp_path, *seeds).exit_code == 0
@@ -169,7 +169,7 @@ def test_a_fresh_start_that_is_stopped_has_removed_nothing(
         made.append(task)
         return interrupted() if len(made) == 2 else evaluated(run, task)
 
-    monkeypatch.setattr(cell, "evaluate", second)
+    evaluate_by(second)
     argv = ["dcbench", "run", "--fresh", "--seeds", "0,1,2"]
     monkeypatch.setattr(sys, "argv", argv)
     stopped = run(tmp_path, *seeds, "--fresh")
@@ -343,12 +343,12 @@ def test_a_failure_stands_beside_the_last_result(
 
 
 def test_a_traceback_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, evaluate_by: Callable[[Any], None]
 ) -> None:
     def long(*_: object) -> None:
         raise ValueError("x" * 10**6)
 
-    monkeypatch.setattr(cell, "evaluate", long)
+    evaluate_by(long)
     run(tmp_path)
     (record,) = found(tmp_path)
     assert len(str(record.traceback)) < 21_000

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import commandline
 import pytest
@@ -223,7 +224,7 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_scheduled_evaluation_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, train_by: Callable[[Any], None]
 ) -> None:
     """Networks that were measured before the kill are not trained again."""
     every = settable("protocol.evaluate_every", 3)
@@ -239,7 +240,7 @@ def test_a_killed_scheduled_evaluation_goes_on(
         epoch(self, index)
 
     fixed = ("run", "--methods", "dm", "--ipc", 1, *tiny(), *every)
-    monkeypatch.setattr(SetTrainer, "epoch", killed)
+    train_by(killed)
     stopped = invoke(*fixed, "--output", tmp_path / "killed")
     assert stopped.exit_code == 130
     done = passes + 3

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from dcbench_bacon.cli.arguments.executor_options import per_cell
-from dcbench_bacon.cli.cells.judging import Judge, judge_elsewhere
+from dcbench_bacon.cli.cells.judging import SetJudge, judge_elsewhere
 from dcbench_bacon.cli.cells.opening import ReadSet, SetReader, read_anywhere
 from dcbench_bacon.cli.cells.run import by_architecture, in_percent, spread
 from dcbench_bacon.cli.setup import Setup
@@ -30,7 +30,7 @@ from dcbench_bacon.schema import Record
 def evaluate_files(
     *, files: Sequence[Path], stated: ReadingOptions, **given: Any
 ) -> int:
-    """Judge saved sets, and print one line per network.
+    """SetJudge saved sets, and print one line per network.
 
     Tables show the records beside those of ``dcbench run``; evaluations that are
     already recorded are printed and not repeated. A set that cannot be judged does not
@@ -55,7 +55,7 @@ def evaluate_files(
     with setup.ready(Console(stderr=True)) as (store, context):
         reader = SetReader(stated, Datasets(context.config), several=True)
         failures = FileFailures(store, context.tell)
-        judge = Judge(request, stated, store, context, reader)
+        judge = SetJudge(request, stated, store, context, reader)
         asked = reader.read_all(files, failures)
         count = len(asked) + failures.count
         opened = judge.ask_anew(asked) if context.fresh else [None] * len(asked)
@@ -102,9 +102,9 @@ def _print(title: str, records: Sequence[Record]) -> None:
 
 
 def _judged_on(
-    cluster: ray_cluster.Cluster, asked: Sequence[ReadSet], judge: Judge
+    cluster: ray_cluster.Cluster, asked: Sequence[ReadSet], judge: SetJudge
 ) -> Iterator[tuple[ReadSet, Callable[[], Record]]]:
-    """Judge each set in a task of Ray.
+    """SetJudge each set in a task of Ray.
 
     Yields:
         Each set whose task has ended, and a function that returns its record or raises

@@ -126,9 +126,10 @@ def total_line(cells: Sequence[PlannedCell]) -> str:
     peak = max(cell.estimate.peak_bytes for cell in cells if cell.estimate)
     kinds = Counter(cell.estimate.how for cell in cells if cell.estimate)
     least = "at least " if unsure else "about "
+    memory = f", {size(peak)} of memory" if peak else ""  # 0 is unknown
     return (
-        f"{states}: {least}{lasting(sum(seconds))} on this device, "
-        f"{size(peak)} of memory (from {'; '.join(kinds)})"
+        f"{states}: {least}{lasting(sum(seconds))} on this device{memory} "
+        f"(from {'; '.join(kinds)})"
     )
 
 

@@ -35,7 +35,7 @@ from dcbench_bacon.store import Store
 
 
 @dataclass(frozen=True)
-class Judge:
+class SetJudge:
     """A judge of sets, which records them.
 
     Attributes:
@@ -237,7 +237,7 @@ def judge_elsewhere(
     config: run.RunConfig,
     aside: Aside,
 ) -> Record:
-    """Judge a set in a worker; see ``Judge.judge``.
+    """SetJudge a set in a worker; see ``SetJudge.judge``.
 
     Args:
         path: the file.
@@ -249,5 +249,5 @@ def judge_elsewhere(
         aside: where progress goes.
     """
     reader = SetReader(stated, Datasets(config), several=True)
-    judge = Judge(request, stated, Store(root), aside.context(config), reader)
+    judge = SetJudge(request, stated, Store(root), aside.context(config), reader)
     return judge.judge(reader.read(path, this))

@@ -17,9 +17,13 @@ from dcbench_bacon.exchange.pictures.figure import Choice, Shown, draw, name_abo
 from dcbench_bacon.exchange.pictures.of_results import kept
 from dcbench_bacon.exchange.pictures.opened import facts_in, unwhitened
 from dcbench_bacon.recipes.digests import distillation_digest
-from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
 from dcbench_bacon.reporting.figures.figure_files import slug
-from dcbench_bacon.reporting.figures.points import done, named_in, overridden
+from dcbench_bacon.reporting.figures.points import (
+    done,
+    named_in,
+    of_evaluation,
+    overridden,
+)
 from dcbench_bacon.reporting.html.details import as_typed
 from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.runtime.disk.files import write_atomically
@@ -98,7 +102,7 @@ def of_folder(
     for name, group in _figures(finished):
         shown = []
         for drawn in kept(store, map(as_typed, group)):
-            changes = overridden(drawn.record, *_of_evaluation(drawn.record))
+            changes = overridden(drawn.record, *of_evaluation(drawn.record))
             method = named(drawn.record.name or drawn.record.cell.method)
             label = f"{method}, {changes}" if changes else method
             shown.append(look.shown(label, drawn.path, drawn.synthetic, drawn.info))
@@ -116,27 +120,26 @@ def of_folder(
     return paths
 
 
-def _of_evaluation(record: Record) -> list[str]:
-    """Return the overridden keys that have nothing to do with the set."""
-    keys = record.recipe.overrides
-    return [key for key in keys if key.startswith(PROTOCOL_PREFIX)]
-
-
 def _figures(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
-    """Return the name and the records of each figure, one record per recipe."""
-    columns = ["dataset", "ipc", "preset", "method", "seed", "digest"]
+    """Return the name and the records of each figure, one record per recipe.
+
+    Recipes whose sets have the same content are shown once.
+    """
+    place = ["dataset", "ipc", "preset"]
+    columns = [*place, "method", "overrides", "seed", "digest"]
     rows = []
     for number, record in enumerate(records):
         cell, digest = record.cell, distillation_digest(record.recipe)
-        preset = record.recipe.preset
-        rows.append(
-            (cell.dataset, cell.ipc, preset, cell.method, cell.seed, digest, number)
-        )
-    frame = pd.DataFrame(rows, columns=[*columns, "record"])
+        changes = overridden(record, *of_evaluation(record))
+        facts = (cell.dataset, cell.ipc, record.recipe.preset, cell.method, changes)
+        content = record.synthetic_sha256 or digest
+        rows.append((*facts, cell.seed, digest, content, number))
+    frame = pd.DataFrame(rows, columns=[*columns, "content", "record"])
     frame = longform.ordered(frame, columns)
-    frame = frame.drop_duplicates(["dataset", "ipc", "preset", "method", "digest"])
+    frame = frame.drop_duplicates([*place, "method", "digest"])
+    frame = frame.drop_duplicates([*place, "method", "content"])
     figures = []
-    for key, group in frame.groupby(["dataset", "ipc", "preset"], sort=False):
+    for key, group in frame.groupby(place, sort=False):
         name = "images-{}-ipc{}-{}".format(*tuple(key))
         figures.append((name, [records[number] for number in group["record"]]))
     return figures

@@ -7,9 +7,15 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dcbench_bacon.recipes.digests import distillation_digest
 from dcbench_bacon.reporting.figures.figure_files import STYLE, Drawing, legend
-from dcbench_bacon.reporting.figures.points import named_in
-from dcbench_bacon.reporting.numbers import tables
+from dcbench_bacon.reporting.figures.points import (
+    WATCHING,
+    named_in,
+    of_evaluation,
+    overridden,
+)
+from dcbench_bacon.reporting.numbers import longform, tables
 from dcbench_bacon.reporting.numbers.longform import CHANGED
 from dcbench_bacon.reporting.wording import HEADINGS
 from dcbench_bacon.schema import Record
@@ -21,7 +27,7 @@ _LOOKS = {
     **{"queue_ms": ("#CC79A7", ""), "update_ms": ("#009E73", "\\\\")},
 }
 _OTHER = ("#999999", "")  # what no phase has measured
-_BAR = ["stage", "method", "ipc", "preset", "recipe"]
+_BAR = ["stage", "bar", "preset", "distillation"]
 
 
 def timing(
@@ -35,11 +41,22 @@ def timing(
         most: the most bars of a figure; those that need more are left out.
 
     Yields:
-        One figure per data set and device. Records of one recipe are averaged.
+        One figure per data set and device. Records of one distillation are averaged.
     """
     chosen = [record for record in records if record.recipe.preset in presets]
-    frame = tables.timing(chosen)
-    named = named_in(chosen)
+    frame, named = tables.timing(chosen), named_in(chosen)
+    made = {record.digest: record for record in longform.told_apart(chosen)}
+    own = [made[str(digest)] for digest in frame.index]
+    frame = frame.assign(
+        changes=[_changes(record) for record in own],
+        distillation=[distillation_digest(record.recipe) for record in own],
+        place=frame.groupby(["dataset", "ipc", "method"], sort=False).ngroup(),
+    ).sort_values(["place", "changes"], kind="stable")
+    bars = zip(frame["method"], frame["changes"], frame["ipc"], strict=True)
+    frame["bar"] = [
+        ", ".join(filter(None, (named(method), changes, f"IPC {ipc}")))
+        for method, changes, ipc in bars
+    ]
     phases = [name for name in frame.columns if name.endswith("_ms")]
     for key, group in frame.groupby(["dataset", "device"], sort=False):
         if most and group.groupby(_BAR).ngroups > most:
@@ -47,17 +64,27 @@ def timing(
         dataset, device = map(str, tuple(key))
         reduced = {str(name).removesuffix(CHANGED) for name in group["preset"]}
         with rc_context(STYLE):
-            methods = [named(name) for name in group["method"]]
-            figure = _bars(group.assign(method=methods), phases)
+            figure = _bars(group, phases)
             figure.suptitle(f"{named(dataset)}, {device}", fontweight="bold")
         preset = reduced.pop() if len(reduced) == 1 else ""
         name = f"timing-{dataset}-{device}"
         yield Drawing("timing", dataset, preset, "", name, figure)
 
 
+def _changes(record: Record) -> str:
+    """Return what --set changed of the distillation and its cost."""
+    others = [key for key in of_evaluation(record) if key != WATCHING]
+    return overridden(record, *others)
+
+
 def _bars(frame: pd.DataFrame, phases: list[str]) -> Figure:
-    """Return horizontal bars, a panel per stage, a bar per method, IPC and recipe."""
+    """Return horizontal bars, a panel per stage, a bar per method, IPC and recipe.
+
+    The axis is of milliseconds unless a step takes more than a second.
+    """
     means = frame.groupby(_BAR, sort=False)[phases].mean().fillna(0.0)
+    slow = means.sum(axis=1).max() > 1000
+    means = means / 1000 if slow else means
     shown = [name for name in phases if means[name].any()]
     stages = list(dict.fromkeys(means.index.get_level_values("stage")))
     parts = [
@@ -70,14 +97,15 @@ def _bars(frame: pd.DataFrame, phases: list[str]) -> Figure:
     for axes, stage, part in zip(panels.flat, stages, parts, strict=True):
         _stack(axes, part, shown)
         axes.set_title(f"Stage: {stage}", loc="left", fontsize=9)
-    panels.flat[-1].set_xlabel("Seconds per step (mean)")
+    unit = "Seconds" if slow else "Milliseconds"
+    panels.flat[-1].set_xlabel(f"{unit} per step (mean)")
     legend(figure, list(panels.flat))
     return figure
 
 
 def _stack(axes: Axes, means: pd.DataFrame, phases: list[str]) -> None:
     """Draw the bars of one stage."""
-    labels = [f"{key[0]}, IPC {key[1]}" for key in means.index]
+    labels = [str(key[0]) for key in means.index]
     several = [labels.count(label) > 1 for label in labels]
     texts = [
         f"{label} ({key[-1]})" if more else label
@@ -88,8 +116,8 @@ def _stack(axes: Axes, means: pd.DataFrame, phases: list[str]) -> None:
         colour, hatch = _LOOKS.get(name, _OTHER)
         axes.barh(
             range(len(means)),
-            means[name] / 1000,
-            left=left / 1000,
+            means[name],
+            left=left,
             label=HEADINGS[name].removesuffix(" (ms)"),
             color=colour,
             hatch=hatch,
@@ -97,9 +125,13 @@ def _stack(axes: Axes, means: pd.DataFrame, phases: list[str]) -> None:
             linewidth=0.5,
         )
         left = left + means[name]
-    for row, total in enumerate(left / 1000):
+    for row, total in enumerate(left):
         axes.annotate(
-            f" {total:.3g}", (total, row), va="center", fontsize=8, color="#333333"
+            f" {total:#.3g}".rstrip("."),
+            (total, row),
+            va="center",
+            fontsize=8,
+            color="#333333",
         )
     axes.set_yticks(range(len(means)), texts)
     axes.invert_yaxis()

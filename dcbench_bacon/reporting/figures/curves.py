@@ -17,6 +17,7 @@ from dcbench_bacon.reporting.figures.figure_files import (
     panels,
 )
 from dcbench_bacon.reporting.figures.points import (
+    WATCHING,
     about_ipc,
     done,
     facts_about,
@@ -67,7 +68,7 @@ def ablation(
         records: the records.
         presets: the presets whose records are used.
         key: a key of a recipe, or ``protocol.KEY``; None for each that was overridden
-            in some record.
+            in some record, but for how often networks are tested on the way.
 
     Yields:
         One figure per key, data set, protocol, preset and selection. A line joins
@@ -75,7 +76,7 @@ def ablation(
     """
     kept = done(records, presets)
     overrides = {name for record in kept for name in record.recipe.overrides}
-    keys = [key] if key else sorted(overrides)
+    keys = [key] if key else sorted(overrides - {WATCHING})
     for name in keys:
         rows = [row for record in kept for row in _swept(record, name)]
         rows = _with_several_values(rows)

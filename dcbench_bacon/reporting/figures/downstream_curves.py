@@ -43,8 +43,8 @@ def continual(records: Iterable[Stage], presets: Sequence[str]) -> Iterator[Draw
             if record.recipe.settings["tasks"] == tasks
             for result in record.evaluations
         ]
-        about = f"{tasks}-tasks"
-        yield from each_drawn("continual", rows, namer({}), draw, about)
+        about, told = f"{tasks}-tasks", f"{tasks} tasks"
+        yield from each_drawn("continual", rows, namer({}), draw, about, told)
 
 
 def slim(records: Iterable[Slimmed], presets: Sequence[str]) -> Iterator[Drawing]:

@@ -110,7 +110,12 @@ def save(drawings: Iterable[Drawing], folder: Path, format: str) -> list[Path]:
 
 
 def each_drawn(
-    kind: str, rows: Sequence[dict[str, Any]], named: Named, draw: Draw, about: str = ""
+    kind: str,
+    rows: Sequence[dict[str, Any]],
+    named: Named,
+    draw: Draw,
+    about: str = "",
+    told: str = "",
 ) -> Iterator[Drawing]:
     """Yield one figure per data set, protocol, preset and selection.
 
@@ -120,6 +125,7 @@ def each_drawn(
         named: gives the printed name of a method or a data set.
         draw: draws the rows of a figure, whose lines have these looks.
         about: what the names of the files say after the kind.
+        told: what the titles say of all rows, such as their network.
     """
     frame = pd.DataFrame(rows)
     if frame.empty:
@@ -131,9 +137,12 @@ def each_drawn(
         with rc_context(STYLE):
             figure, axes = draw(group, looks(group))
             axes[0].set_ylabel("Test accuracy (%)")
+            for panel in axes:
+                low, high = panel.get_ylim()
+                panel.set_ylim(max(low, -1), min(high, 101))  # bands may leave 0 to 100
             legend(figure, axes)
             room = int(figure.get_size_inches()[0] / _BOLD)
-            heading = [*wrap(headline(values, named), room), *wrap(shared, room)]
+            heading = [*wrap(headline(values, named, told), room), *wrap(shared, room)]
             figure.suptitle("\n".join(heading), fontweight="bold")
         name = "-".join([kind, *[about] * bool(about), *values])
         dataset, _, preset, _ = values
@@ -181,7 +190,10 @@ def looks(rows: pd.DataFrame) -> Looks:
         ["line", "method", "overrides", "architecture"]
     ].itertuples(index=False):
         colour = sets.index((method, overrides))
-        marker = networks.index(network) if len(networks) > 1 else colour
+        again = colour // len(COLOURS)  # how often the colour was used before
+        marker = colour + again
+        if len(networks) > 1:
+            marker = networks.index(network) + again * len(networks)
         names[str(line)] = {
             "color": COLOURS[colour % len(COLOURS)],
             "marker": MARKERS[marker % len(MARKERS)],

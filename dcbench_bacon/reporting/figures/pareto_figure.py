@@ -31,8 +31,8 @@ def pareto(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawin
         presets: the presets whose records are used.
 
     Yields:
-        One figure per data set, protocol, preset and selection. The grey steps are
-        the best accuracy up to each cost.
+        One figure per network, data set, protocol, preset and selection. The grey
+        steps are the best accuracy up to each cost.
     """
     kept = [record for record in done(records, presets) if record.cell.ipc]
     rows = []
@@ -49,7 +49,11 @@ def pareto(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawin
             {**shared, "architecture": result.architecture, "y": 100 * result.accuracy}
             for result in record.evaluations
         ]
-    return each_drawn("pareto", rows, named_in(kept), _draw)
+    networks = sorted({str(row["architecture"]) for row in rows})
+    for network in networks:
+        own = [row for row in rows if row["architecture"] == network]
+        about = network if len(networks) > 1 else ""
+        yield from each_drawn("pareto", own, named_in(kept), _draw, about, network)
 
 
 def _draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:

@@ -77,6 +77,9 @@ def heat_map(table: pd.DataFrame, named: Named = title) -> Figure:
         named: gives the printed name of a method or a data set.
     """
     columns = list(dict.fromkeys(table["architecture"]))
+    table = table.assign(
+        place=table.groupby(["method", "distilled_on"], sort=False).ngroup()
+    ).sort_values(["place", "overrides"], kind="stable")
     labels = _labels(table, named)
     rows = list(dict.fromkeys(labels))
     means = np.full((len(rows), len(columns)), np.nan)
@@ -102,18 +105,23 @@ def heat_map(table: pd.DataFrame, named: Named = title) -> Figure:
 
 
 def _labels(table: pd.DataFrame, named: Named) -> list[str]:
-    """Return each row's label: method, network, and recipe where there are several."""
+    """Return each row's label: method, network, and what else tells sets apart.
+
+    That is what --set changed, and the recipe where that is the same as well.
+    """
     names = [
         _cut(named(method)) + (f"\n({_cut(network)})" if network else "")
         for method, network in zip(table["method"], table["distilled_on"], strict=True)
     ]
-    recipes: dict[str, set[str]] = {}
-    for name, recipe in zip(names, table.index, strict=True):
-        recipes.setdefault(name, set()).add(recipe)
-    return [
-        f"{name}\n{recipe}" if len(recipes[name]) > 1 else name
-        for name, recipe in zip(names, table.index, strict=True)
-    ]
+    for details in (table["overrides"], table.index):
+        several: dict[str, set[str]] = {}
+        for name, recipe in zip(names, table.index, strict=True):
+            several.setdefault(name, set()).add(recipe)
+        names = [
+            f"{name}\n{_cut(detail)}" if len(several[name]) > 1 and detail else name
+            for name, detail in zip(names, details, strict=True)
+        ]
+    return names
 
 
 def _cut(name: str) -> str:

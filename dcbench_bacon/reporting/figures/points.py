@@ -11,6 +11,7 @@ from dcbench_bacon.reporting.numbers import longform
 from dcbench_bacon.reporting.wording import namer
 from dcbench_bacon.schema import Record
 
+WATCHING = "protocol.evaluate_every"  # costs time, but decides neither set nor number
 EVALUATED = ["dataset", "protocol", "preset", "selection"]  # a figure for each
 Named = Callable[[str], str]
 
@@ -45,6 +46,12 @@ def overridden(record: Record, *without: str) -> str:
     )
 
 
+def of_evaluation(record: Record) -> list[str]:
+    """Return the overridden keys that have nothing to do with the set."""
+    keys = record.recipe.overrides
+    return [key for key in keys if key.startswith(PROTOCOL_PREFIX)]
+
+
 def common(overrides: "pd.Series[str]") -> str:
     """Return the overrides that all records share; empty if they differ in one."""
     return str(overrides.iloc[0]) if overrides.nunique() == 1 else ""
@@ -73,10 +80,11 @@ def about_ipc(ipc: int) -> str:
     return f"{ipc} image{'s' * (ipc != 1)} per class" if ipc else "All images"
 
 
-def headline(values: Sequence[str], named: Named) -> str:
+def headline(values: Sequence[str], named: Named, told: str = "") -> str:
     """Return the title of a figure: data set, and how its sets were evaluated."""
     dataset, protocol, preset, selection = values
-    more = [f"protocol {protocol.replace('_', '-')}"]
+    more = [told] * bool(told)
+    more += [f"protocol {protocol.replace('_', '-')}"]
     more += [f"preset {preset}"] * (preset != "paper")
     more += [f"selection {selection}"] * (selection != "final")
     return f"{named(dataset)} ({', '.join(more)})"

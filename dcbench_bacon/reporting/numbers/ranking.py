@@ -72,31 +72,70 @@ def order_of(frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)) -> lis
         frame: the long form of ``longform.frame``; only records that are done count.
         presets: the presets whose records are used.
     """
+    cases = list(_cases(frame, presets))
+    places = [next(iter(case.values())).rows.iloc[0] for case in cases]
+    several = {
+        name: len({str(place[name]) for place in places}) > 1
+        for name in ("architecture", "protocol", "judging_overrides", "selection")
+    }
     sentences = []
-    for case in _cases(frame, presets):
-        ranked = sorted(
-            case, key=lambda competitor: -scores.mean(case[competitor].accuracies)
+    for case, place in zip(cases, places, strict=True):
+        ranked = sorted(case, key=lambda each: -scores.mean(case[each].accuracies))
+        others = [each for each in ranked if each[0] != RANDOM]
+        where = ", ".join(
+            (
+                title(str(place["dataset"])),
+                f"IPC {place['ipc']}",
+                *(str(place[name]) for name, told in several.items() if told),
+            )
         )
-        others = [competitor for competitor in ranked if competitor[0] != RANDOM]
-        first = next(iter(case.values())).rows.iloc[0]
-        where = f"{title(str(first['dataset']))}, IPC {first['ipc']}"
-        random = next(
-            (case[competitor] for competitor in ranked if competitor[0] == RANDOM), None
-        )
+        random = next((case[each] for each in ranked if each[0] == RANDOM), None)
         if random is not None and others:
             above = [e for e in others if _outcome(case[e], random) == "wins"]
-            names = ", ".join(title(name) for name, _ in above) or "none"
+            names = ", ".join(map(_named, above)) or "none"
             sentences.append(
                 f"{where}: above random images by more than a 95 % interval: {names}."
             )
-        open_ = [
-            f"{title(ours[0])} and {title(theirs[0])}"
-            for ours, theirs in combinations(others, 2)
-            if _outcome(case[ours], case[theirs]) in ("ties", "untested")
-        ]
-        if open_:
+        if open_ := [_listed(group) for group in _without_order(others, case)]:
             sentences.append(f"{where}: no order between {'; '.join(open_)}.")
     return sentences
+
+
+def _without_order(
+    ranked: Sequence[Competitor], case: Case
+) -> list[tuple[Competitor, ...]]:
+    """Return the competitors that have no order: neighbours together, then pairs.
+
+    Args:
+        ranked: the competitors by their mean.
+        case: their results.
+    """
+    open_ = {
+        pair
+        for pair in combinations(ranked, 2)
+        if _outcome(case[pair[0]], case[pair[1]]) in ("ties", "untested")
+    }
+    groups: list[tuple[Competitor, ...]] = []
+    told: set[tuple[Competitor, ...]] = set()
+    for first in range(len(ranked)):
+        for end in range(len(ranked), first + 1, -1):
+            pairs = set(combinations(ranked[first:end], 2))
+            if pairs <= open_ and not pairs <= told:
+                groups.append(tuple(ranked[first:end]))
+                told |= pairs
+    return [*groups, *(p for p in combinations(ranked, 2) if p in open_ - told)]
+
+
+def _listed(competitors: Sequence[Competitor]) -> str:
+    """Return names as text, such as DM, IDM and BACON."""
+    *names, last = map(_named, competitors)
+    return f"{', '.join(names)} and {last}"
+
+
+def _named(competitor: Competitor) -> str:
+    """Return the title of a method, with what --set changed of its recipe."""
+    method, overrides = competitor
+    return title(method) + (f" ({overrides})" if overrides else "")
 
 
 def _cases(frame: pd.DataFrame, presets: Sequence[str]) -> Iterator[Case]:

@@ -1,5 +1,6 @@
 """How work in a worker reports to the user's process, and is asked to stop."""
 
+import math
 import os
 import socket
 import time
@@ -42,29 +43,35 @@ class BoardReporter:
         cell: the name of the cell.
         tell: sends a line.
         show: sends the name of the cell and its progress.
+        now: returns the time in seconds.
     """
 
     def __init__(
-        self, cell: str, tell: Callable[[str], Any], show: Callable[[str, str], Any]
+        self,
+        cell: str,
+        tell: Callable[[str], Any],
+        show: Callable[[str, str], Any],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Send nothing yet."""
         self.cell = cell
+        self._now = now
         self._tell = tell
         self._show = show
         self._title = ""
         self._count = 0
-        self._sent = 0.0
+        self._sent = -math.inf
         self._began = (0.0, 0)  # time, and the step that the stage began at
 
     def start(self, title: str, index: int, count: int) -> None:
         """Show that a stage begins."""
-        self._title, self._count, self._sent = title, count, 0.0
-        self._began = (time.monotonic(), index)
+        self._title, self._count, self._sent = title, count, -math.inf
+        self._began = (self._now(), index)
         self.update(index, "")
 
     def update(self, index: int, note: str) -> None:
         """Send the number of steps, unless the last message is recent."""
-        now = time.monotonic()
+        now = self._now()
         if now - self._sent > SECONDS:
             self._sent = now
             text = f"{self._title} {index:,}/{self._count:,} {note}".strip()

@@ -37,11 +37,9 @@ def fetched(name: str, context: RunContext) -> loading.MissingDataError | None:
         tried += f", and to download it ({reason})"
     remedy = f"put its files under {source.folder}"
     if can_download:
-        remedy = (
-            f"dcbench data get {name}, or copy the folder from a machine with network"
-        )
+        remedy = f"dcbench data get {name}, or copy the folder"
     if source.kind == name:
-        remedy += "; another folder with --data-root or DCBENCH_DATA"
+        remedy += "; --data-root names another"
     context.tell(f"{name} is not on disk: {what}")
     context.tell(f"  tried: {tried}")
     context.tell(f"  to get it: {remedy}")
@@ -51,11 +49,15 @@ def fetched(name: str, context: RunContext) -> loading.MissingDataError | None:
 
 
 def _problem(get: Callable[[], None]) -> str:
-    """Return why a download failed in a few words, or an empty text."""
+    """Return why a download failed in a few words, or an empty text.
+
+    Of a long reason the end is kept, because torchvision names the cause after the
+    address of each mirror.
+    """
     try:
         get()
     except DataError as error:
         reason = str(error.__cause__ or error)
         short = " ".join(reason.split())
-        return short if len(short) <= MOST_REASON else f"{short[:MOST_REASON]}..."
+        return short if len(short) <= MOST_REASON else f"...{short[-MOST_REASON:]}"
     return ""

@@ -2,11 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +19,7 @@ from rich.text import Text
 logger = logging.getLogger(__name__)
 
 
+_WIDE = 120  # columns for a title and a bar beside each other
 LINE_SECONDS = 30.0  # between two lines of progress without a terminal
 
 
@@ -38,20 +38,25 @@ class _Printer:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class _BarAndLines(Progress):
-    """A progress bar with lines below it."""
+class _Stage(Progress):
+    """The bar of a stage, with lines above and below it that are cut at the right."""
 
-    below = ""
+    above = below = ""
 
-    def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield the bar and the lines, each cut at the width of the terminal."""
-        yield from super().get_renderables()
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the lines above, the bar and the lines below."""
+        if self.above:
+            yield Text(self.above, no_wrap=True, overflow="ellipsis")
+        yield self.make_tasks_table(self.tasks)
         if self.below:
             yield Text(self.below, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class Bar(_Printer):
     """A progress bar on a terminal, which disappears when a stage ends.
+
+    A terminal narrower than ``_WIDE`` has no room for the state of the grid, the cell
+    and its stage beside the bar and the time that is left.
 
     Args:
         console: the console to draw on.
@@ -60,23 +65,26 @@ class Bar(_Printer):
     def __init__(self, console: Console) -> None:
         """Keep the console; nothing is drawn yet."""
         super().__init__(console)
-        self._progress: _BarAndLines | None = None
+        self._progress: _Stage | None = None
         self._task = TaskID(0)
 
     def start(self, title: str, index: int, count: int) -> None:
         """Show a new bar, which replaces that of an enclosing stage."""
         self.stop()
-        self._progress = _BarAndLines(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30 if self.console.width >= 110 else 10),
+        wide = self.console.width >= _WIDE
+        titles = [TextColumn("{task.description}", markup=False)] if wide else []
+        self._progress = _Stage(
+            *titles,
+            BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[note]}"),
             console=self.console,
             transient=True,
         )
+        self._progress.above = "" if wide else title
         self._task = self._progress.add_task(
-            escape(title), total=count, completed=index, note=""
+            title, total=count, completed=index, note=""
         )
         self._progress.start()
 
