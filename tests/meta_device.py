@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import cell_run, dataset
+from support import dataset
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -20,7 +20,8 @@ from dcbench_bacon.distillation import (
     network_queue,
     trajectories,
 )
-from dcbench_bacon.running.run import CellRun
+from dcbench_bacon.running.run import CellRun, RunConfig
+from dcbench_bacon.schema import Cell
 from dcbench_bacon.training import on_synthetic
 
 
@@ -58,22 +59,31 @@ def places(tree: Any) -> set[str]:
     return {x.device.type for x in tree_leaves(tree) if isinstance(x, Tensor)}
 
 
-def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CellRun, Any]:
-    """A run on a device without memory or host, and what it was asked to record."""
-    run, functions = cell_run(dataset(), folder), []
+class Elsewhere(CellRun):
+    """A run on a device without memory or host; it keeps what it is to record."""
 
-    def graphed(function: Any) -> Any:
-        functions.append(function)
+    def __init__(self, folder: Path) -> None:
+        source = dataset()
+        context = RunConfig(torch.device("meta")).here()
+        super().__init__(Cell("dm", source.info.name, 2), source, context, folder)
+        self.functions: list[Any] = []
+
+    def graphed(self, function: Any) -> Any:
+        self.functions.append(function)
         return function
 
-    monkeypatch.setattr(run, "device", torch.device("meta"))
-    monkeypatch.setattr(run, "graphed", graphed)
-    monkeypatch.setattr(run, "generator", lambda *_, **__: torch.Generator())
+    def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
+        return torch.Generator()
+
+
+def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Elsewhere, Any]:
+    """A run on such a device, and what it was asked to record."""
+    run = Elsewhere(folder)
     # Memory of what is not there.
     matching = (feature_matching, network_queue, gradient_matcher, trajectories)
     for module in (*matching, on_synthetic):
         monkeypatch.setattr(module, "images_per_call", lambda *_: 8)
-    return run, functions
+    return run, run.functions
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

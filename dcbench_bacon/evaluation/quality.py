@@ -26,6 +26,7 @@ from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.distances import bandwidth, frechet, mmd
 from dcbench_bacon.recipes import overlay
 from dcbench_bacon.runtime.compute.memory import images_per_call
+from dcbench_bacon.schema import Cell
 from dcbench_bacon.training.clip_model import SemanticScore
 from dcbench_bacon.training.features import Embedding, FeatureSettings, build
 
@@ -98,15 +99,19 @@ def trained_network(run: Run, request: QualityRequest) -> Judge:
 
     Its features are the inputs of its last layer; see ``training/features.py``.
     """
-    settings = FeatureSettings(
-        architecture=request.architecture,
-        network_epochs=request.epochs,
-        augmentation=overlay.augmentation_of_real(run.cell),
-    )
-    features = build(run, settings)
+    features = build(run, feature_settings(run.cell, request))
     reached = 100 * features.origin["train_accuracy"]
     return Judge(
         f"{request.architecture}, {reached:.1f} % of train right", features.embed
+    )
+
+
+def feature_settings(cell: Cell, request: QualityRequest) -> FeatureSettings:
+    """Return the settings of the network that is trained on a data set."""
+    return FeatureSettings(
+        architecture=request.architecture,
+        network_epochs=request.epochs,
+        augmentation=overlay.augmentation_of_real(cell),
     )
 
 

@@ -147,7 +147,7 @@ def build(
 
         network = hub.assemble(name, channels, size, classes)
     else:
-        network = _assemble(name, channels, size, classes)
+        network = assemble(name, channels, size, classes)
         network.to_empty(device="cpu")
     network.memory_demand = _memory_demand(name, channels, size)
     if generator is None:
@@ -159,8 +159,18 @@ def build(
     return network
 
 
-def _assemble(name: str, channels: int, size: int, classes: int) -> Network:
-    """Return a network of the literature without memory for its parameters."""
+def assemble(name: str, channels: int, size: int, classes: int) -> Network:
+    """Return a network of the literature without memory for its parameters.
+
+    Args:
+        name: as ``build`` takes it, but for networks of torchvision and timm.
+        channels: the number of channels of the images.
+        size: the pixels along a side of the images.
+        classes: the number of logits.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
     with torch.device("meta"):
         features = nn.Sequential(*_layers(name, channels, size))
         # Two images, because batch norm does not train on one.
@@ -176,14 +186,14 @@ def _memory_demand(name: str, channels: int, size: int) -> float:
     """
     if name == _STANDARD:
         return 1.0
-    standard = _assemble(_STANDARD, channels, size, 2)
+    standard = assemble(_STANDARD, channels, size, 2)
     images = torch.empty(2, channels, size, size, device="meta")
     if ":" in name:
         from dcbench_bacon.networks import hub
 
         kept = hub.saved_bytes_per_image(name, size) * len(images)
     else:
-        kept = saved_bytes(_assemble(name, channels, size, 2), images)
+        kept = saved_bytes(assemble(name, channels, size, 2), images)
     return max(1.0, kept / saved_bytes(standard, images))
 
 
@@ -199,7 +209,7 @@ def check(name: str) -> None:
 
         hub.check(name)
     else:
-        _assemble(name, 1, MINIMUM_SIZE, 2)
+        assemble(name, 1, MINIMUM_SIZE, 2)
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -145,9 +145,9 @@ def check(name: str) -> None:
 @cache
 def saved_bytes_per_image(name: str, size: int) -> float:
     """Return the bytes that autograd keeps per image, at the size it is enlarged to."""
-    fitted = fit(name, size)
-    images = torch.empty(2, 3, fitted.side, fitted.side, device="meta")
-    return saved_bytes(fitted.model, images) / len(images)
+    side, _, model = fit(name, size)
+    images = torch.empty(2, 3, side, side, device="meta")
+    return saved_bytes(model, images) / len(images)
 
 
 @cache
@@ -161,7 +161,20 @@ def fit(name: str, size: int) -> Fitted:
     Raises:
         UsageError: there is no such network, or it fails at every size tried.
     """
-    model = _without_memory(_maker(name))
+    return fitted(_without_memory(_maker(name)), name, size)
+
+
+def fitted(model: nn.Module, name: str, size: int) -> Fitted:
+    """Return how a network that is built accepts images of a size.
+
+    Args:
+        model: the network, on the meta device.
+        name: its name, for the error.
+        size: the pixels along a side of the images.
+
+    Raises:
+        UsageError: it fails at every size tried.
+    """
     native = _own_size(model)
     doubled = (size << step for step in range(native.bit_length()))
     sides = list(dict.fromkeys([*(side for side in doubled if side < native), native]))

@@ -195,7 +195,7 @@ def test_memory_is_that_of_the_network_at_its_own_size() -> None:
     kept = hub.saved_bytes_per_image("torchvision:vit_b_16", 32)
     assert 0.5 < kept / (4 * numbers) < 1.5
     plain = memory.saved_bytes(
-        builder._assemble("ConvNet", 3, 32, 10),
+        builder.assemble("ConvNet", 3, 32, 10),
         torch.empty(1, 3, 32, 32, device="meta"),
     )
     demand = builder._memory_demand("torchvision:vit_b_16", 3, 32)
@@ -228,10 +228,10 @@ def test_five_channels_are_refused() -> None:
         network("torchvision:resnet18", channels=5)
 
 
-def test_a_network_that_no_size_suits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_maker", lambda name: lambda: nn.Conv2d(3, 1, 500))
+def test_a_network_that_no_size_suits() -> None:
+    model = nn.Conv2d(3, 1, 500, device="meta")
     with pytest.raises(UsageError, match=r"cannot be evaluated on 9 pixels: .*500"):
-        hub.fit("timm:of this test", 9)
+        hub.fitted(model, "timm:of this test", 9)
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:

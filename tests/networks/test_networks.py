@@ -40,13 +40,6 @@ def images(n: int, channels: int = 3, size: int = 8) -> Tensor:
     return torch.randn(n, channels, size, size, generator=seeded(1))
 
 
-@pytest.fixture
-def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves networks without storage: shapes and counts need none."""
-    monkeypatch.setattr(nn.Module, "to_empty", lambda module, device: module)
-    monkeypatch.setattr(builder, "reinitialize", lambda module, generator: None)
-
-
 # Literals of the published code, counted in its own modules: specification, 0.5.
 @pytest.mark.parametrize(
     ("name", "channels", "size", "classes", "count"),
@@ -87,11 +80,10 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-@pytest.mark.usefixtures("on_meta")
 def test_parameter_count(
     name: str, channels: int, size: int, classes: int, count: int
 ) -> None:
-    made = network(name, channels=channels, size=size, classes=classes)
+    made = builder.assemble(name, channels, size, classes)
     assert sum(parameter.numel() for parameter in made.parameters()) == count
 
 
@@ -99,12 +91,11 @@ def test_parameter_count(
 @pytest.mark.parametrize(
     ("size", "channels"), [(9, 3), (11, 1), (28, 1), (28, 3), (32, 1), (64, 3)]
 )
-@pytest.mark.usefixtures("on_meta")
 def test_shapes_at_every_size(size: int, channels: int) -> None:
     pixels = torch.empty(2, channels, size, size, device="meta")
     for name in NAMES:
         with case(name):
-            made = network(name, channels=channels, size=size, classes=5)
+            made = builder.assemble(name, channels, size, 5)
             features, logits = made.features_and_logits(pixels)
             assert logits.shape == (2, 5)
             assert features.shape == (2, made.classifier.in_features)
@@ -235,10 +226,9 @@ def test_embedding_is_the_last_pooling_flattened(size: int, channels: int) -> No
     ],
 )
 @pytest.mark.parametrize("size", [28, 32, 64])
-@pytest.mark.usefixtures("on_meta")
 @pytest.mark.slow
 def test_penultimate_width(name: str, width: int, size: int) -> None:
-    assert network(name, size=size).classifier.in_features == width
+    assert builder.assemble(name, 3, size, 4).classifier.in_features == width
 
 
 @pytest.mark.parametrize("name", [*SMALL, "AlexNet", "VGG11", "ResNet18"])
@@ -378,8 +368,9 @@ def test_instance_norm_sees_one_image(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_batch_statistics_are_those_of_batch_norm(on_meta: None) -> None:
-    kept = [name for name in NAMES if network(name, size=32).batch_statistics]
+def test_batch_statistics_are_those_of_batch_norm() -> None:
+    networks = {name: builder.assemble(name, 3, 32, 4) for name in NAMES}
+    kept = [name for name, made in networks.items() if made.batch_statistics]
     assert kept == BATCH_NORM
 
 

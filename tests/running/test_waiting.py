@@ -115,7 +115,7 @@ def test_no_step_waits_for_the_device(
     """
     run, _ = elsewhere(tmp_path, monkeypatch)
     monkeypatch.setattr("dcbench_bacon.distillation.class_batches.class_index", indexed)
-    monkeypatch.setattr(run, "train", run.train.to(run.device))
+    run.train = run.train.to(run.device)
     learner = make(run)
     monkeypatch.setattr(builder, "reinitialize", lambda *_: None)
     with Crossings(sending=True):
@@ -153,10 +153,9 @@ def test_no_pass_waits_for_the_device(
 ) -> None:
     """Shuffling, augmentation and mixing included; tests of the networks left out."""
     run, _ = elsewhere(tmp_path, monkeypatch)
-    monkeypatch.setattr(on_synthetic.SetTrainer, "measure", lambda *_: None)
     rules = Protocol(**{"name": "test", **KINDS[kind], "augmentation": augmentation})
     synthetic = SyntheticSet(empty(6, 1, 8, 8), empty(6, 3))
-    task = Task(synthetic, dataset().test, run.info, rules)
+    task = Task(synthetic, dataset().test, run.info, rules, measure=lambda *_: 0.0)
     learners = [
         on_synthetic.SetTrainer(run, task, "ConvNetW8D2", f"x/{trial}")
         for trial in range(2)

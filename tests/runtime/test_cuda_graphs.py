@@ -13,7 +13,7 @@ import pytest
 import torch
 from meta_device import Crossings, elsewhere, empty, indices
 from recording import CpuRecorder, Recording
-from support import cell_run, dataset
+from support import cell_run, dataset, demand
 from torch import Tensor
 
 from dcbench_bacon.augmentation.siamese import Augmentation
@@ -198,17 +198,14 @@ def test_recorded_steps_of_idm(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_recorded_steps_in_pieces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recorded_steps_in_pieces(tmp_path: Path) -> None:
     """Runs of classes, the last of them shorter, share what was recorded."""
-    monkeypatch.setattr(
-        "dcbench_bacon.distillation.feature_matching.images_per_call", lambda *_: 5
-    )
 
     def made(name: str, record: bool) -> DistributionMatching:
         run = recording(cell_run(dataset(classes=5), tmp_path / name), record)
-        return DistributionMatching(run, MatchingSettings(**SMALL), Bacon())
+        learner = DistributionMatching(run, MatchingSettings(**SMALL), Bacon())
+        learner.network.memory_demand = demand(5)
+        return learner
 
     assert torch.equal(distil(made("a", False), 7), distil(made("b", True), 7))
 
