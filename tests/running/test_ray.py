@@ -48,6 +48,7 @@ def local(digits_cache: Path) -> Iterator[None]:
     """Ray on this machine with two cores and little memory for objects."""
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     ray.init(
+        address="local",
         num_cpus=2,
         object_store_memory=80 * 2**20,
         include_dashboard=False,

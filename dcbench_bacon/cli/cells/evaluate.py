@@ -30,7 +30,7 @@ from dcbench_bacon.schema import Record
 def evaluate_files(
     *, files: Sequence[Path], stated: ReadingOptions, **given: Any
 ) -> int:
-    """SetJudge saved sets, and print one line per network.
+    """Judge saved sets, and print one line per network.
 
     Tables show the records beside those of ``dcbench run``; evaluations that are
     already recorded are printed and not repeated. A set that cannot be judged does not
@@ -104,7 +104,7 @@ def _print(title: str, records: Sequence[Record]) -> None:
 def _judged_on(
     cluster: ray_cluster.Cluster, asked: Sequence[ReadSet], judge: SetJudge
 ) -> Iterator[tuple[ReadSet, Callable[[], Record]]]:
-    """SetJudge each set in a task of Ray.
+    """Judge each set in a task of Ray.
 
     Yields:
         Each set whose task has ended, and a function that returns its record or raises

@@ -237,7 +237,7 @@ def judge_elsewhere(
     config: run.RunConfig,
     aside: Aside,
 ) -> Record:
-    """SetJudge a set in a worker; see ``SetJudge.judge``.
+    """Judge a set in a worker; see ``SetJudge.judge``.
 
     Args:
         path: the file.
