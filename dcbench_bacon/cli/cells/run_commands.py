@@ -183,7 +183,13 @@ Examples:
 @data_root_option
 @output_option
 @format_option
-@click.option("--executor", hidden=True, expose_value=False, callback=_here_alone)
+@click.option(
+    "--executor",
+    hidden=True,
+    expose_value=False,
+    callback=_here_alone,
+    help="Refused: steps are timed alone on a device of this machine.",
+)
 def time(format: str | None, **given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
