@@ -13,7 +13,6 @@ from shutil import rmtree
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
-from filelock import FileLock
 from msgspec import Struct, field
 
 from dcbench_bacon import earlier_files
@@ -22,6 +21,7 @@ from dcbench_bacon.field_types import Preset, Use, more_reduced
 from dcbench_bacon.protocol import LATER_FIELDS
 from dcbench_bacon.runtime.disk import files
 from dcbench_bacon.runtime.disk.files import write_atomically
+from dcbench_bacon.runtime.disk.locks import Lock, lock_of
 from dcbench_bacon.runtime.disk.redo import Redo
 from dcbench_bacon.schema import Cell, Environment, Evaluation, Recipe
 from dcbench_bacon.store import Store
@@ -202,10 +202,10 @@ class Folder(Generic[R]):
         """Return the folder of the checkpoints of a plan's training."""
         return self.root / "checkpoints" / f"{self.name}-{self._slug(plan)}"
 
-    def lock(self, plan: R) -> FileLock:
+    def lock(self, plan: R) -> Lock:
         """Return the lock of a plan's training; it ends with the process."""
         folder = self.checkpoint_folder(plan)
-        return FileLock(folder.with_name(f".{folder.name}.lock"))
+        return lock_of(folder.with_name(f".{folder.name}.lock"))
 
     def find(self, plan: R) -> R | None:
         """Return the record of a plan, or None if there is none.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
-from filelock import FileLock
 
 from dcbench_bacon import earlier_files
 from dcbench_bacon.errors import OutputError, RecordError, UsageError
@@ -19,6 +18,7 @@ from dcbench_bacon.runtime.disk.files import (
     temporary_name,
     write_atomically,
 )
+from dcbench_bacon.runtime.disk.locks import Lock, lock_of
 from dcbench_bacon.schema import Cell, Record
 
 STALE_SECONDS = 3600.0  # no write takes this long
@@ -133,6 +133,11 @@ class Store:
         records = [result for result in records if _is_result(result, cell, digest)]
         return records[0] if len(records) == 1 else None
 
+    def has_set(self, cell: Cell, digest: str) -> bool:
+        """Return whether a set of a cell and a digest of the distillation is stored."""
+        name = _name(cell, digest, None)
+        return any((self.root / "synthetic").glob(f"{name}*.safetensors"))
+
     def write(self, record: Record, folder: str | None = None) -> Path:
         """Write a record under its cell, digest and data set, and return its path.
 
@@ -229,7 +234,7 @@ class Store:
                     raise
                 broken.append(error)
 
-    def lock(self, cell: Cell, digest: str, fingerprint: str | None) -> FileLock:
+    def lock(self, cell: Cell, digest: str, fingerprint: str | None) -> Lock:
         """Return the lock of a set and its records; it ends with the process.
 
         Args:
@@ -240,7 +245,7 @@ class Store:
             fingerprint: the fingerprint of the data set.
         """
         name = _name(cell, digest, fingerprint)
-        return FileLock(self.root / "checkpoints" / f".{name}.lock")
+        return lock_of(self.root / "checkpoints" / f".{name}.lock")
 
     def names_set(self, sha256: str) -> bool:
         """Return whether a record, readable or not, contains the hash of a set."""

@@ -6,8 +6,6 @@ images shall agree with those for a moving average of the images, so that the mi
 flat. There is neither densification nor a roll.
 
 Departures (what | published code | here):
-    - observers | ResNet18, ConvNet of depths 1 to 3 and width 32, MobileNetV2,
-      WRN-16-2, ShuffleNetV2-0.5 | those of them that are networks of this harness
     - flatness | off, KL(average, images), mean over elements | on as in the paper,
       KL(images, average), mean over images
     - class targets | means and variances of patches exchanged | not exchanged, unless

@@ -5,8 +5,6 @@ convolutions, also by patches, as moving averages whose gradients are those of t
 present batch. The spectrum of each class is flattened, so that its images differ.
 
 Departures (what | published code | here):
-    - observers | ResNet18, ConvNet, MobileNetV2, WRN-16-2, ShuffleNetV2-0.5 | those of
-      them that are networks of this harness
     - moving averages | start at zero | start at the first value, unless `compat_bugs`
     - maps smaller than a patch | enlarged to it | one cell
     - normalisation of CIFAR-10 | CIFAR-100's | its own

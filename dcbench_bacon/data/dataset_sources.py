@@ -86,6 +86,12 @@ def cell_name(name: str, root: Path | None = None) -> str:
     return name_of(find(name, root))
 
 
+def anywhere(name: str) -> str:
+    """Return a name as typed for a process with another working directory."""
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{Path(path).expanduser().absolute()}" if colon else kind
+
+
 def name_of(source: DatasetSource) -> str:
     """Return the name for records, which is not that of a registered data set."""
     if info := info_of(source):

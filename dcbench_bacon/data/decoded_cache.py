@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from dcbench_bacon.errors import DataError, reason_of
+from dcbench_bacon.runtime.disk.locks import lock_of
 from dcbench_bacon.schema import DatasetInfo
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def cached(cache: Path, sources: EntrySources, decode: Callable[[], Stored]) -> 
     entry = cache / sources.name
     if stored := _open(entry):
         return stored
-    lock = FileLock(cache / f"{sources.prefix}.lock")
+    lock = lock_of(cache / f"{sources.prefix}.lock")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock.acquire()

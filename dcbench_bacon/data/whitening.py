@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from filelock import FileLock
 from jaxtyping import Float32, UInt8
 from kornia.enhance import linear_transform, zca_mean
 from safetensors import SafetensorError
@@ -27,6 +26,7 @@ from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import OutputError
 from dcbench_bacon.runtime.disk.caches import WHITENING
 from dcbench_bacon.runtime.disk.files import write_atomically
+from dcbench_bacon.runtime.disk.locks import lock_of
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _kept(dataset: Dataset) -> Whitening:
     path = WHITENING.folder / name
     if stored := _stored(path, device):
         return stored
-    lock = FileLock(path.with_suffix(".lock"))
+    lock = lock_of(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

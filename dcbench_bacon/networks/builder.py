@@ -41,6 +41,8 @@ from dcbench_bacon.networks.convnets import (
     resnet18,
     vgg11,
 )
+from dcbench_bacon.networks.deep_networks import bottleneck_resnet, wide_resnet
+from dcbench_bacon.networks.mobile_networks import mobilenet, shufflenet
 from dcbench_bacon.runtime.compute.memory import saved_bytes
 
 __all__ = ["MINIMUM_SIZE", "Network", "build", "check", "names", "reinitialize"]
@@ -63,6 +65,11 @@ _FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
     "ResNet18BN_AP": partial(resnet18, norm="B", pooled=True),
     "ResNet18ImageNet": partial(resnet18, norm="I", imagenet=True),
     "ResNet18ImageNetBN": partial(resnet18, norm="B", imagenet=True),
+    "ResNet50BN": partial(bottleneck_resnet, blocks=(3, 4, 6, 3)),
+    "ResNet101BN": partial(bottleneck_resnet, blocks=(3, 4, 23, 3)),
+    "WRN-16-2": partial(wide_resnet, depth=16, widening=2),
+    "MobileNetV2": mobilenet,
+    "ShuffleNetV2-0.5": shufflenet,
     "ViT": vit.layers,
 }
 # The evaluation pools of `get_eval_pool` in utils.py, and the depths 5 and 6 of IDM.
@@ -74,6 +81,7 @@ _TOKEN = re.compile(
     r"D(?P<depth>[1-9][0-9]*)|W(?P<width>[1-9][0-9]*)|A(?P<activation>Swish|[SRL])"
     r"|(?P<norm>[NBLIG])N|(?P<pooling>[NMA])P"
 )
+_NARROW = re.compile(r"(VGG11|ResNet18)W([1-9][0-9]{0,3})(.*)")
 
 
 def names() -> list[str]:
@@ -95,6 +103,9 @@ def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
     """Return the feature layers of the network of a name."""
     if name in _FIXED:
         return _FIXED[name](channels, size)
+    if (narrow := _NARROW.fullmatch(name)) and narrow[1] + narrow[3] in _FIXED:
+        layers = partial(_FIXED[narrow[1] + narrow[3]], width=int(narrow[2]))
+        return layers(channels, size)
     choices = _convnet_choices(name)
     if choices is None:
         raise unknown(
@@ -102,7 +113,8 @@ def _layers(name: str, channels: int, size: int) -> list[nn.Module]:
             name,
             names(),
             "; a ConvNet takes one each of D<depth>, W<width>, activation (AS AR AL "
-            "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order; or "
+            "ASwish), norm (NN BN LN IN GN) and pooling (NP MP AP), in any order; "
+            "VGG11 and ResNet18 take W<width>, as in ResNet18W16BN; or "
             "torchvision:NAME or timm:NAME",
         )
     depth, width = int(choices.pop("depth", 3)), int(choices.pop("width", 128))
@@ -123,7 +135,8 @@ def build(
     Args:
         name: one of ``names``; or ``ConvNet`` followed by at most one each of
             ``D<depth>``, ``W<width>``, an activation, a norm and a pooling, as in
-            ``ConvNetD4W64BN`` (the defaults are D3, W128, AR, IN and AP); or
+            ``ConvNetD4W64BN`` (the defaults are D3, W128, AR, IN and AP); or VGG11 or
+            ResNet18 of another width than 64, as in ``ResNet18W16BN``; or
             ``torchvision:NAME`` or ``timm:NAME``.
         channels: the number of channels of the images.
         size: the pixels along a side of the images, ``MINIMUM_SIZE`` or more.

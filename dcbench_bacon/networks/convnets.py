@@ -32,6 +32,7 @@ _ALEXNET: _Blocks = [  # class AlexNet
     *((128, 5, True), (192, 5, True)),
     *((256, 3, False), (192, 3, False), (192, 3, True)),
 ]
+_WIDTH = 64  # the channels of the first convolution of VGG11 and ResNet18
 _VGG11: _Blocks = [  # cfg_vgg["VGG11"]; a minus marks a pooling
     (abs(width), 3, width < 0) for width in (-64, -128, 256, -256, 512, -512, 512, -512)
 ]
@@ -56,6 +57,14 @@ def _norm(kind: str, width: int, size: int) -> nn.Module:
     if kind == "B":
         return nn.BatchNorm2d(width)
     return nn.LayerNorm([width, size, size]) if kind == "L" else nn.Identity()
+
+
+def halved(size: int) -> tuple[int, int]:
+    """Return a stride for maps of a size, and the size after it.
+
+    The stride is 2 if that leaves 2x2 pixels or more, and 1 otherwise.
+    """
+    return (2, math.ceil(size / 2)) if size >= 3 else (1, size)
 
 
 def convnet(
@@ -125,9 +134,17 @@ def alexnet(channels: int, size: int, norm: str) -> list[nn.Module]:
     return convnet(channels, size, _ALEXNET, norm, pooling="M")[0]
 
 
-def vgg11(channels: int, size: int, norm: str) -> list[nn.Module]:
-    """Return eight convolutions, and a mean over the last map (one pixel at 32)."""
-    layers, size = convnet(channels, size, _VGG11, norm, pooling="M")
+def vgg11(channels: int, size: int, norm: str, width: int = _WIDTH) -> list[nn.Module]:
+    """Return eight convolutions, and a mean over the last map (one pixel at 32).
+
+    Args:
+        channels: the number of channels of the images.
+        size: the pixels along a side of the images.
+        norm: ``I`` for instance norm or ``B`` for batch norm.
+        width: the number of channels of the first convolution; the others follow.
+    """
+    scaled = [(of * width // _WIDTH, *rest) for of, *rest in _VGG11]
+    layers, size = convnet(channels, size, scaled, norm, pooling="M")
     return [*layers, nn.AvgPool2d(size)]
 
 
@@ -153,7 +170,13 @@ def _residual(
 
 
 def resnet18(
-    channels: int, size: int, norm: str, pooled: bool = False, imagenet: bool = False
+    channels: int,
+    size: int,
+    norm: str,
+    *,
+    pooled: bool = False,
+    imagenet: bool = False,
+    width: int = _WIDTH,
 ) -> list[nn.Module]:
     """Return eight basic blocks after a 3x3 convolution, as in class ResNet.
 
@@ -165,22 +188,23 @@ def resnet18(
             averaged, as in class ResNet_AP.
         imagenet: whether the first layers are a 7x7 convolution and a pooling, each of
             stride 2 (He et al., CVPR 2016, table 1).
+        width: the number of channels of the first convolution; the others follow.
     """
     kernel = 7 if imagenet else 3
     stem = nn.Conv2d(
-        *(channels, 64, kernel),
+        *(channels, width, kernel),
         stride=2 if imagenet else 1,
         padding=kernel // 2,
         bias=False,
     )
-    layers: list[nn.Module] = [stem, _norm(norm, 64, size), nn.ReLU()]
+    layers: list[nn.Module] = [stem, _norm(norm, width, size), nn.ReLU()]
     if imagenet:
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))
         size = math.ceil(size / 4)
-    layers += [_residual(64, 64, norm), _residual(64, 64, norm)]
-    for width in (128, 256, 512):
+    layers += [_residual(width, width, norm), _residual(width, width, norm)]
+    for wide in (2 * width, 4 * width, 8 * width):
         factor = 2 if size >= (4 if pooled else 3) else 1
         size = size // factor if pooled else math.ceil(size / factor)
-        layers += [_residual(width // 2, width, norm, factor, pooled)]
-        layers += [_residual(width, width, norm)]
+        layers += [_residual(wide // 2, wide, norm, factor, pooled)]
+        layers += [_residual(wide, wide, norm)]
     return layers if pooled else [*layers, nn.AvgPool2d(size)]

@@ -5,13 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from dcbench_bacon.contract import State
 from dcbench_bacon.errors import RecordError
 from dcbench_bacon.running.waiting import wait_for
 from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.disk.files import slug
+from dcbench_bacon.runtime.disk.locks import lock_of
 from dcbench_bacon.runtime.policy import RunPolicy
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def once(
     """
     path = folder / f"{slug(name)}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".{slug(name)}.lock")
+    lock = lock_of(folder / f".{slug(name)}.lock")
     wait_for(lock, policy, f"makes {name}")
     try:
         content = _read(path)

@@ -1,13 +1,11 @@
 """Waiting for another process, which can be stopped and which the user is told of."""
 
-from filelock import FileLock
-
 from dcbench_bacon.errors import InterruptedRunError
-from dcbench_bacon.runtime.disk.locks import acquire, holder
+from dcbench_bacon.runtime.disk.locks import Lock, acquire, holder
 from dcbench_bacon.runtime.policy import RunPolicy
 
 
-def wait_for(lock: FileLock, policy: RunPolicy, purpose: str) -> None:
+def wait_for(lock: Lock, policy: RunPolicy, purpose: str) -> None:
     """Acquire a lock; tell the user after ``policy.look`` seconds who holds it.
 
     Args:

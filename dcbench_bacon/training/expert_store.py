@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from filelock import FileLock
 from jaxtyping import Float32
 from msgspec import Struct
 from safetensors import SafetensorError, safe_open
@@ -32,7 +31,7 @@ from dcbench_bacon.data.splits import Split
 from dcbench_bacon.errors import OutputError, RecordError
 from dcbench_bacon.runtime.disk.caches import EXPERTS
 from dcbench_bacon.runtime.disk.files import is_temporary, write_atomically
-from dcbench_bacon.runtime.disk.locks import acquire
+from dcbench_bacon.runtime.disk.locks import acquire, lock_of
 from dcbench_bacon.training.settings import Training
 
 logger = logging.getLogger(__name__)
@@ -136,7 +135,7 @@ class ExpertStore:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError.of(self.folder, error) from error
-        lock = FileLock(self.folder / ".lock")
+        lock = lock_of(self.folder / ".lock")
         if not acquire(lock, patience=0.0):
             logger.warning("waiting for another process, which trains %s", self.folder)
             lock.acquire()

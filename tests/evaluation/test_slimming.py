@@ -19,6 +19,7 @@ from dcbench_bacon.evaluation.evaluate import evaluate
 from dcbench_bacon.networks import builder
 from dcbench_bacon.networks.base import Network
 from dcbench_bacon.recipes import protocols
+from dcbench_bacon.reporting.figures import downstream_curves
 from dcbench_bacon.running.clock import Clock
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.store import Store
@@ -128,6 +129,14 @@ def test_slimming_end_to_end(
     assert "| Random   |" in again.stdout
     drawn = invoke("plot", "slim", "--preset", "demo", "--output", output)
     assert "slim-digits-common-demo-set" in drawn.stdout + drawn.stderr
+    # Networks lose different shares of their parameters, and are one point per ratio.
+    apart = [
+        msgspec.structs.replace(each, pruned_share=0.1 * each.network + each.ratio / 2)
+        for each in records
+    ]
+    (drawing,) = downstream_curves.slim(apart, ["demo"])
+    line = drawing.figure.axes[0].get_lines()[0]
+    assert [round(x, 1) for x in line.get_xdata()] == [15.0, 35.0]
     refused = invoke("slim", path, "--ratios", "1.5", "--output", output)
     assert refused.exit_code == 2
     assert "1.5 is not between 0 and 1" in refused.stderr

@@ -19,7 +19,8 @@ from dcbench_bacon.networks.flat_parameters import FlatNetwork
 from dcbench_bacon.training.optimisers import FlatSGD
 
 NAMES = builder.names()
-BATCH_NORM = [name for name in NAMES if "BN" in name]
+DEEP = ["ResNet50BN", "ResNet101BN", "WRN-16-2", "MobileNetV2", "ShuffleNetV2-0.5"]
+BATCH_NORM = [name for name in NAMES if "BN" in name or name in DEEP]
 # The same layers at other widths cost time and show nothing new.
 SMALL = ["ConvNetW8", "ConvNetW8NN", "ConvNetW8MP", "ConvNetW8LN", "MLP", "LeNet"]
 
@@ -69,6 +70,13 @@ def images(n: int, channels: int = 3, size: int = 8) -> Tensor:
         # A stem of 7x7 for 3x3.
         ("ResNet18ImageNet", 3, 64, 10, 11_173_962 + 64 * 3 * (49 - 9)),
         ("ResNet18ImageNetBN", 1, 28, 10, 11_172_810 + 64 * (49 - 9)),
+        # As counted by others: kuangliu/pytorch-cifar, HobbitLong/RepDistiller.
+        ("ResNet50BN", 3, 32, 10, 23_520_842),
+        ("ResNet101BN", 3, 32, 10, 42_512_970),
+        ("WRN-16-2", 3, 32, 100, 703_284),
+        ("MobileNetV2", 3, 32, 100, 812_836),
+        # Ma et al., table 5, with a 1x1 convolution of 24 channels first.
+        ("ShuffleNetV2-0.5", 3, 32, 100, 443_716),
         # Patches, class token, positions; six blocks; norm and classifier.
         (
             *("ViT", 3, 32, 10),
@@ -85,6 +93,27 @@ def test_parameter_count(
 ) -> None:
     made = builder.assemble(name, channels, size, classes)
     assert sum(parameter.numel() for parameter in made.parameters()) == count
+
+
+def test_narrow_networks_are_the_wide_ones_with_fewer_channels() -> None:
+    for base, rest in (
+        *(("VGG11", ""), ("VGG11", "BN"), ("ResNet18", "")),
+        *(("ResNet18", "BN_AP"), ("ResNet18", "ImageNetBN")),
+    ):
+        with case(base + rest):
+            wide = builder.assemble(base + rest, 3, 32, 10)
+            same = builder.assemble(f"{base}W64{rest}", 3, 32, 10)
+            narrow = builder.assemble(f"{base}W16{rest}", 3, 32, 10)
+            assert [p.shape for p in same.parameters()] == [
+                p.shape for p in wide.parameters()
+            ]
+            for ours, theirs in zip(
+                narrow.features.parameters(), wide.features.parameters(), strict=True
+            ):
+                assert 4 * ours.shape[0] == theirs.shape[0]
+    for name in ("VGG11W0", "ResNet18W16XX", "LeNetW8", "ResNet18W99999"):
+        with pytest.raises(UsageError, match="unknown network"):
+            builder.assemble(name, 3, 32, 10)
 
 
 @pytest.mark.slow
@@ -374,7 +403,13 @@ def test_batch_statistics_are_those_of_batch_norm() -> None:
     assert kept == BATCH_NORM
 
 
-@pytest.mark.parametrize("name", BATCH_NORM)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "ResNet101BN" else name
+        for name in BATCH_NORM
+    ],
+)
 def test_batch_norm_trains_and_evaluates(name: str) -> None:
     made, pixels = network(name), images(3)
     assert made.training

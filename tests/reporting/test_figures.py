@@ -172,3 +172,17 @@ def test_networks_have_figures_of_costs_of_their_own(tmp_path: Path) -> None:
     for drawing in drawings:
         assert all(axes.get_ylim()[1] <= 101 for axes in drawing.figure.axes)
     assert "MLP, protocol" in text_of(drawings[1:], tmp_path)
+
+
+def test_few_values_of_a_setting_have_a_tick_each() -> None:
+    """A whole number once had ticks at fractions."""
+    for values, ticks in (((1, 2), [1, 2]), ((0.0, 0.2, 1.0), [0.0, 0.2, 1.0])):
+        found = [
+            with_settings(
+                record(Cell("bacon", "cifar10", 10), (0.5, 0.4), digest=f"{n:08x}"),
+                weight=value,
+            )
+            for n, value in enumerate(values)
+        ]
+        (drawing,) = curves.ablation(found, PAPER, "weight")
+        assert [*drawing.figure.axes[0].get_xticks()] == ticks

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import pytest
 from commandline import invoke
+from msgspec.structs import replace
 from records import record
 from report_folders import HOSTILE, large, small
 
@@ -24,7 +25,7 @@ from dcbench_bacon.cli.results.report import write_report
 from dcbench_bacon.exchange.pictures import of_results
 from dcbench_bacon.recipes import digests
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.reporting.html import figures, provenance
+from dcbench_bacon.reporting.html import cost_rows, figures, provenance
 from dcbench_bacon.running.plans import planning
 from dcbench_bacon.schema import Cell
 from dcbench_bacon.store import Store
@@ -305,3 +306,25 @@ def test_values_are_written_as_a_recipe_writes_them() -> None:
     assert "--set 'protocol.milestones=[0.5, 0.75]'" in provenance.command(each).line
     assert isinstance(run_commands.run, click.Command)
     assert not re.search(r"protocol\.name=", provenance.command(each).line)
+
+
+def test_rows_of_cost_name_what_was_changed() -> None:
+    """Rows of a sweep once looked alike."""
+    made = [
+        record(
+            Cell("bacon", "mnist", 1),
+            (0.5, 0.6),
+            digest=f"{number:08}",
+            overrides={"tv_weight": weight, "protocol.epochs": "2"},
+        )
+        for number, weight in enumerate(("0", "1"))
+    ]
+    made = [
+        replace(each, recipe=replace(each.recipe, settings={"tv_weight": number}))
+        for number, each in enumerate(made)
+    ]
+    for rows in (cost_rows.sets(made), cost_rows.steps(made)):
+        assert {row.changes for row in rows} == {
+            "tv_weight=0, epochs=2",
+            "tv_weight=1, epochs=2",
+        }

@@ -20,8 +20,8 @@ from filelock import FileLock
 
 from dcbench_bacon.errors import InterruptedRunError, UsageError
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running.grids import elsewhere, ray_executor
-from dcbench_bacon.running.grids.elsewhere import Board
+from dcbench_bacon.running.grids import board, ray_executor
+from dcbench_bacon.running.grids.board import Board
 from dcbench_bacon.running.grids.grid import CellResult
 from dcbench_bacon.running.grids.ray_cluster import (
     Cluster,
@@ -48,6 +48,7 @@ def local(digits_cache: Path) -> Iterator[None]:
     """Ray on this machine with two cores and little memory for objects."""
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     ray.init(
+        address="local",
         num_cpus=2,
         object_store_memory=80 * 2**20,
         include_dashboard=False,
@@ -210,13 +211,16 @@ class FakeRay:
 
     def __init__(self, *ends: CellResult | Exception) -> None:
         self.ends = list(ends)
-        self.shares: list[tuple[int, float]] = []
+        self.given: list[dict[str, Any]] = []
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 8.0}
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"Alive": True, "Resources": {"CPU": 8.0}}]
+        return [{"Alive": True, "NodeID": "here", "Resources": {"CPU": 8.0}}]
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "here")
 
     def remote(self, made: Any) -> Any:
         return SimpleNamespace(options=lambda **given: self._options(made, given))
@@ -224,10 +228,10 @@ class FakeRay:
     def _options(self, made: Any, given: dict[str, Any]) -> Any:
         if made is Board:
             empty = SimpleNamespace(
-                remote=lambda: ([], {}, [("a cell", {"match/loss": 0.5}, 3)])
+                remote=lambda: ([], [], [("a cell", {"match/loss": 0.5}, 3)])
             )
             return SimpleNamespace(remote=lambda: SimpleNamespace(take=empty))
-        self.shares.append((given["num_cpus"], given["num_gpus"]))
+        self.given.append(given)
         return SimpleNamespace(remote=lambda *_: object())
 
     def wait(self, tasks: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
@@ -254,9 +258,10 @@ def test_out_of_memory_is_retried_alone_and_a_lost_worker_is_recorded(
     ray = FakeRay(
         OutOfMemoryError("killed"), LostError("no node left"), LostError("still")
     )
-    grid = ray_executor._RayGrid(ray, store, context, Cluster(), 2)
-    results = list(grid.results([first, second]))
-    assert ray.shares == [(4, 0), (4, 0), (8, 0)]  # the third has the whole node
+    jobs_of = [first, second]
+    results = list(ray_executor.results(ray, jobs_of, store, context, Cluster()))
+    # The data set comes first; the cell that runs again has the whole node.
+    assert [each["num_cpus"] for each in ray.given] == [4, 4, 4, 8]
     assert [result.outcome for result in results] == ["failed", "failed"]
     errors = {record.cell.seed: record.error for record in found(tmp_path)}
     assert errors == {0: "LostError: still", 1: "LostError: no node left"}
@@ -269,13 +274,13 @@ def test_what_cells_watch_reaches_the_tracker(tmp_path: Path) -> None:
     context = RunConfig(CPU).here()
     policy = replace(context.policy, track=lambda *values: kept.append(values))
     context, store = replace(context, policy=policy), Store(tmp_path).open()
-    grid = ray_executor._RayGrid(FakeRay(LostError("x")), store, context, Cluster(), 1)
-    list(grid.results([job]))
+    ray = FakeRay(LostError("x"))
+    list(ray_executor.results(ray, [job], store, context, Cluster()))
     assert ("a cell", {"match/loss": 0.5}, 3) in kept
-    board = Board()
-    for step in range(2 * elsewhere.MOST_TRACKED):
-        board.track("a cell", {"loss": 1.0}, step)
-    *_, tracked = board.take()
+    messages = Board()
+    for step in range(2 * board.MOST_TRACKED):
+        messages.track("a cell", {"loss": 1.0}, step)
+    *_, tracked = messages.take()
     assert tracked[-1] == ("a cell", {"loss": 1.0}, step)
-    assert len(tracked) <= elsewhere.MOST_TRACKED + 1
-    assert board.take()[2] == []
+    assert len(tracked) <= board.MOST_TRACKED + 1
+    assert messages.take()[2] == []

@@ -11,13 +11,10 @@ import torch
 from commandline import invoke, judged, only_record, only_set, tiny
 
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running.grids.elsewhere import (
-    Board,
-    BoardReporter,
-    portable,
-    run_cell,
-)
+from dcbench_bacon.running.grids.aside import Aside, BoardReporter
+from dcbench_bacon.running.grids.board import Board, view
 from dcbench_bacon.running.grids.grid import CellResult
+from dcbench_bacon.running.grids.ray_executor import run_cell
 from dcbench_bacon.running.plans.planning_of_grids import Grid, plan
 from dcbench_bacon.running.run import RunConfig
 
@@ -29,8 +26,12 @@ def in_child(payload: bytes) -> tuple[CellResult, list[str]]:
     torch.set_num_threads(1)
     job, root, config = pickle.loads(payload)
     board = Board()
-    reporter = BoardReporter(str(job.cell), board.tell, board.show)
-    return run_cell(job, root, config, reporter), board.take()[0]
+
+    def show(cell: str, text: str) -> None:
+        board.show("a node", "its load", cell, text)
+
+    aside = Aside(BoardReporter(str(job.cell), board.tell, show), lambda: False)
+    return run_cell(job, root, config, aside), board.take()[0]
 
 
 @pytest.mark.slow
@@ -53,7 +54,7 @@ def test_a_cell_runs_in_a_child_process_with_the_same_bits(
     )
     (job,) = plan(grid)
     config = RunConfig(CPU, checkpoint_every=0.0)
-    payload = pickle.dumps(portable(job, tmp_path / "child", config))
+    payload = pickle.dumps((job, tmp_path / "child", config))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         result, lines = pool.submit(in_child, payload).result()
     assert result.outcome == "done", result.record.error
@@ -73,3 +74,29 @@ def test_a_configuration_is_plain_data() -> None:
     assert there.policy.compiler.mode == "auto"
     assert not there.policy.stopped()
     assert RunConfig(CPU, deadline=0.0).here().policy.stopped()
+
+
+def test_the_view_has_a_line_per_node_and_per_cell() -> None:
+    board = Board()
+    for node, cell in (("1", "a"), ("1", "b"), ("2", "c")):
+        board.show(node, f"machine {node}: load 1.0 on 2 cores", cell, f"{cell} 3/9")
+    board.show("2", "machine 2: load 2.0 on 2 cores", "a", "a 4/9")  # it has moved
+    board.show("1", "", "b", "")  # it has ended
+    assert view(board.take()[1]).splitlines() == [
+        "",
+        "machine 2: load 2.0 on 2 cores",
+        "  c 3/9",
+        "  a 4/9",
+    ]
+
+
+def test_a_cell_in_flight_says_how_long_its_stage_will_take() -> None:
+    shown: list[str] = []
+    now = [0.0]
+    reporter = BoardReporter(
+        "a", print, lambda _, text: shown.append(text), lambda: now[0]
+    )
+    reporter.start("a match", 10, 100)
+    now[0] = 20.0
+    reporter.update(20, "loss 2.5")
+    assert shown == ["a match 10/100", "a match 20/100 loss 2.5, 0:02:40 left"]

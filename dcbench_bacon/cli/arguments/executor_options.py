@@ -1,5 +1,7 @@
 """The options of where cells run, and of what each cell gets there."""
 
+from typing import Any
+
 import click
 
 from dcbench_bacon.cli.arguments.decorators import options
@@ -10,9 +12,9 @@ executor_options = options(
         default="process",
         show_default=True,
         metavar="process|ray|ray:auto|ray://HOST:PORT",
-        help="Where cells run: one after another in this process, or as tasks of Ray "
-        "on this machine, on the running cluster or on that of a Ray client server. "
-        "All nodes need the results folder under one path.",
+        help="Where cells (sets, trainings) run: one after another in this process, or "
+        "as tasks of Ray on this machine, on the running cluster or on that of a Ray "
+        "client server. All nodes need the results folder under one path.",
     ),
     click.option(
         "--cores-per-cell",
@@ -38,3 +40,8 @@ executor_options = options(
         "continues from its last checkpoint.",
     ),
 )
+
+
+def per_cell(given: dict[str, Any]) -> dict[str, Any]:
+    """Take these options out of all options of a command."""
+    return {name: given.pop(name) for name in ("executor", "cores", "gpus", "retries")}

@@ -23,10 +23,11 @@ from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import protocols
 from dcbench_bacon.reporting.numbers import downstream_tables
 from dcbench_bacon.reporting.table import Table
-from dcbench_bacon.running.grids import trainings
 from dcbench_bacon.running.grids.trainings import TrainingJob
+from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.runtime.seeds import stream
 from dcbench_bacon.schema import Cell, Recipe
+from dcbench_bacon.store import Store
 from dcbench_bacon.training.task import Task
 
 REFERENCE = "reference"  # the protocol of the whole train split in a search
@@ -41,13 +42,8 @@ def learn_continually(
         The exit status: 0 when all is done, 1 when some trainings diverged.
     """
     sets = Sets.asked(**given)
-    with sets.ready() as (store, context):
-        jobs = [
-            job
-            for opened in sets.open(context)
-            for job in _stages(sets, opened, tasks=tasks, orders=orders)
-        ]
-        outcome = trainings.run(jobs, continual_folder(store), context)
+    jobs_of = partial(_all_stages, tasks=tasks, orders=orders)
+    outcome = sets.train(jobs_of, continual_folder)
     rows = downstream_tables.continual(outcome.records)
     show(Table("continual", rows), table)
     return 1 if outcome.failures else 0
@@ -68,16 +64,39 @@ def search_architectures(
         raise UsageError(f"{names[0]} alone cannot be ranked: give more --widths")
     sets = Sets.asked(**given)
     pools.check_architectures(names)
-    with sets.ready() as (store, context):
-        every = sets.open(context)
-        jobs = [job for opened in every for job in _candidates(sets, opened, names)]
-        datasets = {memory.dataset.fingerprint: memory.dataset for memory in every}
-        for dataset in datasets.values():
-            jobs += _references(sets, dataset, names, epochs)
-        outcome = trainings.run(jobs, search_folder(store), context)
+    jobs_of = partial(_all_candidates, names=names, epochs=epochs)
+    outcome = sets.train(jobs_of, search_folder)
     rows = downstream_tables.search(outcome.records, top)
     show(Table("nas", rows), table)
     return 1 if outcome.failures else 0
+
+
+def _all_stages(
+    sets: Sets, store: Store, context: RunContext, *, tasks: int, orders: int
+) -> list[TrainingJob[Stage]]:
+    """Return the trainings of all memories."""
+    return [
+        job
+        for opened in sets.open(context)
+        for job in _stages(sets, opened, tasks=tasks, orders=orders)
+    ]
+
+
+def _all_candidates(
+    sets: Sets,
+    store: Store,
+    context: RunContext,
+    *,
+    names: Sequence[str],
+    epochs: int | None,
+) -> list[TrainingJob[Candidate]]:
+    """Return the trainings of a search on all sets and on their whole train splits."""
+    every = sets.open(context)
+    jobs = [job for opened in every for job in _candidates(sets, opened, names)]
+    datasets = {memory.dataset.fingerprint: memory.dataset for memory in every}
+    for dataset in datasets.values():
+        jobs += _references(sets, dataset, names, epochs)
+    return jobs
 
 
 def _stages(

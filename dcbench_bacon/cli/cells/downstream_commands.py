@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dcbench_bacon.cli.arguments.decorators import Command, options
+from dcbench_bacon.cli.arguments.executor_options import executor_options
 from dcbench_bacon.cli.arguments.old_spellings import former_epochs
 from dcbench_bacon.cli.arguments.option_types import IntList, Networks, Ratios, Texts
 from dcbench_bacon.cli.arguments.options import (
@@ -35,6 +36,7 @@ downstream_options = options(
     data_root_option,
     output_option,
     time_budget_option,
+    executor_options,
     table_format("table"),
     click.option(
         "--fresh", is_flag=True, help="Repeat trainings that already have a record."
@@ -92,6 +94,7 @@ def axis_option(
 Examples:
   dcbench nas random.safetensors dm.safetensors --preset demo --widths 8,16,32
   dcbench nas dm.safetensors --depths 1,2,3,4 --norms IN,BN,LN,GN,NN --top 20
+  dcbench nas dm.safetensors --executor ray --cores-per-cell 1    side by side
   dcbench table --what nas                   the table again, from the records
 """
 )

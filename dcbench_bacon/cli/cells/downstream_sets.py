@@ -1,20 +1,22 @@
 """The sets of a downstream command, and the training of networks on them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from rich.console import Console
 
-from dcbench_bacon.cli.cells.opening import SetReader
+from dcbench_bacon.cli.arguments.executor_options import per_cell
+from dcbench_bacon.cli.cells.opening import SetReader, read_anywhere
 from dcbench_bacon.cli.setup import Setup
 from dcbench_bacon.data.dataset import Dataset
 from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.downstream_store import SetIdentity
+from dcbench_bacon.downstream_store import Folder, R, SetIdentity
 from dcbench_bacon.errors import UsageError
 from dcbench_bacon.evaluation.judged import protocol_for_set
 from dcbench_bacon.exchange.formats import ReadingOptions
@@ -22,7 +24,10 @@ from dcbench_bacon.networks import pools
 from dcbench_bacon.protocol import Protocol
 from dcbench_bacon.recipes import digests, overlay, protocols
 from dcbench_bacon.recipes.overlay import request_of
+from dcbench_bacon.running.grids import ray_trainings, trainings
 from dcbench_bacon.running.grids.datasets import Datasets
+from dcbench_bacon.running.grids.ray_cluster import Cluster, asked
+from dcbench_bacon.running.grids.trainings import TrainingJob, TrainingOutcome
 from dcbench_bacon.running.run import RunContext
 from dcbench_bacon.running.saved_sets import made_by
 from dcbench_bacon.runtime.compute.memory import keep_freed_memory
@@ -55,12 +60,14 @@ class Sets:
         stated: what the user states about the files.
         setup: where the command works and how.
         request: preset, protocol and overrides.
+        cluster: where trainings run; None for this process.
     """
 
     files: Sequence[Path]
     stated: ReadingOptions
     setup: Setup
     request: protocols.Request
+    cluster: Cluster | None = None
 
     @classmethod
     def asked(
@@ -71,13 +78,40 @@ class Sets:
         Args:
             files: files of synthetic sets.
             stated: what the user states about the files.
-            given: the fields of ``Setup`` and of a request.
+            given: the options of the executor, and the fields of ``Setup`` and of a
+                request.
         """
         setup = Setup.pop_from(given)
+        cluster = asked(**per_cell(given))
         request = request_of("paper", **given)
         overlay.check_overrides(request.overrides, [])
         pools.check_architectures(request.architectures)
-        return cls(files=files, stated=stated, setup=setup, request=request)
+        return cls(
+            files=files, stated=stated, setup=setup, request=request, cluster=cluster
+        )
+
+    def train(
+        self,
+        jobs_of: Callable[["Sets", Store, RunContext], Sequence[TrainingJob[R]]],
+        folder_of: Callable[[Store], Folder[R]],
+    ) -> TrainingOutcome[R]:
+        """Run the trainings of a downstream use, here or on the cluster.
+
+        Args:
+            jobs_of: returns the trainings on these sets.
+            folder_of: returns the folder of the records.
+        """
+        with self.ready() as (store, context):
+            jobs = jobs_of(self, store, context)
+            if self.cluster is None:
+                return trainings.run(jobs, folder_of(store), context)
+            use = ray_trainings.Use(partial(jobs_of, self.anywhere()), folder_of)
+            return ray_trainings.run(jobs, use, store, context, self.cluster)
+
+    def anywhere(self) -> "Sets":
+        """Return the same sets for a process with another working directory."""
+        files = [path.expanduser().absolute() for path in self.files]
+        return replace(self, files=files, stated=read_anywhere(self.stated))
 
     @contextmanager
     def ready(self) -> Iterator[tuple[Store, RunContext]]:

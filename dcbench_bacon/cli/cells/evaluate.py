@@ -1,45 +1,30 @@
 """The evaluation of saved sets by ``dcbench evaluate``."""
 
-import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import repeat
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
-from dcbench_bacon.cli.cells.opening import ReadSet, SetReader
+from dcbench_bacon.cli.arguments.executor_options import per_cell
+from dcbench_bacon.cli.cells.judging import SetJudge, judge_elsewhere
+from dcbench_bacon.cli.cells.opening import ReadSet, SetReader, read_anywhere
 from dcbench_bacon.cli.cells.run import by_architecture, in_percent, spread
 from dcbench_bacon.cli.setup import Setup
-from dcbench_bacon.data.sets import synthetic_file
-from dcbench_bacon.data.synthetic import SyntheticSet
-from dcbench_bacon.errors import (
-    DataError,
-    InterruptedRunError,
-    OutputError,
-    RecordError,
-    UsageError,
-)
-from dcbench_bacon.exchange import cautions
 from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
-from dcbench_bacon.recipes import overlay, protocols
+from dcbench_bacon.recipes import overlay
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running import run, saved_sets
-from dcbench_bacon.running.cell import CellRunner
-from dcbench_bacon.running.failures import FileFailures, fields_of
-from dcbench_bacon.running.grids import grid
+from dcbench_bacon.running import saved_sets
+from dcbench_bacon.running.failures import FileFailures
+from dcbench_bacon.running.grids import grid, ray_cluster
 from dcbench_bacon.running.grids.datasets import Datasets
-from dcbench_bacon.running.plans import planning
-from dcbench_bacon.running.waiting import wait_for
+from dcbench_bacon.running.grids.ray_tasks import RayTasks, cause_of
+from dcbench_bacon.running.grids.ray_work import Work
 from dcbench_bacon.runtime.compute.memory import keep_freed_memory
-from dcbench_bacon.runtime.disk.redo import Redo
 from dcbench_bacon.schema import Record
-from dcbench_bacon.store import Store
 
 
 def evaluate_files(
@@ -54,13 +39,15 @@ def evaluate_files(
     Args:
         files: the files of the sets.
         stated: what the user states about them.
-        given: the fields of ``Setup`` and of a request.
+        given: the options of the executor, and the fields of ``Setup`` and of a
+            request.
 
     Returns:
         The exit status: 0 when all sets are judged; see ``FileFailures.status``.
     """
     keep_freed_memory()
     setup = Setup.pop_from(given)
+    cluster = ray_cluster.asked(**per_cell(given))
     request = request_of("paper", **given)
     pools.check_architectures(request.architectures)
     overlay.check_overrides(request.overrides, [])
@@ -68,14 +55,22 @@ def evaluate_files(
     with setup.ready(Console(stderr=True)) as (store, context):
         reader = SetReader(stated, Datasets(context.config), several=True)
         failures = FileFailures(store, context.tell)
-        judge = _Judge(request, stated, store, context, reader)
+        judge = SetJudge(request, stated, store, context, reader)
         asked = reader.read_all(files, failures)
         count = len(asked) + failures.count
-        opened = judge.ask_anew(asked) if context.fresh else repeat(None)
+        opened = judge.ask_anew(asked) if context.fresh else [None] * len(asked)
         pooled: dict[Path, list[Record]] = {}
-        for read, known in zip(asked, opened, strict=False):
+        judged = (
+            _judged_on(cluster, asked, judge)
+            if cluster
+            else (
+                (read, partial(judge.judge, read, known))
+                for read, known in zip(asked, opened, strict=True)
+            )
+        )
+        for read, result_of in judged:
             with failures.noted(read.path):
-                record = judge.judge(read, known)
+                record = result_of()
                 if record.status != "done":
                     failures.add(read.path, f"{record.status}: {record.error}")
                     continue
@@ -106,195 +101,36 @@ def _print(title: str, records: Sequence[Record]) -> None:
         print(f"{title}  {architecture}  {spread(results)}{beside}", flush=True)
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """A judge of sets, which records them.
+def _judged_on(
+    cluster: ray_cluster.Cluster, asked: Sequence[ReadSet], judge: SetJudge
+) -> Iterator[tuple[ReadSet, Callable[[], Record]]]:
+    """Judge each set in a task of Ray.
 
-    Attributes:
-        request: preset, protocol and overrides.
-        stated: what the user states about the files.
-        store: the results folder.
-        context: the configuration in this process.
-        reader: reads the files and their data sets.
-        said: lines that were already shown to the user.
+    Yields:
+        Each set whose task has ended, and a function that returns its record or raises
+        its error.
     """
-
-    request: protocols.Request
-    stated: ReadingOptions
-    store: Store
-    context: run.RunContext
-    reader: SetReader
-    said: set[str] = field(default_factory=set)
-
-    def say_once(self, line: str) -> None:
-        """Show a line once, although it applies to several sets of a file."""
-        if line not in self.said:
-            self.context.tell(line)
-        self.said.add(line)
-
-    def ask_anew(self, asked: Sequence[ReadSet]) -> list[run.OpenedSet | None]:
-        """Leave a request for each set, before the first of them is judged.
-
-        Returns:
-            The opened sets; None for those that cannot be opened, which is told when
-            they are judged.
-        """
-        every: list[run.OpenedSet | None] = []
-        for read in asked:
-            opened = None
-            with suppress(DataError, RecordError, UsageError):
-                opened = self.reader.open(read)
-                Redo(self.runner(opened).folder).ask()
-            every.append(opened)
-        return every
-
-    def runner(self, opened: run.OpenedSet) -> CellRunner:
-        """Return the runner of a set, with a folder of checkpoints of its own."""
-        job, fingerprint = self._job(opened)[0], opened.dataset.raw_fingerprint
-        digest = synthetic_file.digest(opened.synthetic)
-        rate = opened.synthetic.provenance.get("learning_rate")
-        # Two machines may make different sets by one recipe, and the learning rate of
-        # a set can be edited.
-        ours = saved_sets.would_be_made(opened, job.distillation_digest)
-        for another in (*([""] if ours else []), digest, f"{digest} {rate}"):
-            job = job._replace(another=another)
-            known = self.store.find(job.cell, job.digest, fingerprint)
-            if known is None or _is_of(known, digest, rate):
-                break
-        runner = CellRunner(job, fingerprint, self.store, self.context)
-        runner.folder = runner.folder.with_name(f"{runner.folder.name}-{digest[:8]}")
-        return runner
-
-    @grid.at_work()
-    def judge(self, read: ReadSet, opened: run.OpenedSet | None = None) -> Record:
-        """Return the record of a set, which is made if there is none.
-
-        Two sets of one recipe, from two machines, are two results; the second is
-        recorded under a digest of its own. A file that has changed while its lock was
-        awaited is read again.
-
-        Args:
-            read: the set.
-            opened: the set beside its data set, if it was opened before.
-
-        Returns:
-            The record, which may be that of a failure.
-
-        Raises:
-            InterruptedRunError: the user or a time budget stopped the command.
-            DcbenchError: the set cannot be judged.
-        """
-        policy = self.context.policy
-        while True:
-            if policy.stopped():
-                raise InterruptedRunError(f"stopped before {read.path}")
-            opened = opened or self.reader.open(read)
-            job = self._job(opened)[0]
-            parts = (job.cell, job.distillation_digest, opened.dataset.raw_fingerprint)
-            # A run that makes such a set and its record takes the same lock.
-            lock = self.store.lock(*parts)
-            wait_for(lock, policy, f"makes or evaluates {job.cell} ({read.path})")
-            try:
-                if self.reader.is_unchanged(read):
-                    return self._judge(read, opened)
-                self.context.tell(f"{read.path} has changed, so it is read again")
-                read, opened = self.reader.read(read.path, read.stated), None
-            finally:
-                lock.release()
-
-    def _judge(self, read: ReadSet, opened: run.OpenedSet) -> Record:
-        """Return the record of a set whose lock is held."""
-        path, (job, judged) = read.path, self._job(opened)
-        if self.request.protocol == protocols.PUBLISHED:
-            self.say_once(f"{path}: {judged}")
-        protocol = job.resolved.recipe.protocol
-        if protocol.held_out:
-            opened = saved_sets.held_out(path, opened)
-        cautions.caution(path, opened.synthetic, protocol)
-        # Looked up under the lock, since another set may now have the record.
-        runner = self.runner(opened)
-        redo = Redo(runner.folder)
-        fingerprint = opened.dataset.raw_fingerprint
-        known = self.store.find(job.cell, runner.job.digest, fingerprint)
-        if not redo.begin() and known:
-            self.context.tell(f"{path}: already recorded; --fresh trains again")
-            return self._named(path, known, opened.synthetic)
-        record = self._made(runner, opened)
-        redo.end()
-        if record.status == "done":
-            shutil.rmtree(runner.folder, ignore_errors=True)
-        elif known:
-            self.context.tell(f"{path}: its earlier result is kept")
-        return record
-
-    def _made(self, runner: CellRunner, opened: run.OpenedSet) -> Record:
-        """Return the record of a set that is judged now, or of the failure to do so.
-
-        A failure is recorded under the content of the set, because another set of the
-        same recipe may have a result.
-        """
-        job, fingerprint = runner.job, runner.fingerprint
-        sha256 = synthetic_file.digest(opened.synthetic)
-        apart = job._replace(another=sha256).digest
+    ray, context, root = ray_cluster.load(), judge.context, judge.store.root.absolute()
+    stated = read_anywhere(judge.stated)
+    with (
+        grid.at_work(),
+        ray_cluster.connected(ray, cluster.address, context.tell),
+    ):
+        tasks = RayTasks[ReadSet](ray, context, cluster, len(asked), "sets", root)
         try:
-            self.store.check_name(job.cell, job.digest, fingerprint)
-            record = runner.judge(opened)
-            self.store.write(record)
-        except (InterruptedRunError, OutputError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a network can raise anything
-            failure = runner.record(**fields_of(error), synthetic_sha256=sha256)
-            record = msgspec.structs.replace(failure, digest=apart)
-            self.store.write(record)
-        else:
-            self.store.forgive(job.cell, apart, fingerprint)
-        return record
-
-    def _named(self, path: Path, known: Record, synthetic: SyntheticSet) -> Record:
-        """Return the record of a set, under a new name only if the user gives one.
-
-        A file of equal content under another name is the same result.
-        """
-        name = str(synthetic.provenance.get("name") or "")
-        if name == known.name:
-            return known
-        if self.stated.name is None:
-            self.context.tell(
-                f"{path}: the same set is recorded as {known.name or known.cell}; "
-                "--name NAME renames it"
-            )
-            return known
-        self.context.tell(f"{path}: renamed from {known.name or known.cell} to {name}")
-        renamed = msgspec.structs.replace(known, name=name)
-        self.store.write(renamed)
-        return renamed
-
-    def _job(self, opened: run.OpenedSet) -> tuple[planning.CellJob, str]:
-        """Return the job of a set: its own recipe under the requested protocol.
-
-        A set of another tool has no recipe; its file and the way it was read identify
-        it.
-
-        Returns:
-            The job, and a line about the method whose evaluation is used.
-
-        Raises:
-            UsageError: a method was named, but the protocol is the same for all.
-        """
-        judging = saved_sets.judging(opened, self.request, self.stated.as_method)
-        resolved = overlay.Resolved(judging.recipe, {})
-        job = planning.CellJob(opened.cell, opened.cell.dataset, resolved)
-        return job, judging.line
+            for read in asked:
+                path = read.path.expanduser().absolute()
+                this = read_anywhere(read.stated)
+                given = (path, this, judge.request, stated, root, tasks.config)
+                tasks.start(read, Work(str(read.path), judge_elsewhere, given))
+            for read, result in tasks.ended(lambda record: record.error):
+                yield read, partial(_result, result)
+        finally:
+            tasks.end()
 
 
-def _is_of(known: Record, digest: str, rate: object) -> bool:
-    """Return whether a record is of a set with this content and learning rate.
-
-    Facts that an older record does not contain are not compared.
-    """
-    if known.synthetic_sha256 not in (None, digest):
-        return False
-    protocol = known.recipe.protocol
-    trained = {evaluation.learning_rate for evaluation in known.evaluations} - {None}
-    learned = protocol.use_learned_rate and not protocol.learning_rates
-    return not (learned and trained) or rate in trained
+def _result(result: Record | Exception) -> Record:
+    """Return a record, or raise an error in its place."""
+    if isinstance(result, Exception):
+        raise cause_of(result)
+    return result

@@ -1,9 +1,11 @@
 """Saved sets, opened together with the data set that they are tested on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dcbench_bacon.data.dataset_sources import anywhere
 from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DataError, UsageError
@@ -12,6 +14,12 @@ from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.running import run, saved_sets
 from dcbench_bacon.running.failures import FileFailures
 from dcbench_bacon.running.grids.datasets import Datasets
+
+
+def read_anywhere(stated: ReadingOptions) -> ReadingOptions:
+    """Return statements for a process with another working directory."""
+    named = stated.dataset
+    return replace(stated, dataset=anywhere(named) if named else named)
 
 
 class ReadSet(NamedTuple):

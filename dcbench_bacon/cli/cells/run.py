@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from dcbench_bacon.cli.arguments.executor_options import per_cell
 from dcbench_bacon.cli.cells import forecast, tracking
 from dcbench_bacon.cli.cells.conclusion import conclude
 from dcbench_bacon.cli.cells.sweeps import name_key, names_of, plan_each, swept
@@ -23,6 +24,7 @@ from dcbench_bacon.running.grids import ray_cluster, ray_executor
 from dcbench_bacon.running.grids.grid import CellResult, run
 from dcbench_bacon.running.plans import step_timing
 from dcbench_bacon.running.plans.planning_of_grids import Grid
+from dcbench_bacon.runtime.compute.alone import alone_on
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.schema import Evaluation
 
@@ -36,7 +38,6 @@ def run_grid(
     *,
     references: bool,
     dry_run: bool,
-    executor: str,
     sweeps: tuple[str, ...],
     ready: str | None,
     gain_over: str | None,
@@ -48,23 +49,19 @@ def run_grid(
     Args:
         references: whether the methods ``REFERENCES`` run as well.
         dry_run: print what would run and what it would take instead.
-        executor: ``process``, or an executor of ``ray_cluster.address_of``.
         sweeps: the texts of ``--sweep``.
         ready: the name of a ready grid; None for none.
         gain_over: the method of the gain row of the table; None for random images,
             where the grid has them.
         track: the name of a tracker; None for none.
-        given: the axes of the grid, and the fields of ``Setup`` and of a request.
+        given: the axes of the grid, the options of the executor, and the fields of
+            ``Setup`` and of a request.
 
     Returns:
         The exit status: 0 when all is done, 1 when some cells failed.
     """
     setup = Setup.pop_from(given)
-    share = {name: given.pop(name) for name in ("cores", "gpus", "retries")}
-    on_ray = executor != "process"
-    if on_ray:  # told before anything else takes time
-        ray_cluster.load()
-        cluster = ray_cluster.Cluster(ray_cluster.address_of(executor), **share)
+    cluster = ray_cluster.asked(**per_cell(given))
     methods, datasets, ipc = (given.pop(axis) for axis in AXES)
     arms = ready_grid(ready) if ready else None
     if arms:
@@ -99,7 +96,7 @@ def run_grid(
         overall = forecast.forecast(jobs, store, context, preset)
         results_of = (
             ray_executor.run(jobs, store, tracking.tracked(context, tracker), cluster)
-            if on_ray
+            if cluster
             else run(jobs, store, tracking.tracked(overall.context, tracker))
         )
         for result in results_of:
@@ -158,7 +155,10 @@ def time_grid(*, steps: int, **given: Any) -> Table:
         request=request_of("paper", **given),
     )
     records = []
-    with setup.ready(Console(stderr=True)) as (store, context):
+    with (
+        setup.ready(Console(stderr=True)) as (store, context),
+        alone_on(context.device),
+    ):
         for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)

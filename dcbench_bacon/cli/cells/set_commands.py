@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from dcbench_bacon.cli.arguments.executor_options import executor_options
 from dcbench_bacon.cli.arguments.old_spellings import former_epochs
 from dcbench_bacon.cli.arguments.options import (
     as_option,
@@ -33,6 +34,7 @@ Examples:
   dcbench evaluate my/pictures --dataset cifar10 --classes plane,car,bird,...
   dcbench evaluate logged_files/CIFAR100/images_best.pt --no-zca --learned-rate 0.02
   dcbench evaluate sets/mnist.pt --dataset mnist --as dc
+  dcbench evaluate sets/*.pt --dataset cifar10 --executor ray     sets side by side
 """
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -47,6 +49,7 @@ Examples:
 @data_root_option
 @output_option
 @time_budget_option
+@executor_options
 @click.option(
     "--fresh", is_flag=True, help="Repeat evaluations that already have a record."
 )

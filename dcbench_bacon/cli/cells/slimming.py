@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -18,7 +18,6 @@ from dcbench_bacon.networks.base import Network
 from dcbench_bacon.recipes import overlay, protocols
 from dcbench_bacon.reporting.numbers import slimming_tables
 from dcbench_bacon.reporting.table import Table
-from dcbench_bacon.running.grids import trainings
 from dcbench_bacon.running.grids.trainings import TrainingJob
 from dcbench_bacon.running.run import CellRun, RunContext
 from dcbench_bacon.schema import Cell
@@ -59,13 +58,8 @@ def slim_networks(
     probe = builder.build(network, channels=3, size=32, classes=2)
     slimming.check(network, probe)
     rules = RealTraining(network, epochs or EPOCHS[sets.request.preset])
-    with sets.ready() as (store, context):
-        jobs = []
-        for opened in sets.open(context):
-            for number in range(networks):
-                source = Source(rules, opened.dataset, number, store, context)
-                jobs += [_recovery(sets, opened, source, ratio) for ratio in ratios]
-        outcome = trainings.run(jobs, slimming_folder(store), context)
+    jobs_of = partial(_recoveries, rules=rules, networks=networks, ratios=ratios)
+    outcome = sets.train(jobs_of, slimming_folder)
     rows = slimming_tables.slimmed(outcome.records)
     show(Table("slim", rows), table)
     return 1 if outcome.failures else 0
@@ -133,6 +127,24 @@ class Source:
         }
 
 
+def _recoveries(
+    sets: Sets,
+    store: Store,
+    context: RunContext,
+    *,
+    rules: RealTraining,
+    networks: int,
+    ratios: Sequence[float],
+) -> list[TrainingJob[Slimmed]]:
+    """Return the trainings of all pruned networks on all sets."""
+    jobs = []
+    for opened in sets.open(context):
+        for number in range(networks):
+            source = Source(rules, opened.dataset, number, store, context)
+            jobs += [_recovery(sets, opened, source, ratio) for ratio in ratios]
+    return jobs
+
+
 def _recovery(
     sets: Sets, opened: MemorySet, source: Source, ratio: float
 ) -> TrainingJob[Slimmed]:
@@ -165,4 +177,8 @@ def _recovery(
             start=lambda _: source.pruned(ratio).network,
         )
 
-    return TrainingJob(plan, task, lambda: source.measured(ratio))
+    shared = (
+        f"network {source.number} of {info.name}, {dataset.fingerprint[:8]}",
+        lambda: source.network,
+    )
+    return TrainingJob(plan, task, lambda: source.measured(ratio), shared)

@@ -24,6 +24,7 @@ def listing(what: str) -> str:
         names = builder.names()
         more = {
             "ConvNet...": "D<depth> W<width> AS|AR|AL|ASwish NN|BN|LN|IN|GN NP|MP|AP",
+            "VGG11W..., ResNet18W...": "another width than 64, as in ResNet18W16BN",
             "torchvision:NAME": "a classifier of torchvision, without weights",
             "timm:NAME": "a classifier of timm (pip install timm), without weights",
         }

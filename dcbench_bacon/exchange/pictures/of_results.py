@@ -9,6 +9,7 @@ from dcbench_bacon.errors import DataError, RecordError
 from dcbench_bacon.exchange.pictures.mosaic import mosaic, most_per_class
 from dcbench_bacon.exchange.pictures.opened import facts_in
 from dcbench_bacon.recipes.digests import distillation_digest
+from dcbench_bacon.reporting.figures.points import in_order
 from dcbench_bacon.reporting.html.thumbnails import Thumbnail, thumbnail
 from dcbench_bacon.running import set_files
 from dcbench_bacon.schema import DatasetInfo, Record
@@ -71,6 +72,8 @@ def thumbnails(
 ) -> tuple[list[Thumbnail], list[str]]:
     """Return thumbnails of the sets of records, as far as there is room on a page.
 
+    They are in the order of all tables, and equal sets are shown once.
+
     Args:
         store: the results folder.
         records: the records, with the names of data sets that paths have.
@@ -81,7 +84,13 @@ def thumbnails(
     made: list[Thumbnail] = []
     left_out: list[str] = []
     room = MOST_BYTES
-    for drawn in kept(store, records, left_out):
+    shown = set()
+    for drawn in kept(store, in_order(records), left_out):
+        own = drawn.record
+        content = (own.cell, own.dataset_sha256, own.synthetic_sha256)
+        if own.synthetic_sha256 and content in shown:
+            continue  # by another recipe, such as one that tests on the way
+        shown.add(content)
         thumbnail = _thumbnail(drawn)
         room -= len(thumbnail.uri)
         if room < 0:

@@ -11,6 +11,7 @@ from dcbench_bacon.recipes.digests import distillation_digest
 from dcbench_bacon.reporting.figures.figure_files import STYLE, Drawing, legend
 from dcbench_bacon.reporting.figures.points import (
     WATCHING,
+    cut,
     named_in,
     of_evaluation,
     overridden,
@@ -54,7 +55,7 @@ def timing(
     ).sort_values(["place", "changes"], kind="stable")
     bars = zip(frame["method"], frame["changes"], frame["ipc"], strict=True)
     frame["bar"] = [
-        ", ".join(filter(None, (named(method), changes, f"IPC {ipc}")))
+        ", ".join(filter(None, (cut(named(method)), cut(changes), f"IPC {ipc}")))
         for method, changes, ipc in bars
     ]
     phases = [name for name in frame.columns if name.endswith("_ms")]

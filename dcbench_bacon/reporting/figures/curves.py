@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -25,6 +26,8 @@ from dcbench_bacon.reporting.figures.points import (
     overridden,
 )
 from dcbench_bacon.schema import Record
+
+_MOST_TICKS = 8  # of equal distances, for which a panel has room
 
 
 def history(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawing]:
@@ -153,3 +156,11 @@ def lines(axes: Axes, rows: pd.DataFrame, look: Looks) -> None:
         )
     if not numeric:
         axes.set_xticks(range(len(ticks)), ticks)
+    elif _apart(places := sorted(set(rows["place"]))):
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+
+
+def _apart(places: Sequence[float]) -> bool:
+    """Return whether values have room for a tick each."""
+    gaps = [after - before for before, after in pairwise(places)]
+    return bool(gaps) and min(gaps) >= (places[-1] - places[0]) / _MOST_TICKS

@@ -50,23 +50,31 @@ def continual(records: Iterable[Stage], presets: Sequence[str]) -> Iterator[Draw
 def slim(records: Iterable[Slimmed], presets: Sequence[str]) -> Iterator[Drawing]:
     """Draw the accuracy against the share of parameters pruned, a panel per IPC.
 
+    Networks lose different shares of their parameters at one share of their channels:
+    they are one point, at the mean.
+
     Args:
         records: the records of ``dcbench slim``.
         presets: the presets whose records are used.
 
     Yields:
-        One figure per data set, protocol and preset. Grey are the networks before
-        pruning and after it, without recovery.
+        One figure per network, data set, protocol and preset. Grey are the networks
+        before pruning and after it, without recovery.
     """
-    rows = [
-        {**identity(record), **_PLAIN, "x": 100 * round(record.pruned_share or 0.0, 2)}
+    kept = [record for record in told_apart(records) if record.preset in presets]
+    frame = pd.DataFrame(
+        {**identity(record), **_PLAIN, "ratio": record.ratio}
+        | {"x": 100 * (record.pruned_share or 0.0)}
         | {"architecture": record.architecture, "y": 100 * result.accuracy}
         | {"whole": 100 * (record.whole_accuracy or 0.0)}
         | {"pruned": 100 * (record.pruned_accuracy or 0.0)}
-        for record in told_apart(records)
-        if record.preset in presets
+        for record in kept
         for result in record.evaluations
-    ]
+    )
+    if frame.empty:
+        return
+    point = ["dataset", "protocol", "preset", "architecture", "ratio"]
+    frame["x"] = frame.groupby(point)["x"].transform("mean").round(1)
 
     def draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:
         counts = sorted(set(group["ipc"]))
@@ -79,7 +87,11 @@ def slim(records: Iterable[Slimmed], presets: Sequence[str]) -> Iterator[Drawing
             panel.set_xlabel("Parameters pruned (%)")
         return figure, axes
 
-    return each_drawn("slim", rows, namer({}), draw)
+    networks = sorted(set(frame["architecture"]))
+    for network in networks:
+        rows = frame[frame["architecture"] == network].to_dict("records")
+        about = network if len(networks) > 1 else ""
+        yield from each_drawn("slim", rows, namer({}), draw, about, network)
 
 
 def _references(axes: Axes, rows: pd.DataFrame) -> None:

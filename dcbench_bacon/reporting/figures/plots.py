@@ -17,13 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dcbench_bacon.reporting.figures.figure_files import STYLE, Drawing
-from dcbench_bacon.reporting.figures.points import Named
+from dcbench_bacon.reporting.figures.points import Named, cut
 from dcbench_bacon.reporting.wording import title
 
 _MAP = colormaps["cividis"]
 _CELL = (0.95, 0.52)  # width and height of a cell in inches
 FIGURE = ["dataset", "ipc", "preset", "selection"]  # what a heat map is of
-_LONGEST = 32  # letters of a name; longer ones are cut
 _LETTER = 0.08  # width of a letter in inches
 _SELECTED = {
     "final": "after the last pass",
@@ -110,7 +109,7 @@ def _labels(table: pd.DataFrame, named: Named) -> list[str]:
     That is what --set changed, and the recipe where that is the same as well.
     """
     names = [
-        _cut(named(method)) + (f"\n({_cut(network)})" if network else "")
+        cut(named(method)) + (f"\n({cut(network)})" if network else "")
         for method, network in zip(table["method"], table["distilled_on"], strict=True)
     ]
     for details in (table["overrides"], table.index):
@@ -118,15 +117,10 @@ def _labels(table: pd.DataFrame, named: Named) -> list[str]:
         for name, recipe in zip(names, table.index, strict=True):
             several.setdefault(name, set()).add(recipe)
         names = [
-            f"{name}\n{_cut(detail)}" if len(several[name]) > 1 and detail else name
+            f"{name}\n{cut(detail)}" if len(several[name]) > 1 and detail else name
             for name, detail in zip(names, details, strict=True)
         ]
     return names
-
-
-def _cut(name: str) -> str:
-    """Return a name that leaves room for the figure; records may have any names."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
 
 
 def _scale(means: "pd.Series[float]") -> Normalize:
@@ -171,7 +165,7 @@ def _finish(
 ) -> None:
     """Add labels, the title and lines between the cells."""
     turned = max(map(len, columns)) > 9
-    axes.set_xticks(range(len(columns)), map(_cut, columns))
+    axes.set_xticks(range(len(columns)), map(cut, columns))
     if turned:
         axes.tick_params(axis="x", rotation=35)
         for label in axes.get_xticklabels():
@@ -199,7 +193,7 @@ def _finish(
 
 def _headline(row: "pd.Series[Any]", named: Named) -> str:
     """Return the first line of the title: data set and images per class."""
-    ipc, name = int(row["ipc"]), _cut(named(row["dataset"]))
+    ipc, name = int(row["ipc"]), cut(named(row["dataset"]))
     if ipc == 0:
         return f"{name}, all images"
     return f"{name}, {ipc} image{'s' * (ipc > 1)} per class"

@@ -12,6 +12,7 @@ from dcbench_bacon.reporting.wording import namer
 from dcbench_bacon.schema import Record
 
 WATCHING = "protocol.evaluate_every"  # costs time, but decides neither set nor number
+_LONGEST = 32  # letters of a name; longer ones are cut
 EVALUATED = ["dataset", "protocol", "preset", "selection"]  # a figure for each
 Named = Callable[[str], str]
 
@@ -46,10 +47,30 @@ def overridden(record: Record, *without: str) -> str:
     )
 
 
+def cut(name: str) -> str:
+    """Return a name that leaves room for the figure; records may have any names."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
+
+
 def of_evaluation(record: Record) -> list[str]:
     """Return the overridden keys that have nothing to do with the set."""
     keys = record.recipe.overrides
     return [key for key in keys if key.startswith(PROTOCOL_PREFIX)]
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Return records in the order of all tables, those of a sweep by its values."""
+    every = list(records)
+    columns = ["dataset", "ipc", "preset", "method", "changes", "seed"]
+    rows = [
+        (
+            *(record.cell.dataset, record.cell.ipc, record.recipe.preset),
+            *(record.cell.method, overridden(record), record.cell.seed, number),
+        )
+        for number, record in enumerate(every)
+    ]
+    frame = pd.DataFrame(rows, columns=[*columns, "number"])
+    return [every[number] for number in longform.ordered(frame, columns)["number"]]
 
 
 def common(overrides: "pd.Series[str]") -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from dcbench_bacon.reporting.figures.points import named_in
+from dcbench_bacon.recipes.toml_tables import PROTOCOL_PREFIX
+from dcbench_bacon.reporting.figures.points import named_in, overridden
 from dcbench_bacon.reporting.html.rows import (
     PRESETS,
     Facets,
@@ -25,6 +26,7 @@ class StepRow:
     Attributes:
         facets: what it can be filtered by.
         method: the printed name of the method.
+        changes: the values that were overridden.
         seed: the seed of the set.
         stage: the name of the stage.
         steps: the number of steps.
@@ -38,6 +40,7 @@ class StepRow:
 
     facets: Facets
     method: str
+    changes: str
     seed: int
     stage: str
     steps: int
@@ -70,10 +73,12 @@ class StepRow:
 def steps(records: Sequence[Record]) -> list[StepRow]:
     """Return the rows of the table of steps."""
     named = named_in(records)
+    changes = {record.digest: overridden(record) for record in records}
     return [
         StepRow(
             facets=facets(row),
             method=named(row["method"]),
+            changes=changes[row["recipe"]],
             seed=int(row["seed"]),
             stage=str(row["stage"]),
             steps=int(row["steps"]),
@@ -84,7 +89,7 @@ def steps(records: Sequence[Record]) -> list[StepRow]:
             peak=float(row["peak_gb"]),
             device=str(row["device"]),
         )
-        for row in tables.timing(records).to_dict("records")
+        for row in tables.timing(records).reset_index().to_dict("records")
     ]
 
 
@@ -101,6 +106,7 @@ class SetRow:
     Attributes:
         facets: what it can be filtered by.
         method: the printed name of the method.
+        changes: the values that were overridden.
         protocol: the name of the protocol.
         bytes: the size of images and labels as stored.
         labels: the size of the labels as stored.
@@ -114,6 +120,7 @@ class SetRow:
 
     facets: Facets
     method: str
+    changes: str
     protocol: str
     bytes: float | None
     labels: float | None
@@ -131,6 +138,7 @@ def sets(records: Sequence[Record]) -> list[SetRow]:
         SetRow(
             facets=facets(row, str(row["architecture"])),
             method=named(row["method"]),
+            changes=str(row["overrides"]).replace(PROTOCOL_PREFIX, ""),
             protocol=str(row["protocol"]),
             bytes=optional(row["set_bytes"]),
             labels=optional(row["label_bytes"]),

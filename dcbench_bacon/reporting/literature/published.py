@@ -123,12 +123,10 @@ class Unregistered(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         methods: printed names of methods by name.
         datasets: printed names of data sets by name.
-        networks: networks that cannot be built here.
     """
 
     methods: dict[str, str]
     datasets: dict[str, str]
-    networks: tuple[str, ...]
 
     @property
     def titles(self) -> dict[str, str]:

@@ -57,6 +57,22 @@ def address_of(executor: str) -> str | None:
     )
 
 
+def asked(executor: str, **per_cell: Any) -> Cluster | None:
+    """Return the cluster that the options ask for; None for the process itself.
+
+    Args:
+        executor: ``process``, or one of ``address_of``.
+        per_cell: the other fields of ``Cluster``.
+
+    Raises:
+        UsageError: there is no such executor, or Ray is not installed.
+    """
+    if executor == "process":
+        return None
+    load()  # told before anything else takes time
+    return Cluster(address_of(executor), **per_cell)
+
+
 def load() -> Any:
     """Return the module of Ray.
 
@@ -91,7 +107,7 @@ def connected(
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address=address,
+            address=address or "local",  # without it, Ray may find another cluster
             log_to_driver=False,
             logging_level="ERROR",
             runtime_env={"env_vars": named} if named else None,

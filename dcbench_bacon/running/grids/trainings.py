@@ -1,6 +1,6 @@
 """Trainings of downstream uses; a training with a record is not repeated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
@@ -26,11 +26,14 @@ class TrainingJob(Generic[R]):
         plan: the record of the training, without evaluations.
         task: makes the set and the real images; not called if there is a record.
         facts: returns further fields of the record; called after ``task``.
+        shared: names and makes what other trainings need as well, such as a network
+            that was trained on real images; None if there is nothing.
     """
 
     plan: R
     task: Callable[[], Task]
     facts: Callable[[], dict[str, Any]] = dict
+    shared: tuple[str, Callable[[], object]] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class TrainingOutcome(Generic[R]):
     failures: int
 
 
+Attempt = tuple[R, str] | DivergedError
+"""The record of a training and a note, or why there is none."""
+
+
 def run(
     jobs: Sequence[TrainingJob[R]], folder: Folder[R], context: RunContext
 ) -> TrainingOutcome[R]:
@@ -55,22 +62,50 @@ def run(
         InterruptedRunError: the user stopped the run; the same jobs can continue later.
         OutputError: results can no longer be written.
     """
+    ask_anew(jobs, folder, context)
+    attempts = ((job, attempt(job, folder, context)) for job in jobs)
+    return told(attempts, jobs, context)
+
+
+def ask_anew(
+    jobs: Sequence[TrainingJob[R]], folder: Folder[R], context: RunContext
+) -> None:
+    """Leave the requests of ``--fresh`` before the first of the jobs runs."""
     if context.fresh:
         for job in jobs:
             folder.redo(job.plan).ask()
-    done: list[R] = []
-    failures = 0
-    for number, job in enumerate(jobs, 1):
+
+
+def told(
+    attempts: Iterable[tuple[TrainingJob[R], Attempt[R]]],
+    jobs: Sequence[TrainingJob[R]],
+    context: RunContext,
+) -> TrainingOutcome[R]:
+    """Tell the user of each attempt, and return the outcome of all.
+
+    Args:
+        attempts: each job with its attempt, in any order.
+        jobs: all jobs.
+        context: the configuration in this process.
+    """
+    done: dict[int, R] = {}
+    for number, (job, attempted) in enumerate(attempts, 1):
         where = f"[{number}/{len(jobs)}] {job.plan.label}"
-        try:
-            record, note = _attempt(job, folder, context)
-        except DivergedError as error:
-            failures += 1
-            context.tell(f"{where}: diverged: {error}")
+        if isinstance(attempted, DivergedError):
+            context.tell(f"{where}: diverged: {attempted}")
             continue
-        done.append(record)
+        record, note = attempted
+        done[jobs.index(job)] = record
         context.tell(f"{where}: {spread(record.evaluations)}  ({note})")
-    return TrainingOutcome(done, failures)
+    return TrainingOutcome([done[at] for at in sorted(done)], len(jobs) - len(done))
+
+
+def attempt(job: TrainingJob[R], folder: Folder[R], context: RunContext) -> Attempt[R]:
+    """Return the record of a job with a note, or the error of one that diverges."""
+    try:
+        return _attempt(job, folder, context)
+    except DivergedError as error:
+        return error
 
 
 def spread(evaluations: Sequence[Evaluation]) -> str:

@@ -1,15 +1,60 @@
-"""Locks that end with their process."""
+"""Locks that end with their process.
+
+They are those of the file system, which hold across machines on NFS 4 and on most other
+shared file systems. A process can be told to use others where they do not.
+"""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from dcbench_bacon.errors import OutputError
 
 
-def acquire(lock: FileLock, patience: float) -> bool:
+class Lock(Protocol):
+    """A lock, which a file stands for."""
+
+    @property
+    def lock_file(self) -> str:
+        """The path of the file."""
+        ...
+
+    def acquire(self, timeout: float = -1) -> object:
+        """Take the lock.
+
+        Args:
+            timeout: seconds to wait for it; negative for as long as it takes.
+
+        Raises:
+            Timeout: another process has it.
+            OSError: the file cannot be written.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give the lock back."""
+        ...
+
+
+MakeLock = Callable[[Path], Lock]
+_kind: list[MakeLock] = [FileLock]  # the kind in use
+
+
+def lock_of(path: Path) -> Lock:
+    """Return the lock that a file stands for."""
+    return _kind[-1](path)
+
+
+def use(kind: MakeLock) -> None:
+    """Let another kind of lock serve this process from now on."""
+    _kind[:] = [kind]
+
+
+def acquire(lock: Lock, patience: float) -> bool:
     """Return whether a lock was acquired within ``patience`` seconds.
 
     Raises:
@@ -24,7 +69,7 @@ def acquire(lock: FileLock, patience: float) -> bool:
     return True
 
 
-def holder(lock: FileLock) -> str:
+def holder(lock: Lock) -> str:
     """Return who holds a lock, as far as this machine knows.
 
     Returns:

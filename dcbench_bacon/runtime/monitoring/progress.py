@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -39,13 +39,17 @@ class _Printer:
 
 
 class _Stage(Progress):
-    """The bar of a stage; a narrow terminal has its title on a line of its own."""
+    """The bar of a stage, with lines above and below it that are cut at the right."""
+
+    above = below = ""
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """Yield the titles, then the bars."""
-        for task in self.tasks:
-            yield Text(task.description, no_wrap=True, overflow="ellipsis")
+        """Yield the lines above, the bar and the lines below."""
+        if self.above:
+            yield Text(self.above, no_wrap=True, overflow="ellipsis")
         yield self.make_tasks_table(self.tasks)
+        if self.below:
+            yield Text(self.below, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class Bar(_Printer):
@@ -61,33 +65,33 @@ class Bar(_Printer):
     def __init__(self, console: Console) -> None:
         """Keep the console; nothing is drawn yet."""
         super().__init__(console)
-        self._progress: Progress | None = None
+        self._progress: _Stage | None = None
         self._task = TaskID(0)
 
     def start(self, title: str, index: int, count: int) -> None:
         """Show a new bar, which replaces that of an enclosing stage."""
         self.stop()
         wide = self.console.width >= _WIDE
-        columns = (
+        titles = [TextColumn("{task.description}", markup=False)] if wide else []
+        self._progress = _Stage(
+            *titles,
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[note]}"),
+            console=self.console,
+            transient=True,
         )
-        shown: dict[str, Any] = {"console": self.console, "transient": True}
-        self._progress = (
-            Progress(TextColumn("{task.description}", markup=False), *columns, **shown)
-            if wide
-            else _Stage(*columns, **shown)
-        )
+        self._progress.above = "" if wide else title
         self._task = self._progress.add_task(
             title, total=count, completed=index, note=""
         )
         self._progress.start()
 
     def update(self, index: int, note: str) -> None:
-        """Move the bar to a step and show a note."""
+        """Move the bar to a step; show a note, whose further lines are below it."""
         if self._progress:
+            note, _, self._progress.below = note.partition("\n")
             self._progress.update(self._task, completed=index, note=note)
 
     def stop(self) -> None:
@@ -125,7 +129,7 @@ class Lines(_Printer):
         now = self.now()
         if now - self._printed > LINE_SECONDS:
             self._printed = now
-            self.tell(f"{self._title} {index}/{self._count} {note}")
+            self.tell(f"{self._title} {index}/{self._count} {note}".rstrip(" "))
 
     def stop(self) -> None:
         """Do nothing; lines stay."""
