@@ -86,7 +86,7 @@ def test_a_record_without_a_readable_recipe_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "digest"),
-    [("dc", "462a0564be62"), ("edc", "ca8595c02091"), ("reference", "ec375c59ab25")],
+    [("dc", "462a0564be62"), ("rded", "85efac8a4b8f"), ("reference", "ec375c59ab25")],
 )
 def test_digests_of_downstream_records_stay_the_same(name: str, digest: str) -> None:
     """The digests are those of version 0.1 for the same trainings."""

@@ -95,16 +95,15 @@ def test_parameter_count(
     assert sum(parameter.numel() for parameter in made.parameters()) == count
 
 
-@pytest.mark.usefixtures("on_meta")
 def test_narrow_networks_are_the_wide_ones_with_fewer_channels() -> None:
     for base, rest in (
         *(("VGG11", ""), ("VGG11", "BN"), ("ResNet18", "")),
         *(("ResNet18", "BN_AP"), ("ResNet18", "ImageNetBN")),
     ):
         with case(base + rest):
-            wide = network(base + rest, channels=3, size=32)
-            same = network(f"{base}W64{rest}", channels=3, size=32)
-            narrow = network(f"{base}W16{rest}", channels=3, size=32)
+            wide = builder.assemble(base + rest, 3, 32, 10)
+            same = builder.assemble(f"{base}W64{rest}", 3, 32, 10)
+            narrow = builder.assemble(f"{base}W16{rest}", 3, 32, 10)
             assert [p.shape for p in same.parameters()] == [
                 p.shape for p in wide.parameters()
             ]
@@ -114,7 +113,7 @@ def test_narrow_networks_are_the_wide_ones_with_fewer_channels() -> None:
                 assert 4 * ours.shape[0] == theirs.shape[0]
     for name in ("VGG11W0", "ResNet18W16XX", "LeNetW8", "ResNet18W99999"):
         with pytest.raises(UsageError, match="unknown network"):
-            network(name, channels=3, size=32)
+            builder.assemble(name, 3, 32, 10)
 
 
 @pytest.mark.slow

@@ -139,10 +139,11 @@ def test_a_file_that_changes_while_its_lock_is_awaited_is_read_again(
         (record,) = found(output)
         digest = lock.name.removesuffix(".lock").split("-")[-2]
         taken = store.Store(output).lock(record.cell, digest, record.dataset_sha256)
-        with taken:
-            held.set()
-            time.sleep(4)
-            synthetic_file.write(path, newer)
+        taken.acquire()
+        held.set()
+        time.sleep(4)
+        synthetic_file.write(path, newer)
+        taken.release()
 
     other = threading.Thread(target=hold)
     other.start()

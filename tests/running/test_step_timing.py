@@ -14,11 +14,18 @@ from dcbench_bacon.reporting.numbers import tables
 from dcbench_bacon.running.plans import step_timing
 from dcbench_bacon.running.plans.planning_of_grids import Grid
 from dcbench_bacon.running.run import RunConfig
+from dcbench_bacon.runtime.compute.alone import alone_on
 from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 OVERRIDES = {"architecture": "ConvNetW32", "batch_real": "20"}
 QUEUE = {"queue_train_steps": "2", "queue_batch": "32"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own, where another test that times steps holds no lock."""
+    monkeypatch.setenv("DCBENCH_CACHE", str(tmp_path / "cache"))
 
 
 def time_steps(
@@ -129,3 +136,17 @@ def test_command_stores_and_table_prints_again(
     assert again.stdout.splitlines()[0].startswith("dataset,ipc,method,seed,stage")
     assert again.stdout.strip() in first.stdout
     assert not list(Store(tmp_path).records())  # no accuracy table ever sees it
+
+
+def test_two_at_once_do_not_measure_each_other(
+    tmp_path: Path,
+) -> None:
+    words = ("time", "--methods", "dm", "--datasets", "cifar10", "--device", "cpu")
+    with alone_on(torch.device("cpu")), alone_on(torch.device("cuda")):
+        done = invoke(*words, "--output", tmp_path)
+    assert done.exit_code == 2
+    assert "--device cpu: process" in done.stderr
+    assert not list((tmp_path / "timing").glob("*"))
+    done = invoke(*words, "--executor", "ray", "--output", tmp_path)
+    assert done.exit_code == 2
+    assert "run dcbench time on the machine" in " ".join(done.stderr.split())

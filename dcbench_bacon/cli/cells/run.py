@@ -24,6 +24,7 @@ from dcbench_bacon.running.grids import ray_cluster, ray_executor
 from dcbench_bacon.running.grids.grid import CellResult, run
 from dcbench_bacon.running.plans import step_timing
 from dcbench_bacon.running.plans.planning_of_grids import Grid
+from dcbench_bacon.runtime.compute.alone import alone_on
 from dcbench_bacon.runtime.environment import environment
 from dcbench_bacon.schema import Evaluation
 
@@ -154,7 +155,10 @@ def time_grid(*, steps: int, **given: Any) -> Table:
         request=request_of("paper", **given),
     )
     records = []
-    with setup.ready(Console(stderr=True)) as (store, context):
+    with (
+        setup.ready(Console(stderr=True)) as (store, context),
+        alone_on(context.device),
+    ):
         for record in step_timing.time_steps(grid, context, steps):
             store.write(record, "timing")
             records.append(record)

@@ -139,6 +139,19 @@ def run(detach: bool, **given: Any) -> None:
     raise SystemExit(run_grid(began=began, **given))
 
 
+def _here_alone(_context: click.Context, _option: click.Parameter, value: Any) -> None:
+    """Refuse an executor: a step is timed on the device of this process.
+
+    Raises:
+        BadParameter: one was named.
+    """
+    if value not in (None, "process"):
+        raise click.BadParameter(
+            "steps are timed alone on a device of this machine; leave it out, and run "
+            "dcbench time on the machine that is to be measured"
+        )
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -170,11 +183,19 @@ Examples:
 @data_root_option
 @output_option
 @format_option
+@click.option(
+    "--executor",
+    hidden=True,
+    expose_value=False,
+    callback=_here_alone,
+    help="Refused: steps are timed alone on a device of this machine.",
+)
 def time(format: str | None, **given: Any) -> None:
     """Time distillation steps by phase, and compare them with a large matrix product.
 
-    Random pixels replace a data set that is not on disk. The records go to
-    OUTPUT/timing; `dcbench table --what timing --output OUTPUT` prints them again.
+    Only one dcbench time works on a device at a time. Random pixels replace a data set
+    that is not on disk. The records go to OUTPUT/timing; `dcbench table --what timing
+    --output OUTPUT` prints them again.
     """
     from dcbench_bacon.cli.cells.run import time_grid
     from dcbench_bacon.cli.printing import show

@@ -130,7 +130,13 @@ def test_moments_are_those_of_a_loop(size: int, patch: int) -> None:
             assert close(own, other)
 
 
-@pytest.mark.parametrize("name", ["ConvNetD2W8BN", "ConvNetD2W8", "ResNet18BN"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ConvNetD2W8BN", "ConvNetD2W8", "ResNet18BN"),
+        *("WRN-16-2", "MobileNetV2", "ShuffleNetV2-0.5"),
+    ],
+)
 def test_the_probe_reads_what_hooks_read(name: str) -> None:
     net, images = plain.network(name), random(3, 1, 8, 8)
     _, inputs = Probe(net, True, 4)(images)
