@@ -120,16 +120,20 @@ def plain_bacon(toy: bool, precision: Precision) -> Work:
     def step() -> None:
         draw = augmentation.draw(shape.classes, draws)
         with DEVICE, tensor_cores(precision):  # new tensors of the loop are there, too
-            found = [batch(label, draw) for label in range(shape.classes)]
+            matched = [batch(label, draw) for label in range(shape.classes)]
             reference.idm_iteration(
-                network, found, images, sgd, reference.bacon, weight=10.0
+                network, matched, images, sgd, reference.bacon, weight=10.0
             )
-            for each in queue:
-                each.train().requires_grad_()
-                own = torch.optim.SGD(each.parameters(), 0.01, 0.9, weight_decay=5e-4)
+            for member in queue:
+                member.train().requires_grad_()
+                optimiser = torch.optim.SGD(
+                    member.parameters(), 0.01, 0.9, weight_decay=5e-4
+                )
                 chosen = [torch.randint(len(flat), (count,)) for _ in range(batches)]
                 reference.train_network(
-                    each, own, [(flat[index], labels[index]) for index in chosen]
+                    member,
+                    optimiser,
+                    [(flat[index], labels[index]) for index in chosen],
                 )
 
     return step
@@ -202,20 +206,20 @@ def graph_seconds(toy: bool) -> dict[str, Any]:
 
         def fresh(*tensors: Tensor) -> tuple[Tensor, ...]:
             torch.compiler.cudagraph_mark_step_begin()
-            return tuple(each.clone() for each in made(*tensors))
+            return tuple(tensor.clone() for tensor in made(*tensors))
 
         return fresh
 
     rounds, warm_up = (1, 2) if toy else (50, 8)
-    found: dict[str, Any] = {}
+    seconds: dict[str, Any] = {}
     for name, wrap, mode in (
-        ("plain", lambda each: each, "off"),
-        ("CUDA graphs", lambda each: each, "on"),
+        ("plain", lambda function: function, "off"),
+        ("CUDA graphs", lambda function: function, "on"),
         ("reduce-overhead", compiled, "off"),
     ):
         try:
             chosen: Any = mode
-            found[name] = time_of(pass_of(wrap, chosen), rounds, warm_up)
+            seconds[name] = time_of(pass_of(wrap, chosen), rounds, warm_up)
         except Exception as error:  # noqa: BLE001 - a compiler can raise anything
-            found[name] = f"{type(error).__name__}: {error}"[:300]
-    return found
+            seconds[name] = f"{type(error).__name__}: {error}"[:300]
+    return seconds

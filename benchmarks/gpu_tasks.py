@@ -36,32 +36,32 @@ def bacon_step(output: Path, toy: bool, seconds: float) -> Result | None:
     """Our BACON step at IPC 10 beside the plain one, in float32 and in TF32."""
     import gpu_steps as steps
 
-    found: Result = {}
+    times: Result = {}
     precisions: tuple[Any, ...] = ("fp32", "tf32")
     for precision in precisions:
         plain = steps.plain_bacon(toy, precision)
-        found[f"plain {precision}"] = steps.time_of(plain, 2 if toy else 5, warm_up=1)
+        times[f"plain {precision}"] = steps.time_of(plain, 2 if toy else 5, warm_up=1)
         modes = ("off",) if toy else ("off", "on")
         for mode in modes:
             ours = steps.our_bacon(toy, mode, precision)
-            found[f"ours {precision}, compile {mode}"] = steps.time_of(
+            times[f"ours {precision}, compile {mode}"] = steps.time_of(
                 ours, 2 if toy else 50, warm_up=2 if toy else 6
             )
-        best = min(found[f"ours {precision}, compile {mode}"] for mode in modes)
-        found[f"ratio {precision}"] = found[f"plain {precision}"] / best
-    return found
+        best = min(times[f"ours {precision}, compile {mode}"] for mode in modes)
+        times[f"ratio {precision}"] = times[f"plain {precision}"] / best
+    return times
 
 
 def evaluation(output: Path, toy: bool, seconds: float) -> Result | None:
     """The passes of five networks together, beside one after another."""
     import gpu_steps as steps
 
-    found: Result = {}
+    times: Result = {}
     for together in (False, True):
         took = steps.evaluation_seconds(toy, together, passes=3 if toy else 101)
-        found["together" if together else "one by one"] = took
-    found["ratio"] = found["one by one"] / found["together"]
-    return found
+        times["together" if together else "one by one"] = took
+    times["ratio"] = times["one by one"] / times["together"]
+    return times
 
 
 def projection(output: Path, toy: bool, seconds: float) -> Result | None:

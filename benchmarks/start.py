@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--compile", choices=["on", "off"], default="on")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    first, *others = (int(each) for each in given.ipc.split(","))
+    first, *others = (int(count) for count in given.ipc.split(","))
     rows: list[dict[str, Any]] = []
     for method in given.methods.split(","):
         with tempfile.TemporaryDirectory() as cache:

@@ -88,21 +88,21 @@ def measure_and_tell(arguments: list[str]) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args(arguments)
-    found = measure(
+    result = measure(
         given.track,
         rounds=given.rounds,
         steps=given.steps,
         method=given.method,
         device=given.device,
     )
-    without, tracked = median(found["without"]), median(found["with"])
-    change = 100 * (found["ratio"] - 1)
+    without, tracked = median(result["without"]), median(result["with"])
+    change = 100 * (result["ratio"] - 1)
     print(
         f"{given.track}: {1000 * tracked:.3f} ms per step, without it "
         f"{1000 * without:.3f} ms: {change:+.2f} % (medians of {given.rounds} runs)"
     )
     if given.output:
-        given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def _output(output: dict[str, Any]) -> str:
 def on_page_markdown(markdown: str, **context: Any) -> str:
     """Fill in what is generated, and point links out of ``docs/`` at copied files."""
     fill = {"departures": table, "list": listing}
-    markdown = MARKER.sub(lambda found: fill[found[1]](found[2]), markdown)
+    markdown = MARKER.sub(lambda marker: fill[marker[1]](marker[2]), markdown)
     return markdown.replace("](../results/", "](results/")
 
 

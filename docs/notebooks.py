@@ -46,6 +46,6 @@ def run(path: Path) -> Any:
 if __name__ == "__main__":
     import nbformat
 
-    for found in notebooks():
-        nbformat.write(run(found), found)
-        print(found)
+    for path in notebooks():
+        nbformat.write(run(path), path)
+        print(path)

@@ -69,6 +69,19 @@ def test_what_was_begun_is_resumable(tmp_path: Path) -> None:
     assert "to do" in invoke(*grid, "--dry-run").stdout
 
 
+@pytest.mark.slow
+def test_a_demo_is_estimated_where_records_tell_its_cost(tmp_path: Path) -> None:
+    """A probe would take a good part of it."""
+    grid = ["run", "--methods", "dm", "--ipc", "1", "--output", tmp_path, *tiny()]
+    first = invoke(*grid).stderr
+    assert "to do" not in first
+    assert "estimating" not in first
+    second = invoke(*grid, "--seeds", "0,1").stderr.splitlines()
+    (told,) = [line for line in second if "1 done, 1 to do: about" in line]
+    assert "from records of this machine" in told
+    assert second.index(told) < min(i for i, x in enumerate(second) if x[0] == "[")
+
+
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("download", [True, False])
 @pytest.mark.slow

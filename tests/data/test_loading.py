@@ -43,6 +43,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 FEW = '''"""Few: a data set of a third party that keeps an account of its reads."""
 
+import time
+
 import numpy as np
 
 from dcbench_bacon.api import DatasetInfo, RawSplit, locate
@@ -63,6 +65,7 @@ def read(root):
     sources(root)
     with (root / "reads").open("a") as account:
         account.write("read\\n")
+    time.sleep(0.3 if (root / "slow").exists() else 0)
     pixels = np.arange(8 * 64, dtype=np.int64).reshape(8, 1, 8, 8).astype(np.uint8)
     split = RawSplit(pixels, np.arange(8, dtype=np.int64) % 2)
     return split, split
@@ -576,6 +579,7 @@ def test_half_written_cache_is_ignored_and_cleaned(
 
 @pytest.mark.usefixtures("few")
 def test_concurrent_starts_decode_once(tmp_path: Path) -> None:
+    (tmp_path / "slow").touch()  # so that all have begun when the first has read it
     with ThreadPoolExecutor(4) as pool:
         loaded = list(pool.map(loading.load, ["few"] * 4, [tmp_path] * 4))
     assert reads(tmp_path) == 1

@@ -74,7 +74,7 @@ def test_the_order_that_intervals_allow_is_told() -> None:
 
 def test_whoever_has_no_order_is_told_apart() -> None:
     """Arms of a sweep and networks once had one name, and six arms made 15 pairs."""
-    made = []
+    made: list[Record] = []
     for network in ("ConvNet", "MLP"):
         for weight in ("0", "0.5", "1"):
             base = record(

@@ -74,15 +74,17 @@ def forecast(
 ) -> Forecast:
     """Tell the user what a grid will take, and return its forecast.
 
-    The demo is not estimated: it is shorter than a probe is worth.
+    The demo is estimated from records alone: it is shorter than a probe is worth.
 
     Raises:
         InterruptedRunError: the user stopped the run.
     """
     cells = planned(jobs, store, context)
-    if preset != "demo" and any(cell.state != "done" for cell in cells):
-        cells = estimated(cells, store, context, PROBE_SECONDS["run"])
-        context.tell(total_line(cells))
+    if any(cell.state != "done" for cell in cells):
+        seconds = 0.0 if preset == "demo" else PROBE_SECONDS["run"]
+        cells = estimated(cells, store, context, seconds)
+        if seconds or any(cell.estimate for cell in cells):
+            context.tell(total_line(cells))
         if warning := day_warning(cells, preset):
             context.tell(warning)
     return Forecast(cells, context)

@@ -136,10 +136,12 @@ def _compiler(name: str, needs: Needs) -> Finding:
     obstacle = needs.obstacle(chosen)
     if obstacle is None:
         return Finding("compiler", "torch.compile works")
-    needs = "a C++ compiler (apt-get install g++)"
+    packages = "a C++ compiler (apt-get install g++)"
     if chosen.type == "cuda":
-        needs += " and the headers of Python (apt-get install python3-dev)"
-    return Finding("compiler", obstacle, f"install {needs}; runs work without, slower")
+        packages += " and the headers of Python (apt-get install python3-dev)"
+    return Finding(
+        "compiler", obstacle, f"install {packages}; runs work without, slower"
+    )
 
 
 def _graphs(name: str) -> Finding:

@@ -141,7 +141,33 @@ def _of_layout(page: Page, width: int) -> list[RichTable]:
     )
     if len(wider) == len(strips):  # words are broken if that saves a table
         strips, breaks = wider, unbroken
-    return [_drawn(_only(page, strip), breaks) for strip in strips]
+    parts = [_only(page, strip) for strip in strips]
+    if len(parts) > 1:
+        parts = list(map(_with_numbers, parts))
+    return [_drawn(part, breaks) for part in parts]
+
+
+def _with_numbers(page: Page) -> Page:
+    """Return a page without rows that have numbers in other columns alone.
+
+    What a row says of those below it, such as the images per class, is kept by the
+    first row that remains of them.
+    """
+    rows: list[list[Text]] = []
+    opening: list[int] = []
+    about: list[Text] = []  # the first cell of the rows that are left out
+    begins = True  # whether the next row is the first that remains of them
+    for number, row in enumerate(page.rows):
+        if page.opens(number) or not number:
+            about, begins = row[:1], True
+        cells = zip(row, page.right, strict=True)
+        if all(_whole(cell) in ("", "-") for cell, right in cells if right):
+            continue
+        if begins:
+            opening += [len(rows)] * bool(rows)
+        rows.append([*about, *row[1:]] if begins else row)
+        begins = False
+    return page._replace(rows=rows, opening=frozenset(opening)) if rows else page
 
 
 def _fits(breaks: _Breaks, width: int) -> Callable[[Page], bool]:

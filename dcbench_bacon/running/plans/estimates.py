@@ -116,7 +116,7 @@ def estimated(
         cells: of a grid.
         store: the results folder.
         context: the device and the data.
-        seconds: that all probes together should take.
+        seconds: that all probes together should take; 0 for none.
 
     Raises:
         InterruptedRunError: the user stopped the run.
@@ -125,8 +125,12 @@ def estimated(
     open_ = [_kind(cell.job) for cell in cells if cell.state != "done"]
     jobs = {_kind(cell.job): cell.job for cell in cells}
     missing = _one_per_method_first([k for k in dict.fromkeys(open_) if k not in known])
+    if seconds == 0:
+        missing = []
     if missing:
-        context.tell(f"estimating from the first steps (about {seconds:.0f} s)")
+        context.tell(
+            f"estimating from the first steps (about {seconds:.0f} s, or one of each)"
+        )
     until = time.monotonic() + seconds
     for index, kind in enumerate(missing):
         left = until - time.monotonic()
