@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -190,14 +191,17 @@ class _Client:
         self.ray = ray
         self.name = uuid.uuid4().hex
         self.held: set[str] = set()
+        self._asking = ThreadPoolExecutor()
         self._keeper = keeper(ray)
         threading.Thread(target=self._renew, daemon=True).start()
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Return what the actor answers; one that has ended is started again."""
         while True:
+            answer = getattr(self._keeper, method).remote(*arguments)
             try:
-                return self.ray.get(getattr(self._keeper, method).remote(*arguments))
+                # Ray would give the cores of a task whose main thread waits to another.
+                return self._asking.submit(self.ray.get, answer).result()
             except self.ray.exceptions.RayActorError:
                 time.sleep(POLL_SECONDS)
                 self._keeper = keeper(self.ray)
