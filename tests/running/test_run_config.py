@@ -1,6 +1,8 @@
 """The configuration of a run travels to another process."""
 
 import pickle
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from commandline import invoke, judged, only_record, only_set, tiny
 
 from dcbench_bacon.recipes.overlay import request_of
-from dcbench_bacon.running.grids.aside import Aside, BoardReporter
+from dcbench_bacon.running.grids.aside import Aside, BoardReporter, RareQuestion
 from dcbench_bacon.running.grids.board import Board, view
 from dcbench_bacon.running.grids.grid import CellResult
 from dcbench_bacon.running.grids.ray_executor import run_cell
@@ -100,3 +102,21 @@ def test_a_cell_in_flight_says_how_long_its_stage_will_take() -> None:
     now[0] = 20.0
     reporter.update(20, "loss 2.5")
     assert shown == ["a match 10/100", "a match 20/100 loss 2.5, 0:02:40 left"]
+
+
+def test_a_cell_does_not_wait_for_the_answer_whether_to_stop() -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def ask() -> bool:
+        asked.set()
+        return answered.wait(10.0)
+
+    stop = RareQuestion(ask)
+    assert not stop()
+    assert asked.wait(10.0)
+    assert not stop()
+    answered.set()
+    end = time.monotonic() + 10.0
+    while not stop():
+        assert time.monotonic() < end
+        time.sleep(0.001)

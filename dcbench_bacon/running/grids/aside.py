@@ -3,6 +3,7 @@
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -95,7 +96,10 @@ class BoardReporter:
 
 
 class RareQuestion:
-    """A question about whether to stop that is asked once per ``LOOK_SECONDS``.
+    """A question about whether to stop, asked every ``LOOK_SECONDS`` and not awaited.
+
+    A thread waits for the answer: while the main thread of a task waits for Ray, Ray
+    gives its cores to another task.
 
     Args:
         ask: asks another process.
@@ -105,14 +109,22 @@ class RareQuestion:
         """Ask nothing yet."""
         self._ask = ask
         self._asked = 0.0
+        self._asking = False
         self._answer = False
 
     def __call__(self) -> bool:
-        """Return the answer, which may be ``LOOK_SECONDS`` old."""
+        """Return the last answer."""
         now = time.monotonic()
-        if not self._answer and now - self._asked > LOOK_SECONDS:
-            self._asked, self._answer = now, self._ask()
+        if not (self._answer or self._asking) and now - self._asked > LOOK_SECONDS:
+            self._asked, self._asking = now, True
+            threading.Thread(target=self._look, daemon=True).start()
         return self._answer
+
+    def _look(self) -> None:
+        try:
+            self._answer = self._ask()
+        finally:
+            self._asking = False
 
 
 def load_of_node() -> str:

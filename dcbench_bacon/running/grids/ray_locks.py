@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,17 +48,17 @@ def hold_across_nodes(ray: Any, folder: Path) -> bool:
     except OSError:  # the file system has no locks
         return False
     try:
-        found = _tried_on(ray, path)
+        answers = _tried_on(ray, path)
     finally:
         lock.release()
         path.unlink(missing_ok=True)
-    for node, answer in found.items():
+    for node, answer in answers.items():
         if answer == "absent":
             raise UsageError(
                 f"--output {folder}: the node {node} does not have this folder; give "
                 "one that all nodes share under one path"
             )
-    return "taken" not in found.values()
+    return "taken" not in answers.values()
 
 
 def _tried_on(ray: Any, path: Path) -> dict[str, str]:
@@ -75,11 +76,11 @@ def _tried_on(ray: Any, path: Path) -> dict[str, str]:
         started = task.options(scheduling_strategy=on).remote(path)
         asked[started] = node["NodeManagerHostname"]
     done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
-    found = {}
-    for each in done:
+    answers = {}
+    for question in done:
         with suppress(ray.exceptions.RayError):  # the node has gone
-            found[asked[each]] = ray.get(each)
-    return found
+            answers[asked[question]] = ray.get(question)
+    return answers
 
 
 def attempt(path: Path) -> str:
@@ -161,8 +162,8 @@ class _Actor(Keeper):
 
         while self.idle() < IDLE_SECONDS:
             time.sleep(RENEW_SECONDS)
-        own = ray.get_actor(NAME, namespace=NAMESPACE)
-        ray.kill(own, no_restart=True)
+        actor = ray.get_actor(NAME, namespace=NAMESPACE)
+        ray.kill(actor, no_restart=True)
 
 
 def keeper(ray: Any) -> Any:
@@ -190,14 +191,17 @@ class _Client:
         self.ray = ray
         self.name = uuid.uuid4().hex
         self.held: set[str] = set()
+        self._asking = ThreadPoolExecutor()
         self._keeper = keeper(ray)
         threading.Thread(target=self._renew, daemon=True).start()
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Return what the actor answers; one that has ended is started again."""
         while True:
+            answer = getattr(self._keeper, method).remote(*arguments)
             try:
-                return self.ray.get(getattr(self._keeper, method).remote(*arguments))
+                # Ray would give the cores of a task whose main thread waits to another.
+                return self._asking.submit(self.ray.get, answer).result()
             except self.ray.exceptions.RayActorError:
                 time.sleep(POLL_SECONDS)
                 self._keeper = keeper(self.ray)
