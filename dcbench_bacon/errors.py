@@ -52,9 +52,9 @@ def unknown(kind: str, name: str, known: Iterable[str], more: str = "") -> Usage
         known: the names that exist; the message has the nearest one, and all of them.
         more: is appended to the message.
     """
-    there = list(known)
-    listed = ", ".join(there)
-    near = guess(name, there)
+    names = list(known)
+    listed = ", ".join(names)
+    near = guess(name, names)
     return UsageError(f"unknown {kind} {name!r}.{near} There are: {listed}{more}")
 
 
@@ -98,7 +98,9 @@ class UnstatedError(UsageError):
         if doubtful:
             lines += ["and, unless the value that is taken is right,"]
             lines += map(_row, doubtful)
-        answers = [each.answer for each in (*questions, *doubtful) if each.answer]
+        answers = [
+            question.answer for question in (*questions, *doubtful) if question.answer
+        ]
         words = ["dcbench evaluate", shlex.quote(str(path)), *given, *answers]
         super().__init__("\n".join([*lines, "for example", f"  {' '.join(words)}"]))
 

@@ -129,10 +129,10 @@ def images_of(path: Path, values: Mapping[Any, Any]) -> StoredTensor:
     images = values.get(name) if name else None
     if isinstance(images, StoredTensor):
         return images
-    there = ", ".join(f"{key!s:.30}" for key in list(values)[:8])
+    names = ", ".join(f"{key!s:.30}" for key in list(values)[:8])
     raise DataError(
         f"{path} has no array 'images'; a set has images and labels, and this file has "
-        f"{there or 'nothing'}"
+        f"{names or 'nothing'}"
     )
 
 

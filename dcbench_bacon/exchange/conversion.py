@@ -160,17 +160,17 @@ def _replace_folder(
 ) -> None:
     """Put a complete new folder in the place of an old one, and remove the old one."""
     output = output.resolve()
-    made, old = temporary_name(output), temporary_name(output)
+    new, old = temporary_name(output), temporary_name(output)
     try:
         try:
-            writers.write(made, to, synthetic, info, called=output)
+            writers.write(new, to, synthetic, info, called=output)
             output.rename(old)
-            made.rename(output)
+            new.rename(output)
         finally:  # also after Ctrl-C, between any two of these lines
             if old.exists() and not output.exists():
                 old.rename(output)
             # Nothing is removed before one of the two has the name.
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise OutputError.of(output, error) from error

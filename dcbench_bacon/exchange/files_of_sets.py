@@ -42,9 +42,9 @@ def read_set(
     known = set(ReadingOptions.__dataclass_fields__) - {"as_method", "dataset"}
     for key in stated:
         if key not in known:
-            there = ", ".join(sorted(known))
+            names = ", ".join(sorted(known))
             raise UsageError(
-                f"no option {key!r}.{guess(key, known)} There are: {there}"
+                f"no option {key!r}.{guess(key, known)} There are: {names}"
             )
     root = None if data_root is None else Path(data_root)
     return adopt.read(Path(path), ReadingOptions(dataset=dataset, **stated), root)

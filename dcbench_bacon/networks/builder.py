@@ -52,7 +52,7 @@ MINIMUM_SIZE = 8
 
 
 _STANDARD = "ConvNet"  # the network of which ``runtime.memory`` states the memory
-_FIXED: dict[str, Callable[[int, int], list[nn.Module]]] = {
+_FIXED: dict[str, Callable[..., list[nn.Module]]] = {
     "MLP": mlp,
     "LeNet": lenet,
     "AlexNet": partial(alexnet, norm="N"),

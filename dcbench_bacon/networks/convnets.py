@@ -143,7 +143,7 @@ def vgg11(channels: int, size: int, norm: str, width: int = _WIDTH) -> list[nn.M
         norm: ``I`` for instance norm or ``B`` for batch norm.
         width: the number of channels of the first convolution; the others follow.
     """
-    scaled = [(of * width // _WIDTH, *rest) for of, *rest in _VGG11]
+    scaled = [(maps * width // _WIDTH, kernel, pool) for maps, kernel, pool in _VGG11]
     layers, size = convnet(channels, size, scaled, norm, pooling="M")
     return [*layers, nn.AvgPool2d(size)]
 

@@ -30,7 +30,7 @@ class Arm(Struct, frozen=True, kw_only=True, rename={"sets": "set"}):
     takes: tuple[str, ...] = ()
 
     @property
-    def own(self) -> set[str]:
+    def settable(self) -> set[str]:
         """Return the keys of ``--set`` that are not for arms without them."""
         return {*self.needs, *self.takes}
 
@@ -83,14 +83,14 @@ class ReadyGrid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         for arm in self.arms:
             if all(key in given for key in arm.needs):
-                others = self._of_some - arm.own
+                others = self._of_some - arm.settable
                 stated = {k: v for k, v in given.items() if k not in others}
                 yield arm, {**stated, **arm.overrides}
 
     @property
     def _of_some(self) -> set[str]:
         """Return the keys of ``--set`` that only some arms take."""
-        return {key for arm in self.arms for key in arm.own}
+        return {key for arm in self.arms for key in arm.settable}
 
     def left_out(self, given: Mapping[str, str]) -> list[str]:
         """Return a line about each arm that cannot run, with the remedy."""

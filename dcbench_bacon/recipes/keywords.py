@@ -40,10 +40,10 @@ def request_from(
         )
     except msgspec.ValidationError as error:
         if regime is not None and "regime" in str(error):
-            told = f"regime {regime!r}: choose hard, soft or renewed"
+            message = f"regime {regime!r}: choose hard, soft or renewed"
         else:
-            told = f"preset {preset!r}: choose paper, quick or demo"
-        raise UsageError(told) from error
+            message = f"preset {preset!r}: choose paper, quick or demo"
+        raise UsageError(message) from error
 
 
 def _text(value: Any) -> str:

@@ -45,12 +45,12 @@ def published(**columns: Any) -> pd.DataFrame:
     Raises:
         UsageError: there is no such column.
     """
-    there = PublishedNumber.__struct_fields__
-    frame = pd.DataFrame([msgspec.to_builtins(row) for row in rows()], columns=there)
+    known = PublishedNumber.__struct_fields__
+    frame = pd.DataFrame([msgspec.to_builtins(row) for row in rows()], columns=known)
     for name, value in columns.items():
-        if name not in there:
-            near = guess(name, there)
-            raise UsageError(f"no column {name!r}.{near} There are: {', '.join(there)}")
+        if name not in known:
+            near = guess(name, known)
+            raise UsageError(f"no column {name!r}.{near} There are: {', '.join(known)}")
         frame = frame[frame[name] == value]
     return frame.reset_index(drop=True)
 
@@ -93,7 +93,7 @@ def table(
         UsageError: there is no such folder, content, layout or source.
     """
     records = _records(folder)
-    made = contents.table_of(
+    table = contents.table_of(
         records,
         what,
         layout=layout,
@@ -102,7 +102,7 @@ def table(
         against=against,
         gain_over=gain_over,
     )
-    return made.frame if layout == "long" else wide(made.frame)
+    return table.frame if layout == "long" else wide(table.frame)
 
 
 def _records(folder: str | Path) -> list[Record]:

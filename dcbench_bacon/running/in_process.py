@@ -67,17 +67,17 @@ def distill(
         UsageError: a name, a key or a value is wrong, or the method makes no set.
     """
     name = METHODS.resolve(method)
-    made = method_class(name)
-    if not issubclass(made, Method):
+    kind = method_class(name)
+    if not issubclass(kind, Method):
         raise UsageError(f"{name} makes no set; dcbench run --methods {name} runs it")
-    overlay.check_overrides(request.overrides, [made.Settings])
+    overlay.check_overrides(request.overrides, [kind.Settings])
     cell = Cell(name, dataset.info.name, ipc, seed)
     recipe = planning.resolve(cell, request).recipe
     if recipe.settings.get("zca"):
         dataset = whitening.whiten(dataset)
     images = images_for(cell, dataset, recipe.protocol)
     run = CellRun(cell, images.dataset, context, None)
-    synthetic = made.create(recipe.settings).distill(run)
+    synthetic = kind.create(recipe.settings).distill(run)
     check_finite(synthetic)
     try:
         synthetic_file.check(synthetic)

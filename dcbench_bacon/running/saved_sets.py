@@ -54,15 +54,15 @@ def judging(
         UsageError: a method was named, and the protocol is the same for all.
     """
     check_as(request, as_method)
-    cell, made = opened.cell, made_by(opened.synthetic)
-    distilled_on = pools.distilled_on(made) if made else pools.DISTILLED_ON
+    cell, made_with = opened.cell, made_by(opened.synthetic)
+    distilled_on = pools.distilled_on(made_with) if made_with else pools.DISTILLED_ON
     names = pools.network_names(request.architectures, distilled_on)
     asked = msgspec.structs.replace(request, architectures=names)
     known = method_of(cell, opened.synthetic, as_method)
     judged = planning.judged_as(known.method, cell, asked) if known else None
     # Without one: made by another tool, or by a method that is not installed here.
     protocol = judged.protocol if judged else protocols.protocol(cell, asked)
-    base = made or Recipe(
+    base = made_with or Recipe(
         settings={**set_identity.settings_of(opened.synthetic)}, protocol=protocol
     )
     recipe = msgspec.structs.replace(
@@ -108,12 +108,12 @@ def would_be_made(opened: OpenedSet, distillation_digest: str) -> bool:
         opened: the set, beside its data set.
         distillation_digest: of the recipe that it is recorded under.
     """
-    made = made_by(opened.synthetic)
-    if made is None:
+    recipe = made_by(opened.synthetic)
+    if recipe is None:
         return True
     made_from = opened.synthetic.provenance.get("dataset_sha256")
     same_images = made_from == opened.dataset.fingerprint
-    return same_images and digests.distillation_digest(made) == distillation_digest
+    return same_images and digests.distillation_digest(recipe) == distillation_digest
 
 
 def held_out(path: Path | str, opened: OpenedSet) -> OpenedSet:
@@ -125,8 +125,8 @@ def held_out(path: Path | str, opened: OpenedSet) -> OpenedSet:
         UsageError: nothing was held out, or from other images.
     """
     synthetic, cell, loaded, _ = opened
-    made = made_by(synthetic)
-    if made is None or not made.protocol.held_out:
+    recipe = made_by(synthetic)
+    if recipe is None or not recipe.protocol.held_out:
         raise UsageError(
             f"{path}: --selection best_val and protocol.learning_rates need a split "
             "that was held out when the set was distilled; give them to dcbench run"
@@ -137,7 +137,7 @@ def held_out(path: Path | str, opened: OpenedSet) -> OpenedSet:
             "so what was held out is not known; leave out --selection best_val and "
             "protocol.learning_rates"
         )
-    train, validation = hold_out(cell, loaded.train, made.protocol.validation)
+    train, validation = hold_out(cell, loaded.train, recipe.protocol.validation)
     if synthetic.provenance.get("validation_sha256") != held_out_sha256(validation):
         raise UsageError(
             f"{path} was distilled with other images held out than would be now; "
@@ -211,12 +211,12 @@ def beside(
     if synthetic.provenance.get("dataset_sha256", loaded.fingerprint) != (
         loaded.fingerprint
     ):
-        made = "whitened with the statistics of" if loaded.zca else "made from"
+        relation = "whitened with the statistics of" if loaded.zca else "made from"
         effect = "expect too low an accuracy" if loaded.zca else "a result of its own"
         logger.warning(
             "%s was %s other images than those of %s here: %s",
             path,
-            made,
+            relation,
             loaded.info.name,
             effect,
         )

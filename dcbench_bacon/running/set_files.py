@@ -16,19 +16,19 @@ from dcbench_bacon.schema import Record
 from dcbench_bacon.store import Store
 
 
-def replace(path: Path, made: Path) -> None:
+def replace(path: Path, new: Path) -> None:
     """Put a new set in the place of the set in use, which is kept if it differs.
 
     At every moment both sets are complete on disk.
 
     Args:
         path: the file of the set in use.
-        made: the file of the new set, which is not removed.
+        new: the file of the new set, which is not removed.
     """
     old = _sha256(path)
-    if old is not None and old != _sha256(made):
+    if old is not None and old != _sha256(new):
         write_atomically(_kept(path, old), path.read_bytes())
-    write_atomically(path, made.read_bytes())
+    write_atomically(path, new.read_bytes())
 
 
 def tidy(store: Store, path: Path) -> None:

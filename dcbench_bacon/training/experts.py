@@ -47,19 +47,20 @@ def expert_network(run: Run, architecture: str) -> Network:
 
 
 def train_experts(
-    run: Run, training: Training, count: int, *, together: bool | None = None
+    run: Run, training: Training, count: int, *, at_once: int | None = None
 ) -> ExpertStore:
     """Return the first ``count`` experts, after training those that are not on disk.
 
-    The training is the stage ``experts`` of the run, a step a pass; a run that finds
-    all of them has the stage without steps. Its seconds are those of all experts,
+    The training is the stage ``experts`` of the run, with a step per pass; a run that
+    finds all of them has the stage without steps. Its seconds are those of all experts,
     whichever run trained them, so that costs are comparable.
 
     Args:
         run: supplies images, device and clock.
         training: how.
         count: of experts.
-        together: train several in one pass; by default on a GPU.
+        at_once: the most experts in one pass; None for ``TOGETHER`` on a GPU and one
+            on a CPU.
 
     Raises:
         OutputError: there is no room for them.
@@ -71,7 +72,7 @@ def train_experts(
         missing = store.missing(count)
         if missing:
             store.check_room(len(missing))
-        trainer = ExpertTrainer(run, store, count, together=together)
+        trainer = ExpertTrainer(run, store, count, at_once=at_once)
         steps = trainer.steps if missing or store.index.complete < count else 0
         for step in run.steps(STAGE, steps, state=trainer):
             trainer.step(step)
@@ -92,11 +93,12 @@ class ExpertTrainer:
         run: supplies images, device and phases.
         store: takes what is trained.
         count: of experts in all.
-        together: train several in one pass; by default on a GPU.
+        at_once: the most experts in one pass; None for ``TOGETHER`` on a GPU and one
+            on a CPU.
     """
 
     def __init__(
-        self, run: Run, store: ExpertStore, count: int, *, together: bool | None = None
+        self, run: Run, store: ExpertStore, count: int, *, at_once: int | None = None
     ) -> None:
         """Train nothing yet."""
         self.run = run
@@ -108,7 +110,8 @@ class ExpertTrainer:
         self.flat = FlatNetwork(network)
         self.stack = NetworkStack(self.flat)
         self.update = TrainingStep(self.flat)
-        together = run.device.type == "cuda" if together is None else together
+        if at_once is None:
+            at_once = TOGETHER if run.device.type == "cuda" else 1
         fit = networks_per_call(
             run.device,
             run.info.size,
@@ -116,7 +119,7 @@ class ExpertTrainer:
             network.memory_demand,
             network.parameter_count,
         )
-        most = min(fit, TOGETHER) if together else 1
+        most = min(fit, at_once)
         self.groups = [range(i, min(i + most, count)) for i in range(0, count, most)]
         self.augmentation = Augmentation(
             training.augmentation, (run.info.size, run.info.size)

@@ -45,8 +45,8 @@ class LabelStore:
         protocol = self.protocol
         decisive = (protocol.batch_size, protocol.augmentation, protocol.mixing)
         words = f"{self.run.cell} {decisive} {protocol.mixing_alpha}"
-        told = torch.frombuffer(bytearray(words.encode()), dtype=torch.uint8)
-        content = sha256(self.images, told, *weights_of(self.teachers))[:16]
+        identity = torch.frombuffer(bytearray(words.encode()), dtype=torch.uint8)
+        content = sha256(self.images, identity, *weights_of(self.teachers))[:16]
         return f"labels-{self.run.cell}-{content}"
 
     def index(self) -> State:

@@ -155,8 +155,8 @@ class SetTrainer:
         shuffled sets.
         """
         count = self._updates_before(index + 1) - self._updates_before(index)
-        found: list[Tensor] = []
-        while len(found) < count:
+        pieces: list[Tensor] = []
+        while len(pieces) < count:
             if not len(self.waiting):
                 self.waiting = torch.randperm(
                     len(self.images),
@@ -164,9 +164,9 @@ class SetTrainer:
                     device=self.images.device,
                 )
             size = self.protocol.batch_size
-            found.append(self.waiting[:size])
+            pieces.append(self.waiting[:size])
             self.waiting = self.waiting[size:]
-        return found
+        return pieces
 
     def measure(self, index: int) -> None:
         """Test the network after a pass where the protocol asks for it."""

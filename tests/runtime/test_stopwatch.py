@@ -225,17 +225,10 @@ def test_the_peak_of_a_scheduled_evaluation_is_not_the_stage_s() -> None:
     assert 150 * MEGABYTE < large - small < 250 * MEGABYTE
 
 
-def test_the_peak_without_proc_is_that_of_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def absent(*_: object, **__: object) -> None:
-        raise FileNotFoundError
-
-    direct = stopwatch.peak_bytes(CPU)
-    monkeypatch.setattr(Path, "read_text", absent)
-    monkeypatch.setattr(Path, "write_text", absent)
-    stopwatch.reset_peak(CPU)
-    assert stopwatch.peak_bytes(CPU) > direct / 2
+def test_the_peak_without_proc_is_that_of_the_process(tmp_path: Path) -> None:
+    direct, absent = stopwatch.peak_bytes(CPU), tmp_path / "proc"
+    stopwatch.reset_peak(CPU, absent)
+    assert stopwatch.peak_bytes(CPU, absent) > direct / 2
 
 
 def test_the_environment_says_where_and_with_what() -> None:

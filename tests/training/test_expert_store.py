@@ -18,7 +18,7 @@ from dcbench_bacon.errors import OutputError, UsageError
 from dcbench_bacon.networks import builder
 from dcbench_bacon.running.run import CellRun
 from dcbench_bacon.runtime.seeds import stable_seed
-from dcbench_bacon.training import expert_store, experts
+from dcbench_bacon.training import expert_store
 from dcbench_bacon.training.expert_store import SNAPSHOTS, ExpertStore
 from dcbench_bacon.training.experts import ExpertTrainer, train_experts
 from dcbench_bacon.training.settings import Training
@@ -97,11 +97,10 @@ def test_experts_are_those_of_the_obvious_loop(tmp_path: Path) -> None:
 def test_experts_trained_together_are_those_trained_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = train_experts(run(tmp_path / "a"), TRAINING, 5, together=False)
+    alone = train_experts(run(tmp_path / "a"), TRAINING, 5, at_once=1)
     monkeypatch.setenv("DCBENCH_EXPERTS", str(tmp_path / "other"))
-    monkeypatch.setattr(experts, "TOGETHER", 3)  # a group of three, one of two
-    stack = run(tmp_path / "b")
-    joined = train_experts(stack, TRAINING, 5, together=True)
+    stack = run(tmp_path / "b")  # of a group of three and one of two
+    joined = train_experts(stack, TRAINING, 5, at_once=3)
     assert stack.timings["experts"].steps == 2 * TRAINING.epochs
     for expert in range(5):
         own, other = snapshots(alone, expert), snapshots(joined, expert)

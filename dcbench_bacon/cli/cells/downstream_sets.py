@@ -167,11 +167,11 @@ class Sets:
 
 def _identity(synthetic: SyntheticSet, cell: Cell) -> SetIdentity:
     """Return the identity of a set; a set of another tool has no recipe."""
-    made = made_by(synthetic)
+    recipe = made_by(synthetic)
     return SetIdentity(
         cell=cell,
-        recipe=digests.distillation_digest(made) if made else "",
-        preset=made.preset if made else "paper",
+        recipe=digests.distillation_digest(recipe) if recipe else "",
+        preset=recipe.preset if recipe else "paper",
         sha256=synthetic_file.digest(synthetic),
         name=str(synthetic.provenance.get("name") or ""),
     )

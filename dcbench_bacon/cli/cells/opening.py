@@ -38,8 +38,8 @@ class ReadSet(NamedTuple):
     @property
     def source(self) -> str:
         """The data set that it is tested on, as typed or as the file names it."""
-        told: Any = self.synthetic.provenance.get("cell")
-        named = str(told.get("dataset", "")) if isinstance(told, dict) else ""
+        cell: Any = self.synthetic.provenance.get("cell")
+        named = str(cell.get("dataset", "")) if isinstance(cell, dict) else ""
         # A header names no folder of this machine: only --dataset does.
         return self.stated.dataset or named.partition(":")[0]
 

@@ -25,8 +25,8 @@ def show_recipe(*, method: str, dataset: str, ipc: int, **requested: Any) -> str
         request.overrides, [contract.method_class(cell.method).Settings]
     )
     resolved = planning.resolve(cell, request)
-    made = contract.method_class(cell.method).create(resolved.recipe.settings)
-    values = msgspec.to_builtins(made.settings)
+    configured = contract.method_class(cell.method).create(resolved.recipe.settings)
+    values = msgspec.to_builtins(configured.settings)
     fields = msgspec.to_builtins(resolved.recipe.protocol)
     values |= {
         toml_tables.PROTOCOL_PREFIX + key: value for key, value in fields.items()

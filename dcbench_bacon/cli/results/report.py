@@ -55,7 +55,7 @@ def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Pat
         )
     path = to or output / "report.html"
     thumbnails, left_out = _thumbnails(store, chosen)
-    made = page(
+    text = page(
         store,
         chosen,
         timing=timing,
@@ -63,7 +63,7 @@ def write_report(output: Path, presets: tuple[str, ...], to: Path | None) -> Pat
         downstream=downstream(stages, candidates, slimmed),
         warnings=[*(f"Left out: {error}" for error in broken), *left_out],
     )
-    write_atomically(path, made.encode(errors="replace"))
+    write_atomically(path, text.encode(errors="replace"))
     return path
 
 

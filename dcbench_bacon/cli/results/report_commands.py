@@ -104,9 +104,9 @@ def table(format: str | None, alone: bool, **given: Any) -> None:
     from dcbench_bacon.cli.results import reports
 
     _check(alone, given)
-    made = reports.literature(**given) if alone else reports.measured(**given)
-    if format == "csv" or not made.frame.empty:
-        show(made, format)
+    contents = reports.literature(**given) if alone else reports.measured(**given)
+    if format == "csv" or not contents.frame.empty:
+        show(contents, format)
 
 
 def _check(alone: bool, given: dict[str, Any]) -> None:

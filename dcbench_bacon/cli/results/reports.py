@@ -84,10 +84,10 @@ def measured(
             gain_over=method_named(gain_over) if gain_over else None,
         )
     if table.frame.empty:
-        there = [record for record in shown if record.recipe.preset in presets]
-        if what == "unfinished" and there:
-            told = "all %d such records are of cells that are done"
-            logger.warning(told, len(there))
+        of_presets = [record for record in shown if record.recipe.preset in presets]
+        if what == "unfinished" and of_presets:
+            message = "all %d such records are of cells that are done"
+            logger.warning(message, len(of_presets))
         else:
             say_none(output / "records", shown, presets)
     return table

@@ -113,7 +113,9 @@ def _by_name(names: Sequence[str], known: Sequence[str]) -> Order | None:
 def _question(names: Sequence[str], known: Sequence[str]) -> Question:
     """Return the question about classes whose names are none of the data set's."""
     numbers = [re.findall(r"\d+", name) for name in names]
-    numbered = all(len(each) == 1 and int(each[0]) < len(known) for each in numbers)
+    numbered = all(
+        len(digits) == 1 and int(digits[0]) < len(known) for digits in numbers
+    )
     same = f"--classes {IN_ORDER}" if len(names) == len(known) else ""
     return Question(
         "--classes NAMES",

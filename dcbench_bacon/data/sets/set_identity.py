@@ -47,23 +47,25 @@ def settings_of(synthetic: SyntheticSet) -> dict[str, Setting]:
         reading = synthetic.provenance["source"]["reading"]
         settings = msgspec.convert(reading, dict[str, Setting])
     except (KeyError, TypeError, msgspec.ValidationError):
-        told = synthetic.provenance
+        provenance = synthetic.provenance
         kept: dict[str, Setting] = {}
-        if told.get("learning_rate"):
-            kept["learning_rate"] = float(told["learning_rate"])
-        if told.get("zca"):  # where the whitening comes from, in sorted JSON
-            kept["zca"] = msgspec.json.encode(told["zca"], order="sorted").decode()
+        if provenance.get("learning_rate"):
+            kept["learning_rate"] = float(provenance["learning_rate"])
+        if provenance.get("zca"):  # where the whitening comes from, in sorted JSON
+            kept["zca"] = msgspec.json.encode(
+                provenance["zca"], order="sorted"
+            ).decode()
         return {**kept, "sha256": synthetic_file.digest(synthetic)}
     return dict(sorted(settings.items()))
 
 
 def recorded(synthetic: SyntheticSet) -> dict[str, Any]:
     """Return the fields of a record that follow from a set's file and labels."""
-    told = msgspec.convert(synthetic.provenance, synthetic_file.Provenance)
+    provenance = msgspec.convert(synthetic.provenance, synthetic_file.Provenance)
     counts = count(synthetic.labels)
     return {
-        "name": told.name,
+        "name": provenance.name,
         "images": counts.images,
         "per_class": (counts.least, counts.most),
-        "stored_accuracies": told.accuracies,
+        "stored_accuracies": provenance.accuracies,
     }

@@ -30,12 +30,12 @@ def labelled_set(
         observers: the networks that label the images where labels are soft.
         images: normalised images in class order.
     """
-    made = in_class_order(
+    hard = in_class_order(
         images.clone(),
         run.info,
         provenance={"observers": msgspec.to_builtins(observers.origins)},
     )
     if settings.labels == "hard":
-        return made
+        return hard
     logits = observers.mean_logits(images) / settings.label_temperature
-    return replace(made, labels=logits.softmax(1))
+    return replace(hard, labels=logits.softmax(1))

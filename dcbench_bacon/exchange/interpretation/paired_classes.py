@@ -36,8 +36,8 @@ def by_position(info: DatasetInfo) -> Guess:
 
 def _shown(names: Sequence[str], classes: Sequence[str]) -> str:
     """Return the first ten pairs as text."""
-    told = [f"{name} = {label}" for name, label in zip(names, classes, strict=True)]
-    return ", ".join(told[:10]) + (" ..." if len(told) > 10 else "")
+    pairs = [f"{name} = {label}" for name, label in zip(names, classes, strict=True)]
+    return ", ".join(pairs[:10]) + (" ..." if len(pairs) > 10 else "")
 
 
 def _by_number(name: str) -> list[str | int]:

@@ -146,7 +146,7 @@ def _given(stated: ReadingOptions, asked: Sequence[Question]) -> list[str]:
     for key, option in OPTIONS.items():
         value = getattr(stated, key)
         text = ",".join(value) if key == "classes" and value else value
-        again = any(each.option.startswith(option) for each in asked)
+        again = any(question.option.startswith(option) for question in asked)
         if value is not None and not again:
             words.append(
                 flags.get((key, value)) or f"{option} {shlex.quote(f'{text}')}"
@@ -170,11 +170,14 @@ def unnamed(path: Path, content: Content, stated: ReadingOptions) -> UnstatedErr
         content: the content of the file.
         stated: what the user states about the file, which is no data set.
     """
-    found = list(_fitting(path, content, stated))
+    fitting = list(_fitting(path, content, stated))
     # Class names or values may leave some out that have the right shape.
-    fewest = min((len(told.asked) for _, told in found), default=0)
-    found = [(info, told) for info, told in found if len(told.asked) == fewest]
-    names = [info.name for info, _ in found]
+    counts = [len(interpretation.asked) for _, interpretation in fitting]
+    fewest = min(counts, default=0)
+    fitting = [
+        pair for pair, count in zip(fitting, counts, strict=True) if count == fewest
+    ]
+    names = [info.name for info, _ in fitting]
     shape = " x ".join(map(str, content.images[0].shape)) if content.images else "no"
     seen = f"its images are {shape}"
     seen += f", which fits {', '.join(names)}" if names else ", which fits none here"
@@ -183,10 +186,12 @@ def unnamed(path: Path, content: Content, stated: ReadingOptions) -> UnstatedErr
         f"{seen}; folder:PATH for images of your own",
         f"{OPTIONS['dataset']} {names[0] if names else 'folder:PATH'}",
     )
-    told = found[0][1] if found else _by_itself(path, content, stated)
-    if told and len(found) != 1:
-        told.reading.guesses.pop("statistics", None)  # those of which data set
-    asked, doubtful = (told.asked, told.doubtful) if told else ((), [])
+    interpretation = fitting[0][1] if fitting else _by_itself(path, content, stated)
+    if interpretation and len(fitting) != 1:
+        # They would be those of one of several data sets.
+        interpretation.reading.guesses.pop("statistics", None)
+    asked = interpretation.asked if interpretation else ()
+    doubtful = interpretation.doubtful if interpretation else ()
     return UnstatedError(path, [dataset, *asked], doubtful, _given(stated, asked))
 
 

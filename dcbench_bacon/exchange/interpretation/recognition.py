@@ -96,9 +96,9 @@ def _guess_torch(path: Path, value: Any, by_torch: bool) -> str:
             return "dict"
         if "data" in value:
             return "vico"
-        there = ", ".join(f"{key!s:.30}" for key in list(value)[:8])
+        keys = ", ".join(f"{key!s:.30}" for key in list(value)[:8])
         raise DataError(
-            f"{path} contains a dictionary of {there or 'nothing'}, but no images"
+            f"{path} contains a dictionary of {keys or 'nothing'}, but no images"
             f"{_weights(value)}; a set has images and labels (dcbench list formats)"
         )
     if isinstance(value, StoredTensor):

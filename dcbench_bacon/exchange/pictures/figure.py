@@ -82,8 +82,8 @@ def name_above(synthetic: SyntheticSet, file: str) -> str:
         file: the name of the file, for a set without either.
     """
     provenance = synthetic.provenance
-    told = provenance.get("cell")
-    method = str(told.get("method") or "") if isinstance(told, dict) else ""
+    cell = provenance.get("cell")
+    method = str(cell.get("method") or "") if isinstance(cell, dict) else ""
     return str(provenance.get("name") or "") or title(method) or file
 
 

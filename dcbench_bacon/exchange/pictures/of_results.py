@@ -81,26 +81,26 @@ def thumbnails(
     Returns:
         The thumbnails, and a sentence for each set that is left out.
     """
-    made: list[Thumbnail] = []
+    pictures: list[Thumbnail] = []
     left_out: list[str] = []
     room = MOST_BYTES
     shown = set()
     for drawn in kept(store, in_order(records), left_out):
-        own = drawn.record
-        content = (own.cell, own.dataset_sha256, own.synthetic_sha256)
-        if own.synthetic_sha256 and content in shown:
+        record = drawn.record
+        content = (record.cell, record.dataset_sha256, record.synthetic_sha256)
+        if record.synthetic_sha256 and content in shown:
             continue  # by another recipe, such as one that tests on the way
         shown.add(content)
         thumbnail = _thumbnail(drawn)
         room -= len(thumbnail.uri)
         if room < 0:
             left_out.append(
-                f"Images: {len(made)} sets are shown; more would make the page too "
+                f"Images: {len(pictures)} sets are shown; more would make the page too "
                 "large. dcbench plot images --methods NAMES draws others."
             )
             break
-        made.append(thumbnail)
-    return made, left_out
+        pictures.append(thumbnail)
+    return pictures, left_out
 
 
 def _thumbnail(one: Kept) -> Thumbnail:

@@ -46,11 +46,11 @@ def timing(
     """
     chosen = [record for record in records if record.recipe.preset in presets]
     frame, named = tables.timing(chosen), named_in(chosen)
-    made = {record.digest: record for record in longform.told_apart(chosen)}
-    own = [made[str(digest)] for digest in frame.index]
+    by_digest = {record.digest: record for record in longform.told_apart(chosen)}
+    in_rows = [by_digest[str(digest)] for digest in frame.index]
     frame = frame.assign(
-        changes=[_changes(record) for record in own],
-        distillation=[distillation_digest(record.recipe) for record in own],
+        changes=[_changes(record) for record in in_rows],
+        distillation=[distillation_digest(record.recipe) for record in in_rows],
         place=frame.groupby(["dataset", "ipc", "method"], sort=False).ngroup(),
     ).sort_values(["place", "changes"], kind="stable")
     bars = zip(frame["method"], frame["changes"], frame["ipc"], strict=True)

@@ -51,9 +51,11 @@ def pareto(records: Iterable[Record], presets: Sequence[str]) -> Iterator[Drawin
         ]
     networks = sorted({str(row["architecture"]) for row in rows})
     for network in networks:
-        own = [row for row in rows if row["architecture"] == network]
+        of_network = [row for row in rows if row["architecture"] == network]
         about = network if len(networks) > 1 else ""
-        yield from each_drawn("pareto", own, named_in(kept), _draw, about, network)
+        yield from each_drawn(
+            "pareto", of_network, named_in(kept), _draw, about, network
+        )
 
 
 def _draw(group: pd.DataFrame, look: Looks) -> tuple[Figure, list[Axes]]:

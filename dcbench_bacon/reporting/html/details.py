@@ -138,7 +138,7 @@ def _file(store: Store, record: Record) -> str:
     """Return the path of the record's file in the results folder, if it is there."""
     for fingerprint in (record.dataset_sha256, None):
         path = store.record_path(record.cell, record.digest, fingerprint)
-        for there in (path, path.parents[1] / "failures" / path.name):
-            if there.exists():
-                return there.relative_to(store.root).as_posix()
+        for file in (path, path.parents[1] / "failures" / path.name):
+            if file.exists():
+                return file.relative_to(store.root).as_posix()
     return ""

@@ -59,14 +59,14 @@ def lines(record: Record) -> tuple[list[Line], list[Line]]:
     """Return the values of a record with their sources: settings, and protocol."""
     tables, overrides = _tables(record), record.recipe.overrides
     values = _values(record.recipe)
-    made = [_line(key, value, tables, overrides) for key, value in values.items()]
+    sourced = [_line(key, value, tables, overrides) for key, value in values.items()]
     if _is_of_a_file(record):
-        made = [
+        sourced = [
             line if is_protocol(line.key) else Line(*line[:2], *_FROM_FILE)
-            for line in made
+            for line in sourced
         ]
-    settings = [line for line in made if not is_protocol(line.key)]
-    return settings, [line for line in made if is_protocol(line.key)]
+    settings = [line for line in sourced if not is_protocol(line.key)]
+    return settings, [line for line in sourced if is_protocol(line.key)]
 
 
 def command(record: Record) -> Command:

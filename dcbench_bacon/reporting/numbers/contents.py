@@ -91,9 +91,9 @@ def table_of(
     long = longform.frame(records)
     if layout != "long":
         wanted = Wanted(layout, presets, source, gain_over)
-        made = layouts.measured(long, wanted)
-        told = {"titles": longform.titles(records), "notes": _pooled(long, presets)}
-        return Table(**{**vars(made), **told})
+        table = layouts.measured(long, wanted)
+        words = {"titles": longform.titles(records), "notes": _pooled(long, presets)}
+        return Table(**{**vars(table), **words})
     accuracies: dict[str, Callable[[], pd.DataFrame]] = {
         "accuracy": lambda: tables.summary(long, presets=presets, source=source),
         "spread": lambda: tables.spread(long, presets=presets),

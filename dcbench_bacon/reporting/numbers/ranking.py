@@ -80,18 +80,26 @@ def order_of(frame: pd.DataFrame, *, presets: Sequence[str] = ("paper",)) -> lis
     }
     sentences = []
     for case, place in zip(cases, places, strict=True):
-        ranked = sorted(case, key=lambda each: -scores.mean(case[each].accuracies))
-        others = [each for each in ranked if each[0] != RANDOM]
+        ranked = sorted(
+            case, key=lambda competitor: -scores.mean(case[competitor].accuracies)
+        )
+        others = [competitor for competitor in ranked if competitor[0] != RANDOM]
         where = ", ".join(
             (
                 title(str(place["dataset"])),
                 f"IPC {place['ipc']}",
-                *(str(place[name]) for name, told in several.items() if told),
+                *(str(place[name]) for name, differs in several.items() if differs),
             )
         )
-        random = next((case[each] for each in ranked if each[0] == RANDOM), None)
+        random = next(
+            (case[competitor] for competitor in ranked if competitor[0] == RANDOM), None
+        )
         if random is not None and others:
-            above = [e for e in others if _outcome(case[e], random) == "wins"]
+            above = [
+                competitor
+                for competitor in others
+                if _outcome(case[competitor], random) == "wins"
+            ]
             names = ", ".join(map(_named, above)) or "none"
             sentences.append(
                 f"{where}: above random images by more than a 95 % interval: {names}."

@@ -67,11 +67,11 @@ def parts_of(job: CellJob, store: Store, *, fresh: bool) -> list[Part]:
         return []
     recipe, of_cell = job.resolved.recipe, _Naming(job)
     data = of_cell.data()
-    own: list[Part] = []
+    of_method: list[Part] = []
     if fresh or not store.has_set(job.cell, job.distillation_digest):
-        own = list(_of_method(job, of_cell, data))
+        of_method = list(_of_method(job, of_cell, data))
     judging = _teachers(recipe.protocol, of_cell, data)
-    return list({part.key: part for part in (data, *own, *judging)}.values())
+    return list({part.key: part for part in (data, *of_method, *judging)}.values())
 
 
 def make(part: Part, job: CellJob, store: Store, context: RunContext) -> None:

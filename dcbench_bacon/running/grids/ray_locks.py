@@ -49,17 +49,17 @@ def hold_across_nodes(ray: Any, folder: Path) -> bool:
     except OSError:  # the file system has no locks
         return False
     try:
-        found = _tried_on(ray, path)
+        answers = _tried_on(ray, path)
     finally:
         lock.release()
         path.unlink(missing_ok=True)
-    for node, answer in found.items():
+    for node, answer in answers.items():
         if answer == "absent":
             raise UsageError(
                 f"--output {folder}: the node {node} does not have this folder; give "
                 "one that all nodes share under one path"
             )
-    return "taken" not in found.values()
+    return "taken" not in answers.values()
 
 
 def _tried_on(ray: Any, path: Path) -> dict[str, str]:
@@ -77,11 +77,11 @@ def _tried_on(ray: Any, path: Path) -> dict[str, str]:
         started = task.options(scheduling_strategy=on).remote(path)
         asked[started] = node["NodeManagerHostname"]
     done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
-    found = {}
-    for each in done:
+    answers = {}
+    for question in done:
         with suppress(ray.exceptions.RayError):  # the node has gone
-            found[asked[each]] = ray.get(each)
-    return found
+            answers[asked[question]] = ray.get(question)
+    return answers
 
 
 def attempt(path: Path) -> str:
@@ -166,8 +166,8 @@ class _Actor(Keeper):
 
         while self.idle() < IDLE_SECONDS:
             time.sleep(RENEW_SECONDS)
-        own = ray.get_actor(NAME, namespace=NAMESPACE)
-        ray.kill(own, no_restart=True)
+        actor = ray.get_actor(NAME, namespace=NAMESPACE)
+        ray.kill(actor, no_restart=True)
 
 
 def keeper(ray: Any) -> Any:

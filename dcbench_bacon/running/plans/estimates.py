@@ -216,7 +216,7 @@ def _from(job: CellJob, records: Sequence[Record]) -> Estimate | None:
     """Return the cost of a job from records, or None if they do not tell it."""
     recipe = job.resolved.recipe
     steps = recipe.settings.get("steps")
-    made = [
+    distilled = [
         record
         for record in records
         if (record.cell.method, record.cell.dataset, record.cell.ipc) == _kind(job)
@@ -231,11 +231,11 @@ def _from(job: CellJob, records: Sequence[Record]) -> Estimate | None:
         and record.recipe.settings.get("partition") == recipe.settings.get("partition")
         and record.evaluation
     ]
-    if not made or not judged:
+    if not distilled or not judged:
         return None
-    stages = [*made[-1].distillation.values(), *judged[-1].values()]
+    stages = [*distilled[-1].distillation.values(), *judged[-1].values()]
     return Estimate(
-        _scaled(made[-1].distillation, steps),
+        _scaled(distilled[-1].distillation, steps),
         sum(stage.seconds for stage in judged[-1].values()),
         max((stage.peak_bytes for stage in stages), default=0),
         "records of this machine",
@@ -278,11 +278,11 @@ def _is_done(job: CellJob, store: Store, fingerprint: str | None) -> bool:
 def _is_begun(job: CellJob, store: Store, fingerprint: str | None) -> bool:
     """Return whether a cell has checkpoints or a set."""
     folder = store.checkpoint_folder(job.cell, job.digest, fingerprint)
-    made = store.synthetic_path(job.cell, job.distillation_digest, fingerprint)
+    path = store.synthetic_path(job.cell, job.distillation_digest, fingerprint)
     if fingerprint is not None:
-        return made.exists() or _any(folder, "*")
+        return path.exists() or _any(folder, "*")
     return _any(folder.parent, f"{folder.name}*/*") or _any(
-        made.parent, f"{made.stem}*{made.suffix}"
+        path.parent, f"{path.stem}*{path.suffix}"
     )
 
 

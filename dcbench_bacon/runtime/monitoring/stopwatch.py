@@ -12,6 +12,7 @@ import torch
 
 from dcbench_bacon.schema import Phase, Timing
 
+PROC = Path("/proc/self")
 _STEP = ""  # the name of the phase that is the whole step
 _Mark = Any  # a time in seconds on a CPU, an event on a GPU
 
@@ -131,28 +132,34 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def reset_peak(device: torch.device) -> None:
-    """Start a new measurement of peak memory."""
+def reset_peak(device: torch.device, proc: Path = PROC) -> None:
+    """Start a new measurement of peak memory.
+
+    Args:
+        device: see ``peak_bytes``.
+        proc: the folder of this process in the system's ``/proc``.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        (proc / "clear_refs").write_text("5", encoding="ascii")
     except OSError:  # not Linux, or not allowed: the peak is that of the whole process
         return
 
 
-def peak_bytes(device: torch.device) -> int:
+def peak_bytes(device: torch.device, proc: Path = PROC) -> int:
     """Return the peak memory since ``reset_peak`` in bytes.
 
     Args:
         device: a GPU, whose own memory counts, or the CPU, for which the resident
             memory of this process counts.
+        proc: the folder of this process in the system's ``/proc``.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+        status = (proc / "status").read_text(encoding="utf-8", errors="replace")
         line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
     except (OSError, StopIteration):  # not Linux, or a container that hides it
         return _peak_of_process()

@@ -235,8 +235,8 @@ class Mlflow:
 
     def _of(self, run: str) -> str:
         if run not in self._runs:
-            made = self._client.create_run(self._experiment, run_name=run)
-            self._runs[run] = made.info.run_id
+            created = self._client.create_run(self._experiment, run_name=run)
+            self._runs[run] = created.info.run_id
         return self._runs[run]
 
 
