@@ -217,7 +217,7 @@ def main() -> int:
         "--cells", type=int, default=20, help="light cells (default 20)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=12.0, help="of a long cell (default 12)"
+        "--seconds", type=float, default=20.0, help="of a long cell (default 20)"
     )
     parser.add_argument("--only", help="claims, such as failures,node (default all)")
     parser.add_argument("--output", type=Path, help="the JSON file")

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import commandline
@@ -32,7 +31,7 @@ from dcbench_bacon.contract import State
 from dcbench_bacon.data.sets import synthetic_file
 from dcbench_bacon.data.synthetic import SyntheticSet
 from dcbench_bacon.errors import DivergedError, InterruptedRunError, RecordError
-from dcbench_bacon.running import clock
+from dcbench_bacon.running import run as run_config
 from dcbench_bacon.running.clock import Clock, Schedule
 from dcbench_bacon.runtime.disk import checkpoint
 from dcbench_bacon.runtime.policy import RunPolicy
@@ -179,13 +178,22 @@ def test_ctrl_c_stops_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     assert_same(disturbed, quiet)
 
 
+class Late(RunPolicy):
+    """A policy under which time is up after the first step, and not before a cell."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "now": lambda: 1e12})
+
+    def stopped(self) -> bool:
+        return self.stop()
+
+
 @pytest.mark.slow
 def test_a_time_budget_stops_as_ctrl_c_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["run", "--methods", "dm", "--ipc", 1, "--output", tmp_path, *tiny()]
-    late = SimpleNamespace(monotonic=lambda: 1e12)
-    monkeypatch.setattr(clock, "time", late)  # time is up after the first step
+    monkeypatch.setattr(run_config, "RunPolicy", Late)
     words = [str(word) for word in arguments]
     given = [*words, "--fresh", "--time-budget", "999"]
     monkeypatch.setattr(sys, "argv", ["dcbench", *given])

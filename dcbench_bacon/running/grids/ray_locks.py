@@ -27,6 +27,7 @@ LEASE_SECONDS = 60.0  # without a sign of life, after which a lock is free
 RENEW_SECONDS = 5.0  # between two signs of life
 IDLE_SECONDS = 300.0  # without a lock, after which the actor ends itself
 PROBE_SECONDS = 60.0  # that nodes have to try a lock
+SEEN_SECONDS = 5.0  # after which a new file is seen on all nodes, as with NFS
 POLL_SECONDS = 0.2  # between two attempts to take a lock
 
 
@@ -90,8 +91,11 @@ def attempt(path: Path) -> str:
         ``held`` if it cannot be taken, as it should be; ``taken`` if it can, or if the
         file system has no locks; ``absent`` if there is no such file.
     """
-    if not path.exists():
-        return "absent"
+    end = time.monotonic() + SEEN_SECONDS
+    while not path.exists():
+        if time.monotonic() > end:
+            return "absent"
+        time.sleep(POLL_SECONDS)
     lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
