@@ -98,22 +98,25 @@ _figure(
     "ablation",
     "Draw the accuracy against a setting that was swept.",
     "dcbench run --sweep KEY=VALUES makes such records. A line joins records that "
-    "differ in this key alone.",
+    "differ in this key alone; bands are one standard deviation.",
     click.option(
         "--key",
         metavar="KEY",
-        help="The recipe key, or protocol.KEY; all overridden keys by default.",
+        help="The recipe key, or protocol.KEY; by default all overridden keys but "
+        "protocol.evaluate_every, which decides no accuracy.",
     ),
 )
 _figure(
     "timing",
     "Draw the seconds per distillation step, divided into phases.",
-    "There is one file per data set and device; records of dcbench time are included.",
+    "There is one file per data set and device; records of dcbench time are included. "
+    "The unit is milliseconds where no step takes a second.",
 )
 _figure(
     "pareto",
     "Draw the accuracy against images and against seconds.",
-    "The grey steps are the best accuracy up to each cost.",
+    "There is one file per network. Bars are one standard deviation, and the grey "
+    "steps are the best accuracy up to each cost.",
 )
 _figure(
     "continual",
@@ -125,8 +128,8 @@ _figure(
 _figure(
     "slim",
     "Draw the accuracy of slimmed networks against the share that is pruned.",
-    "The records are those of dcbench slim. Grey lines are the networks before "
-    "pruning, and after it without recovery.",
+    "The records are those of dcbench slim. There is one file per network that was "
+    "pruned; grey lines are the networks before pruning, and after it without recovery.",
     downstream=True,
 )
 
