@@ -129,7 +129,7 @@ _figure(
     "slim",
     "Draw the accuracy of slimmed networks against the share that is pruned.",
     "The records are those of dcbench slim. There is one file per network that was "
-    "pruned; grey lines are the networks before pruning, and after it without recovery.",
+    "pruned; grey lines are the networks before pruning and after it, not recovered.",
     downstream=True,
 )
 
