@@ -68,6 +68,8 @@ class ReadingOptions:
             order.
         name: name of the set in tables.
         as_method: the method whose evaluation is used for the set.
+        needs_rate: whether networks are to train at the learned rate, so that a file
+            without one is asked for it.
     """
 
     format: str | None = None
@@ -82,6 +84,7 @@ class ReadingOptions:
     classes: tuple[str, ...] | None = None
     name: str | None = None
     as_method: str | None = None
+    needs_rate: bool = False
 
     @classmethod
     def pop_from(cls, given: dict[str, Any]) -> "ReadingOptions":

@@ -29,7 +29,7 @@ def asked(path: Path, **stated: object) -> str:
 
 def options(message: str) -> list[str]:
     """The options that a message asks for, in its order."""
-    return re.findall(r"^  (--[a-z]+)", message, re.MULTILINE)
+    return re.findall(r"^  (--[a-z-]+)", message, re.MULTILINE)
 
 
 def answered(message: str) -> list[str]:
@@ -127,6 +127,9 @@ def test_one_message_of_the_command_and_status_2(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert refused.stderr.count("does not say") == 1
     assert "--dataset digits" in refused.stderr
+    rate = ("--set", "protocol.use_learned_rate=true")
+    also = invoke("evaluate", path, "--output", tmp_path / "out", *rate)
+    assert {"--dataset", "--labels", "--learned-rate"} <= set(options(also.stderr))
     whole = tmp_path / "digits.pt"
     torch.save([images(), labels()], whole)
     adopt.read(whole, ReadingOptions())  # its name and values say enough

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dcbench_bacon.exchange.formats import ReadingOptions
 from dcbench_bacon.networks import pools
 from dcbench_bacon.recipes import overlay
 from dcbench_bacon.recipes.overlay import request_of
+from dcbench_bacon.recipes.toml_tables import literal
 from dcbench_bacon.running import saved_sets
 from dcbench_bacon.running.failures import FileFailures
 from dcbench_bacon.running.grids import grid, ray_cluster
@@ -52,6 +54,8 @@ def evaluate_files(
     pools.check_architectures(request.architectures)
     overlay.check_overrides(request.overrides, [])
     saved_sets.check_as(request, stated.as_method)
+    learned = request.overrides.get("protocol.use_learned_rate", "false")
+    stated = replace(stated, needs_rate=literal(learned) is True)
     with setup.ready(Console(stderr=True)) as (store, context):
         reader = SetReader(stated, Datasets(context.config), several=True)
         failures = FileFailures(store, context.tell)

@@ -97,6 +97,10 @@ def interpret(
     if reading.scale == "normalised" and reading.settled["statistics"] is None:
         reading.guesses["statistics"] = normalised_with(evidence, info)
     asked = [*reading.asked, *_of_parts(path, reading, info)]
+    if stated.needs_rate and reading.settled["learning_rate"] is None:
+        reading.guesses.pop("learning_rate", None)
+        why = "networks are to train at the rate that was learned, and it has none"
+        asked.append(Question(_CHOICES["learning_rate"], why, "--learned-rate RATE"))
     labels = None
     with damaged(path), noted(asked):
         use, order = reading.settled["labels"], stated.classes or ()
