@@ -43,22 +43,6 @@ SECONDS = 240.0  # that a test waits for a worker at most
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def local(digits_cache: Path) -> Iterator[None]:
-    """Ray on this machine with two cores and little memory for objects."""
-    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=80 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"DCBENCH_CACHE": str(digits_cache)}},
-    )
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(autouse=True)
 def cache(digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Decodes the digits once; one thread here, as each cell has."""

@@ -19,22 +19,6 @@ RAY = ("--executor", "ray", "--cores-per-cell", 1)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def local(digits_cache: Path) -> Iterator[None]:
-    """Ray on this machine with two cores and little memory for objects."""
-    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=80 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"DCBENCH_CACHE": str(digits_cache)}},
-    )
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture
 def sets(
     tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
