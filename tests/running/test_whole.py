@@ -46,7 +46,7 @@ AUGMENTED = msgspec.structs.replace(PLAIN, augmentation="color_crop_cutout_scale
 RUN = (
     *("run", "--datasets", "digits", "--preset", "demo", "--no-download"),
     *("--architectures", NETWORK, "--device", "cpu"),
-    *(*settable("protocol.epochs", 1), *settable("protocol.networks", 2)),
+    *(*settable("protocol.epochs", 2), *settable("protocol.networks", 2)),
 )
 
 
