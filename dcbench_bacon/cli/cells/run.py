@@ -112,7 +112,7 @@ def run_grid(
     failed = sum(result.outcome in ("failed", "diverged") for result in results)
     if failed:
         context.tell(f"{failed} of {count} cells failed; see the lines above")
-    lacking = [each.job.source for each in results if each.outcome == "missing"]
+    lacking = [result.job.source for result in results if result.outcome == "missing"]
     for source, cells_of in Counter(lacking).items():
         context.tell(f"{cells_of} of {count} cells did not run for want of {source}")
     return 1 if failed or lacking else 0

@@ -64,7 +64,7 @@ def results(
     config = tasks.config
 
     def made(part: Part, job: CellJob) -> Any:
-        needs = [made(each, job) for each in part.needs]
+        needs = [made(needed, job) for needed in part.needs]
         work = Work(part.title, make_part, (part, job, root, config))
         return tasks.part(part.key, work, needs)
 
