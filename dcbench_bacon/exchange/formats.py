@@ -47,6 +47,9 @@ FORMATS = {
 }
 
 
+_DERIVED = "needs_rate"  # of these options, from one of the protocol
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
     """The statements of the user about a file; None where nothing was stated.
@@ -91,6 +94,11 @@ class ReadingOptions:
         """Take these options out of all options of a command."""
         names = [option.name for option in fields(cls) if option.name in given]
         return cls(**{name: given.pop(name) for name in names})
+
+    @property
+    def typed(self) -> dict[str, Any]:
+        """The options that a user may have typed, by name."""
+        return {name: value for name, value in vars(self).items() if name != _DERIVED}
 
 
 def stated_classes(text: str) -> tuple[str, ...]:

@@ -316,7 +316,7 @@ def test_the_real_set_of_datm(
     """A folder whose name says ZCA, with logits and a learned rate."""
     folder = real / "DATM_CIFAR10_ZCA_IPC10"
     refused = invoke("evaluate", folder, *FIXED, "--output", tmp_path / "out")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "--labels softmax" in refused.stderr
     made = adopt.read(folder, ReadingOptions(labels="softmax"))
     for told in (

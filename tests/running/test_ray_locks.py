@@ -124,5 +124,5 @@ def test_a_file_system_without_locks_is_told_apart(
     def refused(*_: Any) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("filelock._unix.fcntl.flock", refused)
+    monkeypatch.setattr("fcntl.flock", refused)
     assert not ray_locks.hold_across_nodes(None, tmp_path)

@@ -262,7 +262,7 @@ def test_recorded_passes(
         "name": "test",
         "architectures": ("ConvNetW8D2",),
         "networks": 2,
-        "epochs": 11,
+        "epochs": 12,
         "batch_size": 3,
         "augmentation": ALL,
         **PROTOCOLS[kind],
@@ -356,7 +356,7 @@ def test_graphs_of_a_gpu(tmp_path: Path, objective: str) -> None:
 @pytest.mark.parametrize("kind", PROTOCOLS)
 def test_passes_of_a_gpu(kind: str) -> None:
     rules = Protocol(
-        **{"name": "test", "epochs": 11, "networks": 2, **PROTOCOLS[kind]},
+        **{"name": "test", "epochs": 12, "networks": 2, **PROTOCOLS[kind]},
         architectures=("ConvNetW8D2",),
         precision="fp32",
     )

@@ -190,7 +190,7 @@ def images(
         _alone("FILES", "leave them out", {**chosen, "preset": presets})
         paths = pictures.of_files(files, output, look)
     else:
-        _alone("the results folder", "name FILES", vars(stated))
+        _alone("the results folder", "name FILES", stated.typed)
         paths = pictures.of_folder(output, presets or ("paper",), look, **chosen)
     for path in paths:
         click.echo(path)
